@@ -1,0 +1,12 @@
+//! Cairn's engine: everything between an S3 request and the bytes on disks, and the actors that keep those bytes whole.
+//! It knows nothing of HTTP or S3's XML.
+
+pub mod checksum;
+pub mod disk;
+pub mod error;
+pub mod store;
+pub mod supervisor;
+pub mod transport;
+
+pub use error::StoreError;
+pub use store::Store;

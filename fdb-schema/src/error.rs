@@ -1,0 +1,57 @@
+//! Everything that can go wrong in the metadata.
+
+use crate::ids::{GroupId, UploadId};
+
+/// Why a metadata verb did not do what was asked. Unless it says otherwise, nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MetaError {
+    #[error("bucket {0:?} does not exist")]
+    NoSuchBucket(String),
+    #[error("bucket {0:?} exists already")]
+    BucketExists(String),
+    #[error("bucket {0:?} is owned by another user")]
+    BucketOwnedByOther(String),
+    #[error("bucket {0:?} is not empty")]
+    BucketNotEmpty(String),
+    #[error("key {0:?} does not exist")]
+    NoSuchKey(String),
+    #[error("version {version} of key {key:?} does not exist")]
+    NoSuchVersion { key: String, version: String },
+    #[error("version {version} of key {key:?} is a delete marker")]
+    IsDeleteMarker { key: String, version: crate::ids::VersionId },
+    #[error("upload {0} does not exist")]
+    NoSuchUpload(UploadId),
+    #[error("precondition {0} did not hold")]
+    PreconditionFailed(&'static str),
+    #[error("part {number} was not uploaded, or its ETag or checksum differs")]
+    InvalidPart { number: u16 },
+    #[error("parts are not in ascending order at part {number}")]
+    InvalidPartOrder { number: u16 },
+    #[error("part {number} has {length} bytes: all but the last need at least {min}")]
+    PartTooSmall { number: u16, length: u64, min: u64 },
+    #[error("the range asked for lies outside the object's {size} bytes")]
+    InvalidRange { size: u64 },
+    #[error("{what} is over its limit: {actual} > {limit}")]
+    TooLarge { what: &'static str, actual: u64, limit: u64 },
+    #[error("invalid {what}: {why}")]
+    Invalid { what: &'static str, why: String },
+    #[error("group {0} changed while it was written to; write the stripes again")]
+    GroupChanged(GroupId),
+    #[error("the record changed since it was read: {0}")]
+    Stale(&'static str),
+    #[error("too many concurrent changes to the same rows; try again")]
+    Contention,
+    #[error("the metadata store did not answer in time: {0}")]
+    Timeout(String),
+    #[error("the metadata store cannot be reached: {0}")]
+    Unavailable(String),
+    /// The commit may or may not have happened: the caller must not undo what a successful commit would reference.
+    #[error("it is not known whether the change was committed: {0}")]
+    CommitUnknown(String),
+    #[error("{what} is damaged or of an unknown format: {why}")]
+    Corrupt { what: &'static str, why: String },
+    #[error("metadata storage failed: {0}")]
+    Storage(String),
+}
+
+pub type Result<T, E = MetaError> = std::result::Result<T, E>;

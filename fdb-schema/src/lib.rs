@@ -1,0 +1,11 @@
+//! Cairn's metadata: ids, domain records and their stored formats, the keyspace, transactions and the backends that run them.
+//!
+//! Layers inside the crate, each importing only those above it: [`ids`], [`record`], [`codec`], [`keyspace`], [`kv`], [`verbs`].
+
+pub mod error;
+pub mod ids;
+pub mod record;
+pub mod verbs;
+
+pub use error::MetaError;
+pub use verbs::Meta;

@@ -1,0 +1,68 @@
+//! Buckets.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Versioning {
+    /// Never enabled: every object is the null version.
+    Off,
+    Enabled,
+    Suspended,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bucket {
+    pub name: String,
+    /// Milliseconds since the Unix epoch.
+    pub created_ms: u64,
+    /// Access key's user that created it.
+    pub owner: String,
+    /// LocationConstraint as given at creation; empty for us-east-1.
+    pub region: String,
+    pub versioning: Versioning,
+}
+
+/// A document attached to a bucket: stored as given, interpreted by the gateway or a background actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum BucketDocument {
+    Policy,
+    Cors,
+    Lifecycle,
+    Tags,
+    Encryption,
+    Notification,
+    Website,
+    Logging,
+    Acl,
+    ObjectLock,
+    PublicAccessBlock,
+    OwnershipControls,
+}
+
+/// What a bucket holds. Always equal to a recount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Versions that are objects (delete markers are not counted).
+    pub objects: u64,
+    /// Bytes of those versions.
+    pub bytes: u64,
+}
+
+/// A user's key pair.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credential {
+    pub access_key: String,
+    pub secret_key: String,
+    pub user: String,
+    pub enabled: bool,
+    pub created_ms: u64,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credential")
+            .field("access_key", &self.access_key)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}

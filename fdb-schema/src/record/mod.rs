@@ -1,0 +1,17 @@
+//! What Cairn remembers: the domain records. Their stored bytes are the business of [`crate::codec`].
+
+mod blob;
+mod bucket;
+mod ledger;
+mod placement;
+mod scheme;
+mod upload;
+mod version;
+
+pub use blob::*;
+pub use bucket::*;
+pub use ledger::*;
+pub use placement::*;
+pub use scheme::*;
+pub use upload::*;
+pub use version::*;

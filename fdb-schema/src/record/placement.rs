@@ -1,0 +1,76 @@
+//! Nodes, disks and placement groups.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ids::{DiskId, GroupId, NodeId},
+    record::Scheme,
+};
+
+/// A level of the hierarchy at which things fail together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FailureDomain {
+    Disk,
+    Node,
+    Rack,
+    Zone,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    pub id: NodeId,
+    pub rack: String,
+    pub zone: String,
+    /// Where its QUIC endpoint listens for other nodes.
+    pub address: SocketAddr,
+}
+
+/// What the metadata store has decided about a disk. Gossip only suspects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskState {
+    Up,
+    /// Takes no new groups; its fragments are moving away.
+    Draining,
+    /// Its node does not answer, or it is broken; may return.
+    Down,
+    /// Down for longer than `down_to_lost`: its groups repair without it.
+    Lost,
+    /// Drained and taken out.
+    Removed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    pub id: DiskId,
+    pub node: NodeId,
+    pub rack: String,
+    pub zone: String,
+    pub capacity_bytes: u64,
+    pub state: DiskState,
+    /// When it entered `state`, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupState {
+    /// Takes writes.
+    Open,
+    /// Readable, takes no new stripes.
+    Sealed,
+}
+
+/// An ordered set of disks that hold the fragments of the stripes placed in it: position i of a stripe is on `members[i]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    pub id: GroupId,
+    pub scheme: Scheme,
+    pub members: Vec<DiskId>,
+    /// Grows by one with every change of `members`.
+    pub epoch: u64,
+    pub state: GroupState,
+}
