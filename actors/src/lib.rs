@@ -4,6 +4,7 @@
 pub mod checksum;
 pub mod disk;
 pub mod error;
+pub mod runtime;
 pub mod store;
 pub mod supervisor;
 pub mod transport;
