@@ -1,0 +1,79 @@
+//! What a gateway is started with, and why it may not start.
+
+use std::{net::SocketAddr, time::Duration};
+
+/// What a gateway is started with.
+#[derive(Clone)]
+pub struct GatewayOptions {
+    /// Port 0 picks a free one; [`crate::Gateway::local_addr`] tells which.
+    pub listen: SocketAddr,
+    /// Certificate chain and private key, PEM. None serves plain HTTP.
+    pub tls: Option<(String, String)>,
+    pub root_access_key: String,
+    pub root_secret_key: String,
+    /// The region that GetBucketLocation and signatures name.
+    pub region: String,
+    pub limits: GatewayLimits,
+    /// Where the gateway registers its metrics.
+    pub metrics: prometheus::Registry,
+}
+
+impl GatewayOptions {
+    /// Plain HTTP, region us-east-1, default limits and a registry of its own.
+    pub fn new(listen: SocketAddr, root_access_key: &str, root_secret_key: &str) -> Self {
+        Self {
+            listen,
+            tls: None,
+            root_access_key: root_access_key.into(),
+            root_secret_key: root_secret_key.into(),
+            region: "us-east-1".into(),
+            limits: GatewayLimits::default(),
+            metrics: prometheus::Registry::new(),
+        }
+    }
+}
+
+/// Bounds that hold whatever clients do (BND-1).
+#[derive(Clone, Debug)]
+pub struct GatewayLimits {
+    /// Open TCP connections; further ones are accepted and closed at once.
+    pub connections: usize,
+    /// Requests being answered at once; further ones get 503 SlowDown.
+    pub requests_in_flight: usize,
+    /// All headers and the request line of one request.
+    pub header_bytes: usize,
+    pub header_count: usize,
+    /// From the first byte of a request to the end of its headers; also how long an idle connection is kept.
+    pub header_read_timeout: Duration,
+    /// A body that brings no byte for this long is given up.
+    pub body_idle_timeout: Duration,
+    /// The handshake of TLS.
+    pub tls_handshake_timeout: Duration,
+}
+
+impl Default for GatewayLimits {
+    fn default() -> Self {
+        Self {
+            connections: 20_000,
+            requests_in_flight: 12_000,
+            header_bytes: 64 * 1024,
+            header_count: 200,
+            header_read_timeout: Duration::from_secs(60),
+            body_idle_timeout: Duration::from_secs(60),
+            tls_handshake_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    #[error("listen on {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+    #[error("TLS: {0}")]
+    Tls(String),
+    #[error("register metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    #[error("{what}: {why}")]
+    Option { what: &'static str, why: String },
+}
