@@ -34,6 +34,9 @@ pub enum DiskError {
     Corrupt { name: FragmentName, what: String },
     #[error("bytes {start}..{end} lie outside fragment {name} of {length} bytes")]
     OutOfRange { name: FragmentName, start: u64, end: u64, length: u64 },
+    /// Fragments are immutable: the name is taken by other bytes, and those are whole.
+    #[error("fragment {0} is stored with other bytes")]
+    Conflict(FragmentName),
     #[error("the fragment's bytes do not match its checksums")]
     BadChecksum,
     #[error("the disk is full: {free} bytes free, {reserved} reserved")]
