@@ -211,6 +211,9 @@ pub struct CompleteUpload {
     pub bucket: String,
     pub key: String,
     pub parts: Vec<CompletedPart>,
+    /// The object's checksum as the caller worked it out from the parts' checksums (those in `parts`, which the verb compares
+    /// with what was uploaded); kept with the version. The ETag is the verb's own work.
+    pub checksum: Option<StoredChecksum>,
     /// 5 MiB; every part but the last must have as many bytes.
     pub min_part_bytes: u64,
     pub precondition: Precondition,
