@@ -1,1 +1,86 @@
-fn main() {}
+//! `cairn-chaos`: runs scenarios against real Cairn processes.
+
+use std::{path::PathBuf, process::ExitCode, time::Instant};
+
+use cairn_chaos::{
+    ChaosError,
+    scenario::{Setting, clients, corrupt, racks, restart, stream},
+};
+use clap::{Parser, Subcommand};
+
+/// Runs scenarios against real Cairn processes on this machine and says what held.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The cairn binary.
+    #[arg(long, default_value = "target/debug/cairn")]
+    binary: PathBuf,
+    /// Folder of the client scripts.
+    #[arg(long, default_value = "ops/clients")]
+    clients: PathBuf,
+    /// A python with boto3 and the other clients installed beside it.
+    #[arg(long, default_value = "python3")]
+    python: PathBuf,
+    /// Decides every choice a scenario makes; a random one is printed when none is given.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Keep the metadata in the FoundationDB of this cluster file (the binary needs the `fdb` feature).
+    #[arg(long, env = "CAIRN_FDB_CLUSTER_FILE")]
+    fdb: Option<PathBuf>,
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Subcommand, Debug)]
+enum Scenario {
+    /// awscli, boto3, rclone, s5cmd, s3cmd, pyarrow and restic against `cairn dev`.
+    Clients,
+    /// Twelve nodes in six racks; two racks die under load and return.
+    Racks,
+    /// `cairn dev` is killed under load and started again.
+    Restart,
+    /// Bytes on disk are flipped under a running cluster.
+    Corrupt,
+    /// A large object in and out; memory must not grow with it.
+    Stream {
+        #[arg(long, default_value_t = 64)]
+        small_mib: u64,
+        #[arg(long, default_value_t = 1024)]
+        large_mib: u64,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let seed = arguments.seed.unwrap_or_else(rand::random);
+    println!("== {:?}, --seed {seed}", arguments.scenario);
+    let setting = Setting {
+        binary: arguments.binary,
+        clients: arguments.clients,
+        python: arguments.python,
+        seed,
+        fdb: arguments.fdb,
+    };
+    let start = Instant::now();
+    match run(&setting, arguments.scenario).await {
+        Ok(()) => {
+            println!("   held, in {:.0} s", start.elapsed().as_secs_f64());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("   FAILED after {:.0} s: {error}", start.elapsed().as_secs_f64());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(setting: &Setting, scenario: Scenario) -> Result<(), ChaosError> {
+    match scenario {
+        Scenario::Clients => clients::run(setting),
+        Scenario::Racks => racks::run(setting).await,
+        Scenario::Restart => restart::run(setting).await,
+        Scenario::Corrupt => corrupt::run(setting).await,
+        Scenario::Stream { small_mib, large_mib } => stream::run(setting, small_mib, large_mib).await,
+    }
+}

@@ -1,0 +1,13 @@
+//! Drives real Cairn processes from outside: starts clusters, breaks them, loads them and checks what they promised.
+//! It knows the command line, the configuration, S3 and the admin port; never the code inside.
+
+pub mod admin;
+pub mod cluster;
+pub mod dev;
+pub mod error;
+pub mod load;
+pub mod process;
+pub mod s3;
+pub mod scenario;
+
+pub use error::ChaosError;
