@@ -2,8 +2,10 @@
 //! It knows nothing of HTTP or S3's XML.
 
 pub mod checksum;
+pub mod codec;
 pub mod disk;
 pub mod error;
+pub mod geometry;
 pub mod runtime;
 pub mod store;
 pub mod supervisor;
