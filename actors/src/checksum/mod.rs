@@ -1,4 +1,16 @@
-//! The digests of object bytes. (Fragment block checksums are `disk::format`'s.)
+//! The digests of object bytes, and the block checksums of fragments.
+//!
+//! [`Digester`] computes them in one place, [`DigestPipeline`] off the async threads and beside each other, [`combine`] makes
+//! a CRC of a whole from those of its parts.
+
+pub mod blocks;
+pub mod combine;
+mod digester;
+mod pipeline;
+
+pub use blocks::{block_checksums, verify_blocks};
+pub use digester::{BodyDigests, Digester};
+pub use pipeline::{DigestError, DigestPipeline};
 
 /// Which digests a client sent or wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,7 +23,7 @@ pub struct DigestPlan {
     pub crc64nvme: bool,
 }
 
-/// The digests of a whole body; those not planned are None.
+/// The digests of a whole body; those not planned are None. CRCs are big-endian, as S3 writes them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Digests {
     pub length: u64,
@@ -22,3 +34,6 @@ pub struct Digests {
     pub crc32c: Option<[u8; 4]>,
     pub crc64nvme: Option<[u8; 8]>,
 }
+
+#[cfg(test)]
+mod tests;
