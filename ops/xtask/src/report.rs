@@ -1,0 +1,73 @@
+//! Steps that run one after the other, and the table of what became of them.
+
+use std::{
+    process::{Command, ExitCode},
+    time::{Duration, Instant},
+};
+
+enum Verdict {
+    Passed(Duration),
+    Failed(String),
+    Skipped(String),
+}
+
+/// Runs steps and remembers how each ended; a failure does not keep the later ones from running.
+#[derive(Default)]
+pub struct Report {
+    steps: Vec<(String, Verdict)>,
+}
+
+impl Report {
+    /// Runs a command to its end, its output going to the terminal. Returns whether it succeeded.
+    pub fn command(&mut self, name: &str, command: &mut Command) -> bool {
+        self.step(name, || match command.status() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(format!("{status}")),
+            Err(error) => Err(format!("could not start: {error}")),
+        })
+    }
+
+    pub fn step(&mut self, name: &str, run: impl FnOnce() -> Result<(), String>) -> bool {
+        println!("\n==> {name}");
+        let start = Instant::now();
+        let verdict = match run() {
+            Ok(()) => Verdict::Passed(start.elapsed()),
+            Err(why) => {
+                println!("==> {name} FAILED: {why}");
+                Verdict::Failed(why)
+            }
+        };
+        let passed = matches!(verdict, Verdict::Passed(_));
+        self.steps.push((name.into(), verdict));
+        passed
+    }
+
+    pub fn skip(&mut self, name: &str, why: &str) {
+        println!("\n==> {name}: SKIPPED, {why}");
+        self.steps.push((name.into(), Verdict::Skipped(why.into())));
+    }
+
+    /// Prints the table; the exit code fails when any step did.
+    pub fn finish(self) -> ExitCode {
+        println!("\nWhat ran:");
+        let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+        for (name, verdict) in &self.steps {
+            match verdict {
+                Verdict::Passed(time) => {
+                    passed += 1;
+                    println!("  passed   {name} ({:.0} s)", time.as_secs_f64());
+                }
+                Verdict::Failed(why) => {
+                    failed += 1;
+                    println!("  FAILED   {name}: {why}");
+                }
+                Verdict::Skipped(why) => {
+                    skipped += 1;
+                    println!("  SKIPPED  {name}: {why}");
+                }
+            }
+        }
+        println!("{passed} passed, {failed} failed, {skipped} skipped");
+        if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}

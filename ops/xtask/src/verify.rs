@@ -1,0 +1,141 @@
+//! `cargo xtask verify`: everything that must hold before a change lands.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use clap::Args;
+
+use crate::{cargo, python, report::Report, root, target};
+
+#[derive(Args)]
+pub struct Options {
+    /// Also the 1 GiB round trip of every client and the 5 GiB stream. On by itself in CI.
+    #[arg(long, env = "CI")]
+    large: bool,
+    /// Seed of the chaos scenarios; each prints its own when none is given.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only formatting, lints, licences and the Rust tests.
+    #[arg(long)]
+    quick: bool,
+}
+
+/// A cluster file of a running FoundationDB: tests that need one run when it is set.
+const FDB: &str = "CAIRN_FDB_CLUSTER_FILE";
+
+pub fn run(options: &Options) -> ExitCode {
+    let mut report = Report::default();
+    report.command("format", cargo("fmt").args(["--all", "--check"]));
+    report.command("lints", cargo("clippy").args(["--workspace", "--all-targets", "--", "-D", "warnings"]));
+    lint_fdb(&mut report);
+    let mut bin = None;
+    report.step("S3 clients and licence checker installed", || python::environment().map(|folder| bin = Some(folder)));
+    licences(&mut report, bin.as_deref());
+    report.command("Rust tests", cargo("test").args(["--workspace", "--no-fail-fast"]));
+    let fdb = std::env::var_os(FDB).map(PathBuf::from);
+    if fdb.is_some() {
+        let arguments = ["-p", "cairn-schema", "--features", "fdb", "--no-fail-fast"];
+        report.command("metadata tests on FoundationDB", cargo("test").args(arguments));
+    } else {
+        report.skip("metadata tests on FoundationDB", &format!("{FDB} is not set"));
+    }
+    if options.quick {
+        report.skip("real clients and chaos", "--quick was given");
+    } else if let Some(bin) = bin {
+        scenarios(&mut report, options, &bin, fdb.is_some());
+    } else {
+        report.skip("real clients and chaos", "their Python could not be set up");
+    }
+    report.finish()
+}
+
+/// The feature links libfdb_c, which most machines lack; checking it needs only libclang, for the bindings.
+fn lint_fdb(report: &mut Report) {
+    let name = "lints with the fdb feature";
+    if has_libclang() {
+        let arguments =
+            ["-p", "cairn", "-p", "cairn-schema", "--features", "fdb", "--all-targets", "--", "-D", "warnings"];
+        report.command(name, cargo("clippy").args(arguments));
+    } else {
+        report.skip(name, "libclang was not found (apt-get install libclang-dev)");
+    }
+}
+
+fn has_libclang() -> bool {
+    if std::env::var_os("LIBCLANG_PATH").is_some() {
+        return true;
+    }
+    let folders =
+        ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"];
+    let llvm = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path().join("lib"));
+    let mut all = folders.into_iter().map(PathBuf::from).chain(llvm);
+    all.any(|folder| {
+        let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        files.into_iter().any(|file| file.file_name().to_string_lossy().starts_with("libclang"))
+    })
+}
+
+/// Licences, banned crates and sources. Advisories need a database from the network and are left to whoever has one.
+fn licences(report: &mut Report, bin: Option<&Path>) {
+    let name = "licences";
+    let checker = bin.map(|bin| bin.join("cargo-deny")).filter(|checker| checker.exists());
+    let Some(checker) = checker else {
+        report.skip(name, "cargo-deny could not be installed");
+        return;
+    };
+    // The sources of all dependencies are needed; where they can't be had, nothing can be said about them.
+    if !cargo("fetch").arg("--locked").status().is_ok_and(|status| status.success()) {
+        report.skip(name, "the dependencies' sources could not be fetched");
+        return;
+    }
+    let arguments = ["--offline", "--log-level", "error", "check", "licenses", "bans", "sources"];
+    report.command(name, Command::new(checker).current_dir(root()).args(arguments));
+}
+
+fn scenarios(report: &mut Report, options: &Options, bin: &Path, fdb: bool) {
+    let mut build = cargo("build");
+    build.args(["-p", "cairn", "-p", "cairn-chaos", "--bins"]);
+    if fdb {
+        build.args(["--features", "cairn/fdb"]);
+    }
+    if !report.command("build the binaries", &mut build) {
+        report.skip("real clients and chaos", "the binaries were not built");
+        return;
+    }
+    let clients = if options.large { "real clients, up to 1 GiB" } else { "real clients, up to 64 MiB" };
+    report.command(clients, &mut chaos(options, bin, &["clients"], false));
+    report.command("corrupted bytes", &mut chaos(options, bin, &["corrupt"], false));
+    report.command("kill -9 and restart", &mut chaos(options, bin, &["restart"], false));
+    let large = if options.large { "5120" } else { "512" };
+    let name = format!("{large} MiB streamed in bounded memory");
+    report.command(&name, &mut chaos(options, bin, &["stream", "--large-mib", large], false));
+    report.command("two racks of six killed", &mut chaos(options, bin, &["racks"], false));
+    if fdb {
+        report.command("two racks of six killed, metadata in FoundationDB", &mut chaos(options, bin, &["racks"], true));
+    } else {
+        report.skip("two racks of six killed, metadata in FoundationDB", &format!("{FDB} is not set"));
+    }
+    if !options.large {
+        report.skip("1 GiB round trips and the 5 GiB stream", "give --large or set CI=true");
+    }
+}
+
+fn chaos(options: &Options, bin: &Path, scenario: &[&str], fdb: bool) -> Command {
+    let binaries = target().join("debug");
+    let mut command = Command::new(binaries.join("cairn-chaos"));
+    command.current_dir(root());
+    command.arg("--binary").arg(binaries.join("cairn")).arg("--python").arg(bin.join("python"));
+    if let Some(seed) = options.seed {
+        command.arg("--seed").arg(seed.to_string());
+    }
+    if !fdb {
+        command.env_remove(FDB);
+    }
+    if options.large {
+        command.env("CAIRN_CLIENTS_LARGE", "1");
+    }
+    command.args(scenario);
+    command
+}
