@@ -9,7 +9,9 @@ pub mod geometry;
 pub mod runtime;
 pub mod store;
 pub mod supervisor;
+pub mod tls;
 pub mod transport;
+pub mod wire;
 
 pub use error::StoreError;
 pub use store::Store;

@@ -6,6 +6,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_schema::ids::{DiskId, FragmentName, GroupId, NodeId};
 
+pub mod local;
+pub mod meta;
+pub mod quic;
+pub mod router;
+pub mod service;
+
+pub use local::{LocalDisk, LocalDisks};
+pub use router::Router;
+
 use crate::disk::{DiskError, DiskStatus, FragmentInfo, NewFragment};
 
 #[derive(Debug, Clone, thiserror::Error)]

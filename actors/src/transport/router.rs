@@ -1,0 +1,257 @@
+//! Sends each call to the disk it is for: straight to a local one, over QUIC to any other.
+
+use std::{collections::HashMap, net::SocketAddr, ops::Range, sync::Arc, time::Instant};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use cairn_schema::ids::{DiskId, FragmentName, GroupId, NodeId};
+
+use super::{
+    Fragments, LocalDisk, LocalDisks, TransportError,
+    quic::{Call, Client, Peer},
+};
+use crate::{
+    disk::{DiskError, DiskStatus, FragmentInfo, NewFragment},
+    wire::{
+        Reply, Request,
+        header::{decode, encode},
+        message::{MAX_LISTED, MAX_NAMES, WireInfo},
+    },
+};
+
+/// Fragments anywhere in the cluster. Cheap to clone; all clones see the same topology.
+#[derive(Clone)]
+pub struct Router {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    node: NodeId,
+    locals: LocalDisks,
+    client: Client,
+    topology: ArcSwap<Topology>,
+}
+
+#[derive(Default)]
+struct Topology {
+    disks: HashMap<DiskId, NodeId>,
+    peers: HashMap<NodeId, Arc<Peer>>,
+}
+
+/// Where a disk is.
+enum Place {
+    Here(Arc<dyn LocalDisk>),
+    There(Arc<Peer>),
+}
+
+impl Router {
+    pub fn new(client: Client, locals: LocalDisks) -> Self {
+        let node = client.node().clone();
+        Self { inner: Arc::new(Inner { node, locals, client, topology: ArcSwap::default() }) }
+    }
+
+    /// Replaces what is known of the cluster: which node has which disk, and where each node listens. Connections to nodes that
+    /// stay where they were are kept.
+    pub fn set_topology(&self, disks: Vec<(DiskId, NodeId)>, nodes: Vec<(NodeId, SocketAddr)>) {
+        let old = self.inner.topology.load();
+        let peers = nodes.into_iter().filter(|(node, _)| *node != self.inner.node).map(|(node, address)| {
+            let known = old.peers.get(&node).filter(|peer| peer.address() == address).cloned();
+            let peer = known.unwrap_or_else(|| self.inner.client.peer(node.clone(), address));
+            (node, peer)
+        });
+        let topology = Topology { disks: disks.into_iter().collect(), peers: peers.collect() };
+        self.inner.topology.store(Arc::new(topology));
+    }
+
+    /// The disks of this node.
+    pub fn locals(&self) -> &LocalDisks {
+        &self.inner.locals
+    }
+
+    /// Whether a disk is on this node, so that reaching it costs no network.
+    pub fn is_local(&self, disk: DiskId) -> bool {
+        self.inner.locals.get(disk).is_some()
+    }
+
+    fn place(&self, disk: DiskId) -> Result<Place, TransportError> {
+        if let Some(local) = self.inner.locals.get(disk) {
+            return Ok(Place::Here(local));
+        }
+        let topology = self.inner.topology.load();
+        let node = topology.disks.get(&disk).ok_or(TransportError::UnknownDisk(disk))?;
+        if *node == self.inner.node {
+            // It should be here and is not: broken, or not opened.
+            return Err(TransportError::Disk(DiskError::Gone(format!("disk {disk} is not open on this node"))));
+        }
+        self.peer(node).map(Place::There)
+    }
+
+    fn peer(&self, node: &NodeId) -> Result<Arc<Peer>, TransportError> {
+        let peer = self.inner.topology.load().peers.get(node).cloned();
+        peer.ok_or_else(|| TransportError::Unreachable(node.clone(), "its address is not known here".into()))
+    }
+
+    /// A call to a local disk, ended by the deadline as a remote one would be.
+    async fn here<T>(
+        &self,
+        deadline: Instant,
+        call: impl Future<Output = Result<T, DiskError>>,
+    ) -> Result<T, TransportError> {
+        match tokio::time::timeout_at(deadline.into(), call).await {
+            Ok(done) => done.map_err(TransportError::Disk),
+            Err(_) => Err(TransportError::Deadline(self.inner.node.clone())),
+        }
+    }
+}
+
+fn unexpected(peer: &Peer, reply: Reply) -> TransportError {
+    TransportError::Protocol(peer.node().clone(), format!("it answered something else: {reply:?}"))
+}
+
+fn unreadable(peer: &Peer, error: crate::wire::FrameError) -> TransportError {
+    TransportError::Protocol(peer.node().clone(), error.to_string())
+}
+
+#[async_trait]
+impl Fragments for Router {
+    async fn put(&self, disk: DiskId, fragment: NewFragment, deadline: Instant) -> Result<(), TransportError> {
+        match self.place(disk)? {
+            Place::Here(local) => self.here(deadline, local.put(fragment)).await,
+            Place::There(peer) => {
+                let call = Call::new(Request::Put { disk, name: fragment.name }, deadline)
+                    .with_checked_payload(fragment.payload, fragment.block_checksums);
+                match peer.call(call).await? {
+                    (Reply::Done, _) => Ok(()),
+                    (reply, _) => Err(unexpected(&peer, reply)),
+                }
+            }
+        }
+    }
+
+    async fn get(
+        &self,
+        disk: DiskId,
+        name: FragmentName,
+        range: Range<u32>,
+        deadline: Instant,
+    ) -> Result<Bytes, TransportError> {
+        match self.place(disk)? {
+            Place::Here(local) => self.here(deadline, local.get(name, range)).await,
+            Place::There(peer) => {
+                let Range { start, end } = range;
+                match peer.call(Call::new(Request::Get { disk, name, start, end }, deadline)).await? {
+                    (Reply::Bytes, bytes) if bytes.len() == end.saturating_sub(start) as usize => Ok(bytes),
+                    (reply, _) => Err(unexpected(&peer, reply)),
+                }
+            }
+        }
+    }
+
+    async fn info(&self, disk: DiskId, name: FragmentName, deadline: Instant) -> Result<FragmentInfo, TransportError> {
+        match self.place(disk)? {
+            Place::Here(local) => self.here(deadline, local.info(name)).await,
+            Place::There(peer) => match peer.call(Call::new(Request::Info { disk, name }, deadline)).await? {
+                (Reply::Info(info), _) if info.name == name => Ok(info.into()),
+                (reply, _) => Err(unexpected(&peer, reply)),
+            },
+        }
+    }
+
+    async fn delete(&self, disk: DiskId, names: Vec<FragmentName>, deadline: Instant) -> Result<u64, TransportError> {
+        let peer = match self.place(disk)? {
+            Place::Here(local) => return self.here(deadline, local.delete(names)).await,
+            Place::There(peer) => peer,
+        };
+        let mut deleted = 0;
+        for names in names.chunks(MAX_NAMES) {
+            let payload = encode(&names).map_err(|error| unreadable(&peer, error))?;
+            let call = Call::new(Request::Delete { disk }, deadline).with_payload(payload);
+            match peer.call(call).await? {
+                (Reply::Deleted(count), _) => deleted += count.min(names.len() as u64),
+                (reply, _) => return Err(unexpected(&peer, reply)),
+            }
+        }
+        Ok(deleted)
+    }
+
+    async fn list(
+        &self,
+        disk: DiskId,
+        group: Option<GroupId>,
+        after: Option<FragmentName>,
+        limit: usize,
+        deadline: Instant,
+    ) -> Result<Vec<FragmentInfo>, TransportError> {
+        let limit = limit.min(MAX_LISTED);
+        let peer = match self.place(disk)? {
+            Place::Here(local) => return self.here(deadline, local.list(group, after, limit)).await,
+            Place::There(peer) => peer,
+        };
+        let request = Request::List { disk, group, after, limit: limit as u32 };
+        match peer.call(Call::new(request, deadline)).await? {
+            (Reply::Listed, payload) => {
+                let listed: Vec<WireInfo> = decode(&payload).map_err(|error| unreadable(&peer, error))?;
+                if listed.len() > limit {
+                    return Err(TransportError::Protocol(peer.node().clone(), "it listed more than asked".into()));
+                }
+                Ok(listed.into_iter().map(FragmentInfo::from).collect())
+            }
+            (reply, _) => Err(unexpected(&peer, reply)),
+        }
+    }
+
+    async fn verify(
+        &self,
+        disk: DiskId,
+        name: FragmentName,
+        deadline: Instant,
+    ) -> Result<FragmentInfo, TransportError> {
+        match self.place(disk)? {
+            Place::Here(local) => self.here(deadline, local.verify(name)).await,
+            Place::There(peer) => match peer.call(Call::new(Request::Verify { disk, name }, deadline)).await? {
+                (Reply::Info(info), _) if info.name == name => Ok(info.into()),
+                (reply, _) => Err(unexpected(&peer, reply)),
+            },
+        }
+    }
+
+    async fn disk_status(&self, disk: DiskId, deadline: Instant) -> Result<DiskStatus, TransportError> {
+        match self.place(disk)? {
+            Place::Here(local) => Ok(local.status()),
+            Place::There(peer) => match peer.call(Call::new(Request::DiskStatus { disk }, deadline)).await? {
+                (Reply::Status(status), _) => Ok(status.into()),
+                (reply, _) => Err(unexpected(&peer, reply)),
+            },
+        }
+    }
+
+    async fn probe(&self, node: &NodeId, deadline: Instant) -> Result<(), TransportError> {
+        if *node == self.inner.node {
+            return Ok(());
+        }
+        let peer = self.peer(node)?;
+        // A probe asks how things are now: it does not wait out the pause after a failed dial.
+        match peer.call(Call::new(Request::Probe, deadline).at_once()).await? {
+            (Reply::Done, _) => Ok(()),
+            (reply, _) => Err(unexpected(&peer, reply)),
+        }
+    }
+
+    async fn probe_through(
+        &self,
+        through: &NodeId,
+        target: &NodeId,
+        deadline: Instant,
+    ) -> Result<bool, TransportError> {
+        if *through == self.inner.node {
+            return Ok(self.probe(target, deadline).await.is_ok());
+        }
+        let peer = self.peer(through)?;
+        let request = Request::ProbeThrough { target: target.clone() };
+        match peer.call(Call::new(request, deadline).at_once()).await? {
+            (Reply::Reached(reached), _) => Ok(reached),
+            (reply, _) => Err(unexpected(&peer, reply)),
+        }
+    }
+}
