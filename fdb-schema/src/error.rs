@@ -55,3 +55,15 @@ pub enum MetaError {
 }
 
 pub type Result<T, E = MetaError> = std::result::Result<T, E>;
+
+impl From<crate::kv::embedded::OpenError> for MetaError {
+    fn from(error: crate::kv::embedded::OpenError) -> Self {
+        use crate::kv::embedded::OpenError;
+        match &error {
+            OpenError::NewerFormat { .. } | OpenError::NotOurs { .. } => {
+                Self::Corrupt { what: "metadata directory", why: error.to_string() }
+            }
+            OpenError::Locked(_) | OpenError::Io { .. } | OpenError::Store { .. } => Self::Storage(error.to_string()),
+        }
+    }
+}

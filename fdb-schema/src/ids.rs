@@ -14,11 +14,39 @@ pub struct IdError {
     pub why: &'static str,
 }
 
+/// 16 bytes in binary formats (a plain derive would write an array of 16 numbers), the id's text in formats for people.
+macro_rules! id_serde {
+    ($name:ident) => {
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if serializer.is_human_readable() {
+                    serializer.collect_str(self)
+                } else {
+                    crate::record::bytes16::serialize(&self.0, serializer)
+                }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                if deserializer.is_human_readable() {
+                    let text = String::deserialize(deserializer)?;
+                    text.parse().map_err(serde::de::Error::custom)
+                } else {
+                    crate::record::bytes16::deserialize(deserializer).map(Self)
+                }
+            }
+        }
+    };
+}
+
 macro_rules! random_id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub [u8; 16]);
+
+        id_serde!($name);
 
         impl $name {
             /// A new random id.
@@ -163,8 +191,10 @@ impl fmt::Display for FragmentName {
 
 /// A version of an object. `NULL` is S3's "null" version. The bytes of other ids are decided inside the transaction that
 /// creates the version, so that they order versions of one key by commit, newest first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VersionId(pub [u8; 16]);
+
+id_serde!(VersionId);
 
 impl VersionId {
     pub const NULL: Self = Self([0xff; 16]);

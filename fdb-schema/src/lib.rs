@@ -4,6 +4,7 @@
 
 pub mod error;
 pub mod ids;
+pub mod kv;
 pub mod record;
 pub mod verbs;
 

@@ -2,6 +2,7 @@
 
 mod blob;
 mod bucket;
+pub mod bytes16;
 mod ledger;
 mod placement;
 mod scheme;

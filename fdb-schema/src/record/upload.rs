@@ -24,6 +24,7 @@ pub struct Upload {
 pub struct UploadedPart {
     pub number: u16,
     pub length: u64,
+    #[serde(with = "crate::record::bytes16")]
     pub md5: [u8; 16],
     pub checksum: Option<StoredChecksum>,
     pub modified_ms: u64,

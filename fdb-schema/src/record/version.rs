@@ -33,6 +33,7 @@ pub struct StoredChecksum {
     pub algorithm: ChecksumAlgorithm,
     pub kind: ChecksumKind,
     /// The raw digest; for `Composite`, the digest of the parts' digests.
+    #[serde(with = "crate::record::bytes16::vec")]
     pub value: Vec<u8>,
 }
 
@@ -56,6 +57,7 @@ pub struct Attributes {
 /// The entity tag: the MD5 of the bytes, or of the parts' MD5s with their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Etag {
+    #[serde(with = "crate::record::bytes16")]
     pub md5: [u8; 16],
     /// Number of parts when uploaded in parts.
     pub parts: Option<u16>,
@@ -79,6 +81,7 @@ pub struct Part {
     /// Where in the blob the part starts; not 0 only after a ranged UploadPartCopy.
     pub blob_offset: u64,
     pub length: u64,
+    #[serde(with = "crate::record::bytes16")]
     pub md5: [u8; 16],
     pub checksum: Option<StoredChecksum>,
     pub blob: Blob,

@@ -1,14 +1,42 @@
 //! The verbs: every rule about metadata, written once over [`crate::kv`], so that the backends cannot differ.
 #![allow(unused_variables)]
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
-use crate::{error::Result, ids::*, record::*};
+use crate::{
+    error::Result,
+    ids::*,
+    kv::{self, SharedKv, remote::MetaTransport},
+    record::*,
+};
 
 /// The metadata of one cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct Meta {
-    _inner: Arc<()>,
+    kv: SharedKv,
+}
+
+impl Meta {
+    /// Over any store.
+    pub fn new(kv: SharedKv) -> Self {
+        Self { kv }
+    }
+
+    /// Over a new store in memory, for tests.
+    pub fn in_memory() -> Self {
+        Self::new(Arc::new(kv::mem::kv()))
+    }
+
+    /// Over the embedded store in a directory, which is created if needed and must not be open elsewhere. Blocks while the store
+    /// recovers.
+    pub fn open_embedded(path: &Path) -> Result<Self> {
+        Ok(Self::new(Arc::new(kv::embedded::open(path, kv::embedded::EmbeddedOptions::default())?)))
+    }
+
+    /// Over a [`crate::kv::remote::RemoteServer`].
+    pub fn remote(transport: Arc<dyn MetaTransport>) -> Self {
+        Self::new(Arc::new(kv::remote::kv(transport)))
+    }
 }
 
 /// What must hold for a change or a read to go ahead, decided inside the transaction.

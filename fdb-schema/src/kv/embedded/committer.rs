@@ -1,0 +1,232 @@
+//! The thread that commits.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
+
+use bytes::Bytes;
+use fjall::{Database, Keyspace, PersistMode, Readable};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use crate::kv::{
+    CommitVersion, KvError,
+    embedded::{Published, Shared, directory::DirectoryLock},
+    occ::{CommitRequest, Resolver, Rows, Verdict, apply},
+};
+
+/// Commits that share a sync, at most.
+const GROUP_COMMITS: usize = 1024;
+/// Bytes of the commits that share a sync, roughly.
+const GROUP_BYTES: usize = 16 << 20;
+
+const VERSION_KEY: &[u8] = b"version";
+
+/// A commit that waits for its outcome.
+pub struct Pending {
+    pub request: CommitRequest,
+    pub answer: oneshot::Sender<Result<CommitVersion, KvError>>,
+    /// Its bytes of the queue's bound, given back when its changes are in the group or refused.
+    pub _permit: OwnedSemaphorePermit,
+}
+
+pub struct Committer {
+    db: Database,
+    /// What the store says about itself: the version of the last commit.
+    about: Keyspace,
+    shared: Arc<Shared>,
+    resolver: Resolver,
+    version: u64,
+    /// Why no commit is taken any more.
+    poisoned: Option<String>,
+    /// Given back when the store is closed.
+    _lock: DirectoryLock,
+}
+
+/// The version of the last commit; 0 for a new store.
+pub fn stored_version(about: &Keyspace) -> Result<u64, String> {
+    match about.get(VERSION_KEY).map_err(|error| error.to_string())? {
+        None => Ok(0),
+        Some(bytes) => {
+            let bytes = <[u8; 8]>::try_from(&bytes[..]).map_err(|_| "its version row is garbled".to_owned())?;
+            Ok(u64::from_be_bytes(bytes))
+        }
+    }
+}
+
+/// The newest rows: those published, and over them what the group changes.
+struct GroupRows<'a> {
+    shared: &'a Shared,
+    published: Arc<Published>,
+    changed: BTreeMap<Bytes, Option<Bytes>>,
+}
+
+fn storage(error: fjall::Error) -> KvError {
+    KvError::Storage(error.to_string())
+}
+
+impl Rows for GroupRows<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        if let Some(value) = self.changed.get(key) {
+            return Ok(value.clone());
+        }
+        let stored = self.published.snapshot.get(&self.shared.rows, key).map_err(storage)?;
+        Ok(stored.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn keys(&self, begin: &Bytes, end: &Bytes) -> Result<Vec<Bytes>, KvError> {
+        if begin >= end {
+            return Ok(Vec::new());
+        }
+        let mut keys: Vec<Bytes> = Vec::new();
+        for row in self.published.snapshot.range(&self.shared.rows, &begin[..]..&end[..]) {
+            let key = row.key().map_err(storage)?;
+            if !self.changed.contains_key(&key[..]) {
+                keys.push(Bytes::copy_from_slice(&key));
+            }
+        }
+        let changed = self.changed.range(begin.clone()..end.clone());
+        keys.extend(changed.filter(|(_, value)| value.is_some()).map(|(key, _)| key.clone()));
+        Ok(keys)
+    }
+
+    fn put(&mut self, key: Bytes, value: Option<Bytes>) {
+        self.changed.insert(key, value);
+    }
+}
+
+/// Commits that were judged, waiting for the sync they share.
+struct Group<'a> {
+    rows: GroupRows<'a>,
+    /// The version they will have.
+    version: u64,
+    answers: Vec<oneshot::Sender<Result<CommitVersion, KvError>>>,
+}
+
+impl Committer {
+    pub fn new(db: Database, about: Keyspace, shared: Arc<Shared>, version: u64, lock: DirectoryLock) -> Self {
+        Self { db, about, shared, resolver: Resolver::new(version), version, poisoned: None, _lock: lock }
+    }
+
+    /// Until every sender is gone.
+    pub fn run(mut self, mut commits: mpsc::Receiver<Pending>) {
+        while let Some(first) = commits.blocking_recv() {
+            let mut bytes = first.request.bytes();
+            let mut gathered = vec![first];
+            while gathered.len() < GROUP_COMMITS && bytes < GROUP_BYTES {
+                let Ok(next) = commits.try_recv() else { break };
+                bytes += next.request.bytes();
+                gathered.push(next);
+            }
+            self.commit_group(gathered);
+        }
+    }
+
+    fn commit_group(&mut self, gathered: Vec<Pending>) {
+        if let Some(why) = &self.poisoned {
+            for pending in gathered {
+                answer(pending.answer, Err(KvError::Storage(why.clone())));
+            }
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let published = Arc::clone(&shared.published.read());
+        let mut group = Group {
+            rows: GroupRows { shared: &shared, published, changed: BTreeMap::new() },
+            version: self.version + 1,
+            answers: Vec::new(),
+        };
+        let mut gathered = gathered.into_iter();
+        for pending in gathered.by_ref() {
+            if let Err(error) = self.judge(&mut group, pending) {
+                // A commit half applied to the group would be written with it: give up the whole group, of which nothing
+                // is written yet.
+                for sender in group.answers.into_iter().chain(gathered.map(|pending| pending.answer)) {
+                    answer(sender, Err(error.clone()));
+                }
+                self.rebuild_resolver();
+                return;
+            }
+        }
+        if !group.answers.is_empty() {
+            self.write(group);
+        }
+    }
+
+    /// Conflicts are decided in order: a commit conflicts also with those before it in its group, because it cannot have read
+    /// what they write.
+    fn judge(&mut self, group: &mut Group<'_>, pending: Pending) -> Result<(), KvError> {
+        let refused = match self.resolver.judge(&pending.request) {
+            Verdict::Go => None,
+            Verdict::Conflict => Some(KvError::Conflict),
+            Verdict::TooOld => Some(KvError::TooOld),
+        };
+        if let Some(error) = refused {
+            self.shared.counters.conflicts.fetch_add(1, Ordering::Relaxed);
+            answer(pending.answer, Err(error));
+            return Ok(());
+        }
+        let place = u16::try_from(group.answers.len()).unwrap_or(u16::MAX);
+        match apply(&mut group.rows, pending.request, group.version, place) {
+            Ok(written) => {
+                self.resolver.record(group.version, written);
+                group.answers.push(pending.answer);
+                Ok(())
+            }
+            Err(error) => {
+                answer(pending.answer, Err(error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    /// What the resolver remembers of a group that was given up never happened; transactions under way start again.
+    fn rebuild_resolver(&mut self) {
+        self.version += 1;
+        self.resolver = Resolver::new(self.version);
+        self.publish();
+    }
+
+    fn publish(&self) {
+        let published = Published { version: self.version, snapshot: self.db.snapshot() };
+        *self.shared.published.write() = Arc::new(published);
+    }
+
+    fn write(&mut self, group: Group<'_>) {
+        let mut batch = self.db.batch().durability(Some(PersistMode::SyncAll));
+        batch.insert(&self.about, VERSION_KEY, group.version.to_be_bytes());
+        for (key, value) in &group.rows.changed {
+            match value {
+                Some(value) => batch.insert(&self.shared.rows, &key[..], &value[..]),
+                None => batch.remove(&self.shared.rows, &key[..]),
+            }
+        }
+        match batch.commit() {
+            Ok(()) => {
+                self.version = group.version;
+                self.publish();
+                let commits = group.answers.len() as u64;
+                self.shared.counters.commits.fetch_add(commits, Ordering::Relaxed);
+                self.shared.counters.syncs.fetch_add(1, Ordering::Relaxed);
+                for sender in group.answers {
+                    answer(sender, Ok(CommitVersion(group.version)));
+                }
+            }
+            Err(error) => {
+                // The journal may or may not have the batch, and what the kernel did with pages that it failed to write is
+                // not known: only opening the store again tells.
+                let why = format!("the metadata store failed and takes no more changes until it is restarted: {error}");
+                tracing::error!(%error, "a metadata commit failed; refusing all that follow");
+                self.poisoned = Some(why.clone());
+                for sender in group.answers {
+                    answer(sender, Err(KvError::CommitUnknown(why.clone())));
+                }
+            }
+        }
+    }
+}
+
+/// Whoever waited may have given up.
+fn answer(sender: oneshot::Sender<Result<CommitVersion, KvError>>, outcome: Result<CommitVersion, KvError>) {
+    let _ = sender.send(outcome);
+}

@@ -1,0 +1,233 @@
+//! The store of one machine: an LSM tree (fjall) with a synced journal.
+//!
+//! One thread commits. It takes every commit that waits, decides conflicts and adds between them, writes what may go ahead to
+//! the journal as one batch with one sync, makes it visible, and answers them all; meanwhile the next commits gather. Nothing
+//! can be read before it is durable, so no reader sees what a power cut would take back (DUR-2, CON-1).
+
+mod committer;
+mod directory;
+
+pub use directory::OpenError;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use fjall::{Keyspace, KeyspaceCreateOptions, Readable, Snapshot};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::kv::{
+    CommitVersion, KvError, RangePage,
+    embedded::{
+        committer::{Committer, Pending},
+        directory::DirectoryLock,
+    },
+    occ::{CommitRequest, Engine, KeyRange, OccKv, View},
+};
+
+/// Reads on blocking threads at once; the others wait.
+const CONCURRENT_READS: usize = 32;
+/// Commits that wait for the committer.
+const QUEUED_COMMITS: usize = 4096;
+/// Bytes of the commits that wait or are being written.
+const QUEUED_BYTES: usize = 128 << 20;
+/// A page of a range ends after this many bytes.
+const PAGE_BYTES: usize = 1 << 20;
+
+#[derive(Clone, Copy, Debug)]
+pub struct EmbeddedOptions {
+    /// For blocks read from disk.
+    pub cache_bytes: u64,
+    /// Written rows kept in memory before they go to a table.
+    pub memtable_bytes: u64,
+}
+
+impl Default for EmbeddedOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 128 << 20, memtable_bytes: 32 << 20 }
+    }
+}
+
+/// Work done since the store was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EmbeddedStats {
+    /// Commits made durable.
+    pub commits: u64,
+    /// Syncs of the journal they shared.
+    pub syncs: u64,
+    /// Commits refused for a conflict.
+    pub conflicts: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    commits: AtomicU64,
+    syncs: AtomicU64,
+    conflicts: AtomicU64,
+}
+
+/// What readers see: everything committed up to `version`, and nothing of the commit being written.
+///
+/// The snapshot is taken by the committer between two batches. One taken at any other moment could see half a batch: a compaction that
+/// finishes meanwhile moves fjall's own visible sequence number past that of the batch in flight.
+struct Published {
+    version: u64,
+    snapshot: Snapshot,
+}
+
+struct Shared {
+    rows: Keyspace,
+    published: RwLock<Arc<Published>>,
+    reads: Semaphore,
+    queue: Arc<Semaphore>,
+    counters: Counters,
+}
+
+/// An open store. Cheap to clone; closed when the last clone and the last transaction are gone.
+#[derive(Clone)]
+pub struct EmbeddedEngine {
+    shared: Arc<Shared>,
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    commits: Mutex<Option<mpsc::Sender<Pending>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Without a sender the committer ends after what it was given.
+        self.commits.lock().take();
+        if let Some(thread) = self.thread.lock().take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the metadata committer panicked");
+        }
+    }
+}
+
+/// Opens or creates the store in a directory. Blocks while it recovers.
+pub fn open(path: &Path, options: EmbeddedOptions) -> Result<OccKv<EmbeddedEngine>, OpenError> {
+    let lock = DirectoryLock::take(path)?;
+    let failed = |error: fjall::Error| OpenError::Store { path: path.to_owned(), why: error.to_string() };
+    let db = fjall::Database::builder(lock.store_path()).cache_size(options.cache_bytes).open().map_err(failed)?;
+    let create = || KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes);
+    let rows = db.keyspace("rows", create).map_err(failed)?;
+    let about = db.keyspace("about", KeyspaceCreateOptions::default).map_err(failed)?;
+    let version = committer::stored_version(&about).map_err(|why| OpenError::Store { path: path.to_owned(), why })?;
+    let published = RwLock::new(Arc::new(Published { version, snapshot: db.snapshot() }));
+    let shared = Arc::new(Shared {
+        rows,
+        published,
+        reads: Semaphore::new(CONCURRENT_READS),
+        queue: Arc::new(Semaphore::new(QUEUED_BYTES)),
+        counters: Counters::default(),
+    });
+    let (sender, receiver) = mpsc::channel(QUEUED_COMMITS);
+    let committer = Committer::new(db, about, Arc::clone(&shared), version, lock);
+    let thread = std::thread::Builder::new()
+        .name("meta-commit".into())
+        .spawn(move || committer.run(receiver))
+        .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+    let handle = Handle { commits: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) };
+    Ok(OccKv(EmbeddedEngine { shared, handle: Arc::new(handle) }))
+}
+
+impl OccKv<EmbeddedEngine> {
+    pub fn stats(&self) -> EmbeddedStats {
+        let counters = &self.0.shared.counters;
+        EmbeddedStats {
+            commits: counters.commits.load(Ordering::Relaxed),
+            syncs: counters.syncs.load(Ordering::Relaxed),
+            conflicts: counters.conflicts.load(Ordering::Relaxed),
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for EmbeddedEngine {
+    type View = EmbeddedView;
+
+    async fn view(&self) -> Result<EmbeddedView, KvError> {
+        let published = Arc::clone(&self.shared.published.read());
+        Ok(EmbeddedView { shared: Arc::clone(&self.shared), published })
+    }
+
+    async fn commit(&self, request: CommitRequest) -> Result<CommitVersion, KvError> {
+        let closed = || KvError::Unavailable("the metadata store is closing".into());
+        let bytes = u32::try_from(request.bytes().min(QUEUED_BYTES)).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.shared.queue).acquire_many_owned(bytes).await.map_err(|_| closed())?;
+        let sender = self.handle.commits.lock().clone().ok_or_else(closed)?;
+        let (answer, answered) = oneshot::channel();
+        sender.send(Pending { request, answer, _permit: permit }).await.map_err(|_| closed())?;
+        drop(sender);
+        answered.await.unwrap_or_else(|_| Err(KvError::CommitUnknown("the metadata committer ended".into())))
+    }
+}
+
+pub struct EmbeddedView {
+    shared: Arc<Shared>,
+    published: Arc<Published>,
+}
+
+impl EmbeddedView {
+    /// Runs a read where it may block on the disk.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Keyspace, &Snapshot) -> Result<T, fjall::Error> + Send + 'static,
+    ) -> Result<T, KvError> {
+        let gone = |what: &str| KvError::Storage(format!("metadata read {what}"));
+        let _turn = self.shared.reads.acquire().await.map_err(|_| gone("refused"))?;
+        let (shared, published) = (Arc::clone(&self.shared), Arc::clone(&self.published));
+        tokio::task::spawn_blocking(move || read(&shared.rows, &published.snapshot))
+            .await
+            .map_err(|error| gone(&error.to_string()))?
+            .map_err(|error| KvError::Storage(error.to_string()))
+    }
+}
+
+#[async_trait]
+impl View for EmbeddedView {
+    fn version(&self) -> Option<u64> {
+        Some(self.published.version)
+    }
+
+    async fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, KvError> {
+        let keys = keys.to_vec();
+        self.blocking(move |rows, snapshot| {
+            keys.iter().map(|key| Ok(snapshot.get(rows, key)?.map(|value| Bytes::copy_from_slice(&value)))).collect()
+        })
+        .await
+    }
+
+    async fn range(&self, range: KeyRange, limit: usize, reverse: bool) -> Result<RangePage, KvError> {
+        if range.begin >= range.end {
+            return Ok(RangePage::default());
+        }
+        self.blocking(move |rows, snapshot| {
+            let mut found = snapshot.range(rows, &range.begin[..]..&range.end[..]);
+            let mut page = RangePage::default();
+            let mut bytes = 0;
+            while let Some(row) = if reverse { found.next_back() } else { found.next() } {
+                let (key, value) = row.into_inner()?;
+                bytes += key.len() + value.len();
+                page.rows.push((Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)));
+                if page.rows.len() >= limit || bytes >= PAGE_BYTES {
+                    page.more = true;
+                    break;
+                }
+            }
+            Ok(page)
+        })
+        .await
+    }
+}

@@ -1,0 +1,123 @@
+//! A store that fails on command: conflicts and unknown commits, for tests of everything above it.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::kv::{CommitVersion, Kv, KvError, RangePage, RangeQuery, SharedKv, Transaction};
+
+/// What happens to one commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It goes ahead.
+    None,
+    /// Refused as a conflict, nothing written.
+    Conflict,
+    /// Not written, and the caller is not told.
+    UnknownNotApplied,
+    /// Written, and the caller is not told.
+    UnknownApplied,
+    /// Refused as unreachable, nothing written.
+    Unavailable,
+}
+
+/// Decides about every commit that would write.
+pub type Decide = dyn FnMut() -> Fault + Send;
+
+/// Wraps a store.
+pub struct Injecting {
+    inner: SharedKv,
+    decide: Arc<Mutex<Box<Decide>>>,
+}
+
+impl Injecting {
+    pub fn new(inner: SharedKv, decide: impl FnMut() -> Fault + Send + 'static) -> Self {
+        Self { inner, decide: Arc::new(Mutex::new(Box::new(decide))) }
+    }
+
+    /// The faults in order, then none.
+    pub fn script(inner: SharedKv, faults: impl IntoIterator<Item = Fault>) -> Self {
+        let mut faults: VecDeque<Fault> = faults.into_iter().collect();
+        Self::new(inner, move || faults.pop_front().unwrap_or(Fault::None))
+    }
+}
+
+#[async_trait]
+impl Kv for Injecting {
+    async fn begin(&self) -> Result<Box<dyn Transaction>, KvError> {
+        let inner = self.inner.begin().await?;
+        Ok(Box::new(InjectingTransaction { inner, decide: Arc::clone(&self.decide) }))
+    }
+}
+
+struct InjectingTransaction {
+    inner: Box<dyn Transaction>,
+    decide: Arc<Mutex<Box<Decide>>>,
+}
+
+#[async_trait]
+impl Transaction for InjectingTransaction {
+    async fn get(&mut self, key: &[u8], snapshot: bool) -> Result<Option<Bytes>, KvError> {
+        self.inner.get(key, snapshot).await
+    }
+
+    async fn get_many(&mut self, keys: &[Bytes], snapshot: bool) -> Result<Vec<Option<Bytes>>, KvError> {
+        self.inner.get_many(keys, snapshot).await
+    }
+
+    async fn range(&mut self, query: RangeQuery) -> Result<RangePage, KvError> {
+        self.inner.range(query).await
+    }
+
+    fn set(&mut self, key: Bytes, value: Bytes) {
+        self.inner.set(key, value);
+    }
+
+    fn clear(&mut self, key: Bytes) {
+        self.inner.clear(key);
+    }
+
+    fn clear_range(&mut self, begin: Bytes, end: Bytes) {
+        self.inner.clear_range(begin, end);
+    }
+
+    fn add(&mut self, key: Bytes, delta: i64) {
+        self.inner.add(key, delta);
+    }
+
+    fn set_versionstamped(&mut self, prefix: Bytes, suffix: Bytes, value: Bytes) {
+        self.inner.set_versionstamped(prefix, suffix, value);
+    }
+
+    fn add_read_conflict(&mut self, begin: Bytes, end: Bytes) {
+        self.inner.add_read_conflict(begin, end);
+    }
+
+    fn add_write_conflict(&mut self, begin: Bytes, end: Bytes) {
+        self.inner.add_write_conflict(begin, end);
+    }
+
+    fn bytes(&self) -> usize {
+        self.inner.bytes()
+    }
+
+    async fn commit(self: Box<Self>) -> Result<CommitVersion, KvError> {
+        if self.inner.bytes() == 0 {
+            return self.inner.commit().await;
+        }
+        let fault = (self.decide.lock())();
+        let injected = || "injected".to_owned();
+        match fault {
+            Fault::None => self.inner.commit().await,
+            Fault::Conflict => Err(KvError::Conflict),
+            Fault::UnknownNotApplied => Err(KvError::CommitUnknown(injected())),
+            Fault::Unavailable => Err(KvError::Unavailable(injected())),
+            Fault::UnknownApplied => match self.inner.commit().await {
+                Ok(_) => Err(KvError::CommitUnknown(injected())),
+                Err(error) => Err(error),
+            },
+        }
+    }
+}

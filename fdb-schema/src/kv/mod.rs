@@ -1,0 +1,180 @@
+//! Transactions over an ordered map of bytes, shaped like FoundationDB's, and the backends that run them.
+//!
+//! - [`mem`]: a map in memory, for tests.
+//! - [`embedded`]: one machine; an LSM tree with a synced journal that concurrent commits share.
+//! - [`remote`]: an embedded store on another node.
+//! - `fdb` (cargo feature `fdb`): FoundationDB.
+//!
+//! The first three share [`occ`]: buffered writes, reads at one version, conflicts decided at commit.
+
+pub mod embedded;
+pub mod inject;
+pub mod mem;
+pub mod occ;
+pub mod remote;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// FoundationDB's limits, held by every backend so that what works on one works on all.
+pub mod limits {
+    use super::Duration;
+
+    pub const KEY_BYTES: usize = 10_000;
+    pub const VALUE_BYTES: usize = 100_000;
+    /// Keys and values written, and the bounds of conflict ranges, of one transaction.
+    pub const TRANSACTION_BYTES: usize = 10_000_000;
+    /// From the first read to the commit.
+    pub const TRANSACTION_LIFE: Duration = Duration::from_secs(5);
+}
+
+/// Why an operation of a transaction failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KvError {
+    /// What was read has changed since: run the transaction again.
+    #[error("conflict with another transaction")]
+    Conflict,
+    /// The transaction outlived the versions that the store keeps: run it again.
+    #[error("transaction is too old")]
+    TooOld,
+    /// The commit may have happened, or may yet happen.
+    #[error("commit result unknown: {0}")]
+    CommitUnknown(String),
+    #[error("{what} is over its limit: {actual} > {limit}")]
+    TooLarge { what: &'static str, actual: usize, limit: usize },
+    #[error("no answer in time: {0}")]
+    Timeout(String),
+    /// The store did not take the operation, so it was not done.
+    #[error("store cannot be reached: {0}")]
+    Unavailable(String),
+    #[error("store failed: {0}")]
+    Storage(String),
+}
+
+/// Rows of `begin..end` in key order, or in reverse.
+#[derive(Clone, Debug)]
+pub struct RangeQuery {
+    /// Inclusive.
+    pub begin: Bytes,
+    /// Exclusive.
+    pub end: Bytes,
+    /// At most so many rows; at least 1.
+    pub limit: usize,
+    pub reverse: bool,
+    /// Whether the rows read, and the gaps between them, must be unchanged at commit.
+    pub snapshot: bool,
+}
+
+impl RangeQuery {
+    pub fn new(begin: impl Into<Bytes>, end: impl Into<Bytes>, limit: usize) -> Self {
+        Self { begin: begin.into(), end: end.into(), limit, reverse: false, snapshot: false }
+    }
+
+    /// Every key that starts with `prefix`.
+    pub fn prefix(prefix: impl Into<Bytes>, limit: usize) -> Self {
+        let begin = prefix.into();
+        let end = prefix_end(&begin);
+        Self::new(begin, end, limit)
+    }
+
+    pub fn reversed(self) -> Self {
+        Self { reverse: true, ..self }
+    }
+
+    pub fn snapshot(self) -> Self {
+        Self { snapshot: true, ..self }
+    }
+}
+
+pub type Row = (Bytes, Bytes);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RangePage {
+    pub rows: Vec<Row>,
+    /// The limit ended the page: there may be more rows.
+    pub more: bool,
+}
+
+/// When a transaction was committed, on the store's own clock; grows with every commit that wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CommitVersion(pub u64);
+
+/// An ordered, transactional store.
+#[async_trait]
+pub trait Kv: Send + Sync + 'static {
+    /// A new transaction. Nothing is asked of the store before the first read or the commit unless a backend must.
+    async fn begin(&self) -> Result<Box<dyn Transaction>, KvError>;
+}
+
+/// One serializable transaction: reads see one version of the store and the transaction's own writes; at commit, everything read
+/// without `snapshot` must be unchanged. Dropping it abandons it.
+#[async_trait]
+pub trait Transaction: Send {
+    async fn get(&mut self, key: &[u8], snapshot: bool) -> Result<Option<Bytes>, KvError>;
+
+    /// Several keys in one exchange with the store, in the order asked.
+    async fn get_many(&mut self, keys: &[Bytes], snapshot: bool) -> Result<Vec<Option<Bytes>>, KvError>;
+
+    async fn range(&mut self, query: RangeQuery) -> Result<RangePage, KvError>;
+
+    fn set(&mut self, key: Bytes, value: Bytes);
+
+    fn clear(&mut self, key: Bytes);
+
+    /// Clears `begin..end`.
+    fn clear_range(&mut self, begin: Bytes, end: Bytes);
+
+    /// Adds to a little-endian 64-bit integer, wrapping; a missing row counts as 0. Reads nothing, so adds do not conflict
+    /// with one another.
+    fn add(&mut self, key: Bytes, delta: i64);
+
+    /// Sets the row `prefix + versionstamp + suffix`, where the versionstamp is 10 bytes that grow with every commit.
+    fn set_versionstamped(&mut self, prefix: Bytes, suffix: Bytes, value: Bytes);
+
+    /// Conflict if anything in `begin..end` changed, as if it had been read.
+    fn add_read_conflict(&mut self, begin: Bytes, end: Bytes);
+
+    /// Let others that read `begin..end` conflict, as if it had been written.
+    fn add_write_conflict(&mut self, begin: Bytes, end: Bytes);
+
+    /// Bytes written so far, to stay below [`limits::TRANSACTION_BYTES`].
+    fn bytes(&self) -> usize;
+
+    /// Commits. [`KvError::CommitUnknown`] means that it may have happened or may yet happen.
+    async fn commit(self: Box<Self>) -> Result<CommitVersion, KvError>;
+}
+
+pub type SharedKv = Arc<dyn Kv>;
+
+/// The first key after every key that starts with `prefix`.
+pub fn prefix_end(prefix: &[u8]) -> Bytes {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < 0xff {
+            end.push(last + 1);
+            return end.into();
+        }
+    }
+    // Nothing sorts after an empty or all-0xff prefix: end where user keys end in FoundationDB.
+    vec![0xff].into()
+}
+
+/// The first key after `key`.
+pub fn key_after(key: &[u8]) -> Bytes {
+    let mut next = Vec::with_capacity(key.len() + 1);
+    next.extend_from_slice(key);
+    next.push(0);
+    next.into()
+}
+
+/// The value of a counter row, as [`Transaction::add`] sees it.
+pub fn counter(value: Option<&[u8]>) -> i64 {
+    let mut bytes = [0; 8];
+    if let Some(value) = value {
+        let taken = value.len().min(8);
+        bytes[..taken].copy_from_slice(&value[..taken]);
+    }
+    i64::from_le_bytes(bytes)
+}

@@ -1,0 +1,274 @@
+//! A transaction over an [`Engine`].
+
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::kv::{
+    CommitVersion, Kv, KvError, RangePage, RangeQuery, Row, Transaction, counter, key_after, limits,
+    occ::{
+        CommitRequest, Engine, KeyRange, Mutation, View,
+        buffer::{Lookup, WriteBuffer},
+    },
+};
+
+/// An engine as a transactional store.
+pub struct OccKv<E>(pub E);
+
+#[async_trait]
+impl<E: Engine + Clone> Kv for OccKv<E> {
+    async fn begin(&self) -> Result<Box<dyn Transaction>, KvError> {
+        Ok(Box::new(OccTransaction {
+            engine: self.0.clone(),
+            view: None,
+            started: Instant::now(),
+            buffer: WriteBuffer::default(),
+            reads: Vec::new(),
+            extra_writes: Vec::new(),
+            conflict_bytes: 0,
+        }))
+    }
+}
+
+struct OccTransaction<E: Engine> {
+    engine: E,
+    /// Opened by the first read.
+    view: Option<E::View>,
+    started: Instant,
+    buffer: WriteBuffer,
+    reads: Vec<KeyRange>,
+    extra_writes: Vec<KeyRange>,
+    conflict_bytes: usize,
+}
+
+impl<E: Engine> OccTransaction<E> {
+    fn check_age(&self) -> Result<(), KvError> {
+        if self.started.elapsed() > limits::TRANSACTION_LIFE { Err(KvError::TooOld) } else { Ok(()) }
+    }
+
+    async fn view(&mut self) -> Result<&E::View, KvError> {
+        self.check_age()?;
+        if self.view.is_none() {
+            // The life of a transaction is that of the version it reads.
+            self.started = Instant::now();
+            self.view = Some(self.engine.view().await?);
+        }
+        self.view.as_ref().ok_or(KvError::TooOld)
+    }
+
+    fn read_range(&mut self, begin: Bytes, end: Bytes) {
+        self.conflict_bytes += begin.len() + end.len();
+        self.reads.push(KeyRange { begin, end });
+    }
+
+    fn check_sizes(&self) -> Result<(), KvError> {
+        let over = |what, actual, limit| Err(KvError::TooLarge { what, actual, limit });
+        let total = self.buffer.bytes() + self.conflict_bytes;
+        if total > limits::TRANSACTION_BYTES {
+            return over("transaction", total, limits::TRANSACTION_BYTES);
+        }
+        for mutation in self.buffer.mutations() {
+            let (key, value) = match mutation {
+                Mutation::Set(key, value) => (key.len(), value.len()),
+                Mutation::Clear(key) | Mutation::Add(key, _) => (key.len(), 0),
+                Mutation::ClearRange(begin, end) => (begin.len().max(end.len()), 0),
+                Mutation::SetVersionstamped(prefix, suffix, value) => (prefix.len() + suffix.len() + 10, value.len()),
+            };
+            if key > limits::KEY_BYTES {
+                return over("key", key, limits::KEY_BYTES);
+            }
+            if value > limits::VALUE_BYTES {
+                return over("value", value, limits::VALUE_BYTES);
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_rows(&mut self, query: &RangeQuery) -> Result<RangePage, KvError> {
+        let mut rest = KeyRange { begin: query.begin.clone(), end: query.end.clone() };
+        let mut rows: Vec<Row> = Vec::new();
+        while rest.begin < rest.end {
+            let (page, more) = self.stored_page(&mut rest, query.limit - rows.len(), query.reverse).await?;
+            rows.extend(page);
+            if rows.len() >= query.limit {
+                rows.truncate(query.limit);
+                return Ok(RangePage { rows, more: true });
+            }
+            if !more {
+                break;
+            }
+        }
+        Ok(RangePage { rows, more: false })
+    }
+
+    /// Reads a page of `rest`, with our writes over it, and takes it off `rest`; whether there is more in `rest`.
+    async fn stored_page(
+        &mut self,
+        rest: &mut KeyRange,
+        limit: usize,
+        reverse: bool,
+    ) -> Result<(Vec<Row>, bool), KvError> {
+        // Our clears may swallow stored rows: asking for one more spares most second pages.
+        let touched = self.buffer.touches(&rest.begin, &rest.end);
+        let page = self.view().await?.range(rest.clone(), limit + usize::from(touched), reverse).await?;
+        let Some(last) = page.rows.last().filter(|_| page.more).map(|(key, _)| key.clone()) else {
+            let merged = self.overlay(rest, page.rows, reverse);
+            rest.begin = rest.end.clone();
+            return Ok((merged, false));
+        };
+        let covered = if reverse {
+            KeyRange { begin: last.clone(), end: std::mem::replace(&mut rest.end, last) }
+        } else {
+            let next = key_after(&last);
+            KeyRange { begin: std::mem::replace(&mut rest.begin, next.clone()), end: next }
+        };
+        Ok((self.overlay(&covered, page.rows, reverse), true))
+    }
+
+    fn overlay(&self, covered: &KeyRange, mut rows: Vec<Row>, reverse: bool) -> Vec<Row> {
+        if !self.buffer.touches(&covered.begin, &covered.end) {
+            return rows;
+        }
+        if reverse {
+            rows.reverse();
+        }
+        let mut merged = self.buffer.overlay(&covered.begin, &covered.end, rows);
+        if reverse {
+            merged.reverse();
+        }
+        merged
+    }
+}
+
+#[async_trait]
+impl<E: Engine + Clone> Transaction for OccTransaction<E> {
+    async fn get(&mut self, key: &[u8], snapshot: bool) -> Result<Option<Bytes>, KvError> {
+        let mut values = self.get_many(&[Bytes::copy_from_slice(key)], snapshot).await?;
+        Ok(values.pop().flatten())
+    }
+
+    async fn get_many(&mut self, keys: &[Bytes], snapshot: bool) -> Result<Vec<Option<Bytes>>, KvError> {
+        let mut values = vec![None; keys.len()];
+        let mut asked = Vec::with_capacity(keys.len());
+        let mut places = Vec::with_capacity(keys.len());
+        for (place, key) in keys.iter().enumerate() {
+            match self.buffer.lookup(key) {
+                // Our own write: nothing was learnt of the store, so nothing can conflict.
+                Lookup::Known(value) => values[place] = value,
+                Lookup::Store => {
+                    places.push((place, None));
+                    asked.push(key.clone());
+                }
+                Lookup::StorePlus(delta) => {
+                    places.push((place, Some(delta)));
+                    asked.push(key.clone());
+                }
+            }
+        }
+        if asked.is_empty() {
+            return Ok(values);
+        }
+        let stored = self.view().await?.get_many(&asked).await?;
+        if stored.len() != asked.len() {
+            return Err(KvError::Storage(format!("{} values for {} keys", stored.len(), asked.len())));
+        }
+        for ((place, delta), value) in places.into_iter().zip(stored) {
+            values[place] = match delta {
+                None => value,
+                Some(delta) => {
+                    let sum = counter(value.as_deref()).wrapping_add(delta);
+                    Some(Bytes::copy_from_slice(&sum.to_le_bytes()))
+                }
+            };
+        }
+        if !snapshot {
+            for key in asked {
+                let after = key_after(&key);
+                self.read_range(key, after);
+            }
+        }
+        Ok(values)
+    }
+
+    async fn range(&mut self, query: RangeQuery) -> Result<RangePage, KvError> {
+        if query.limit == 0 || query.begin >= query.end {
+            return Ok(RangePage::default());
+        }
+        let page = self.read_rows(&query).await?;
+        if !query.snapshot {
+            // Only what was seen can conflict: up to the last row if the limit ended the page.
+            let last = page.rows.last().filter(|_| page.more).map(|(key, _)| key.clone());
+            let (begin, end) = match last {
+                None => (query.begin, query.end),
+                Some(last) if query.reverse => (last, query.end),
+                Some(last) => (query.begin, key_after(&last)),
+            };
+            self.read_range(begin, end);
+        }
+        Ok(page)
+    }
+
+    fn set(&mut self, key: Bytes, value: Bytes) {
+        self.buffer.set(key, value);
+    }
+
+    fn clear(&mut self, key: Bytes) {
+        self.buffer.clear(key);
+    }
+
+    fn clear_range(&mut self, begin: Bytes, end: Bytes) {
+        self.buffer.clear_range(begin, end);
+    }
+
+    fn add(&mut self, key: Bytes, delta: i64) {
+        self.buffer.add(key, delta);
+    }
+
+    fn set_versionstamped(&mut self, prefix: Bytes, suffix: Bytes, value: Bytes) {
+        self.buffer.set_versionstamped(prefix, suffix, value);
+    }
+
+    fn add_read_conflict(&mut self, begin: Bytes, end: Bytes) {
+        self.read_range(begin, end);
+    }
+
+    fn add_write_conflict(&mut self, begin: Bytes, end: Bytes) {
+        self.conflict_bytes += begin.len() + end.len();
+        self.extra_writes.push(KeyRange { begin, end });
+    }
+
+    fn bytes(&self) -> usize {
+        self.buffer.bytes()
+    }
+
+    async fn commit(mut self: Box<Self>) -> Result<CommitVersion, KvError> {
+        let read_version = self.view.as_ref().and_then(View::version);
+        if self.buffer.is_empty() && self.extra_writes.is_empty() {
+            // Reads alone were consistent at their version.
+            return Ok(CommitVersion(read_version.unwrap_or(0)));
+        }
+        self.check_age()?;
+        self.check_sizes()?;
+        let read_version = match read_version {
+            // Conflicts were declared without reading: they count from now.
+            None if !self.reads.is_empty() => {
+                let view = self.view().await?;
+                if view.version().is_none() {
+                    view.get_many(&[Bytes::new()]).await?;
+                }
+                view.version()
+            }
+            version => version,
+        };
+        let request = CommitRequest {
+            read_version,
+            reads: std::mem::take(&mut self.reads),
+            extra_writes: std::mem::take(&mut self.extra_writes),
+            mutations: std::mem::take(&mut self.buffer).into_mutations(),
+        };
+        // Nothing of the view is needed any more: let the store forget it before the commit waits for its turn.
+        self.view = None;
+        self.engine.commit(request).await
+    }
+}
