@@ -1,0 +1,292 @@
+//! Makes the index of a disk: from its checkpoint and the tail of the log, or from all segments when there is no checkpoint to trust.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::Path,
+};
+
+use cairn_schema::ids::FragmentName;
+use serde::Serialize;
+
+use super::{
+    DiskError,
+    checkpoint::{self, Checkpoint},
+    file::{Io, disk_error},
+    format::{Place, RecordBody, RecordHeader, SEGMENT_HEADER_BYTES, UNIT, fragment_units},
+    identity::{Identity, refused},
+    index::{Entry, Extent, Index, SegmentState},
+    reader::Record,
+    scan::{Found, Scan, read_segment_header},
+    segment::{Files, list_segments},
+};
+
+/// What an opening found, for logs and `cairn disk inspect`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RecoveryReport {
+    /// None: the checkpoint was used.
+    pub checkpoint_unusable: Option<String>,
+    pub segments: u64,
+    pub segments_scanned: u64,
+    pub records_replayed: u64,
+    pub fragments: u64,
+    /// Regions of segments that are no records: (segment, first byte, byte after the last).
+    pub damaged: Vec<(u32, u64, u64)>,
+    /// Segment files whose header is unreadable.
+    pub unreadable_segments: Vec<u32>,
+    /// Fragments of the last batch cut short by a crash. They were never acknowledged.
+    pub torn: Vec<String>,
+    /// Bytes after the last record of the log that are no record.
+    pub torn_tail: bool,
+    /// Fragments the checkpoint knew in segment files that are gone.
+    pub lost_with_segments: u64,
+}
+
+/// A record that is in a segment but must not count: its tombstone has yet to be written.
+pub type Ghost = (FragmentName, Place);
+
+/// What an opening has to tidy up.
+#[derive(Debug, Default)]
+pub struct Leftovers {
+    pub ghosts: Vec<Ghost>,
+    /// A segment file whose creation was cut short: to be removed.
+    pub empty: Option<u32>,
+    /// Segments in which something was found dead that may not have been given back yet.
+    pub stale: BTreeSet<u32>,
+    /// Segments that were scanned: what was read of them may still be only in the page cache.
+    pub scanned: Vec<u32>,
+}
+
+#[derive(Debug)]
+pub struct Recovered {
+    pub index: Index,
+    pub next_batch: u64,
+    /// The highest segment number there is; 0 if none.
+    pub last_segment: u32,
+    pub leftovers: Leftovers,
+    pub report: RecoveryReport,
+}
+
+struct Replay<'a> {
+    io: &'a Io,
+    files: &'a Files,
+    fragments: BTreeMap<FragmentName, Entry>,
+    segments: BTreeMap<u32, SegmentState>,
+    tombstones: Vec<(Place, u32)>,
+    /// Superseded records without a tombstone of their own.
+    losers: HashMap<Place, FragmentName>,
+    /// Records of the newest batch so far: applied when a newer one proves that it was synced.
+    newest: Vec<(Place, RecordHeader)>,
+    newest_batch: u64,
+    leftovers: Leftovers,
+    report: RecoveryReport,
+}
+
+/// Reads everything about the disk at `dir` but changes nothing.
+pub fn recover(io: &Io, dir: &Path, identity: &Identity, files: &Files) -> Result<Recovered, DiskError> {
+    let numbers = list_segments(dir)?;
+    let checkpoint = checkpoint::read(dir, identity.disk).map_err(|why| why.to_string()).and_then(|checkpoint| {
+        let tail = checkpoint.head.tail_segment;
+        match numbers.iter().find(|number| **number < tail && !checkpoint.segments.contains_key(number)) {
+            Some(number) => Err(format!("it does not know segment {number}")),
+            None => Ok(checkpoint),
+        }
+    });
+    let mut report = RecoveryReport { segments: numbers.len() as u64, ..RecoveryReport::default() };
+    let checkpoint = checkpoint.unwrap_or_else(|why| {
+        report.checkpoint_unusable = Some(why);
+        Checkpoint::default()
+    });
+    let mut replay = Replay {
+        io,
+        files,
+        fragments: checkpoint.fragments,
+        segments: BTreeMap::new(),
+        tombstones: Vec::new(),
+        losers: HashMap::new(),
+        newest: Vec::new(),
+        newest_batch: 0,
+        leftovers: Leftovers::default(),
+        report,
+    };
+    let (tail_segment, tail_end) = (checkpoint.head.tail_segment, checkpoint.head.tail_end);
+    let last = numbers.last().copied().unwrap_or(0);
+    for number in numbers {
+        let known = checkpoint.segments.get(&number).cloned();
+        let from = match &known {
+            Some(state) if number < tail_segment => {
+                replay.know(number, state.clone());
+                continue;
+            }
+            Some(_) if number == tail_segment => tail_end.max(SEGMENT_HEADER_BYTES),
+            _ => SEGMENT_HEADER_BYTES,
+        };
+        replay.scan(identity, number, known, from, number == last)?;
+    }
+    replay.finish(checkpoint.head.next_batch, last)
+}
+
+impl Replay<'_> {
+    fn know(&mut self, number: u32, mut state: SegmentState) {
+        self.tombstones.extend(state.killers.drain(..).map(|place| (place, number)));
+        state.sealed = true;
+        self.segments.insert(number, state);
+    }
+
+    fn scan(
+        &mut self,
+        identity: &Identity,
+        number: u32,
+        known: Option<SegmentState>,
+        from: u64,
+        last: bool,
+    ) -> Result<(), DiskError> {
+        let path = self.files.path(number);
+        let file = self.files.get(number)?;
+        let salt = match (read_segment_header(self.io, &file, &path), &known) {
+            (Ok(Some(header)), _) if header.disk != identity.disk || header.number != number => {
+                let why = format!("it is segment {} of disk {}, not of this one", header.number, header.disk);
+                return Err(refused(&path, why));
+            }
+            (Ok(Some(header)), _) => header.salt,
+            (Err(refusal @ DiskError::Refused { .. }), _) => return Err(refusal),
+            (_, Some(state)) => state.salt,
+            (Ok(None), None) if last => {
+                // Its creation was cut short: nothing was ever in it.
+                self.leftovers.empty = Some(number);
+                return Ok(());
+            }
+            (Ok(None), None) | (Err(_), None) => return self.unreadable(number),
+        };
+        self.report.segments_scanned += 1;
+        self.leftovers.scanned.push(number);
+        self.know(number, known.unwrap_or_else(|| SegmentState::new(salt, SEGMENT_HEADER_BYTES)));
+        let mut damaged = Vec::new();
+        let io = self.io;
+        let end = Scan { io, file: &file, path: &path, number, salt }.run(from, &mut |found| {
+            match found {
+                Found::Record { place, header } => self.record(place, header),
+                Found::Damaged { start, end } => damaged.push((start, end)),
+            }
+            Ok(())
+        })?;
+        if let Some(state) = self.segments.get_mut(&number) {
+            state.end = end.end;
+            state.sealed = !last;
+            for (start, end) in &damaged {
+                let extent = Extent { unit: (start / UNIT) as u32, units: (end.div_ceil(UNIT) - start / UNIT) as u32 };
+                state.damaged.push(extent);
+            }
+        }
+        self.report.damaged.extend(damaged.into_iter().map(|(start, end)| (number, start, end)));
+        if end.torn {
+            if last {
+                self.report.torn_tail = true;
+            } else {
+                let length = file.metadata().map_err(|error| disk_error("stat segment", &path, error))?.len();
+                self.report.damaged.push((number, end.end, length));
+            }
+        }
+        Ok(())
+    }
+
+    fn unreadable(&mut self, number: u32) -> Result<(), DiskError> {
+        let path = self.files.path(number);
+        let length = std::fs::metadata(&path).map_err(|error| disk_error("stat segment", &path, error))?.len();
+        tracing::error!(path = %path.display(), "a segment's header is unreadable; what it holds is lost here");
+        self.report.unreadable_segments.push(number);
+        let mut state = SegmentState { sealed: true, ..SegmentState::new(0, length) };
+        state.damaged.push(Extent { unit: 0, units: (length / UNIT) as u32 });
+        self.segments.insert(number, state);
+        Ok(())
+    }
+
+    fn record(&mut self, place: Place, header: RecordHeader) {
+        self.report.records_replayed += 1;
+        if header.batch != self.newest_batch {
+            self.newest_batch = self.newest_batch.max(header.batch);
+            for (place, header) in std::mem::take(&mut self.newest) {
+                self.apply(place, &header);
+            }
+        }
+        self.newest.push((place, header));
+    }
+
+    fn apply(&mut self, place: Place, header: &RecordHeader) {
+        match header.body {
+            RecordBody::Fragment { length } => {
+                self.losers.remove(&place);
+                let entry = Entry { place, length, written_ms: header.written_ms };
+                if let Some(old) = self.fragments.insert(header.name, entry)
+                    && old.place != place
+                {
+                    self.losers.insert(old.place, header.name);
+                }
+            }
+            RecordBody::Tombstone { kills } => {
+                self.tombstones.push((place, kills.segment));
+                self.losers.remove(&kills);
+                self.leftovers.stale.insert(kills.segment);
+                if self.fragments.get(&header.name).is_some_and(|entry| entry.place == kills) {
+                    self.fragments.remove(&header.name);
+                }
+            }
+        }
+    }
+
+    /// Whether a record of the newest batch arrived on the disk whole.
+    fn whole(&self, place: Place, header: &RecordHeader) -> bool {
+        let RecordBody::Fragment { length } = header.body else { return true };
+        let entry = Entry { place, length, written_ms: header.written_ms };
+        let Some(state) = self.segments.get(&place.segment) else { return false };
+        let path = self.files.path(place.segment);
+        let Ok(file) = self.files.get(place.segment) else { return false };
+        let record = Record { io: self.io, file: &file, path: &path, salt: state.salt, name: header.name, entry };
+        // An I/O error is no proof of a torn write: such a fragment stays, and reads of it fail.
+        !matches!(record.verify(), Err(DiskError::Corrupt { .. }))
+    }
+
+    fn finish(mut self, next_batch: u64, last_segment: u32) -> Result<Recovered, DiskError> {
+        let mut ghosts: Vec<Ghost> = Vec::new();
+        for (place, header) in std::mem::take(&mut self.newest) {
+            if self.whole(place, &header) {
+                self.apply(place, &header);
+                continue;
+            }
+            self.report.torn.push(header.name.to_string());
+            ghosts.push((header.name, place));
+            // A checkpoint taken after that batch knows that it was whole once: then this is damage, to be seen as such.
+            if self.fragments.get(&header.name).is_some_and(|entry| entry.place == place) {
+                ghosts.pop();
+                self.report.torn.pop();
+            }
+        }
+        let before = self.fragments.len();
+        let segments = &self.segments;
+        self.fragments.retain(|_, entry| segments.contains_key(&entry.place.segment));
+        self.report.lost_with_segments = (before - self.fragments.len()) as u64;
+        for (name, entry) in &self.fragments {
+            self.losers.remove(&entry.place);
+            let end = (u64::from(entry.place.unit) + u64::from(fragment_units(entry.length))) * UNIT;
+            if let Some(state) = self.segments.get_mut(&entry.place.segment) {
+                if end > state.end {
+                    tracing::warn!(fragment = %name, segment = entry.place.segment, "a fragment lies beyond its segment's last record");
+                }
+                state.end = state.end.max(end);
+            }
+        }
+        let segments = &self.segments;
+        ghosts.extend(self.losers.into_iter().map(|(place, name)| (name, place)));
+        ghosts.retain(|(_, place)| segments.contains_key(&place.segment));
+        self.report.fragments = self.fragments.len() as u64;
+        if self.report.checkpoint_unusable.is_some() {
+            self.leftovers.stale.extend(self.segments.keys());
+        }
+        Ok(Recovered {
+            next_batch: next_batch.max(self.newest_batch + 1),
+            last_segment,
+            index: Index::build(self.fragments, self.segments, self.tombstones),
+            leftovers: Leftovers { ghosts, ..self.leftovers },
+            report: self.report,
+        })
+    }
+}

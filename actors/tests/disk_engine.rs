@@ -1,0 +1,252 @@
+//! The fragment store through its handle: what it keeps, refuses and survives.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use cairn_actors::disk::{BLOCK_BYTES, DiskError, DiskHandle, DiskOptions, Faults, NewFragment, block_checksums};
+use cairn_schema::ids::{BlobId, ClusterId, FragmentName, GroupId};
+
+const CLUSTER: ClusterId = ClusterId([9; 16]);
+
+fn options(path: &Path) -> DiskOptions {
+    DiskOptions {
+        path: path.to_owned(),
+        cluster: CLUSTER,
+        segment_bytes: 1 << 20,
+        reserved_bytes: 1 << 20,
+        capacity_bytes: None,
+        max_queued_bytes: 8 << 20,
+        max_queued_reads: 64,
+    }
+}
+
+fn name(n: u32) -> FragmentName {
+    FragmentName { group: GroupId(n % 4), blob: BlobId([n as u8; 16]), stripe: n, position: (n % 6) as u8 }
+}
+
+fn payload(seed: u32, length: usize) -> Bytes {
+    let mut state = u64::from(seed) * 2654435761 + 1;
+    let mut next = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as u8
+    };
+    (0..length).map(|_| next()).collect::<Vec<u8>>().into()
+}
+
+fn fragment(n: u32, length: usize) -> NewFragment {
+    let payload = payload(n, length);
+    NewFragment { name: name(n), block_checksums: block_checksums(&payload), payload }
+}
+
+async fn whole(disk: &DiskHandle, n: u32) -> Result<Bytes, DiskError> {
+    let info = disk.info(name(n)).await?;
+    disk.get(name(n), 0..info.length).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_put_is_got_and_survives_every_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let lengths = [0, 1, 55, 56, 57, 64, 4096, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 300_000];
+    let mut disk = DiskHandle::open(options(dir.path())).unwrap();
+    for (n, length) in lengths.iter().enumerate() {
+        disk.put(fragment(n as u32, *length)).await.unwrap();
+    }
+    let id = disk.id();
+    for ending in ["close", "drop", "rebuild", "none"] {
+        for (n, length) in lengths.iter().enumerate() {
+            assert_eq!(whole(&disk, n as u32).await.unwrap(), payload(n as u32, *length), "before {ending}");
+            disk.verify(name(n as u32)).await.unwrap();
+        }
+        let all = payload(10, 300_000);
+        for range in [0..1, 65_535..65_537, 65_536..131_072, 100_000..299_999, 299_999..300_000, 70_000..70_000] {
+            let got = disk.get(name(10), range.clone()).await.unwrap();
+            assert_eq!(got, all.slice(range.start as usize..range.end as usize), "{range:?}");
+        }
+        assert!(matches!(disk.get(name(10), 0..300_001).await, Err(DiskError::OutOfRange { .. })));
+        assert!(matches!(disk.get(name(99), 0..1).await, Err(DiskError::NotFound(_))));
+        assert_eq!(disk.list(None, None, 100).await.unwrap().len(), lengths.len());
+        assert_eq!(disk.id(), id);
+        if ending == "close" {
+            disk.close().await;
+            assert!(matches!(disk.get(name(10), 0..1).await, Err(DiskError::Gone(_))));
+        }
+        drop(disk);
+        if ending == "rebuild" {
+            DiskHandle::open(options(dir.path())).unwrap().close().await;
+            std::fs::remove_file(dir.path().join("checkpoint")).unwrap();
+        }
+        disk = DiskHandle::open(options(dir.path())).unwrap();
+        let report = disk.recovery().unwrap();
+        assert_eq!(report.checkpoint_unusable.is_some(), ending == "rebuild", "{report:?}");
+        assert!(report.damaged.is_empty() && !report.torn_tail && report.torn.is_empty(), "{report:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_again_is_nothing_other_bytes_are_a_conflict() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = DiskHandle::open(options(dir.path())).unwrap();
+    disk.put(fragment(1, 5000)).await.unwrap();
+    let used = disk.status().used_bytes;
+    disk.put(fragment(1, 5000)).await.unwrap();
+    assert_eq!(disk.status().used_bytes, used);
+    let other = NewFragment { name: name(1), ..fragment(2, 5000) };
+    assert!(matches!(disk.put(other).await, Err(DiskError::Conflict(_))));
+    let mut lying = fragment(3, 200_000);
+    lying.block_checksums[1] ^= 1;
+    assert!(matches!(disk.put(lying).await, Err(DiskError::BadChecksum)));
+    let mut short = fragment(3, 200_000);
+    short.block_checksums.pop();
+    assert!(matches!(disk.put(short).await, Err(DiskError::BadChecksum)));
+    assert!(matches!(disk.info(name(3)).await, Err(DiskError::NotFound(_))));
+    // Many at once, the same and different ones.
+    let tasks: Vec<_> = (0..64)
+        .map(|i| {
+            let disk = disk.clone();
+            tokio::spawn(async move { disk.put(fragment(10 + i % 8, 10_000)).await })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    assert_eq!(disk.status().fragments, 9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_is_gone_after_every_way_of_reopening_and_space_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = DiskHandle::open(options(dir.path())).unwrap();
+    for n in 0..200 {
+        disk.put(fragment(n, 30_000)).await.unwrap();
+    }
+    let full = disk.status().used_bytes;
+    let doomed: Vec<_> = (0..200).filter(|n| n % 10 != 0).map(name).collect();
+    assert_eq!(disk.delete(doomed.clone()).await.unwrap(), 180);
+    assert_eq!(disk.delete(doomed).await.unwrap(), 0);
+    assert!(disk.status().used_bytes < full / 4, "{} of {full}", disk.status().used_bytes);
+    for way in ["crash", "close", "rebuild"] {
+        if way == "close" {
+            disk.close().await;
+        }
+        let copy = tempfile::tempdir().unwrap();
+        copy_dir(dir.path(), copy.path());
+        if way == "rebuild" {
+            std::fs::remove_file(copy.path().join("checkpoint")).unwrap();
+        }
+        let reopened = DiskHandle::open(options(copy.path())).unwrap();
+        assert_eq!(reopened.status().fragments, 20, "{way}");
+        for n in 0..200 {
+            assert_eq!(whole(&reopened, n).await.is_ok(), n % 10 == 0, "{way} {n}");
+        }
+    }
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_opening_and_a_foreign_cluster_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = DiskHandle::open(options(dir.path())).unwrap();
+    assert!(matches!(DiskHandle::open(options(dir.path())), Err(DiskError::Refused { .. })));
+    disk.close().await;
+    let foreign = DiskOptions { cluster: ClusterId([1; 16]), ..options(dir.path()) };
+    let refused = DiskHandle::open(foreign).err().unwrap();
+    assert!(refused.to_string().contains("belongs to cluster 0909"), "{refused}");
+    let other = tempfile::tempdir().unwrap();
+    std::fs::write(other.path().join("photo.jpg"), b"x").unwrap();
+    assert!(matches!(DiskHandle::open(options(other.path())), Err(DiskError::Refused { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_syncs_fail_their_batch_and_the_disk_goes_on_in_a_fresh_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Arc::new(Faults::default());
+    let disk = DiskHandle::open_with(options(dir.path()), Some(faults.clone())).unwrap();
+    disk.put(fragment(1, 5000)).await.unwrap();
+    faults.syncs.store(1, Ordering::Relaxed);
+    assert!(matches!(disk.put(fragment(2, 5000)).await, Err(DiskError::Io { operation: "fdatasync", .. })));
+    assert!(matches!(disk.info(name(2)).await, Err(DiskError::NotFound(_))));
+    faults.writes.store(1, Ordering::Relaxed);
+    assert!(matches!(disk.put(fragment(2, 5000)).await, Err(DiskError::Io { operation: "write", .. })));
+    disk.put(fragment(2, 5000)).await.unwrap();
+    assert!(disk.status().writable);
+    faults.reads.store(1, Ordering::Relaxed);
+    assert!(matches!(whole(&disk, 1).await, Err(DiskError::Io { operation: "read", .. })));
+    assert_eq!(whole(&disk, 1).await.unwrap(), payload(1, 5000));
+    faults.syncs.store(3, Ordering::Relaxed);
+    for n in 3..6 {
+        assert!(disk.put(fragment(n, 5000)).await.is_err());
+    }
+    assert!(disk.status().failed.is_some());
+    assert!(matches!(disk.put(fragment(7, 5000)).await, Err(DiskError::ReadOnly(_))));
+    assert_eq!(whole(&disk, 2).await.unwrap(), payload(2, 5000));
+    drop(disk);
+    let disk = DiskHandle::open(options(dir.path())).unwrap();
+    assert_eq!(disk.status().fragments, 2);
+    disk.put(fragment(7, 5000)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_still_deletes_and_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = DiskOptions { capacity_bytes: Some(4 << 20), ..options(dir.path()) };
+    let disk = DiskHandle::open(small).unwrap();
+    let mut stored = 0;
+    let full = loop {
+        match disk.put(fragment(stored, 100_000)).await {
+            Ok(()) => stored += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, DiskError::Full { .. }), "{full}");
+    assert!(stored >= 20, "{stored}");
+    for n in 0..stored {
+        assert_eq!(whole(&disk, n).await.unwrap(), payload(n, 100_000));
+    }
+    assert_eq!(disk.delete((0..stored / 2).map(name).collect()).await.unwrap(), u64::from(stored / 2));
+    for n in 1000..1000 + stored / 3 {
+        disk.put(fragment(n, 100_000)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_share_syncs() {
+    let dir = tempfile::tempdir().unwrap();
+    let syncs = Arc::new(AtomicU64::new(0));
+    let counted = syncs.clone();
+    let faults = Faults {
+        on_sync: Some(Box::new(move |point| {
+            counted.fetch_add(u64::from(point.synced), Ordering::Relaxed);
+        })),
+        ..Faults::default()
+    };
+    let disk = DiskHandle::open_with(options(dir.path()), Some(Arc::new(faults))).unwrap();
+    let tasks: Vec<_> = (0..512)
+        .map(|n| {
+            let disk = disk.clone();
+            tokio::spawn(async move { disk.put(fragment(n, 4096)).await })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    let syncs = syncs.load(Ordering::Relaxed);
+    assert!(syncs <= 256, "{syncs} syncs for 512 writes");
+}
