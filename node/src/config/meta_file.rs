@@ -1,0 +1,57 @@
+//! `meta.toml`: the process that serves the embedded metadata store to a lab cluster.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use cairn_schema::ids::NodeId;
+use serde::Deserialize;
+
+use super::{
+    ConfigFile, Findings,
+    shared::{AdminSection, LogSection, TlsSection, check_version},
+};
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetaFile {
+    pub version: u32,
+    pub meta: MetaSection,
+    pub tls: TlsSection,
+    #[serde(default)]
+    pub admin: AdminSection,
+    #[serde(default)]
+    pub log: LogSection,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetaSection {
+    /// The name in this server's certificate; nodes dial it under this name.
+    pub id: NodeId,
+    /// Folder of the embedded store.
+    pub path: PathBuf,
+    /// QUIC.
+    pub listen: SocketAddr,
+}
+
+impl ConfigFile for MetaFile {
+    fn check(&self, findings: &mut Findings<'_>) {
+        check_version(self.version, findings);
+        if self.meta.path.as_os_str().is_empty() {
+            findings.refuse("meta.path", "is empty", "name a folder on a disk that is synced and backed up");
+        }
+        self.admin.check(findings);
+        self.log.check(findings);
+    }
+
+    fn files(&self) -> Vec<(String, PathBuf)> {
+        self.tls.files()
+    }
+
+    fn resolve(&mut self, folder: &Path) {
+        self.tls.resolve(folder);
+        self.meta.path = folder.join(&self.meta.path);
+    }
+}

@@ -1,0 +1,425 @@
+//! `node.toml`: one node of a cluster.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use cairn_schema::{
+    ids::NodeId,
+    record::{FailureDomain, Scheme},
+};
+use serde::Deserialize;
+
+use super::{
+    ConfigFile, Findings, Period, SchemeText, Size,
+    shared::{AdminSection, LogSection, TlsSection, check_dialled, check_host_port, check_label, check_version},
+};
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeFile {
+    pub version: u32,
+    pub node: NodeSection,
+    pub disks: Vec<DiskSection>,
+    pub listen: ListenSection,
+    #[serde(default)]
+    pub gossip: GossipSection,
+    pub tls: TlsSection,
+    pub metadata: MetadataSection,
+    pub policy: PolicySection,
+    #[serde(default)]
+    pub timings: TimingsSection,
+    #[serde(default)]
+    pub limits: LimitsSection,
+    pub s3: S3Section,
+    #[serde(default)]
+    pub admin: AdminSection,
+    #[serde(default)]
+    pub log: LogSection,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSection {
+    /// The name in this node's certificate.
+    pub id: NodeId,
+    pub rack: String,
+    pub zone: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskSection {
+    pub path: PathBuf,
+    /// Caps the disk below its file system's size.
+    pub capacity: Option<Size>,
+    /// Space that writes never fill.
+    #[serde(default = "default_reserved")]
+    pub reserved: Size,
+    /// Size of a segment file.
+    #[serde(default = "default_segment")]
+    pub segment: Size,
+}
+
+fn default_reserved() -> Size {
+    Size::gib(1)
+}
+
+fn default_segment() -> Size {
+    Size::mib(256)
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenSection {
+    /// QUIC (UDP): fragments and probes between nodes.
+    pub quic: SocketAddr,
+    /// Gossip (UDP).
+    pub gossip: SocketAddr,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GossipSection {
+    pub seeds: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetadataKind {
+    /// In this process: for a cluster of one node.
+    Embedded,
+    /// Served by `cairn meta`.
+    Remote,
+    /// FoundationDB.
+    Fdb,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetadataSection {
+    pub kind: MetadataKind,
+    /// embedded: the store's folder.
+    pub path: Option<PathBuf>,
+    /// remote: where `cairn meta` listens.
+    pub address: Option<String>,
+    /// remote: the name in the metadata server's certificate.
+    pub server: Option<NodeId>,
+    /// fdb: the cluster file.
+    pub cluster_file: Option<PathBuf>,
+}
+
+/// The same on every node of a cluster.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicySection {
+    pub scheme: SchemeText,
+    #[serde(default = "default_small_scheme")]
+    pub small_scheme: SchemeText,
+    #[serde(default = "default_small_below")]
+    pub small_below: Size,
+    pub failure_domain: FailureDomain,
+    #[serde(default = "default_write_margin")]
+    pub write_margin: u8,
+    /// Data bytes per fragment of a full stripe.
+    #[serde(default = "default_fragment")]
+    pub fragment: Size,
+}
+
+fn default_small_scheme() -> SchemeText {
+    SchemeText(Scheme::Replicated { copies: 3 })
+}
+
+fn default_small_below() -> Size {
+    Size::kib(128)
+}
+
+fn default_write_margin() -> u8 {
+    1
+}
+
+fn default_fragment() -> Size {
+    Size::mib(1)
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TimingsSection {
+    pub gossip_interval: Period,
+    pub probe_timeout: Period,
+    pub down_to_lost: Period,
+    pub fragment_deadline: Period,
+    pub reclaim_grace: Period,
+    pub scrub_interval: Period,
+}
+
+impl Default for TimingsSection {
+    fn default() -> Self {
+        Self {
+            gossip_interval: Period::millis(500),
+            probe_timeout: Period::seconds(1),
+            down_to_lost: Period::seconds(15 * 60),
+            fragment_deadline: Period::seconds(10),
+            reclaim_grace: Period::seconds(24 * 3600),
+            scrub_interval: Period::seconds(14 * 24 * 3600),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsSection {
+    /// Bytes that all stripes in flight may take together.
+    pub memory: Size,
+    /// Open S3 connections; further ones are closed at once.
+    pub connections: usize,
+    /// S3 requests being answered at once; further ones get 503 SlowDown.
+    pub requests: usize,
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        Self { memory: Size::mib(512), connections: 20_000, requests: 12_000 }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct S3Section {
+    pub listen: SocketAddr,
+    #[serde(default = "default_region")]
+    pub region: String,
+    /// The root access key; `CAIRN_ROOT_ACCESS_KEY` overrides it.
+    pub access_key: Option<String>,
+    /// A file whose first line is the root secret key; `CAIRN_ROOT_SECRET_KEY` overrides it.
+    pub secret_key_file: Option<PathBuf>,
+    /// Certificate chain and key for https, PEM; both or neither.
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+}
+
+fn default_region() -> String {
+    "us-east-1".to_owned()
+}
+
+impl ConfigFile for NodeFile {
+    fn check(&self, findings: &mut Findings<'_>) {
+        check_version(self.version, findings);
+        check_label("node.rack", &self.node.rack, findings);
+        check_label("node.zone", &self.node.zone, findings);
+        self.check_disks(findings);
+        check_dialled("listen.quic", self.listen.quic, findings);
+        check_dialled("listen.gossip", self.listen.gossip, findings);
+        for (index, seed) in self.gossip.seeds.iter().enumerate() {
+            check_host_port(&format!("gossip.seeds[{index}]"), seed, findings);
+        }
+        self.metadata.check(findings);
+        self.policy.check(findings);
+        self.timings.check(findings);
+        self.check_limits(findings);
+        self.s3.check(findings);
+        self.admin.check(findings);
+        self.log.check(findings);
+    }
+
+    fn files(&self) -> Vec<(String, PathBuf)> {
+        let mut files = self.tls.files();
+        let optional = [
+            ("s3.secret_key_file", &self.s3.secret_key_file),
+            ("s3.tls_cert", &self.s3.tls_cert),
+            ("s3.tls_key", &self.s3.tls_key),
+            ("metadata.cluster_file", &self.metadata.cluster_file),
+        ];
+        files.extend(optional.into_iter().filter_map(|(field, path)| Some((field.to_owned(), path.clone()?))));
+        files
+    }
+
+    fn resolve(&mut self, folder: &Path) {
+        self.tls.resolve(folder);
+        for disk in &mut self.disks {
+            disk.path = folder.join(&disk.path);
+        }
+        let optional = [
+            &mut self.s3.secret_key_file,
+            &mut self.s3.tls_cert,
+            &mut self.s3.tls_key,
+            &mut self.metadata.cluster_file,
+            &mut self.metadata.path,
+        ];
+        for path in optional.into_iter().flatten() {
+            *path = folder.join(&*path);
+        }
+    }
+}
+
+/// A segment is written, synced and compacted as one file.
+const SEGMENT_RANGE: (Size, Size) = (Size::mib(1), Size::gib(4));
+/// Fragments are read in blocks, and a stripe of them is held in memory.
+const FRAGMENT_RANGE: (Size, Size) = (Size::kib(64), Size::mib(16));
+
+impl NodeFile {
+    fn check_disks(&self, findings: &mut Findings<'_>) {
+        if self.disks.is_empty() {
+            findings.refuse("disks", "no disk is named", "add a [[disks]] table with a path for each disk");
+        }
+        for (index, disk) in self.disks.iter().enumerate() {
+            let field = |name: &str| format!("disks[{index}].{name}");
+            if disk.path.as_os_str().is_empty() {
+                findings.refuse(&field("path"), "is empty", "name the folder where the disk is mounted");
+            }
+            if let Some(twin) = self.disks[..index].iter().position(|other| other.path == disk.path) {
+                findings.refuse(
+                    &field("path"),
+                    format!("{} is disks[{twin}] already", disk.path.display()),
+                    "give every disk a folder of its own, each on a device of its own",
+                );
+            }
+            let (smallest, largest) = SEGMENT_RANGE;
+            if disk.segment < smallest || disk.segment > largest {
+                let what = format!("{} is outside {smallest} to {largest}", disk.segment);
+                findings.refuse(&field("segment"), what, "leave it out for the default");
+            }
+            if let Some(capacity) = disk.capacity
+                && capacity.0 <= disk.reserved.0.saturating_add(disk.segment.0)
+            {
+                findings.refuse(
+                    &field("capacity"),
+                    format!(
+                        "{capacity} leaves no room beside {} reserved and a segment of {}",
+                        disk.reserved, disk.segment
+                    ),
+                    "raise capacity, or lower reserved or segment",
+                );
+            }
+        }
+    }
+
+    fn check_limits(&self, findings: &mut Findings<'_>) {
+        let stripe = self.policy.stripe_bytes();
+        // Several stripes must fit, or one upload would starve every other.
+        let least = Size(stripe.0.saturating_mul(LEAST_STRIPES_IN_MEMORY));
+        if self.limits.memory < least {
+            findings.refuse(
+                "limits.memory",
+                format!("{} holds fewer than {LEAST_STRIPES_IN_MEMORY} stripes of {stripe}", self.limits.memory),
+                format!("give at least {least}, or lower policy.fragment"),
+            );
+        }
+        for (field, value) in
+            [("limits.connections", self.limits.connections), ("limits.requests", self.limits.requests)]
+        {
+            if value == 0 {
+                findings.refuse(field, "is 0: nothing could be served", "leave it out for the default");
+            }
+        }
+    }
+}
+
+const LEAST_STRIPES_IN_MEMORY: u64 = 4;
+
+impl MetadataSection {
+    fn check(&self, findings: &mut Findings<'_>) {
+        let given = [
+            ("path", self.path.is_some(), MetadataKind::Embedded),
+            ("address", self.address.is_some(), MetadataKind::Remote),
+            ("server", self.server.is_some(), MetadataKind::Remote),
+            ("cluster_file", self.cluster_file.is_some(), MetadataKind::Fdb),
+        ];
+        for (name, present, kind) in given {
+            let field = format!("metadata.{name}");
+            // FoundationDB's client has a default cluster file.
+            let needed = kind == self.kind && name != "cluster_file";
+            if needed && !present {
+                let fix = format!("add metadata.{name}; ops/config has commented examples");
+                findings.refuse(&field, format!("is needed by kind = \"{}\"", self.kind.name()), fix);
+            }
+            if present && kind != self.kind {
+                let fix = format!("remove it, or set kind = \"{}\"", kind.name());
+                findings.refuse(&field, format!("has no meaning for kind = \"{}\"", self.kind.name()), fix);
+            }
+        }
+        if let Some(address) = &self.address {
+            check_host_port("metadata.address", address, findings);
+        }
+    }
+}
+
+impl MetadataKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Remote => "remote",
+            Self::Fdb => "fdb",
+        }
+    }
+}
+
+impl PolicySection {
+    fn stripe_bytes(&self) -> Size {
+        Size(self.fragment.0.saturating_mul(self.scheme.0.width() as u64))
+    }
+
+    fn check(&self, findings: &mut Findings<'_>) {
+        let (smallest, largest) = FRAGMENT_RANGE;
+        if self.fragment < smallest || self.fragment > largest || !self.fragment.0.is_multiple_of(smallest.0) {
+            findings.refuse(
+                "policy.fragment",
+                format!("{} is not a multiple of {smallest} up to {largest}", self.fragment),
+                "leave it out for the default",
+            );
+        }
+        for (field, scheme) in [("policy.scheme", self.scheme.0), ("policy.small_scheme", self.small_scheme.0)] {
+            if usize::from(self.write_margin) > scheme.parity() {
+                findings.refuse(
+                    "policy.write_margin",
+                    format!(
+                        "{} fragments beyond {} can never be durable with {field} = \"{scheme}\"",
+                        self.write_margin,
+                        scheme.data()
+                    ),
+                    format!("use at most {}", scheme.parity()),
+                );
+            }
+        }
+    }
+}
+
+impl TimingsSection {
+    fn check(&self, findings: &mut Findings<'_>) {
+        let at_least = [
+            ("timings.gossip_interval", self.gossip_interval, Period::millis(20)),
+            ("timings.probe_timeout", self.probe_timeout, Period::millis(50)),
+            ("timings.fragment_deadline", self.fragment_deadline, Period::millis(100)),
+            ("timings.down_to_lost", self.down_to_lost, Period::seconds(1)),
+            ("timings.scrub_interval", self.scrub_interval, Period::seconds(1)),
+        ];
+        for (field, value, least) in at_least {
+            if value < least {
+                findings.refuse(field, format!("{value} is too short"), format!("use at least {least}"));
+            }
+        }
+        if self.down_to_lost < self.probe_timeout {
+            findings.refuse(
+                "timings.down_to_lost",
+                format!("{} is shorter than one probe of {}", self.down_to_lost, self.probe_timeout),
+                "a disk must be down for longer than a probe takes before its data is copied elsewhere",
+            );
+        }
+    }
+}
+
+impl S3Section {
+    fn check(&self, findings: &mut Findings<'_>) {
+        if self.region.is_empty() {
+            findings.refuse("s3.region", "is empty", "leave it out for us-east-1");
+        }
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            let field = if self.tls_cert.is_some() { "s3.tls_cert" } else { "s3.tls_key" };
+            findings.refuse(field, "stands alone", "https needs both s3.tls_cert and s3.tls_key");
+        }
+        if self.access_key.as_deref().is_some_and(str::is_empty) {
+            findings.refuse("s3.access_key", "is empty", "name a key, or leave it to CAIRN_ROOT_ACCESS_KEY");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+#![allow(clippy::unwrap_used)]
+use std::path::Path;
+
+use super::{problem::Problem, *};
+
+const NODE: &str = include_str!("../../../ops/config/node.toml");
+const NODE_FDB: &str = include_str!("../../../ops/config/node-fdb.toml");
+const META: &str = include_str!("../../../ops/config/meta.toml");
+
+fn problems<F: ConfigFile>(text: &str) -> Vec<Problem> {
+    match parse::<F>(Path::new("test.toml"), text) {
+        Ok(_) => Vec::new(),
+        Err(ConfigError::Invalid { problems, .. }) => problems,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn the_examples_are_valid() {
+    assert_eq!(problems::<NodeFile>(NODE), []);
+    assert_eq!(problems::<NodeFile>(NODE_FDB), []);
+    assert_eq!(problems::<MetaFile>(META), []);
+}
+
+/// (what to replace in the example, with what, the field blamed, a part of what is said)
+const WRONG: &[(&str, &str, &str, &str)] = &[
+    ("version = 1", "version = 2", "version", "version 1, not 2"),
+    ("rack = \"r1\"", "rack = \"\"", "node.rack", "not a usable name"),
+    ("rack = \"r1\"", "rak = \"r1\"", "node.rak", "unknown field `rak`"),
+    ("id = \"n1\"", "id = \"N 1\"", "node.id", "not a node id"),
+    ("scheme = \"4+2\"", "scheme = \"4x2\"", "policy.scheme", "is not a scheme"),
+    ("scheme = \"4+2\"", "scheme = \"300+2\"", "policy.scheme", "is not a scheme"),
+    ("failure_domain = \"rack\"", "failure_domain = \"cage\"", "policy.failure_domain", "unknown variant `cage`"),
+    ("write_margin = 1", "write_margin = 3", "policy.write_margin", "can never be durable"),
+    ("fragment = \"1 MiB\"", "fragment = \"1000 B\"", "policy.fragment", "is not a multiple of 64 KiB"),
+    ("memory = \"512 MiB\"", "memory = \"1 MiB\"", "limits.memory", "fewer than"),
+    ("memory = \"512 MiB\"", "memory = \"lots\"", "limits.memory", "is not a size"),
+    ("gossip_interval = \"500 ms\"", "gossip_interval = \"0 ms\"", "timings.gossip_interval", "too short"),
+    ("gossip_interval = \"500 ms\"", "gossip_interval = 5", "timings.gossip_interval", "expected a string"),
+    ("quic = \"127.0.0.1:7400\"", "quic = \"0.0.0.0:7400\"", "listen.quic", "cannot be dialled"),
+    ("quic = \"127.0.0.1:7400\"", "quic = \"everywhere\"", "listen.quic", "invalid socket address"),
+    (
+        "seeds = [\"127.0.0.1:7411\", \"127.0.0.1:7421\"]",
+        "seeds = [\"127.0.0.1:7411\", \"n3\"]",
+        "gossip.seeds[1]",
+        "not host:port",
+    ),
+    ("path = \"/var/lib/cairn/disk2\"", "path = \"/var/lib/cairn/disk1\"", "disks[1].path", "is disks[0] already"),
+    ("kind = \"remote\"", "kind = \"embedded\"", "metadata.path", "is needed by kind = \"embedded\""),
+    ("kind = \"remote\"", "kind = \"carrier pigeon\"", "metadata.kind", "unknown variant"),
+    ("server = \"meta\"", "path = \"x\"", "metadata.path", "has no meaning"),
+    ("listen = \"127.0.0.1:9001\"", "listen = \"0.0.0.0:9001\"", "admin.listen", "no credentials"),
+    ("filter = \"info\"", "filter = \"a=b=c\"", "log.filter", "not a log filter"),
+    ("region = \"us-east-1\"", "tls_cert = \"a.pem\"", "s3.tls_cert", "stands alone"),
+];
+
+#[test]
+fn every_wrong_field_is_named_with_its_line() {
+    for (from, to, field, what) in WRONG {
+        assert_eq!(NODE.matches(from).count(), 1, "the example has {from:?} once");
+        let line = 1 + NODE[..NODE.find(from).unwrap()].matches('\n').count();
+        let found = problems::<NodeFile>(&NODE.replace(from, to));
+        let blamed = found.iter().find(|problem| problem.field.as_deref() == Some(*field));
+        let blamed = blamed.unwrap_or_else(|| panic!("{to:?} should blame {field}, got {found:?}"));
+        assert!(blamed.what.contains(what), "{to:?}: {:?} should say {what:?}", blamed.what);
+        // An absent field is blamed on the table that lacks it, somewhere above.
+        let given = to.contains(field.rsplit('.').next().unwrap_or_default().split('[').next().unwrap_or_default());
+        assert!(
+            blamed.line.is_some_and(|blamed| if given { blamed == line } else { blamed <= line }),
+            "{to:?}: {blamed:?}"
+        );
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let text = NODE.replace("rack = \"r1\"", "rack = \"r 1\"").replace("write_margin = 1", "write_margin = 9");
+    let fields: Vec<_> = problems::<NodeFile>(&text).into_iter().filter_map(|problem| problem.field).collect();
+    assert_eq!(fields, ["node.rack", "policy.write_margin", "policy.write_margin"]);
+}
+
+#[test]
+fn a_broken_text_names_the_line_and_reads_like_a_compiler() {
+    let text = NODE.replace("[policy]", "[policy");
+    let error = parse::<NodeFile>(Path::new("/etc/cairn/node.toml"), &text).unwrap_err().to_string();
+    let line = 1 + NODE[..NODE.find("[policy]").unwrap()].matches('\n').count();
+    assert!(error.starts_with(&format!("/etc/cairn/node.toml:{line}:")), "{error}");
+}
+
+#[test]
+fn the_admin_api_listens_remotely_only_when_told_twice() {
+    let text = META.replace("listen = \"127.0.0.1:9002\"", "listen = \"10.0.0.1:9002\"");
+    assert_ne!(text, META);
+    assert_eq!(problems::<MetaFile>(&text).len(), 1);
+    assert_eq!(problems::<MetaFile>(&text.replace("# allow_remote = false", "allow_remote = true")), []);
+}
+
+#[test]
+fn relative_paths_start_at_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("node.toml");
+    std::fs::write(&path, NODE.replace("/etc/cairn/tls/ca.pem", "ca.pem")).unwrap();
+    let file: NodeFile = load(&path).unwrap();
+    assert_eq!(file.tls.ca, folder.path().join("ca.pem"));
+    assert!(matches!(load_any(&path, false), Ok(AnyFile::Node(_))));
+    let error = load_any(&path, true).unwrap_err().to_string();
+    assert!(error.contains("tls.ca") && error.contains("ca.pem cannot be read"), "{error}");
+}
