@@ -1,0 +1,140 @@
+//! `cairn dev`: a whole cluster in one process. Its nodes talk over real QUIC and real gossip on loopback; only the
+//! metadata store and the gateway are shared.
+
+mod banner;
+mod layout;
+mod record;
+
+use std::{net::SocketAddr, time::Duration};
+
+use cairn_actors::{
+    disk::DiskOptions,
+    runtime::{NodeOptions, Policy, Timings},
+};
+use cairn_gateway::GatewayOptions;
+use cairn_schema::ids::NodeId;
+pub use layout::{Wanted, plural};
+pub use record::RecordError;
+
+use self::{
+    layout::{DevNode, Layout},
+    record::DataDir,
+};
+use crate::{
+    certs,
+    cli::DevArgs,
+    failure::Failure,
+    files,
+    keys::RootKeys,
+    metadata,
+    process::{Stop, stopped},
+    serve::{MAX_QUEUED_BYTES, MAX_QUEUED_READS, Plan, Serving},
+};
+
+/// Ten disks on one file system need small segments, or an empty cluster would look full.
+const SEGMENT_BYTES: u64 = 64 << 20;
+const RESERVED_BYTES: u64 = 128 << 20;
+const SMALL_BELOW: u64 = 128 << 10;
+const FRAGMENT_BYTES: u32 = 1 << 20;
+const WRITE_MARGIN: u8 = 1;
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+/// Runs until `stop`.
+pub async fn run(args: &DevArgs, max_fds: Option<u64>, json: bool, mut stop: Stop) -> Result<(), Failure> {
+    if !args.admin.ip().is_loopback() && !args.admin_allow_remote {
+        return Err(Failure::AdminRemote(args.admin));
+    }
+    let keys = RootKeys::for_dev()?;
+    // 1. The data folder and the layout in it: everything that can be refused is refused before anything starts.
+    let data = DataDir::take(&args.data)?;
+    let (layout, found) = data.layout(&args.wanted())?;
+    // 2. Metadata, shared by all nodes.
+    let opened = metadata::open_embedded(&data.metadata()).await?;
+    // 3. The nodes, the gateway over the first, the admin API.
+    let mut nodes = Vec::new();
+    for node in &layout.nodes {
+        nodes.push(node_options(args, &layout, node, &data, &opened).await?);
+    }
+    let gateway = gateway_options(args, &keys, &nodes);
+    let plan = Plan { nodes, gateway, admin: args.admin, max_fds };
+    let (serving, ready) = Serving::start(plan, &stop).await?;
+    // 4. Tell where.
+    if let Some(path) = &args.ready_file {
+        ready.write(path)?;
+    }
+    if json {
+        ready.print()?;
+    } else {
+        banner::print(&layout, found, data.root(), &ready, &keys);
+    }
+
+    stopped(&mut stop).await;
+    if let Some(path) = &args.ready_file {
+        files::forget(path);
+    }
+    serving.stop().await;
+    opened.close().await;
+    Ok(())
+}
+
+async fn node_options(
+    args: &DevArgs,
+    layout: &Layout,
+    node: &DevNode,
+    data: &DataDir,
+    opened: &metadata::Opened,
+) -> Result<NodeOptions, Failure> {
+    let id: NodeId = node.id.parse().map_err(|error| Failure::Certificates(format!("{error}")))?;
+    let cluster = opened.cluster().await?;
+    let disk = |number| DiskOptions {
+        path: data.disk(&node.id, number),
+        cluster,
+        segment_bytes: SEGMENT_BYTES,
+        reserved_bytes: RESERVED_BYTES,
+        capacity_bytes: None,
+        max_queued_bytes: MAX_QUEUED_BYTES,
+        max_queued_reads: MAX_QUEUED_READS,
+    };
+    Ok(NodeOptions {
+        identity: certs::dev_identity(&data.certs(), &id)?,
+        metrics: prometheus::Registry::new(),
+        id,
+        rack: node.rack.clone(),
+        zone: node.zone.clone(),
+        meta: opened.meta(),
+        disks: (1..=node.disks).map(disk).collect(),
+        listen: LOOPBACK,
+        gossip_listen: LOOPBACK,
+        gossip_seeds: Vec::new(),
+        policy: Policy {
+            scheme: layout.scheme,
+            small_scheme: layout.small_scheme,
+            small_below: SMALL_BELOW,
+            failure_domain: layout.failure_domain,
+            write_margin: WRITE_MARGIN,
+            fragment_bytes: FRAGMENT_BYTES,
+        },
+        timings: timings(),
+        memory_bytes: args.memory.0,
+    })
+}
+
+/// Quicker than production's: a developer who breaks something wants to watch it heal.
+fn timings() -> Timings {
+    Timings {
+        gossip_interval: Duration::from_millis(250),
+        probe_timeout: Duration::from_secs(1),
+        down_to_lost: Duration::from_secs(120),
+        fragment_deadline: Duration::from_secs(10),
+        reclaim_grace: Duration::from_secs(3600),
+        scrub_interval: Duration::from_secs(24 * 3600),
+    }
+}
+
+fn gateway_options(args: &DevArgs, keys: &RootKeys, nodes: &[NodeOptions]) -> GatewayOptions {
+    let mut options = GatewayOptions::new(args.s3, &keys.access, &keys.secret);
+    if let Some(first) = nodes.first() {
+        options.metrics = first.metrics.clone();
+    }
+    options
+}
