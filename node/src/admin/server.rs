@@ -1,0 +1,238 @@
+//! The admin HTTP server: metrics, health, readiness and status. No credentials, so it stays on this machine unless the
+//! configuration says otherwise.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinHandle,
+};
+
+use super::{
+    metrics_text::{self, Source},
+    subject::{ProcessStatus, Readiness, Subject},
+};
+
+/// More connections are accepted and closed at once.
+const MAX_CONNECTIONS: usize = 256;
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longer than any answer's own deadline, so that this only ends connections nobody reads from.
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(300);
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// After a failed accept (no file handle left), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    #[error("admin API: listen on {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+}
+
+struct Pages {
+    started: Instant,
+    sources: Vec<Source>,
+    /// Unset while the process starts.
+    subject: OnceLock<Subject>,
+    readiness: Readiness,
+    stopping: watch::Receiver<bool>,
+}
+
+/// A running admin server.
+pub struct AdminServer {
+    local_addr: SocketAddr,
+    pages: Arc<Pages>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl AdminServer {
+    /// Listens at once: `/healthz` answers and `/readyz` says "starting" until [`AdminServer::serve`] is called.
+    /// `stopping` turns readiness off as soon as a shutdown begins.
+    pub async fn start(
+        listen: SocketAddr,
+        sources: Vec<Source>,
+        stopping: watch::Receiver<bool>,
+    ) -> Result<Self, AdminError> {
+        let wrong = |error| AdminError::Listen(listen, error);
+        let listener = TcpListener::bind(listen).await.map_err(wrong)?;
+        let local_addr = listener.local_addr().map_err(wrong)?;
+        let pages = Arc::new(Pages {
+            started: Instant::now(),
+            sources,
+            subject: OnceLock::new(),
+            readiness: Readiness::default(),
+            stopping,
+        });
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(accept(listener, pages.clone(), stopped));
+        Ok(Self { local_addr, pages, stop, task })
+    }
+
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Says what to answer about. Only the first call counts.
+    pub fn serve(&self, subject: Subject) {
+        if self.pages.subject.set(subject).is_err() {
+            tracing::warn!("the admin API has a subject already");
+        }
+    }
+
+    /// Whether the process can do its work now.
+    pub async fn ready(&self) -> Result<(), String> {
+        self.pages.ready().await
+    }
+
+    /// Closes the listener and all connections.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        if let Err(error) = self.task.await {
+            tracing::warn!(%error, "admin API ended badly");
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, pages: Arc<Pages>, mut stopped: watch::Receiver<bool>) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopped.wait_for(|stop| *stop) => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                if let Ok(permit) = permits.clone().try_acquire_owned() {
+                    tokio::spawn(connection(stream, pages.clone(), stopped.clone(), permit));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "admin API: accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    pages: Arc<Pages>,
+    mut stopped: watch::Receiver<bool>,
+    _permit: OwnedSemaphorePermit,
+) {
+    // Without it a small answer waits for the client's delayed acknowledgement.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let service = service_fn(move |request| {
+        let pages = pages.clone();
+        async move { Ok::<_, Infallible>(pages.answer(&request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        // A client that breaks off is its own business.
+        _ = connection => {}
+        _ = tokio::time::sleep(CONNECTION_LIFETIME) => {}
+        _ = stopped.wait_for(|stop| *stop) => {}
+    }
+}
+
+type Page = Response<Full<Bytes>>;
+
+const INDEX: &str = "Cairn admin API\n\n\
+    /healthz    the process is alive\n\
+    /readyz     a write can be made durable now (503 and a reason otherwise)\n\
+    /metrics    Prometheus\n\
+    /v1/status  the cluster, JSON\n";
+
+impl Pages {
+    async fn answer(&self, request: &Request<Incoming>) -> Page {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut page = json_page(StatusCode::METHOD_NOT_ALLOWED, &json!({"error": "only GET and HEAD"}));
+            page.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return page;
+        }
+        match request.uri().path() {
+            "/" => text_page(StatusCode::OK, "text/plain; charset=utf-8", INDEX),
+            "/healthz" => json_page(StatusCode::OK, &json!({"alive": true})),
+            "/readyz" => match self.ready().await {
+                Ok(()) => json_page(StatusCode::OK, &json!({"ready": true})),
+                Err(reason) => unavailable(&json!({"ready": false, "reason": reason})),
+            },
+            "/metrics" => self.metrics(),
+            "/v1/status" => self.status().await,
+            path => json_page(StatusCode::NOT_FOUND, &json!({"error": format!("no page {path}; see /")})),
+        }
+    }
+
+    async fn ready(&self) -> Result<(), String> {
+        if *self.stopping.borrow() {
+            return Err("stopping".to_owned());
+        }
+        match self.subject.get() {
+            Some(subject) => self.readiness.check(subject).await,
+            None => Err("starting".to_owned()),
+        }
+    }
+
+    fn metrics(&self) -> Page {
+        match metrics_text::render(&self.sources) {
+            Ok(text) => text_page(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text),
+            Err(error) => {
+                tracing::error!(%error, "render metrics");
+                json_page(StatusCode::INTERNAL_SERVER_ERROR, &json!({"error": error.to_string()}))
+            }
+        }
+    }
+
+    async fn status(&self) -> Page {
+        let Some(subject) = self.subject.get() else { return unavailable(&json!({"error": "starting"})) };
+        let process = ProcessStatus {
+            version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+        };
+        match subject.status(process).await {
+            Ok(page) => json_page(StatusCode::OK, &page),
+            Err(error) => unavailable(&json!({"error": error})),
+        }
+    }
+}
+
+fn unavailable(body: &serde_json::Value) -> Page {
+    json_page(StatusCode::SERVICE_UNAVAILABLE, body)
+}
+
+fn json_page(status: StatusCode, body: &impl serde::Serialize) -> Page {
+    match serde_json::to_vec(body) {
+        Ok(mut text) => {
+            text.push(b'\n');
+            text_page(status, "application/json", text)
+        }
+        Err(error) => text_page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", error.to_string()),
+    }
+}
+
+fn text_page(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Page {
+    let mut page = Response::new(Full::new(body.into()));
+    *page.status_mut() = status;
+    page.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    page.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    page
+}

@@ -1,0 +1,91 @@
+//! What an admin server speaks about: the nodes of its process, or a metadata server.
+
+use std::time::{Duration, Instant};
+
+use cairn_actors::runtime::{ActorStatus, ClusterStatus, NodeRuntime};
+use cairn_schema::Meta;
+use serde::Serialize;
+use tokio::{sync::Mutex, time::timeout};
+
+/// A probe writes, so it is not repeated for every asker.
+const PROBE_KEPT: Duration = Duration::from_secs(1);
+const PROBE_DEADLINE: Duration = Duration::from_secs(5);
+const STATUS_DEADLINE: Duration = Duration::from_secs(15);
+
+/// Set once the process serves.
+pub enum Subject {
+    /// The first node's store is the one the gateway uses, and its view of the cluster is the one shown.
+    Nodes(Vec<NodeRuntime>),
+    Metadata(Meta),
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ProcessStatus {
+    pub version: &'static str,
+    pub pid: u32,
+    pub uptime_seconds: u64,
+}
+
+/// `/v1/status`: the cluster's status with a word about the process that answers.
+#[derive(Debug, Serialize)]
+pub struct StatusPage {
+    pub process: ProcessStatus,
+    #[serde(flatten)]
+    pub cluster: Option<ClusterStatus>,
+}
+
+impl Subject {
+    /// Proves that the process can do its work now. Err says why it cannot.
+    async fn probe(&self) -> Result<(), String> {
+        let probe = async {
+            match self {
+                Self::Nodes(nodes) => match nodes.first() {
+                    Some(node) => node.store().probe_write().await.map_err(|error| error.to_string()),
+                    None => Err("no node runs here".to_owned()),
+                },
+                Self::Metadata(meta) => meta.ping().await.map_err(|error| error.to_string()),
+            }
+        };
+        match timeout(PROBE_DEADLINE, probe).await {
+            Ok(result) => result,
+            Err(_) => Err(format!("no answer to a probe within {PROBE_DEADLINE:?}")),
+        }
+    }
+
+    pub async fn status(&self, process: ProcessStatus) -> Result<StatusPage, String> {
+        let Self::Nodes(nodes) = self else { return Ok(StatusPage { process, cluster: None }) };
+        let Some((first, others)) = nodes.split_first() else { return Err("no node runs here".to_owned()) };
+        let mut cluster = match timeout(STATUS_DEADLINE, first.status()).await {
+            Ok(status) => status.map_err(|error| error.to_string())?,
+            Err(_) => return Err(format!("the status took longer than {STATUS_DEADLINE:?}")),
+        };
+        cluster.actors.extend(others.iter().flat_map(NodeRuntime::actors).map(|actor| ActorStatus {
+            name: actor.name,
+            state: format!("{:?}", actor.state).to_lowercase(),
+            restarts: actor.restarts,
+            last_failure: actor.last_failure,
+        }));
+        Ok(StatusPage { process, cluster: Some(cluster) })
+    }
+}
+
+/// The last probe's result, shared by everyone who asks within [`PROBE_KEPT`].
+#[derive(Default)]
+pub struct Readiness {
+    last: Mutex<Option<(Instant, Result<(), String>)>>,
+}
+
+impl Readiness {
+    pub async fn check(&self, subject: &Subject) -> Result<(), String> {
+        // Held across the probe on purpose: askers that come meanwhile wait for its result instead of probing too.
+        let mut last = self.last.lock().await;
+        if let Some((when, result)) = last.as_ref()
+            && when.elapsed() < PROBE_KEPT
+        {
+            return result.clone();
+        }
+        let result = subject.probe().await;
+        *last = Some((Instant::now(), result.clone()));
+        result
+    }
+}
