@@ -1,1 +1,142 @@
-fn main() {}
+//! `cairn`: configuration, start-up, shutdown, the admin API and the command line.
+
+mod admin;
+mod certs;
+mod cli;
+mod config;
+mod dev;
+mod failure;
+mod files;
+mod keys;
+mod meta_server;
+mod metadata;
+mod node;
+mod process;
+mod ready_file;
+mod serve;
+
+use std::{io::Write, path::Path, process::ExitCode, time::Duration};
+
+use clap::Parser;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{
+    cli::{CertCommand, Cli, Command, ConfigCommand, LogArgs, ServeArgs, StatusArgs, status::StatusView},
+    config::{LogFormat, LogSection, MetaFile, NodeFile},
+    failure::Failure,
+};
+
+/// Fragments are large buffers that come and go on many threads: the system's allocator keeps too much of that memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Tasks that outlive an orderly stop are abandoned after this.
+const RUNTIME_GRACE: Duration = Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("cairn: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Dev(args) => {
+            let log = LogSection::default();
+            let format = start_log(&args.log, &log)?;
+            serve(|max_fds, stop| async move { dev::run(&args, max_fds, format == LogFormat::Json, stop).await })
+        }
+        Command::Node(args) => run_node(args),
+        Command::Meta(args) => run_meta(args),
+        Command::Status(args) => print_status(&args),
+        Command::Config(ConfigCommand::Check { file, syntax_only }) => check_config(&file, !syntax_only),
+        Command::Cert(CertCommand::NewCa { dir, name }) => {
+            certs::new_ca(&dir, &name)?;
+            print(&format!("made ca.pem and ca.key in {}\n", dir.display()))
+        }
+        Command::Cert(CertCommand::NewNode { dir, id, out }) => {
+            let out = out.as_ref().unwrap_or(&dir);
+            certs::new_node(&dir, &id, out)?;
+            print(&format!("made {id}.pem and {id}.key in {}\n", out.display()))
+        }
+        Command::Version => print(&cli::version::text()),
+    }
+}
+
+fn run_node(args: ServeArgs) -> Result<(), Failure> {
+    let file: NodeFile = config::load(&args.config)?;
+    let format = start_log(&args.log, &file.log)?;
+    serve(|max_fds, stop| async move {
+        node::run(&file, args.ready_file.as_deref(), max_fds, format == LogFormat::Json, stop).await
+    })
+}
+
+fn run_meta(args: ServeArgs) -> Result<(), Failure> {
+    let file: MetaFile = config::load(&args.config)?;
+    let format = start_log(&args.log, &file.log)?;
+    serve(|max_fds, stop| async move {
+        meta_server::run(&file, args.ready_file.as_deref(), max_fds, format == LogFormat::Json, stop).await
+    })
+}
+
+/// The command line's format wins over the file's.
+fn start_log(args: &LogArgs, section: &LogSection) -> Result<LogFormat, Failure> {
+    let format = args.log_format.unwrap_or(section.format);
+    process::start_log(format, section.filter.as_deref()).map_err(Failure::Log)?;
+    Ok(format)
+}
+
+/// Runs a serving process until it is told to stop.
+fn serve<F, T>(body: F) -> Result<(), Failure>
+where
+    F: FnOnce(Option<u64>, process::Stop) -> T,
+    T: Future<Output = Result<(), Failure>>,
+{
+    let max_fds = process::raise_file_limit();
+    let runtime = runtime()?;
+    let result = runtime.block_on(async {
+        let stop = process::stop_on_signals().map_err(Failure::Runtime)?;
+        Box::pin(body(max_fds, stop)).await
+    });
+    runtime.shutdown_timeout(RUNTIME_GRACE);
+    match result {
+        // An operator who stops a process that is still starting gets what was asked for.
+        Err(Failure::Interrupted) => Ok(()),
+        result => result,
+    }
+}
+
+/// One worker thread for each core.
+fn runtime() -> Result<Runtime, Failure> {
+    Builder::new_multi_thread().enable_all().thread_name("cairn").build().map_err(Failure::Runtime)
+}
+
+fn print_status(args: &StatusArgs) -> Result<(), Failure> {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
+    let json = runtime.block_on(admin::client::get(&args.admin, "/v1/status"))?;
+    if args.json {
+        return print(&String::from_utf8_lossy(&json));
+    }
+    let view = StatusView::read(&json).map_err(|error| admin::client::ClientError::not_json(&args.admin, &error))?;
+    print(&view.in_words())
+}
+
+fn check_config(file: &Path, files: bool) -> Result<(), Failure> {
+    let kind = match config::load_any(file, files)? {
+        config::AnyFile::Node(node) => format!("node {}", node.node.id),
+        config::AnyFile::Meta(meta) => format!("metadata server {}", meta.meta.id),
+    };
+    print(&format!("{}: good, for {kind}\n", file.display()))
+}
+
+/// Standard output may be a closed pipe; that is no panic.
+fn print(text: &str) -> Result<(), Failure> {
+    let path = Path::new("standard output");
+    let written = std::io::stdout().write_all(text.as_bytes());
+    written.map_err(|error| files::FileError::new("write", path, error).into())
+}

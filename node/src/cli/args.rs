@@ -1,0 +1,251 @@
+//! The command line: every flag, with a help text that answers what an operator would ask next.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use cairn_schema::{
+    ids::NodeId,
+    record::{FailureDomain, Scheme},
+};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    config::{LogFormat, Size},
+    dev::Wanted,
+};
+
+/// Cairn: an S3-compatible object store that keeps objects as erasure-coded fragments over disks, nodes and racks, and
+/// heals itself.
+#[derive(Debug, Parser)]
+#[command(name = "cairn", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "Start with `cairn dev`: a whole cluster in one process, ready for any S3 client.\n\
+    The environment variable CAIRN_LOG sets what is logged, such as `info,cairn_actors=debug`.")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a whole cluster in this process: six nodes in six racks, S3 on 127.0.0.1:9000
+    Dev(DevArgs),
+    /// Run one node of a cluster
+    Node(ServeArgs),
+    /// Run the metadata server of a lab cluster
+    ///
+    /// Serves one embedded metadata store to all nodes over QUIC with mutual TLS. It is a single point of failure: use
+    /// FoundationDB (metadata.kind = "fdb" in node.toml) for production.
+    Meta(ServeArgs),
+    /// Show the cluster: nodes, racks, disks, groups, and what is missing
+    Status(StatusArgs),
+    /// Check configuration files
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Make the certificates of the mutual TLS between nodes
+    #[command(subcommand)]
+    Cert(CertCommand),
+    /// Print the version and what this build can do
+    Version,
+}
+
+#[derive(Debug, Args)]
+pub struct LogArgs {
+    /// How to log to standard error: lines for people, or one JSON object a line [default: human, or as the
+    /// configuration file says]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "The root user's keys are `cairndev` and `cairndevsecret` unless the environment variables \
+    CAIRN_ROOT_ACCESS_KEY and CAIRN_ROOT_SECRET_KEY say otherwise.\n\n\
+    Examples:\n  cairn dev\n  cairn dev --racks 1 --disks 6 --failure-domain disk    one machine with six disks\n  \
+    cairn dev --scheme 8+4 --racks 6 --nodes-per-rack 2     twelve nodes")]
+pub struct DevArgs {
+    /// Folder of everything the cluster keeps: disks, metadata, certificates, its layout
+    #[arg(long, value_name = "DIR", default_value = "cairn-data")]
+    pub data: PathBuf,
+    /// Where S3 clients connect; port 0 picks a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
+    pub s3: SocketAddr,
+    /// Where /metrics, /healthz, /readyz and /v1/status are; port 0 picks a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9001")]
+    pub admin: SocketAddr,
+    /// Let the admin API, which asks for no credentials, listen beyond this machine
+    #[arg(long)]
+    pub admin_allow_remote: bool,
+    /// Racks; may grow from one start to the next [default: 6]
+    #[arg(long, value_name = "N")]
+    pub racks: Option<u32>,
+    /// Nodes in each rack; may grow [default: 1]
+    #[arg(long, value_name = "N")]
+    pub nodes_per_rack: Option<u32>,
+    /// Disks (folders) of each node; may grow [default: 2]
+    #[arg(long, value_name = "N")]
+    pub disks: Option<u32>,
+    /// Zones that the racks are dealt to [default: 1, or one for each rack with --failure-domain zone]
+    #[arg(long, value_name = "N")]
+    pub zones: Option<u32>,
+    /// Data and parity fragments of a stripe, such as 8+4, or replicated(3) [default: 4+2]
+    #[arg(long, value_name = "SCHEME")]
+    pub scheme: Option<Scheme>,
+    /// Scheme of small objects [default: replicated(3)]
+    #[arg(long, value_name = "SCHEME")]
+    pub small_scheme: Option<Scheme>,
+    /// What may fail as a whole without losing data [default: rack]
+    #[arg(long, value_name = "LEVEL")]
+    pub failure_domain: Option<DomainArg>,
+    /// Memory for the stripes of all requests together
+    #[arg(long, value_name = "SIZE", default_value = "512 MiB")]
+    pub memory: Size,
+    /// Write the addresses that really serve to this file, as JSON, once the cluster takes writes
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+impl DevArgs {
+    pub fn wanted(&self) -> Wanted {
+        Wanted {
+            racks: self.racks,
+            nodes_per_rack: self.nodes_per_rack,
+            disks: self.disks,
+            zones: self.zones,
+            scheme: self.scheme,
+            small_scheme: self.small_scheme,
+            failure_domain: self.failure_domain.map(DomainArg::domain),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum DomainArg {
+    Disk,
+    Node,
+    Rack,
+    Zone,
+}
+
+impl DomainArg {
+    pub fn domain(self) -> FailureDomain {
+        match self {
+            Self::Disk => FailureDomain::Disk,
+            Self::Node => FailureDomain::Node,
+            Self::Rack => FailureDomain::Rack,
+            Self::Zone => FailureDomain::Zone,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The configuration file; ops/config has commented examples
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Write the addresses that really serve to this file, as JSON, once the process serves
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The admin API of any node
+    #[arg(long, value_name = "URL", env = "CAIRN_ADMIN", default_value = "http://127.0.0.1:9001")]
+    pub admin: String,
+    /// Print the whole status as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check a node.toml or meta.toml without starting anything
+    ///
+    /// Every problem is printed as FILE:LINE: FIELD: what is wrong (what to do). Exits with 1 if there is any.
+    Check {
+        /// The file to check
+        file: PathBuf,
+        /// Do not check that the certificates and keys it names can be read here
+        #[arg(long)]
+        syntax_only: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CertCommand {
+    /// Make a certificate authority: ca.pem and ca.key
+    ///
+    /// Keep ca.key away from the nodes: whoever has it can make nodes that the cluster trusts. Existing files are never
+    /// overwritten.
+    NewCa {
+        /// Folder to write to; created if need be
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// A name in the certificate, for people who keep several authorities
+        #[arg(long, default_value = "cluster")]
+        name: String,
+    },
+    /// Make a node's certificate and key, signed by the authority: ID.pem and ID.key
+    ///
+    /// Also for the metadata server, under the name that its meta.id says.
+    NewNode {
+        /// Folder with ca.pem and ca.key
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// The node's name, as in node.id
+        #[arg(long)]
+        id: NodeId,
+        /// Folder to write to; created if need be [default: the same folder]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_parse() {
+        for line in [
+            "cairn dev",
+            "cairn dev --racks 1 --disks 6 --failure-domain disk --scheme 4+2/novelpoly --s3 127.0.0.1:0",
+            "cairn dev --small-scheme replicated(2) --memory 64MiB --log-format json --ready-file r.json",
+            "cairn node --config node.toml",
+            "cairn meta --config meta.toml --ready-file r.json",
+            "cairn status --json --admin 127.0.0.1:9001",
+            "cairn config check node.toml",
+            "cairn cert new-ca --dir tls",
+            "cairn cert new-node --dir tls --id n1 --out there",
+            "cairn version",
+        ] {
+            Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_a_reason() {
+        for (line, reason) in [
+            ("cairn dev --scheme 4x2", "is not a scheme"),
+            ("cairn dev --s3 everywhere", "invalid socket address"),
+            ("cairn dev --memory much", "is not a size"),
+            ("cairn dev --failure-domain cage", "possible values: disk, node, rack, zone"),
+            ("cairn cert new-node --dir tls --id N_1", "is not a node id"),
+            ("cairn node", "--config"),
+            ("cairn serve", "unrecognized subcommand"),
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();
+            assert!(error.contains(reason), "{line}: {error}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The command line and the commands that end by themselves.
+
+mod args;
+pub mod status;
+pub mod version;
+
+pub use args::*;

@@ -1,0 +1,306 @@
+//! `cairn status`: the cluster in words. It reads the JSON leniently, so that it works across versions.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
+
+use serde::Deserialize;
+
+use crate::dev::plural;
+
+/// Whole lists of healthy things help nobody: so many lines of trouble are shown, the rest is counted.
+const MAX_LINES: usize = 20;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct StatusView {
+    process: ProcessView,
+    /// None from a metadata server.
+    cluster: Option<String>,
+    seen_by: String,
+    scheme: String,
+    small_scheme: String,
+    failure_domain: String,
+    nodes: Vec<NodeView>,
+    groups: Vec<GroupView>,
+    missing_fragments: u64,
+    ledger_by_cause: Vec<(String, u64)>,
+    actors: Vec<ActorView>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ProcessView {
+    version: String,
+    uptime_seconds: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct NodeView {
+    id: String,
+    rack: String,
+    zone: String,
+    address: String,
+    gossip: String,
+    disks: Vec<DiskView>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct DiskView {
+    id: String,
+    state: String,
+    capacity_bytes: u64,
+    used_bytes: Option<u64>,
+    fragments: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct GroupView {
+    id: u32,
+    scheme: String,
+    state: String,
+    epoch: u64,
+    up: usize,
+    width: usize,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ActorView {
+    name: String,
+    state: String,
+    restarts: u64,
+    last_failure: Option<String>,
+}
+
+impl StatusView {
+    pub fn read(json: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(json)
+    }
+
+    pub fn in_words(&self) -> String {
+        let mut text = String::new();
+        let Some(cluster) = &self.cluster else {
+            let _ = writeln!(text, "a metadata server, up for {}", duration(self.process.uptime_seconds));
+            return text;
+        };
+        let disks = || self.nodes.iter().flat_map(|node| &node.disks);
+        let racks: BTreeSet<_> = self.nodes.iter().map(|node| (&node.zone, &node.rack)).collect();
+        let (capacity, used) = disks().fold((0u64, 0u64), |(capacity, used), disk| {
+            (capacity.saturating_add(disk.capacity_bytes), used.saturating_add(disk.used_bytes.unwrap_or(0)))
+        });
+        // Writing to a String cannot fail, so results are dropped throughout.
+        let _ = writeln!(text, "cluster   {cluster}, seen by {} (cairn {})", self.seen_by, self.process.version);
+        let _ = writeln!(
+            text,
+            "layout    {} in {}, {}; {} used of {}",
+            plural(self.nodes.len(), "node"),
+            plural(racks.len(), "rack"),
+            plural(disks().count(), "disk"),
+            bytes(used),
+            bytes(capacity)
+        );
+        let _ = writeln!(
+            text,
+            "scheme    {} (small objects {}), no {} holds more than can be lost",
+            self.scheme, self.small_scheme, self.failure_domain
+        );
+        let _ = writeln!(text, "missing   {}", self.missing());
+        let _ = writeln!(text, "groups    {}", self.groups_in_words());
+        self.write_nodes(&mut text);
+        self.write_trouble(&mut text);
+        text
+    }
+
+    fn missing(&self) -> String {
+        if self.missing_fragments == 0 {
+            return "nothing: the ledger is empty".to_owned();
+        }
+        let causes: Vec<_> = self
+            .ledger_by_cause
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(cause, n)| format!("{n} {cause}"))
+            .collect();
+        let causes = if causes.is_empty() { String::new() } else { format!(" ({})", causes.join(", ")) };
+        format!("{}{causes}", plural(self.missing_fragments as usize, "fragment"))
+    }
+
+    fn groups_in_words(&self) -> String {
+        let mut by_kind: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+        for group in &self.groups {
+            *by_kind.entry((&group.scheme, &group.state)).or_default() += 1;
+        }
+        let kinds: Vec<_> = by_kind.iter().map(|((scheme, state), n)| format!("{n} {scheme} {state}")).collect();
+        let degraded = self.degraded().count();
+        let health = if degraded == 0 { "all members up".to_owned() } else { format!("{degraded} with members down") };
+        if kinds.is_empty() { "none yet".to_owned() } else { format!("{}; {health}", kinds.join(", ")) }
+    }
+
+    fn degraded(&self) -> impl Iterator<Item = &GroupView> {
+        self.groups.iter().filter(|group| group.up < group.width)
+    }
+
+    fn write_nodes(&self, text: &mut String) {
+        let rows = self.nodes.iter().map(|node| {
+            let used = node.disks.iter().filter_map(|disk| disk.used_bytes).fold(0, u64::saturating_add);
+            let fragments = node.disks.iter().filter_map(|disk| disk.fragments).fold(0, u64::saturating_add);
+            let up = node.disks.iter().filter(|disk| disk.state == "up").count();
+            [
+                node.id.clone(),
+                format!("{}/{}", node.zone, node.rack),
+                node.address.clone(),
+                node.gossip.clone(),
+                format!("{up} of {} up", node.disks.len()),
+                bytes(used),
+                fragments.to_string(),
+            ]
+        });
+        let head = ["NODE", "RACK", "ADDRESS", "GOSSIP", "DISKS", "USED", "FRAGMENTS"].map(str::to_owned);
+        text.push('\n');
+        write_table(text, std::iter::once(head).chain(rows).collect());
+    }
+
+    fn write_trouble(&self, text: &mut String) {
+        let disks = self.nodes.iter().flat_map(|node| node.disks.iter().map(move |disk| (node, disk)));
+        let mut lines: Vec<String> = disks
+            .filter(|(_, disk)| disk.state != "up")
+            .map(|(node, disk)| format!("disk {} of {} is {}", disk.id, node.id, disk.state))
+            .collect();
+        lines.extend(self.degraded().map(|group| {
+            format!(
+                "group g{} ({}, epoch {}): {} of {} members up",
+                group.id, group.scheme, group.epoch, group.up, group.width
+            )
+        }));
+        let unwell = |actor: &&ActorView| actor.state != "running" || actor.restarts > 0;
+        lines.extend(self.actors.iter().filter(unwell).map(|actor| {
+            let failure = actor.last_failure.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+            format!("actor {} is {}, {}{failure}", actor.name, actor.state, plural(actor.restarts as usize, "restart"))
+        }));
+        if lines.is_empty() {
+            return;
+        }
+        text.push('\n');
+        for line in lines.iter().take(MAX_LINES) {
+            let _ = writeln!(text, "{line}");
+        }
+        if lines.len() > MAX_LINES {
+            let _ = writeln!(text, "and {} more; see --json", lines.len() - MAX_LINES);
+        }
+    }
+}
+
+fn write_table<const N: usize>(text: &mut String, rows: Vec<[String; N]>) {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    for row in &rows {
+        let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
+    }
+}
+
+/// Three significant figures with a binary unit.
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let digits = if value < 9.995 {
+        2
+    } else if value < 99.95 {
+        1
+    } else {
+        0
+    };
+    format!("{value:.digits$} {}", UNITS[unit])
+}
+
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    fn node(id: &str, rack: &str, state: &str) -> serde_json::Value {
+        json!({"id": id, "rack": rack, "zone": "z1", "address": "127.0.0.1:7400", "gossip": "alive", "disks": [
+            {"id": format!("{id}d1"), "state": state, "capacity_bytes": 1u64 << 40, "used_bytes": 5u64 << 30, "fragments": 12}
+        ]})
+    }
+
+    #[test]
+    fn a_healthy_cluster_takes_few_words() {
+        let status = json!({
+            "process": {"version": "0.1.0", "pid": 1, "uptime_seconds": 5}, "cluster": "c1", "seen_by": "n1",
+            "scheme": "4+2", "small_scheme": "replicated(3)", "failure_domain": "rack",
+            "nodes": [node("n1", "r1", "up"), node("n2", "r2", "up")],
+            "groups": [{"id": 1, "scheme": "4+2", "state": "open", "epoch": 1, "up": 6, "width": 6}],
+            "missing_fragments": 0, "ledger_by_cause": [], "actors": [{"name": "repair", "state": "running", "restarts": 0}],
+            "a_field_of_the_future": true
+        });
+        let words = StatusView::read(status.to_string().as_bytes()).unwrap().in_words();
+        for part in
+            ["2 nodes in 2 racks, 2 disks; 10.0 GiB used of 2.00 TiB", "nothing: the ledger is empty", "all members up"]
+        {
+            assert!(words.contains(part), "{words}");
+        }
+        assert!(!words.contains("actor repair"), "{words}");
+    }
+
+    #[test]
+    fn trouble_is_named() {
+        let status = json!({
+            "cluster": "c1", "nodes": [node("n1", "r1", "down")],
+            "groups": [{"id": 7, "scheme": "4+2", "state": "open", "epoch": 2, "up": 5, "width": 6}],
+            "missing_fragments": 3, "ledger_by_cause": [["disklost", 3], ["corrupt", 0]],
+            "actors": [{"name": "scrub", "state": "givenup", "restarts": 5, "last_failure": "panicked"}]
+        });
+        let words = StatusView::read(status.to_string().as_bytes()).unwrap().in_words();
+        for part in [
+            "3 fragments (3 disklost)",
+            "disk n1d1 of n1 is down",
+            "group g7 (4+2, epoch 2): 5 of 6 members up",
+            "actor scrub is givenup, 5 restarts: panicked",
+        ] {
+            assert!(words.contains(part), "{part}: {words}");
+        }
+    }
+
+    #[test]
+    fn a_metadata_server_has_no_cluster_to_show() {
+        let status = json!({"process": {"version": "0.1.0", "uptime_seconds": 7200}});
+        assert_eq!(
+            StatusView::read(status.to_string().as_bytes()).unwrap().in_words(),
+            "a metadata server, up for 2 h\n"
+        );
+    }
+
+    #[test]
+    fn sizes_keep_three_figures() {
+        for (count, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1.00 KiB"), (1_048_576, "1.00 MiB"), (u64::MAX, "16.0 EiB")]
+        {
+            assert_eq!(bytes(count), text);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Why a command did not do what was asked. Printed once, by `main`.
+
+use std::net::SocketAddr;
+
+use cairn_actors::runtime::RuntimeError;
+use cairn_gateway::GatewayError;
+use cairn_schema::{MetaError, ids::NodeId};
+
+use crate::{
+    admin::{AdminError, client::ClientError},
+    config::ConfigError,
+    dev::RecordError,
+    files::FileError,
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Dev(#[from] RecordError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("node {0}: {1}")]
+    Node(NodeId, RuntimeError),
+    #[error("node {0} did not start within {1:?}; the log says how far it came")]
+    Slow(NodeId, std::time::Duration),
+    #[error("S3 gateway: {0}")]
+    Gateway(#[from] GatewayError),
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error("metadata at {0}: {1}")]
+    Metadata(String, MetaError),
+    #[error(
+        "this build has no FoundationDB backend: build it with `--features fdb`, or use metadata.kind = \"remote\""
+    )]
+    NoFdb,
+    #[error("QUIC: {0}")]
+    Quic(String),
+    #[error("certificates: {0}")]
+    Certificates(String),
+    #[error("the certificate is for {named}, but the configuration says {wanted}: use the certificate of {wanted}")]
+    WrongName { wanted: NodeId, named: NodeId },
+    #[error("root keys: {0}")]
+    Keys(String),
+    #[error(
+        "the admin API asks for no credentials, and {0} can be reached from other machines: use 127.0.0.1, or say \
+         --admin-allow-remote"
+    )]
+    AdminRemote(SocketAddr),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    #[error("log: {0}")]
+    Log(String),
+    #[error("start the asynchronous runtime: {0}")]
+    Runtime(std::io::Error),
+    #[error("stopped while starting")]
+    Interrupted,
+}

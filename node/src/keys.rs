@@ -1,0 +1,70 @@
+//! The root user's keys: from the environment, or from a configuration, or (for `cairn dev` alone) well known.
+
+use crate::{config::NodeFile, failure::Failure, files};
+
+const ACCESS: &str = "CAIRN_ROOT_ACCESS_KEY";
+const SECRET: &str = "CAIRN_ROOT_SECRET_KEY";
+const DEV_ACCESS_KEY: &str = "cairndev";
+const DEV_SECRET_KEY: &str = "cairndevsecret";
+
+#[derive(Clone, PartialEq, Eq)]
+pub struct RootKeys {
+    pub access: String,
+    pub secret: String,
+    /// Set in the environment or a file, so not to be printed.
+    pub private: bool,
+}
+
+impl RootKeys {
+    /// The environment's, or the well-known ones.
+    pub fn for_dev() -> Result<Self, Failure> {
+        let well_known =
+            || Self { access: DEV_ACCESS_KEY.to_owned(), secret: DEV_SECRET_KEY.to_owned(), private: false };
+        Ok(from_environment(env(ACCESS), env(SECRET))?.unwrap_or_else(well_known))
+    }
+
+    /// The environment's, or the configuration's. There is no default: a cluster with well-known keys is nobody's.
+    pub fn for_node(file: &NodeFile) -> Result<Self, Failure> {
+        if let Some(keys) = from_environment(env(ACCESS), env(SECRET))? {
+            return Ok(keys);
+        }
+        let (Some(access), Some(path)) = (&file.s3.access_key, &file.s3.secret_key_file) else {
+            return Err(Failure::Keys(format!(
+                "none are set: give s3.access_key and s3.secret_key_file in the configuration, or {ACCESS} and {SECRET}"
+            )));
+        };
+        let secret = files::read_text(path)?.lines().next().unwrap_or_default().trim().to_owned();
+        if secret.is_empty() {
+            return Err(Failure::Keys(format!("the first line of {} is empty", path.display())));
+        }
+        Ok(Self { access: access.clone(), secret, private: true })
+    }
+}
+
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn from_environment(access: Option<String>, secret: Option<String>) -> Result<Option<RootKeys>, Failure> {
+    match (access, secret) {
+        (Some(access), Some(secret)) => Ok(Some(RootKeys { access, secret, private: true })),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(Failure::Keys(format!("{ACCESS} is set but {SECRET} is not: set both or neither"))),
+        (None, Some(_)) => Err(Failure::Keys(format!("{SECRET} is set but {ACCESS} is not: set both or neither"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn keys_come_in_pairs() {
+        let some = |text: &str| Some(text.to_owned());
+        assert!(from_environment(None, None).unwrap().is_none());
+        assert_eq!(from_environment(some("a"), some("s")).unwrap().map(|keys| keys.access), some("a"));
+        assert!(from_environment(some("a"), None).is_err());
+        assert!(from_environment(None, some("s")).is_err());
+    }
+}

@@ -1,0 +1,99 @@
+//! `cairn meta`: serves one embedded metadata store to the nodes of a lab cluster, over QUIC with mutual TLS.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cairn_actors::transport::{
+    meta::{MetaCalls, MetaService},
+    quic::{Endpoint, QuicError, QuicOptions},
+};
+use cairn_schema::{
+    Meta, MetaError,
+    ids::NodeId,
+    kv::{
+        embedded::{self, EmbeddedOptions},
+        occ::OccKv,
+        remote::RemoteServer,
+    },
+};
+
+use crate::{
+    admin::{AdminServer, ProcessMetrics, Source, Subject},
+    certs,
+    config::MetaFile,
+    failure::Failure,
+    files,
+    process::{Stop, stopped},
+    ready_file::Ready,
+};
+
+/// Calls in hand when the server stops are short; the rest is repeated by its callers.
+const CLOSE_GRACE: Duration = Duration::from_secs(10);
+/// Nodes of a cluster call from one connection each, and each from many requests.
+const CALLS_PER_NODE: u32 = 1024;
+
+/// Runs until `stop`.
+pub async fn run(
+    file: &MetaFile,
+    ready_file: Option<&Path>,
+    max_fds: Option<u64>,
+    json: bool,
+    mut stop: Stop,
+) -> Result<(), Failure> {
+    // 1. Who we are: cheap to refuse.
+    let identity = certs::read_identity(&file.tls)?;
+    certs::check_name(&identity, &file.meta.id)?;
+    // 2. The admin API: it says "starting" while the store recovers.
+    let quic_metrics = prometheus::Registry::new();
+    let sources = vec![
+        ProcessMetrics::source(max_fds)?,
+        Source { node: Some(file.meta.id.to_string()), registry: quic_metrics.clone() },
+    ];
+    let admin = AdminServer::start(file.admin.listen, sources, stop.clone()).await?;
+    // 3. The store.
+    let (meta, server) = open(&file.meta.path).await?;
+    // 4. QUIC.
+    let options = QuicOptions { metrics: Some(quic_metrics), max_requests: CALLS_PER_NODE, ..QuicOptions::default() };
+    let quic = |error: QuicError| Failure::Quic(error.to_string());
+    let endpoint = Endpoint::bind(file.meta.listen, &identity, options).await.map_err(quic)?;
+    endpoint.serve(Arc::new(MetaService::new(Calls(server))));
+    admin.serve(Subject::Metadata(meta));
+    tracing::info!(address = %endpoint.local_addr(), "metadata is served");
+    // 5. Tell where.
+    let ready = Ready::of_metadata(endpoint.local_addr(), admin.local_addr());
+    if let Some(path) = ready_file {
+        ready.write(path)?;
+    }
+    if json {
+        ready.print()?;
+    }
+
+    stopped(&mut stop).await;
+    if let Some(path) = ready_file {
+        files::forget(path);
+    }
+    endpoint.close(CLOSE_GRACE).await;
+    admin.stop().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn open(path: &Path) -> Result<(Meta, RemoteServer), Failure> {
+    files::create_folder(path)?;
+    let failure = |why: String| Failure::Metadata(path.display().to_string(), MetaError::Storage(why));
+    let folder = path.to_owned();
+    // Recovery reads the whole journal.
+    let opened = tokio::task::spawn_blocking(move || embedded::open(&folder, EmbeddedOptions::default())).await;
+    let store = opened.map_err(|error| failure(error.to_string()))?.map_err(|error| failure(error.to_string()))?;
+    Ok((Meta::new(Arc::new(OccKv(store.0.clone()))), RemoteServer::new(store)))
+}
+
+struct Calls(RemoteServer);
+
+#[async_trait]
+impl MetaCalls for Calls {
+    async fn call(&self, peer: &NodeId, request: Bytes) -> Result<Bytes, String> {
+        Ok(self.0.handle(peer.as_str(), request).await)
+    }
+}

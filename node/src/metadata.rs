@@ -1,0 +1,152 @@
+//! Opening the metadata store that a configuration names.
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cairn_actors::{
+    runtime::Identity,
+    transport::{
+        meta::{QuicMeta, may_have_happened},
+        quic::{Endpoint, QuicOptions},
+    },
+};
+use cairn_schema::{
+    Meta, MetaError,
+    ids::ClusterId,
+    kv::remote::{MetaTransport, TransportFailure},
+};
+
+use crate::{
+    config::{MetadataKind, MetadataSection, NodeFile},
+    failure::Failure,
+    files,
+    process::{Stop, stopped},
+};
+
+/// A metadata server or FoundationDB may start after the nodes: it is waited for so long.
+const WAIT_LIMIT: Duration = Duration::from_secs(60);
+const WAIT_PAUSE: Duration = Duration::from_millis(500);
+/// One call to a metadata server.
+const CALL_DEADLINE: Duration = Duration::from_secs(5);
+const CLOSE_GRACE: Duration = Duration::from_secs(2);
+
+/// An open metadata store.
+pub struct Opened {
+    meta: Meta,
+    /// For messages.
+    place: String,
+    /// What a remote store is dialled through.
+    endpoint: Option<Endpoint>,
+}
+
+impl Opened {
+    pub fn meta(&self) -> Meta {
+        self.meta.clone()
+    }
+
+    /// The cluster's id; made at the first call of all.
+    pub async fn cluster(&self) -> Result<ClusterId, Failure> {
+        let cluster = self.meta.cluster().await.map_err(|error| self.failure(error))?;
+        Ok(cluster.id)
+    }
+
+    fn failure(&self, error: MetaError) -> Failure {
+        Failure::Metadata(self.place.clone(), error)
+    }
+
+    /// Waits until the store answers.
+    async fn answering(self, stop: &mut Stop) -> Result<Self, Failure> {
+        let begun = Instant::now();
+        loop {
+            let error = match self.meta.ping().await {
+                Ok(()) => return Ok(self),
+                Err(error) => error,
+            };
+            if begun.elapsed() > WAIT_LIMIT {
+                return Err(self.failure(error));
+            }
+            tracing::info!(place = self.place, %error, "waiting for the metadata store");
+            tokio::select! {
+                () = tokio::time::sleep(WAIT_PAUSE) => {}
+                () = stopped(stop) => return Err(Failure::Interrupted),
+            }
+        }
+    }
+
+    /// Ends what runs in the background. Everything committed is on disk already.
+    pub async fn close(self) {
+        if let Some(endpoint) = &self.endpoint {
+            endpoint.close(CLOSE_GRACE).await;
+        }
+        // The embedded store waits for its committer when it is dropped.
+        if tokio::task::spawn_blocking(move || drop(self.meta)).await.is_err() {
+            tracing::error!("closing the metadata store ended badly");
+        }
+    }
+}
+
+/// The store in a folder of this machine.
+pub async fn open_embedded(path: &Path) -> Result<Opened, Failure> {
+    files::create_folder(path)?;
+    let place = path.display().to_string();
+    let folder = path.to_owned();
+    // Recovery reads the whole journal.
+    let opened = tokio::task::spawn_blocking(move || Meta::open_embedded(&folder)).await;
+    let opened = opened.unwrap_or_else(|error| Err(MetaError::Storage(format!("opening it ended badly: {error}"))));
+    match opened {
+        Ok(meta) => Ok(Opened { meta, place, endpoint: None }),
+        Err(error) => Err(Failure::Metadata(place, error)),
+    }
+}
+
+/// The store that a node's configuration names.
+pub async fn open(file: &NodeFile, identity: &Identity, stop: &mut Stop) -> Result<Opened, Failure> {
+    let section = &file.metadata;
+    let opened = match section.kind {
+        MetadataKind::Embedded => open_embedded(section.path.as_deref().unwrap_or(Path::new("metadata"))).await?,
+        MetadataKind::Remote => open_remote(section, identity, file.listen.quic).await?,
+        MetadataKind::Fdb => open_fdb(section)?,
+    };
+    opened.answering(stop).await
+}
+
+async fn open_remote(section: &MetadataSection, identity: &Identity, listen: SocketAddr) -> Result<Opened, Failure> {
+    let (Some(address), Some(server)) = (&section.address, &section.server) else {
+        // The configuration was checked for it.
+        return Err(Failure::Quic("metadata.address and metadata.server are not set".to_owned()));
+    };
+    let place = format!("{server} on {address}");
+    let unresolved = |why: String| Failure::Metadata(place.clone(), MetaError::Unavailable(why));
+    let mut found = tokio::net::lookup_host(address.as_str()).await.map_err(|error| unresolved(error.to_string()))?;
+    let target = found.next().ok_or_else(|| unresolved("the name has no address".to_owned()))?;
+    // Dials from the interface that the other nodes know this one by.
+    let local = SocketAddr::new(listen.ip(), 0);
+    let endpoint = Endpoint::bind(local, identity, QuicOptions::default()).await;
+    let endpoint = endpoint.map_err(|error| Failure::Quic(error.to_string()))?;
+    let calls = QuicMeta::new(endpoint.client(), server.clone(), target);
+    Ok(Opened { meta: Meta::remote(Arc::new(Calls(calls))), place, endpoint: Some(endpoint) })
+}
+
+/// The metadata store's calls, carried by QUIC.
+struct Calls(QuicMeta);
+
+#[async_trait]
+impl MetaTransport for Calls {
+    async fn call(&self, request: Bytes) -> Result<Bytes, TransportFailure> {
+        self.0.call(request, Instant::now() + CALL_DEADLINE).await.map_err(|error| {
+            let why = error.to_string();
+            if may_have_happened(&error) { TransportFailure::NoResponse(why) } else { TransportFailure::NotSent(why) }
+        })
+    }
+}
+
+#[cfg(not(feature = "fdb"))]
+fn open_fdb(_section: &MetadataSection) -> Result<Opened, Failure> {
+    Err(Failure::NoFdb)
+}

@@ -1,0 +1,125 @@
+//! `cairn node`: one node of a cluster, as its configuration says.
+
+use std::path::{Path, PathBuf};
+
+use cairn_actors::{
+    disk::DiskOptions,
+    runtime::{Identity, NodeOptions, Policy, Timings},
+};
+use cairn_gateway::{GatewayLimits, GatewayOptions};
+
+use crate::{
+    certs,
+    config::NodeFile,
+    failure::Failure,
+    files,
+    keys::RootKeys,
+    metadata,
+    process::{Stop, stopped},
+    serve::{MAX_QUEUED_BYTES, MAX_QUEUED_READS, Plan, Serving},
+};
+
+/// Runs until `stop`.
+pub async fn run(
+    file: &NodeFile,
+    ready_file: Option<&Path>,
+    max_fds: Option<u64>,
+    json: bool,
+    mut stop: Stop,
+) -> Result<(), Failure> {
+    // 1. Secrets and certificates: cheap to refuse.
+    let keys = RootKeys::for_node(file)?;
+    let identity = certs::read_identity(&file.tls)?;
+    certs::check_name(&identity, &file.node.id)?;
+    let gateway = gateway_options(file, &keys)?;
+    // 2. Metadata. Its server may start after the nodes, so it is waited for.
+    let opened = metadata::open(file, &identity, &mut stop).await?;
+    // 3. The engine, the gateway, the admin API.
+    let options = node_options(file, identity, &opened).await?;
+    let gateway = GatewayOptions { metrics: options.metrics.clone(), ..gateway };
+    let plan = Plan { nodes: vec![options], gateway, admin: file.admin.listen, max_fds };
+    let (serving, ready) = Serving::start(plan, &stop).await?;
+    // 4. Tell where.
+    if let Some(path) = ready_file {
+        ready.write(path)?;
+    }
+    if json {
+        ready.print()?;
+    }
+
+    stopped(&mut stop).await;
+    if let Some(path) = ready_file {
+        files::forget(path);
+    }
+    serving.stop().await;
+    opened.close().await;
+    Ok(())
+}
+
+async fn node_options(file: &NodeFile, identity: Identity, opened: &metadata::Opened) -> Result<NodeOptions, Failure> {
+    let cluster = opened.cluster().await?;
+    let disks = file.disks.iter().map(|disk| DiskOptions {
+        path: disk.path.clone(),
+        cluster,
+        segment_bytes: disk.segment.0,
+        reserved_bytes: disk.reserved.0,
+        capacity_bytes: disk.capacity.map(|capacity| capacity.0),
+        max_queued_bytes: MAX_QUEUED_BYTES,
+        max_queued_reads: MAX_QUEUED_READS,
+    });
+    Ok(NodeOptions {
+        id: file.node.id.clone(),
+        rack: file.node.rack.clone(),
+        zone: file.node.zone.clone(),
+        meta: opened.meta(),
+        disks: disks.collect(),
+        listen: file.listen.quic,
+        gossip_listen: file.listen.gossip,
+        gossip_seeds: file.gossip.seeds.clone(),
+        identity,
+        policy: policy(file),
+        timings: timings(file),
+        memory_bytes: file.limits.memory.0,
+        metrics: prometheus::Registry::new(),
+    })
+}
+
+fn policy(file: &NodeFile) -> Policy {
+    let policy = &file.policy;
+    Policy {
+        scheme: policy.scheme.0,
+        small_scheme: policy.small_scheme.0,
+        small_below: policy.small_below.0,
+        failure_domain: policy.failure_domain,
+        write_margin: policy.write_margin,
+        // The configuration was checked: a fragment is far below 4 GiB.
+        fragment_bytes: u32::try_from(policy.fragment.0).unwrap_or(u32::MAX),
+    }
+}
+
+fn timings(file: &NodeFile) -> Timings {
+    let timings = &file.timings;
+    Timings {
+        gossip_interval: timings.gossip_interval.0,
+        probe_timeout: timings.probe_timeout.0,
+        down_to_lost: timings.down_to_lost.0,
+        fragment_deadline: timings.fragment_deadline.0,
+        reclaim_grace: timings.reclaim_grace.0,
+        scrub_interval: timings.scrub_interval.0,
+    }
+}
+
+fn gateway_options(file: &NodeFile, keys: &RootKeys) -> Result<GatewayOptions, Failure> {
+    let mut options = GatewayOptions::new(file.s3.listen, &keys.access, &keys.secret);
+    options.region = file.s3.region.clone();
+    options.limits = GatewayLimits {
+        connections: file.limits.connections,
+        requests_in_flight: file.limits.requests,
+        ..GatewayLimits::default()
+    };
+    let pem = |path: &PathBuf| files::read_text(path);
+    if let (Some(cert), Some(key)) = (&file.s3.tls_cert, &file.s3.tls_key) {
+        options.tls = Some((pem(cert)?, pem(key)?));
+    }
+    Ok(options)
+}

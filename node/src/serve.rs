@@ -1,0 +1,161 @@
+//! The serving part of a process: some nodes' engines, one S3 gateway over the first, one admin API. Started in a numbered
+//! order, stopped in the reverse one.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use cairn_actors::runtime::{NodeOptions, NodeRuntime};
+use cairn_gateway::{Gateway, GatewayOptions};
+use cairn_schema::ids::NodeId;
+use futures::future::{join_all, try_join_all};
+
+use crate::{
+    admin::{AdminServer, ProcessMetrics, Source, Subject},
+    failure::Failure,
+    process::Stop,
+    ready_file::{Ready, ReadyNode},
+};
+
+/// Requests under way may take as long to finish; then their connections are closed.
+const GATEWAY_GRACE: Duration = Duration::from_secs(20);
+/// What an engine has in flight: fragments on their way, the step of a background actor.
+const ENGINE_GRACE: Duration = Duration::from_secs(10);
+/// Disks, transport and registration of one node.
+const ENGINE_START_DEADLINE: Duration = Duration::from_secs(120);
+/// A new cluster forms its first groups in this time; after it, the process serves all the same and says so.
+const FIRST_WRITE_DEADLINE: Duration = Duration::from_secs(20);
+const FIRST_WRITE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Writes that wait for one disk; more is answered Busy.
+pub const MAX_QUEUED_BYTES: u64 = 32 << 20;
+/// Reads that wait for one disk.
+pub const MAX_QUEUED_READS: usize = 1024;
+
+/// What to start.
+pub struct Plan {
+    /// At least one; those without gossip seeds are given the first one's address.
+    pub nodes: Vec<NodeOptions>,
+    pub gateway: GatewayOptions,
+    pub admin: SocketAddr,
+    pub max_fds: Option<u64>,
+}
+
+/// What has been started, in this order.
+#[derive(Default)]
+pub struct Serving {
+    admin: Option<AdminServer>,
+    nodes: Vec<(NodeId, NodeRuntime)>,
+    gateway: Option<Gateway>,
+}
+
+impl Serving {
+    /// Starts everything, or stops what had been started and says why. `Interrupted` if `stop` comes first.
+    pub async fn start(plan: Plan, stop: &Stop) -> Result<(Self, Ready), Failure> {
+        let mut serving = Self::default();
+        let mut interrupted = stop.clone();
+        let started = tokio::select! {
+            started = Box::pin(serving.start_all(plan, stop)) => started,
+            () = crate::process::stopped(&mut interrupted) => Err(Failure::Interrupted),
+        };
+        match started {
+            Ok(ready) => Ok((serving, ready)),
+            Err(failure) => {
+                serving.stop().await;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn start_all(&mut self, plan: Plan, stop: &Stop) -> Result<Ready, Failure> {
+        let begun = Instant::now();
+        // 1. The admin API: an operator can see from the first moment that the process lives and is starting.
+        let of_node = |node: &NodeOptions| Source { node: Some(node.id.to_string()), registry: node.metrics.clone() };
+        let mut sources: Vec<_> = plan.nodes.iter().map(of_node).collect();
+        sources.push(ProcessMetrics::source(plan.max_fds)?);
+        let admin = self.admin.insert(AdminServer::start(plan.admin, sources, stop.clone()).await?);
+        tracing::info!(address = %admin.local_addr(), "1. admin API listens");
+
+        // 2. The engines. The first alone, because the others find the cluster through its gossip address.
+        let mut options = plan.nodes.into_iter();
+        if let Some(first) = options.next() {
+            self.nodes.push(start_node(first).await?);
+        }
+        let seed = self.nodes.first().map(|(_, node)| node.addresses().1.to_string());
+        let others = options.map(|mut options| {
+            if options.gossip_seeds.is_empty() {
+                options.gossip_seeds.extend(seed.clone());
+            }
+            start_node(options)
+        });
+        self.nodes.extend(try_join_all(others).await?);
+        tracing::info!(nodes = self.nodes.len(), "2. engines run");
+
+        // 3. The gateway over the first node's store.
+        if let Some((_, first)) = self.nodes.first() {
+            let gateway = Gateway::start(first.store(), plan.gateway).await?;
+            tracing::info!(address = %gateway.local_addr(), "3. S3 gateway listens");
+            self.gateway = Some(gateway);
+        }
+
+        // 4. Proof that a write can be made durable. Others may still be starting, so the lack of it is no failure.
+        admin.serve(Subject::Nodes(self.nodes.iter().map(|(_, node)| node.clone()).collect()));
+        match first_write(admin).await {
+            Ok(()) => tracing::info!(after = ?begun.elapsed(), "4. ready: a write was made durable"),
+            Err(reason) => tracing::warn!(reason, "4. serving, but no write can be made durable yet"),
+        }
+        Ok(self.addresses(plan.admin))
+    }
+
+    fn addresses(&self, admin: SocketAddr) -> Ready {
+        let nodes = self.nodes.iter().map(|(id, node)| {
+            let (quic, gossip) = node.addresses();
+            ReadyNode { id: id.to_string(), quic, gossip }
+        });
+        let admin = self.admin.as_ref().map_or(admin, AdminServer::local_addr);
+        Ready::of_nodes(self.gateway.as_ref().map(Gateway::local_addr), admin, nodes.collect())
+    }
+
+    /// The reverse of the start, every step with its own bound.
+    pub async fn stop(self) {
+        let begun = Instant::now();
+        if let Some(gateway) = self.gateway {
+            gateway.stop(GATEWAY_GRACE).await;
+            tracing::info!("S3 gateway stopped");
+        }
+        // Together: one after the other, the last would be busy declaring the first ones dead.
+        join_all(self.nodes.iter().map(|(id, node)| stop_node(id, node))).await;
+        if let Some(admin) = self.admin {
+            admin.stop().await;
+        }
+        tracing::info!(after = ?begun.elapsed(), "stopped");
+    }
+}
+
+async fn start_node(options: NodeOptions) -> Result<(NodeId, NodeRuntime), Failure> {
+    let id = options.id.clone();
+    match tokio::time::timeout(ENGINE_START_DEADLINE, Box::pin(NodeRuntime::start(options))).await {
+        Ok(Ok(node)) => Ok((id, node)),
+        Ok(Err(error)) => Err(Failure::Node(id, error)),
+        Err(_) => Err(Failure::Slow(id, ENGINE_START_DEADLINE)),
+    }
+}
+
+/// The engine bounds itself by its grace; twice that means that it hangs.
+async fn stop_node(id: &NodeId, node: &NodeRuntime) {
+    if tokio::time::timeout(ENGINE_GRACE * 2, node.stop(ENGINE_GRACE)).await.is_err() {
+        tracing::error!(node = %id, "the engine did not stop in time");
+    }
+}
+
+async fn first_write(admin: &AdminServer) -> Result<(), String> {
+    let deadline = Instant::now() + FIRST_WRITE_DEADLINE;
+    loop {
+        match admin.ready().await {
+            Ok(()) => return Ok(()),
+            Err(reason) if Instant::now() >= deadline => return Err(reason),
+            Err(_) => tokio::time::sleep(FIRST_WRITE_PAUSE).await,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Commands that end by themselves: what they print, and how they end.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::path::Path;
+
+use common::{run, text};
+
+fn example(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../ops/config").join(name).to_string_lossy().into_owned()
+}
+
+#[test]
+fn config_check_takes_the_examples_and_names_what_is_wrong() {
+    for name in ["node.toml", "node-fdb.toml", "meta.toml"] {
+        let output = run(&["config", "check", "--syntax-only", &example(name)]);
+        assert!(output.status.success(), "{name}: {}", text(&output.stderr));
+    }
+    // The examples' certificates are not on this machine.
+    let output = run(&["config", "check", &example("node.toml")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("tls.ca: /etc/cairn/tls/ca.pem cannot be read"), "{}", text(&output.stderr));
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("node.toml");
+    std::fs::write(&file, "version = 1\n[node]\nid = \"n1\"\nrakc = \"r1\"\n").unwrap();
+    let output = run(&["config", "check", &file.to_string_lossy()]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("node.toml:4: node.rakc: unknown field `rakc`"), "{said}");
+
+    let output = run(&["config", "check", "/nowhere/node.toml"]);
+    assert!(text(&output.stderr).contains("/nowhere/node.toml: cannot be read"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn certificates_are_made_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("tls");
+    let dir = dir.to_string_lossy();
+    assert!(run(&["cert", "new-ca", "--dir", &dir]).status.success());
+    assert!(run(&["cert", "new-node", "--dir", &dir, "--id", "n1"]).status.success());
+    for again in [vec!["cert", "new-ca", "--dir", &dir], vec!["cert", "new-node", "--dir", &dir, "--id", "n1"]] {
+        let output = run(&again);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains("refuse to overwrite"), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn dev_refuses_what_cannot_work_before_it_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let data = data.to_string_lossy();
+    for (arguments, reason) in [
+        (vec!["--racks", "1", "--disks", "6"], "--failure-domain disk, which fits as it is"),
+        (vec!["--scheme", "8+4", "--disks", "1"], "12 disks in all"),
+        (vec!["--admin", "0.0.0.0:0"], "--admin-allow-remote"),
+    ] {
+        let output = run(&[vec!["dev", "--data", &data], arguments].concat());
+        assert_eq!(output.status.code(), Some(1));
+        let said = text(&output.stderr);
+        assert!(said.contains(reason), "{said}");
+        assert!(output.stdout.is_empty());
+    }
+    assert!(!Path::new(&*data).join("dev.toml").exists(), "a refused layout is not recorded");
+}
+
+#[test]
+fn status_says_when_nobody_is_there() {
+    let nobody = common::free_tcp().to_string();
+    let output = run(&["status", "--admin", &nobody]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("is Cairn running"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn version_names_the_build() {
+    let output = run(&["version"]);
+    assert!(text(&output.stdout).starts_with("cairn 0."), "{}", text(&output.stdout));
+}

@@ -1,0 +1,131 @@
+//! Runs the binary as its users do, and never leaves a process behind.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// Machines that run tests are small and busy.
+pub const START: Duration = Duration::from_secs(90);
+pub const STOP: Duration = Duration::from_secs(60);
+
+pub fn cairn() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
+    for name in ["CAIRN_ROOT_ACCESS_KEY", "CAIRN_ROOT_SECRET_KEY", "CAIRN_LOG", "CAIRN_ADMIN"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs a command that ends by itself.
+pub fn run(arguments: &[&str]) -> Output {
+    cairn().args(arguments).output().unwrap()
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A serving process; killed when dropped.
+pub struct Serving {
+    pub ready: Value,
+    ready_file: PathBuf,
+    log: PathBuf,
+    child: Child,
+}
+
+impl Serving {
+    /// Starts it in `folder` and waits until its ready file is there.
+    pub fn start(folder: &Path, name: &str, mut command: Command) -> Self {
+        let ready_file = folder.join(format!("{name}.ready.json"));
+        let _ = fs::remove_file(&ready_file);
+        let log = folder.join(format!("{name}.log"));
+        let log_file = fs::File::options().create(true).append(true).open(&log).unwrap();
+        command.arg("--ready-file").arg(&ready_file);
+        let output = log_file.try_clone().unwrap();
+        let child = command.stdin(Stdio::null()).stdout(output).stderr(log_file).spawn().unwrap();
+        let mut serving = Self { ready: Value::Null, ready_file, log, child };
+        let deadline = Instant::now() + START;
+        while !serving.ready_file.exists() {
+            if let Some(status) = serving.child.try_wait().unwrap() {
+                panic!("{name} ended with {status}:\n{}", serving.log());
+            }
+            assert!(Instant::now() < deadline, "{name} does not serve:\n{}", serving.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        serving.ready = serde_json::from_slice(&fs::read(&serving.ready_file).unwrap()).unwrap();
+        serving
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn address(&self, name: &str) -> SocketAddr {
+        self.ready[name].as_str().unwrap_or_else(|| panic!("no {name} in {}", self.ready)).parse().unwrap()
+    }
+
+    pub fn get(&self, path: &str) -> (u16, String) {
+        request(self.address("admin"), "GET", path)
+    }
+
+    pub fn json(&self, path: &str) -> Value {
+        let (status, body) = self.get(path);
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// SIGTERM, and the exit code.
+    pub fn terminate(mut self) -> Option<i32> {
+        self.signal(rustix::process::Signal::TERM);
+        let deadline = Instant::now() + STOP;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                assert!(!self.ready_file.exists(), "the ready file outlived the process");
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "does not stop:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One HTTP exchange by hand: the test should not share code with what it tests.
+pub fn request(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    (status, body.to_owned())
+}
+
+/// A free port of this moment, for what must be known before it is bound.
+pub fn free_udp() -> SocketAddr {
+    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+pub fn free_tcp() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
