@@ -3,8 +3,22 @@
 //! Nothing of S3 leaves this crate, and nothing of nodes, disks or fragments enters it. [`Gateway::start`] is all that a
 //! node needs.
 
+mod admit;
+mod auth;
+mod body;
+mod checksum;
+mod context;
+mod error;
+mod metrics;
+mod op;
 mod options;
 mod server;
+mod service;
+mod tls;
 
 pub use options::{GatewayError, GatewayLimits, GatewayOptions};
 pub use server::Gateway;
+
+/// What a `tracing` filter should say besides its own level: `s3s` logs every refused request as an error, which the
+/// gateway logs itself with its request id.
+pub const TRACING_DIRECTIVE: &str = "s3s=off";

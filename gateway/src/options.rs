@@ -33,6 +33,30 @@ impl GatewayOptions {
     }
 }
 
+impl GatewayOptions {
+    /// Refuses values that cannot be served.
+    pub(crate) fn check(&self) -> Result<(), GatewayError> {
+        let wrong = |what, why: &str| Err(GatewayError::Option { what, why: why.into() });
+        if self.root_access_key.is_empty() || self.root_secret_key.is_empty() {
+            return wrong("root credentials", "neither key may be empty");
+        }
+        if self.root_access_key.contains(|c: char| !c.is_ascii_graphic() || c == '/' || c == ',') {
+            return wrong("root_access_key", "want printable ASCII without '/' and ','");
+        }
+        if self.region.is_empty() {
+            return wrong("region", "it may not be empty");
+        }
+        let limits = &self.limits;
+        if limits.connections == 0 || limits.requests_in_flight == 0 || limits.header_count == 0 {
+            return wrong("limits", "none of them may be 0");
+        }
+        if limits.header_bytes < 8192 {
+            return wrong("limits.header_bytes", "S3 allows 8192 bytes of headers");
+        }
+        Ok(())
+    }
+}
+
 /// Bounds that hold whatever clients do (BND-1).
 #[derive(Clone, Debug)]
 pub struct GatewayLimits {

@@ -1,0 +1,315 @@
+//! Bodies: from clients with an idle timeout and digests on the way, to clients with an exact length.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use cairn_actors::{StoreError, store::BodyOut};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use s3s::crypto::{Checksum, Crc32, Crc32c, Crc64Nvme, Md5, Sha1, Sha256};
+use tokio::time::{Instant, Sleep};
+
+use crate::context::RequestContext;
+
+/// Why a client's body could not be read to its end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BodyFault {
+    #[error("no byte of the body came for {} seconds", .0.as_secs())]
+    Idle(Duration),
+    #[error("the connection failed while the body was read: {0}")]
+    Connection(String),
+    #[error("the body's SHA-256 differs from x-amz-content-sha256")]
+    Sha256Mismatch,
+}
+
+/// The digests of a small document body (XML), for comparison with what its headers claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BodyDigests {
+    pub(crate) md5: [u8; 16],
+    pub(crate) sha256: [u8; 32],
+    pub(crate) sha1: [u8; 20],
+    pub(crate) crc32: [u8; 4],
+    pub(crate) crc32c: [u8; 4],
+    pub(crate) crc64nvme: [u8; 8],
+}
+
+struct Hashers {
+    md5: Md5,
+    sha256: Sha256,
+    sha1: Sha1,
+    crc32: Crc32,
+    crc32c: Crc32c,
+    crc64nvme: Crc64Nvme,
+}
+
+impl Hashers {
+    fn new() -> Self {
+        Self {
+            md5: Md5::new(),
+            sha256: Sha256::new(),
+            sha1: Sha1::new(),
+            crc32: Crc32::new(),
+            crc32c: Crc32c::new(),
+            crc64nvme: Crc64Nvme::new(),
+        }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        self.md5.update(bytes);
+        self.sha256.update(bytes);
+        self.sha1.update(bytes);
+        self.crc32.update(bytes);
+        self.crc32c.update(bytes);
+        self.crc64nvme.update(bytes);
+    }
+
+    fn finish(self) -> BodyDigests {
+        BodyDigests {
+            md5: self.md5.finalize(),
+            sha256: self.sha256.finalize(),
+            sha1: self.sha1.finalize(),
+            crc32: self.crc32.finalize(),
+            crc32c: self.crc32c.finalize(),
+            crc64nvme: self.crc64nvme.finalize(),
+        }
+    }
+}
+
+/// The digests of `bytes`, as [`ClientBody`] would have made them.
+#[cfg(test)]
+pub(crate) fn digests_of(bytes: &[u8]) -> BodyDigests {
+    let mut hashers = Hashers::new();
+    hashers.update(bytes);
+    hashers.finish()
+}
+
+/// What a request's headers say about its body.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BodyKind {
+    /// A small body that is read whole, whose digests are wanted.
+    pub(crate) document: bool,
+    /// What `x-amz-content-sha256` says, to be compared with a document.
+    pub(crate) claimed_sha256: Option<[u8; 32]>,
+    /// The client sends nothing before it is told to.
+    pub(crate) waits_for_continue: bool,
+}
+
+/// A request's body as it comes off the wire.
+pub(crate) struct ClientBody {
+    /// None once it ended or failed.
+    inner: Option<Incoming>,
+    context: RequestContext,
+    idle_timeout: Duration,
+    idle: Pin<Box<Sleep>>,
+    /// Armed only while a read waits, so that a slow store is not taken for a slow client.
+    waiting: bool,
+    polled: bool,
+    waits_for_continue: bool,
+    hashers: Option<Box<Hashers>>,
+    claimed_sha256: Option<[u8; 32]>,
+}
+
+impl ClientBody {
+    pub(crate) fn new(inner: Incoming, context: RequestContext, idle_timeout: Duration, kind: BodyKind) -> Self {
+        Self {
+            inner: Some(inner),
+            context,
+            idle_timeout,
+            idle: Box::pin(tokio::time::sleep(idle_timeout)),
+            waiting: false,
+            polled: false,
+            waits_for_continue: kind.waits_for_continue,
+            hashers: kind.document.then(|| Box::new(Hashers::new())),
+            claimed_sha256: kind.claimed_sha256,
+        }
+    }
+
+    fn fail(&mut self, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        self.inner = None;
+        self.context.record_fault(fault.clone());
+        Poll::Ready(Some(Err(fault)))
+    }
+
+    /// Every byte has come: records a document's digests, and whether they differ from what was signed. The body itself ends
+    /// cleanly; `s3s` finds the difference too, but reports it as an internal error, which the service then puts right.
+    fn settle(&mut self) {
+        let Some(hashers) = self.hashers.take() else { return };
+        let digests = hashers.finish();
+        if self.claimed_sha256.is_some_and(|claimed| claimed != digests.sha256) {
+            self.context.record_fault(BodyFault::Sha256Mismatch);
+        }
+        self.context.record_digests(digests);
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        self.polled = true;
+        let Some(inner) = self.inner.as_mut() else { return Poll::Ready(None) };
+        match Pin::new(inner).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.waiting = false;
+                if let Some(data) = frame.data_ref() {
+                    self.context.count_received(data.len() as u64);
+                    if let Some(hashers) = self.hashers.as_mut() {
+                        hashers.update(data);
+                    }
+                }
+                if self.inner.as_ref().is_some_and(Body::is_end_stream) {
+                    self.settle();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => self.fail(BodyFault::Connection(error.to_string())),
+            Poll::Ready(None) => {
+                self.inner = None;
+                self.settle();
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                if !self.waiting {
+                    self.waiting = true;
+                    let deadline = Instant::now() + self.idle_timeout;
+                    self.idle.as_mut().reset(deadline);
+                }
+                ready!(self.idle.as_mut().poll(cx));
+                let idle_timeout = self.idle_timeout;
+                self.fail(BodyFault::Idle(idle_timeout))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        // A document's digests are recorded at the end that is read, so that end must be read.
+        self.hashers.is_none() && self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        // Reading an unread body would ask a client that waits for "100 Continue" to send it.
+        if (self.polled || !self.waits_for_continue)
+            && let Some(inner) = self.inner.take()
+            && !inner.is_end_stream()
+        {
+            self.context.leave(inner);
+        }
+    }
+}
+
+/// Why an object's body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ObjectBodyError {
+    #[error("read object: {0}")]
+    Store(#[from] StoreError),
+    #[error("the object's body ended {0} bytes early")]
+    Short(u64),
+    #[error("the object's body has more bytes than were announced")]
+    Long,
+}
+
+/// An object's bytes on their way to the client. It ends cleanly only after exactly the announced length (CON-2): every
+/// other end is an error, which makes hyper abort the connection.
+pub(crate) struct ObjectBody {
+    inner: BodyOut,
+    remaining: u64,
+    failed: bool,
+}
+
+impl ObjectBody {
+    pub(crate) fn new(inner: BodyOut, length: u64) -> Self {
+        Self { inner, remaining: length, failed: false }
+    }
+}
+
+impl Body for ObjectBody {
+    type Data = Bytes;
+    type Error = ObjectBodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ObjectBodyError>>> {
+        if self.failed || self.remaining == 0 {
+            return Poll::Ready(None);
+        }
+        loop {
+            let outcome = match ready!(self.inner.as_mut().poll_next(cx)) {
+                Some(Ok(bytes)) if bytes.is_empty() => continue,
+                Some(Ok(bytes)) => match self.remaining.checked_sub(bytes.len() as u64) {
+                    Some(remaining) => {
+                        self.remaining = remaining;
+                        Ok(Frame::data(bytes))
+                    }
+                    None => Err(ObjectBodyError::Long),
+                },
+                Some(Err(error)) => Err(ObjectBodyError::Store(error)),
+                None => Err(ObjectBodyError::Short(self.remaining)),
+            };
+            if let Err(error) = &outcome {
+                self.failed = true;
+                tracing::error!(%error, remaining = self.remaining, "abort the connection: object body broke off");
+            }
+            return Poll::Ready(Some(outcome));
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.remaining == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.remaining)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use futures::stream;
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    fn body_of(items: Vec<Result<Bytes, StoreError>>, length: u64) -> ObjectBody {
+        ObjectBody::new(Box::pin(stream::iter(items)), length)
+    }
+
+    #[tokio::test]
+    async fn con_2_a_body_of_the_announced_length_ends_cleanly() {
+        let body = body_of(vec![Ok("ab".into()), Ok(Bytes::new()), Ok("cde".into())], 5);
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "abcde");
+    }
+
+    #[tokio::test]
+    async fn con_2_a_short_body_is_an_error() {
+        let error = body_of(vec![Ok("ab".into())], 5).collect().await.unwrap_err();
+        assert!(matches!(error, ObjectBodyError::Short(3)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn con_2_a_long_body_is_an_error() {
+        let error = body_of(vec![Ok("abcdef".into())], 5).collect().await.unwrap_err();
+        assert!(matches!(error, ObjectBodyError::Long), "{error}");
+    }
+
+    #[tokio::test]
+    async fn con_2_a_failing_body_is_an_error_and_stays_ended() {
+        let mut body = body_of(vec![Ok("ab".into()), Err(StoreError::ShuttingDown), Ok("cde".into())], 5);
+        assert!(body.frame().await.unwrap().is_ok());
+        assert!(body.frame().await.unwrap().is_err());
+        assert!(body.frame().await.is_none());
+    }
+}

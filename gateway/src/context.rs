@@ -1,0 +1,93 @@
+//! What one request carries through the layers besides its S3 input.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
+
+use http::Extensions;
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+
+use crate::body::{BodyDigests, BodyFault};
+
+/// One request's own facts; travels in the HTTP extensions. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct RequestContext(Arc<Facts>);
+
+struct Facts {
+    id: String,
+    operation: OnceLock<Box<str>>,
+    fault: OnceLock<BodyFault>,
+    digests: OnceLock<BodyDigests>,
+    left_over: Mutex<Option<Incoming>>,
+    received_bytes: AtomicU64,
+}
+
+impl RequestContext {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Facts {
+            id: format!("{:016X}", rand::random::<u64>()),
+            operation: OnceLock::new(),
+            fault: OnceLock::new(),
+            digests: OnceLock::new(),
+            left_over: Mutex::new(None),
+            received_bytes: AtomicU64::new(0),
+        }))
+    }
+
+    /// The context the service put into a request's extensions.
+    pub(crate) fn of(extensions: &Extensions) -> Option<&Self> {
+        extensions.get()
+    }
+
+    /// 16 hexadecimal digits, told to the client and in every log line.
+    pub(crate) fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    pub(crate) fn set_operation(&self, name: &str) {
+        let _ = self.0.operation.set(name.into());
+    }
+
+    /// The S3 operation, or "Unknown" for what was refused before it was routed.
+    pub(crate) fn operation(&self) -> &str {
+        self.0.operation.get().map_or("Unknown", |name| name)
+    }
+
+    pub(crate) fn count_received(&self, bytes: u64) {
+        self.0.received_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of the body that have come off the wire.
+    pub(crate) fn received_bytes(&self) -> u64 {
+        self.0.received_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The first thing that went wrong while the body was read.
+    pub(crate) fn record_fault(&self, fault: BodyFault) {
+        let _ = self.0.fault.set(fault);
+    }
+
+    pub(crate) fn fault(&self) -> Option<&BodyFault> {
+        self.0.fault.get()
+    }
+
+    pub(crate) fn record_digests(&self, digests: BodyDigests) {
+        let _ = self.0.digests.set(digests);
+    }
+
+    /// The digests of a document body, once it was read to its end.
+    pub(crate) fn digests(&self) -> Option<&BodyDigests> {
+        self.0.digests.get()
+    }
+
+    /// Keeps the unread rest of a body, so that the service can drain it before it answers an error.
+    pub(crate) fn leave(&self, rest: Incoming) {
+        *self.0.left_over.lock() = Some(rest);
+    }
+
+    pub(crate) fn take_left_over(&self) -> Option<Incoming> {
+        self.0.left_over.lock().take()
+    }
+}

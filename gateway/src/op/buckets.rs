@@ -1,0 +1,207 @@
+//! Buckets: creation, location, versioning, and the canned access control lists that some clients ask for.
+
+use cairn_schema::{MetaError, record};
+use s3s::{S3Request, S3Response, S3Result, dto::*, s3_error};
+
+use super::{
+    Api,
+    encoding::{parse_token, token},
+    inspect::check_document,
+    names::{now_ms, owner, timestamp},
+};
+use crate::error::from_meta;
+
+/// The region whose bucket location is written as nothing.
+const DEFAULT_REGION: &str = "us-east-1";
+/// AWS lists this many buckets at most in one answer.
+const LIST_BUCKETS_MAX: usize = 10_000;
+const LIST_PAGE: usize = 1000;
+
+impl Api {
+    pub(super) async fn do_list_buckets(
+        &self,
+        request: S3Request<ListBucketsInput>,
+    ) -> S3Result<S3Response<ListBucketsOutput>> {
+        let asking = self.owner(&request).await?;
+        let input = request.input;
+        let limit = match input.max_buckets {
+            None => LIST_BUCKETS_MAX,
+            Some(wanted) => usize::try_from(wanted)
+                .ok()
+                .filter(|wanted| (1..=LIST_BUCKETS_MAX).contains(wanted))
+                .ok_or_else(|| s3_error!(InvalidArgument, "max-buckets must be between 1 and {LIST_BUCKETS_MAX}"))?,
+        };
+        let prefix = input.prefix.clone().unwrap_or_default();
+        let mut after = input.continuation_token.as_deref().map(parse_token).transpose()?;
+        let mut found: Vec<record::Bucket> = Vec::new();
+        // One more than wanted tells whether there are more.
+        while found.len() <= limit {
+            let want = (limit + 1 - found.len()).min(LIST_PAGE);
+            let page = self.meta().list_buckets(&prefix, after.as_deref(), want).await.map_err(from_meta)?;
+            let last_page = page.len() < want;
+            after = page.last().map(|bucket| bucket.name.clone()).or(after);
+            found.extend(page);
+            if last_page {
+                break;
+            }
+        }
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let continuation_token = found.last().filter(|_| more).map(|bucket| token(&bucket.name));
+        let buckets = found.into_iter().map(|bucket| self.listed_bucket(bucket)).collect();
+        Ok(S3Response::new(ListBucketsOutput {
+            buckets: Some(buckets),
+            continuation_token,
+            owner: Some(owner(&asking)),
+            prefix: input.prefix,
+        }))
+    }
+
+    fn listed_bucket(&self, bucket: record::Bucket) -> Bucket {
+        let region = if bucket.region.is_empty() { self.region.clone() } else { bucket.region };
+        Bucket {
+            bucket_arn: None,
+            bucket_region: Some(region),
+            creation_date: Some(timestamp(bucket.created_ms)),
+            name: Some(bucket.name),
+        }
+    }
+
+    pub(super) async fn do_create_bucket(
+        &self,
+        request: S3Request<CreateBucketInput>,
+    ) -> S3Result<S3Response<CreateBucketOutput>> {
+        check_document(&request, false)?;
+        let asking = self.owner(&request).await?;
+        let input = request.input;
+        if input.object_lock_enabled_for_bucket == Some(true) {
+            return Err(s3_error!(NotImplemented, "Object lock is not implemented."));
+        }
+        let location = format!("/{}", input.bucket);
+        let bucket = record::Bucket {
+            name: input.bucket,
+            created_ms: now_ms(),
+            owner: asking.to_string(),
+            region: region_of(input.create_bucket_configuration),
+            versioning: record::Versioning::Off,
+        };
+        match self.meta().create_bucket(bucket).await {
+            Ok(()) => {}
+            // In this one region AWS says yes to a bucket that one has already; rclone relies on it.
+            Err(MetaError::BucketExists(_)) if self.region == DEFAULT_REGION => {}
+            Err(error) => return Err(from_meta(error)),
+        }
+        Ok(S3Response::new(CreateBucketOutput { bucket_arn: None, location: Some(location) }))
+    }
+
+    pub(super) async fn do_head_bucket(
+        &self,
+        request: S3Request<HeadBucketInput>,
+    ) -> S3Result<S3Response<HeadBucketOutput>> {
+        let bucket = self.meta().bucket(&request.input.bucket).await.map_err(from_meta)?;
+        let region = if bucket.region.is_empty() { self.region.clone() } else { bucket.region };
+        Ok(S3Response::new(HeadBucketOutput { bucket_region: Some(region), ..Default::default() }))
+    }
+
+    pub(super) async fn do_delete_bucket(
+        &self,
+        request: S3Request<DeleteBucketInput>,
+    ) -> S3Result<S3Response<DeleteBucketOutput>> {
+        self.meta().delete_bucket(&request.input.bucket).await.map_err(from_meta)?;
+        Ok(S3Response::with_status(DeleteBucketOutput::default(), http::StatusCode::NO_CONTENT))
+    }
+
+    pub(super) async fn do_get_bucket_location(
+        &self,
+        request: S3Request<GetBucketLocationInput>,
+    ) -> S3Result<S3Response<GetBucketLocationOutput>> {
+        let bucket = self.meta().bucket(&request.input.bucket).await.map_err(from_meta)?;
+        let region = if bucket.region.is_empty() { self.region.clone() } else { bucket.region };
+        let location_constraint = (region != DEFAULT_REGION).then(|| BucketLocationConstraint::from(region));
+        Ok(S3Response::new(GetBucketLocationOutput { location_constraint }))
+    }
+
+    pub(super) async fn do_get_bucket_versioning(
+        &self,
+        request: S3Request<GetBucketVersioningInput>,
+    ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
+        let bucket = self.meta().bucket(&request.input.bucket).await.map_err(from_meta)?;
+        let status = match bucket.versioning {
+            record::Versioning::Off => None,
+            record::Versioning::Enabled => Some(BucketVersioningStatus::ENABLED),
+            record::Versioning::Suspended => Some(BucketVersioningStatus::SUSPENDED),
+        };
+        let status = status.map(BucketVersioningStatus::from_static);
+        Ok(S3Response::new(GetBucketVersioningOutput { mfa_delete: None, status }))
+    }
+
+    pub(super) async fn do_put_bucket_versioning(
+        &self,
+        request: S3Request<PutBucketVersioningInput>,
+    ) -> S3Result<S3Response<PutBucketVersioningOutput>> {
+        check_document(&request, false)?;
+        let input = request.input;
+        let wanted = input.versioning_configuration;
+        if wanted.mfa_delete.as_ref().is_some_and(|mfa| mfa.as_str() == MFADelete::ENABLED) {
+            return Err(s3_error!(NotImplemented, "MFA delete is not implemented."));
+        }
+        let versioning = match wanted.status.as_ref().map(BucketVersioningStatus::as_str) {
+            Some(BucketVersioningStatus::ENABLED) => record::Versioning::Enabled,
+            Some(BucketVersioningStatus::SUSPENDED) => record::Versioning::Suspended,
+            Some(_) => return Err(s3_error!(MalformedXML)),
+            None => {
+                return Err(s3_error!(
+                    IllegalVersioningConfigurationException,
+                    "The Versioning element must be specified"
+                ));
+            }
+        };
+        self.meta().set_versioning(&input.bucket, versioning).await.map_err(from_meta)?;
+        Ok(S3Response::new(PutBucketVersioningOutput::default()))
+    }
+
+    pub(super) async fn do_get_bucket_acl(
+        &self,
+        request: S3Request<GetBucketAclInput>,
+    ) -> S3Result<S3Response<GetBucketAclOutput>> {
+        let bucket = self.meta().bucket(&request.input.bucket).await.map_err(from_meta)?;
+        Ok(S3Response::new(GetBucketAclOutput {
+            grants: Some(vec![full_control(&bucket.owner)]),
+            owner: Some(owner(&bucket.owner)),
+        }))
+    }
+
+    pub(super) async fn do_get_object_acl(
+        &self,
+        request: S3Request<GetObjectAclInput>,
+    ) -> S3Result<S3Response<GetObjectAclOutput>> {
+        let input = request.input;
+        let version = self.inspect(&input.bucket, &input.key, input.version_id.as_deref()).await?;
+        Ok(S3Response::new(GetObjectAclOutput {
+            grants: Some(vec![full_control(&version.owner)]),
+            owner: Some(owner(&version.owner)),
+            request_charged: None,
+        }))
+    }
+}
+
+fn region_of(configuration: Option<CreateBucketConfiguration>) -> String {
+    configuration
+        .and_then(|configuration| configuration.location_constraint)
+        .map(|constraint| constraint.as_str().to_owned())
+        .filter(|region| region != DEFAULT_REGION)
+        .unwrap_or_default()
+}
+
+fn full_control(user: &str) -> Grant {
+    Grant {
+        grantee: Some(Grantee {
+            display_name: Some(user.to_owned()),
+            email_address: None,
+            id: Some(user.to_owned()),
+            type_: Type::from_static(Type::CANONICAL_USER),
+            uri: None,
+        }),
+        permission: Some(Permission::from_static(Permission::FULL_CONTROL)),
+    }
+}

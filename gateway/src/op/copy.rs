@@ -1,0 +1,227 @@
+//! CopyObject: a new version that shares the source's blobs. No byte is copied.
+
+use cairn_schema::{
+    MetaError,
+    ids::{AttemptId, VersionId},
+    record::{Attributes, Version},
+    verbs::{self, EtagMatch, Precondition, RangeRequest, VersionSelector},
+};
+use s3s::{S3Request, S3Response, S3Result, dto::*, s3_error};
+
+use super::{
+    Api,
+    attributes::{said, storage_class},
+    conditions::{ReadConditions, write_precondition},
+    names::{check_key, etag, selector, timestamp},
+    objects::shown_version,
+};
+use crate::{checksum::put_typed_checksum, error::from_meta};
+
+/// How often the source may change between being looked at and being copied.
+const ATTEMPTS: usize = 4;
+
+/// What `x-amz-copy-source` names.
+pub(super) struct Source {
+    pub(super) bucket: String,
+    pub(super) key: String,
+    pub(super) selector: VersionSelector,
+}
+
+impl Source {
+    pub(super) fn parse(source: &CopySource) -> S3Result<Self> {
+        let CopySource::Bucket { bucket, key, version_id } = source else {
+            return Err(s3_error!(NotImplemented, "Access points are not implemented."));
+        };
+        check_key(key)?;
+        Ok(Self { bucket: bucket.to_string(), key: key.to_string(), selector: selector(version_id.as_deref())? })
+    }
+}
+
+/// What the directives say about the copy's attributes.
+struct Directives {
+    /// Instead of the source's content headers and user metadata.
+    replace_metadata: bool,
+    /// Instead of the source's tags.
+    replace_tags: bool,
+    given: Attributes,
+    /// Only if the request names one; a copy does not inherit its source's.
+    storage_class: String,
+}
+
+impl Api {
+    pub(super) async fn do_copy_object(
+        &self,
+        request: S3Request<CopyObjectInput>,
+    ) -> S3Result<S3Response<CopyObjectOutput>> {
+        let owner = self.owner(&request).await?;
+        let mut input = request.input;
+        check_key(&input.key)?;
+        if input.copy_source_sse_customer_algorithm.is_some() || input.copy_source_sse_customer_key.is_some() {
+            return Err(s3_error!(NotImplemented, "Encryption with customer keys is not implemented."));
+        }
+        let source = Source::parse(&input.copy_source)?;
+        let conditions = ReadConditions {
+            if_match: input.copy_source_if_match.take(),
+            if_none_match: input.copy_source_if_none_match.take(),
+            if_modified_since: input.copy_source_if_modified_since.take(),
+            if_unmodified_since: input.copy_source_if_unmodified_since.take(),
+        };
+        let directives = directives(&mut input)?;
+        refuse_pointless(&source, &input, &directives)?;
+        let precondition = write_precondition(input.if_match, input.if_none_match);
+        for _ in 0..ATTEMPTS {
+            let found = self.source_version(&source, &conditions).await?;
+            let copy = verbs::CopyObject {
+                attempt: AttemptId::random(),
+                source: (source.bucket.clone(), source.key.clone(), source.selector),
+                // What was looked at is what must be copied, or its attributes and bytes could be of two versions (CON-2).
+                source_precondition: exactly(&found),
+                bucket: input.bucket.clone(),
+                key: input.key.clone(),
+                attributes: Some(directives.apply(&found.attributes)),
+                owner: owner.to_string(),
+                precondition: precondition.clone(),
+            };
+            match self.meta().copy_object(copy).await {
+                Ok(committed) => return Ok(answer(committed, &found)),
+                Err(MetaError::PreconditionFailed(which)) => {
+                    // The conditions of source and target fail alike; only a source that has changed is worth another look.
+                    let now = self.source_version(&source, &conditions).await?;
+                    if now.etag == found.etag && now.id == found.id {
+                        return Err(from_meta(MetaError::PreconditionFailed(which)));
+                    }
+                }
+                Err(error) => return Err(from_meta(error)),
+            }
+        }
+        Err(s3_error!(SlowDown, "The source keeps changing; please try again."))
+    }
+
+    pub(super) async fn source_version(&self, source: &Source, conditions: &ReadConditions) -> S3Result<Version> {
+        let located = self.meta().locate(&source.bucket, &source.key, source.selector, RangeRequest::Nothing).await;
+        let version = located.map_err(from_meta)?.version;
+        conditions.check_source(&version)?;
+        Ok(version)
+    }
+}
+
+fn exactly(version: &Version) -> Precondition {
+    Precondition { if_match: Some(EtagMatch::OneOf(vec![version.etag.to_string()])), if_none_match: None }
+}
+
+impl Directives {
+    fn apply(&self, source: &Attributes) -> Attributes {
+        let described = if self.replace_metadata { &self.given } else { source };
+        let tagged = if self.replace_tags { &self.given } else { source };
+        Attributes {
+            tags: tagged.tags.clone(),
+            storage_class: self.storage_class.clone(),
+            // A redirect is never inherited.
+            website_redirect: self.given.website_redirect.clone(),
+            ..described.clone()
+        }
+    }
+}
+
+fn directives(input: &mut CopyObjectInput) -> S3Result<Directives> {
+    let replaces = |directive: Option<&str>, header: &str| match directive {
+        None | Some("COPY") => Ok(false),
+        Some("REPLACE") => Ok(true),
+        Some(_) => Err(s3_error!(InvalidArgument, "Unknown value of {header}.")),
+    };
+    let replace_metadata =
+        replaces(input.metadata_directive.as_ref().map(MetadataDirective::as_str), "x-amz-metadata-directive")?;
+    let replace_tags =
+        replaces(input.tagging_directive.as_ref().map(TaggingDirective::as_str), "x-amz-tagging-directive")?;
+    let storage_class = storage_class(input.storage_class.clone())?;
+    let given = said!(input).into_attributes()?;
+    Ok(Directives { replace_metadata, replace_tags, given, storage_class })
+}
+
+/// Copying an object to itself is a way to change its attributes, and an error when it changes none.
+fn refuse_pointless(source: &Source, input: &CopyObjectInput, directives: &Directives) -> S3Result<()> {
+    let itself = source.bucket == input.bucket
+        && source.key == input.key
+        && matches!(source.selector, VersionSelector::Current | VersionSelector::Id(VersionId::NULL));
+    let changes = directives.replace_metadata
+        || directives.replace_tags
+        || directives.storage_class != StorageClass::STANDARD
+        || directives.given.website_redirect.is_some();
+    if itself && !changes {
+        return Err(s3_error!(
+            InvalidRequest,
+            "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes."
+        ));
+    }
+    Ok(())
+}
+
+fn answer(committed: verbs::Committed, source: &Version) -> S3Response<CopyObjectOutput> {
+    let version = committed.version;
+    let mut result = CopyObjectResult {
+        e_tag: Some(etag(&version.etag)),
+        last_modified: Some(timestamp(version.modified_ms)),
+        ..Default::default()
+    };
+    if let Some(checksum) = &version.checksum {
+        put_typed_checksum!(result, checksum, version.part_count);
+    }
+    S3Response::new(CopyObjectOutput {
+        copy_object_result: Some(result),
+        copy_source_version_id: shown_version(source),
+        version_id: committed.versioned.then(|| version.id.to_string()),
+        ..Default::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn input(change: impl FnOnce(&mut CopyObjectInput)) -> CopyObjectInput {
+        let source = CopySource::Bucket { bucket: "b".into(), key: "k".into(), version_id: None };
+        let mut input =
+            CopyObjectInput::builder().bucket("b".into()).key("k".into()).copy_source(source).build().unwrap();
+        change(&mut input);
+        input
+    }
+
+    fn pointless(mut input: CopyObjectInput) -> bool {
+        let source = Source::parse(&input.copy_source).unwrap();
+        let directives = directives(&mut input).unwrap();
+        refuse_pointless(&source, &input, &directives).is_err()
+    }
+
+    #[test]
+    fn a_copy_to_itself_must_change_something() {
+        assert!(pointless(input(|_| ())));
+        assert!(!pointless(input(|input| input.key = "other".into())));
+        assert!(!pointless(input(|input| input.metadata_directive = Some(MetadataDirective::from_static("REPLACE")))));
+        assert!(!pointless(input(|input| input.tagging_directive = Some(TaggingDirective::from_static("REPLACE")))));
+    }
+
+    #[test]
+    fn directives_choose_between_the_sources_attributes_and_the_given_ones() {
+        let source = Attributes {
+            content_type: Some("text/plain".into()),
+            tags: vec![("a".into(), "1".into())],
+            storage_class: "REDUCED_REDUNDANCY".into(),
+            website_redirect: Some("/x".into()),
+            ..Attributes::default()
+        };
+        let mut replacing = input(|input| {
+            input.metadata_directive = Some(MetadataDirective::from_static("REPLACE"));
+            input.content_type = Some("image/png".into());
+            input.tagging = Some("ignored=1".into());
+        });
+        let made = directives(&mut replacing).unwrap().apply(&source);
+        assert_eq!(made.content_type.as_deref(), Some("image/png"));
+        assert_eq!(made.tags, source.tags);
+        assert_eq!(made.storage_class, "STANDARD");
+        assert_eq!(made.website_redirect, None);
+        let kept = directives(&mut input(|_| ())).unwrap().apply(&source);
+        assert_eq!(kept.content_type, source.content_type);
+    }
+}

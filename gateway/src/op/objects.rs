@@ -1,0 +1,316 @@
+//! PutObject, PostObject, GetObject, HeadObject, GetObjectAttributes.
+
+use std::ops;
+
+use cairn_actors::store::PutObject;
+use cairn_schema::{
+    record::{StoredChecksum, Version},
+    verbs::{Located, RangeRequest},
+};
+use http::HeaderMap;
+use s3s::{S3Request, S3Response, S3Result, dto::*, s3_error};
+
+use super::{
+    Api,
+    attributes::said,
+    conditions::write_precondition,
+    incoming::incoming,
+    inspect::{read_conditions, wanted_range},
+    names::{check_key, etag, selector, signed, timestamp},
+};
+use crate::{
+    body::ObjectBody,
+    checksum::{BodyChecks, put_checksum, put_typed_checksum, sent_fields},
+    error::{from_meta, from_store},
+};
+
+const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";
+
+impl Api {
+    pub(super) async fn do_put_object(
+        &self,
+        request: S3Request<PutObjectInput>,
+    ) -> S3Result<S3Response<PutObjectOutput>> {
+        let owner = self.owner(&request).await?;
+        let S3Request { mut input, headers, trailing_headers, .. } = request;
+        check_key(&input.key)?;
+        if input.write_offset_bytes.is_some() {
+            return Err(s3_error!(NotImplemented, "Appending to objects is not implemented."));
+        }
+        let sent = sent_fields!(input).parse()?;
+        let checks = BodyChecks::declared(&headers, sent, input.content_md5.as_deref(), None)?;
+        let digests = checks.plan();
+        let attributes = said!(input).into_attributes()?;
+        let incoming = incoming(input.body, input.content_length, checks, trailing_headers)?;
+        // Before the body is asked for: nobody should send 5 GiB to hear that the bucket does not exist.
+        self.meta().bucket(&input.bucket).await.map_err(from_meta)?;
+        let put = PutObject {
+            bucket: input.bucket,
+            key: input.key,
+            length: Some(incoming.length),
+            body: incoming.body,
+            digests,
+            verify: incoming.verify,
+            owner: owner.to_string(),
+            attributes,
+            precondition: write_precondition(input.if_match, input.if_none_match),
+        };
+        let committed = self.store.put(put).await.map_err(from_store)?;
+        let version = committed.version;
+        let mut output = PutObjectOutput {
+            e_tag: Some(etag(&version.etag)),
+            version_id: committed.versioned.then(|| version.id.to_string()),
+            ..Default::default()
+        };
+        if let Some(checksum) = &version.checksum {
+            put_typed_checksum!(output, checksum, version.part_count);
+        }
+        Ok(S3Response::new(output))
+    }
+
+    pub(super) async fn do_post_object(
+        &self,
+        request: S3Request<PostObjectInput>,
+    ) -> S3Result<S3Response<PostObjectOutput>> {
+        // Version 4 signatures always name a region.
+        if request.region.is_none() {
+            return Err(s3_error!(
+                InvalidRequest,
+                "Forms signed with Signature Version 2 are not accepted; use AWS4-HMAC-SHA256."
+            ));
+        }
+        let put = request.map_input(put_input_of);
+        let done = self.do_put_object(put).await?;
+        Ok(done.map_output(|output| PostObjectOutput {
+            checksum_crc32: output.checksum_crc32,
+            checksum_crc32c: output.checksum_crc32c,
+            checksum_crc64nvme: output.checksum_crc64nvme,
+            checksum_sha1: output.checksum_sha1,
+            checksum_sha256: output.checksum_sha256,
+            checksum_type: output.checksum_type,
+            e_tag: output.e_tag,
+            version_id: output.version_id,
+            ..Default::default()
+        }))
+    }
+
+    pub(super) async fn do_get_object(
+        &self,
+        request: S3Request<GetObjectInput>,
+    ) -> S3Result<S3Response<GetObjectOutput>> {
+        let input = request.input;
+        refuse_customer_key(input.sse_customer_algorithm.is_some() || input.sse_customer_key.is_some())?;
+        let wanted = wanted_range(input.range, input.part_number)?;
+        let selector = selector(input.version_id.as_deref())?;
+        let conditions =
+            read_conditions(input.if_match, input.if_none_match, input.if_modified_since, input.if_unmodified_since);
+        let located = self.locate_if(&input.bucket, &input.key, selector, wanted, &conditions).await?;
+        let checksum = wants_checksum(input.checksum_mode.as_ref()).then(|| checksum_of(&located, wanted)).flatten();
+        let got = self.store.open(located).await.map_err(from_store)?;
+        let length = got.range.end - got.range.start;
+        let body = s3s::Body::http_body_unsync(ObjectBody::new(got.body, length));
+        let mut output = GetObjectOutput {
+            body: Some(StreamingBlob::from(body)),
+            content_length: Some(signed(length)),
+            content_range: content_range(wanted, &got.range, got.version.size),
+            ..Default::default()
+        };
+        describe!(output, got.version, checksum, wanted);
+        Ok(S3Response::new(output))
+    }
+
+    pub(super) async fn do_head_object(
+        &self,
+        request: S3Request<HeadObjectInput>,
+    ) -> S3Result<S3Response<HeadObjectOutput>> {
+        let overrides = response_overrides(&request.input)?;
+        let input = request.input;
+        refuse_customer_key(input.sse_customer_algorithm.is_some() || input.sse_customer_key.is_some())?;
+        let wanted = wanted_range(input.range, input.part_number)?;
+        let selector = selector(input.version_id.as_deref())?;
+        let conditions =
+            read_conditions(input.if_match, input.if_none_match, input.if_modified_since, input.if_unmodified_since);
+        // The parts of a large object need not be read to say how long it is.
+        let asked = if wanted == RangeRequest::All { RangeRequest::Nothing } else { wanted };
+        let mut located = self.locate_if(&input.bucket, &input.key, selector, asked, &conditions).await?;
+        if wanted == RangeRequest::All {
+            located.range = 0..located.version.size;
+        }
+        let checksum = wants_checksum(input.checksum_mode.as_ref()).then(|| checksum_of(&located, wanted)).flatten();
+        let content_range = content_range(wanted, &located.range, located.version.size);
+        let status = content_range.as_ref().map(|_| http::StatusCode::PARTIAL_CONTENT);
+        let mut output = HeadObjectOutput {
+            content_length: Some(signed(located.range.end - located.range.start)),
+            content_range,
+            ..Default::default()
+        };
+        describe!(output, located.version, checksum, wanted);
+        Ok(S3Response { status, ..S3Response::with_headers(output, overrides) })
+    }
+
+    pub(super) async fn do_get_object_attributes(
+        &self,
+        request: S3Request<GetObjectAttributesInput>,
+    ) -> S3Result<S3Response<GetObjectAttributesOutput>> {
+        let input = request.input;
+        let wants = |name: &str| input.object_attributes.iter().any(|attribute| attribute.as_str() == name);
+        let version = self.inspect(&input.bucket, &input.key, input.version_id.as_deref()).await?;
+        let checksum = version.checksum.as_ref().filter(|_| wants(ObjectAttributes::CHECKSUM)).map(|checksum| {
+            let mut out = Checksum::default();
+            put_typed_checksum!(out, checksum, version.part_count);
+            out
+        });
+        let object_parts = version
+            .part_count
+            .filter(|_| wants(ObjectAttributes::OBJECT_PARTS))
+            .map(|count| GetObjectAttributesParts { total_parts_count: Some(i32::from(count)), ..Default::default() });
+        Ok(S3Response::new(GetObjectAttributesOutput {
+            checksum,
+            e_tag: wants(ObjectAttributes::ETAG).then(|| etag(&version.etag)),
+            last_modified: Some(timestamp(version.modified_ms)),
+            object_parts,
+            object_size: wants(ObjectAttributes::OBJECT_SIZE).then(|| signed(version.size)),
+            storage_class: wants(ObjectAttributes::STORAGE_CLASS)
+                .then(|| StorageClass::from(version.attributes.storage_class.clone())),
+            version_id: shown_version(&version),
+            ..Default::default()
+        }))
+    }
+}
+
+/// Fills what GetObject and HeadObject say alike about a version.
+macro_rules! describe {
+    ($output:expr, $version:expr, $checksum:expr, $wanted:expr) => {{
+        let version: Version = $version;
+        $output.accept_ranges = Some("bytes".to_owned());
+        $output.e_tag = Some(etag(&version.etag));
+        $output.last_modified = Some(timestamp(version.modified_ms));
+        $output.version_id = shown_version(&version);
+        $output.parts_count = version.part_count.filter(|_| matches!($wanted, RangeRequest::Part(_))).map(i32::from);
+        if let Some((checksum, part_count)) = $checksum {
+            put_checksum!($output, &checksum, part_count);
+            $output.checksum_type = Some(ChecksumType::from_static(crate::checksum::kind_name(checksum.kind)));
+        }
+        let attributes = version.attributes;
+        $output.tag_count = i32::try_from(attributes.tags.len()).ok().filter(|&count| count > 0);
+        $output.content_type = Some(attributes.content_type.unwrap_or_else(|| DEFAULT_CONTENT_TYPE.to_owned()));
+        $output.content_encoding = attributes.content_encoding;
+        $output.content_language = attributes.content_language;
+        $output.content_disposition = attributes.content_disposition;
+        $output.cache_control = attributes.cache_control;
+        $output.expires = attributes.expires;
+        $output.website_redirect_location = attributes.website_redirect;
+        $output.metadata = Some(attributes.user_metadata.into_iter().collect());
+        // AWS leaves the default class out.
+        $output.storage_class = Some(attributes.storage_class)
+            .filter(|class| !class.is_empty() && class != StorageClass::STANDARD)
+            .map(StorageClass::from);
+    }};
+}
+use describe;
+
+/// Objects of unversioned buckets have the null version, which is not mentioned.
+pub(super) fn shown_version(version: &Version) -> Option<String> {
+    (!version.id.is_null()).then(|| version.id.to_string())
+}
+
+fn wants_checksum(mode: Option<&ChecksumMode>) -> bool {
+    mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED)
+}
+
+/// A checksum describes a whole object or a whole part, so an arbitrary range has none.
+fn checksum_of(located: &Located, wanted: RangeRequest) -> Option<(StoredChecksum, Option<u16>)> {
+    match wanted {
+        RangeRequest::Part(_) if located.version.part_count.is_some() => {
+            Some((located.parts.first()?.checksum.clone()?, None))
+        }
+        RangeRequest::All | RangeRequest::Nothing | RangeRequest::Part(_) => {
+            Some((located.version.checksum.clone()?, located.version.part_count))
+        }
+        RangeRequest::Inclusive(..) | RangeRequest::From(_) | RangeRequest::Suffix(_) => None,
+    }
+}
+
+fn content_range(wanted: RangeRequest, range: &ops::Range<u64>, size: u64) -> Option<String> {
+    let partial = !matches!(wanted, RangeRequest::All | RangeRequest::Nothing);
+    (partial && range.start < range.end).then(|| format!("bytes {}-{}/{size}", range.start, range.end - 1))
+}
+
+fn refuse_customer_key(given: bool) -> S3Result<()> {
+    if given {
+        return Err(s3_error!(NotImplemented, "Encryption with customer keys is not implemented."));
+    }
+    Ok(())
+}
+
+/// `s3s` applies the `response-*` parameters to GetObject only.
+fn response_overrides(input: &HeadObjectInput) -> S3Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in [
+        (http::header::CACHE_CONTROL, &input.response_cache_control),
+        (http::header::CONTENT_DISPOSITION, &input.response_content_disposition),
+        (http::header::CONTENT_ENCODING, &input.response_content_encoding),
+        (http::header::CONTENT_LANGUAGE, &input.response_content_language),
+        (http::header::CONTENT_TYPE, &input.response_content_type),
+    ] {
+        if let Some(value) = value {
+            let value = value.parse().map_err(|_| s3_error!(InvalidArgument, "invalid response-{name}"))?;
+            headers.insert(name, value);
+        }
+    }
+    Ok(headers)
+}
+
+/// A form's fields are those of a PUT.
+fn put_input_of(form: PostObjectInput) -> PutObjectInput {
+    PutObjectInput {
+        body: form.body,
+        bucket: form.bucket,
+        cache_control: form.cache_control,
+        checksum_crc32: form.checksum_crc32,
+        checksum_crc32c: form.checksum_crc32c,
+        checksum_crc64nvme: form.checksum_crc64nvme,
+        checksum_md5: form.checksum_md5,
+        checksum_sha1: form.checksum_sha1,
+        checksum_sha256: form.checksum_sha256,
+        checksum_sha512: form.checksum_sha512,
+        checksum_xxhash128: form.checksum_xxhash128,
+        checksum_xxhash3: form.checksum_xxhash3,
+        checksum_xxhash64: form.checksum_xxhash64,
+        content_disposition: form.content_disposition,
+        content_encoding: form.content_encoding,
+        content_language: form.content_language,
+        content_length: form.content_length,
+        content_md5: form.content_md5,
+        content_type: form.content_type,
+        expires: form.expires,
+        if_match: form.if_match,
+        if_none_match: form.if_none_match,
+        key: form.key,
+        metadata: form.metadata,
+        object_lock_legal_hold_status: form.object_lock_legal_hold_status,
+        object_lock_mode: form.object_lock_mode,
+        object_lock_retain_until_date: form.object_lock_retain_until_date,
+        sse_customer_algorithm: form.sse_customer_algorithm,
+        sse_customer_key: form.sse_customer_key,
+        ssekms_key_id: form.ssekms_key_id,
+        server_side_encryption: form.server_side_encryption,
+        storage_class: form.storage_class,
+        tagging: form.tagging,
+        website_redirect_location: form.website_redirect_location,
+        ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_named_inclusively_and_only_when_asked_for() {
+        assert_eq!(content_range(RangeRequest::All, &(0..10), 10), None);
+        assert_eq!(content_range(RangeRequest::Suffix(4), &(6..10), 10).as_deref(), Some("bytes 6-9/10"));
+        assert_eq!(content_range(RangeRequest::Inclusive(0, 99), &(0..10), 10).as_deref(), Some("bytes 0-9/10"));
+        assert_eq!(content_range(RangeRequest::Part(1), &(0..0), 0), None);
+    }
+}

@@ -1,0 +1,238 @@
+//! One request from its headers to the last byte of its answer.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use s3s::{HttpError, S3Error, s3_error, service::S3Service};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::Instrument;
+
+use crate::{
+    admit::{admit, body_kind},
+    body::ClientBody,
+    context::RequestContext,
+    error::{complete_document, from_body_fault},
+    metrics::Metrics,
+    options::GatewayLimits,
+};
+
+/// The unread rest of a body is read this far before the connection is given up, so that a client still sending gets to
+/// read the error that it was answered.
+const DRAIN_BYTES: usize = 64 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(10);
+
+/// Answers the requests of all connections.
+pub(crate) struct Service {
+    s3: S3Service,
+    limits: GatewayLimits,
+    metrics: Metrics,
+    in_flight: Arc<Semaphore>,
+}
+
+impl Service {
+    pub(crate) fn new(s3: S3Service, limits: GatewayLimits, metrics: Metrics) -> Self {
+        let in_flight = Arc::new(Semaphore::new(limits.requests_in_flight));
+        Self { s3, limits, metrics, in_flight }
+    }
+
+    /// An error here makes hyper abort the connection.
+    pub(crate) async fn call(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<MeteredBody>, HttpError> {
+        let context = RequestContext::new();
+        let span = tracing::info_span!(
+            "s3",
+            request_id = %context.id(),
+            method = %request.method(),
+            path = %request.uri().path(),
+        );
+        let meter = Meter::start(context.clone(), self.metrics.clone(), span.clone());
+        let resource = request.uri().path().to_owned();
+        let (permit, answered) = match self.in_flight.clone().try_acquire_owned() {
+            Ok(permit) => (Some(permit), self.answer(request, &context).instrument(span.clone()).await),
+            Err(_) => (None, self.refuse(request)),
+        };
+        let mut response = match answered {
+            Ok(response) => response,
+            Err(error) => {
+                span.in_scope(|| tracing::error!(%error, "could not write an answer"));
+                return Err(error);
+            }
+        };
+        finish(&mut response, &resource, &context);
+        if let Some(rest) = context.take_left_over() {
+            tokio::spawn(drain(rest));
+        }
+        let (parts, body) = response.into_parts();
+        let meter = meter.answered(parts.status, permit);
+        Ok(Response::from_parts(parts, MeteredBody { inner: body, meter }))
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        context: &RequestContext,
+    ) -> Result<Response<s3s::Body>, HttpError> {
+        let (mut parts, body) = request.into_parts();
+        let kind = body_kind(&parts);
+        let body = ClientBody::new(body, context.clone(), self.limits.body_idle_timeout, kind);
+        if let Err(error) = admit(&mut parts, self.limits.header_bytes) {
+            return error_response(error);
+        }
+        parts.extensions.insert(context.clone());
+        let request = Request::from_parts(parts, s3s::Body::http_body_unsync(body));
+        let response = self.s3.call(request).await?;
+        match context.fault() {
+            // `s3s` takes any failure to read a document for one of its own.
+            Some(fault) if response.status() == StatusCode::INTERNAL_SERVER_ERROR => {
+                error_response(from_body_fault(fault))
+            }
+            _ => Ok(response),
+        }
+    }
+
+    fn refuse(&self, request: Request<Incoming>) -> Result<Response<s3s::Body>, HttpError> {
+        drop(request);
+        self.metrics.refused_requests.inc();
+        let mut response = error_response(s3_error!(SlowDown, "Please reduce your request rate."))?;
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        Ok(response)
+    }
+}
+
+fn error_response(error: S3Error) -> Result<Response<s3s::Body>, HttpError> {
+    error.to_http_response().map_err(|error| HttpError::from_std_error(Box::new(error)))
+}
+
+/// Adds what every answer has, and what error documents lack.
+fn finish(response: &mut Response<s3s::Body>, resource: &str, context: &RequestContext) {
+    if let Ok(id) = HeaderValue::from_str(context.id()) {
+        response.headers_mut().insert("x-amz-request-id", id);
+    }
+    response.headers_mut().insert(header::SERVER, HeaderValue::from_static("Cairn"));
+    if !(response.status().is_client_error() || response.status().is_server_error()) {
+        return;
+    }
+    if let Some(document) = response.body().bytes().filter(|document| !document.is_empty()) {
+        // The length is hyper's to work out again.
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        *response.body_mut() = complete_document(document, resource, context.id()).into();
+    }
+}
+
+async fn drain(mut rest: Incoming) {
+    let read = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = rest.frame().await {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > DRAIN_BYTES {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN_TIME, read).await;
+}
+
+/// Counts one request, whatever becomes of it: it reports when it is dropped.
+struct Meter {
+    context: RequestContext,
+    metrics: Metrics,
+    span: tracing::Span,
+    started: Instant,
+    /// None until there is an answer.
+    status: Option<StatusCode>,
+    complete: bool,
+    sent_bytes: u64,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Meter {
+    fn start(context: RequestContext, metrics: Metrics, span: tracing::Span) -> Self {
+        metrics.requests_in_flight.inc();
+        Self {
+            context,
+            metrics,
+            span,
+            started: Instant::now(),
+            status: None,
+            complete: false,
+            sent_bytes: 0,
+            _permit: None,
+        }
+    }
+
+    fn answered(mut self, status: StatusCode, permit: Option<OwnedSemaphorePermit>) -> Self {
+        self.status = Some(status);
+        self._permit = permit;
+        self
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        let operation = self.context.operation();
+        let seconds = self.started.elapsed().as_secs_f64();
+        let status = self.status.filter(|_| self.complete);
+        let label = status.as_ref().map_or("aborted", StatusCode::as_str);
+        self.metrics.requests_in_flight.dec();
+        self.metrics.requests.with_label_values(&[operation, label]).inc();
+        self.metrics.request_seconds.with_label_values(&[operation]).observe(seconds);
+        self.metrics.received_bytes.with_label_values(&[operation]).inc_by(self.context.received_bytes());
+        self.metrics.sent_bytes.with_label_values(&[operation]).inc_by(self.sent_bytes);
+        let (sent, received) = (self.sent_bytes, self.context.received_bytes());
+        let _entered = self.span.enter();
+        match status {
+            Some(status) if status.is_server_error() => {
+                tracing::warn!(operation, status = label, seconds, sent, received, "request failed");
+            }
+            Some(status) if status.is_client_error() => {
+                tracing::info!(operation, status = label, seconds, sent, received, "request refused");
+            }
+            Some(_) => tracing::debug!(operation, status = label, seconds, sent, received, "request served"),
+            None => tracing::info!(operation, status = label, seconds, sent, received, "request broken off"),
+        }
+    }
+}
+
+/// An answer's body, counted.
+pub(crate) struct MeteredBody {
+    inner: s3s::Body,
+    meter: Meter,
+}
+
+impl Body for MeteredBody {
+    type Data = Bytes;
+    type Error = s3s::StdError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, s3s::StdError>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => self.meter.sent_bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Some(Err(_)) => {}
+            None => self.meter.complete = true,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for MeteredBody {
+    fn drop(&mut self) {
+        // hyper does not poll a body that says it has ended.
+        self.meter.complete |= self.inner.is_end_stream();
+    }
+}
