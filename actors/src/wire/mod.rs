@@ -20,3 +20,6 @@ pub mod version;
 pub use header::{Frame, FrameError, PayloadHeader};
 pub use message::{RemoteError, Reply, ReplyHeader, Request, RequestHeader};
 pub use version::{ALPN, WireVersion};
+
+#[cfg(test)]
+mod tests;
