@@ -1,11 +1,15 @@
 //! Cairn's engine: everything between an S3 request and the bytes on disks, and the actors that keep those bytes whole.
 //! It knows nothing of HTTP or S3's XML.
 
+pub mod background;
 pub mod checksum;
+pub mod clock;
 pub mod codec;
 pub mod disk;
 pub mod error;
 pub mod geometry;
+pub mod membership;
+pub mod metrics;
 pub mod runtime;
 pub mod store;
 pub mod supervisor;
