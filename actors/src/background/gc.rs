@@ -1,0 +1,111 @@
+//! Garbage collection: deletes the fragments of blobs that nothing has referenced for the grace period.
+//!
+//! Members that cannot be reached keep their fragments; scrub finds those as orphans once the blob's row is gone (GC-2).
+
+use std::{collections::HashMap, time::Duration};
+
+use async_trait::async_trait;
+use cairn_schema::{ids::*, record::*, verbs::RECLAIM_BUCKETS};
+
+use super::{Context, Rows, Step, StepError, Worker, inventory::names_in};
+use crate::clock::now_ms;
+
+const BLOBS_AT_ONCE: usize = 32;
+const NAMES_AT_ONCE: usize = 1024;
+const LEASE: Duration = Duration::from_secs(60);
+
+pub struct Gc {
+    ctx: Context,
+    rows: Rows,
+    bucket: u8,
+    /// Buckets in a row that had nothing.
+    empty: u8,
+}
+
+impl Gc {
+    pub fn new(ctx: Context) -> Self {
+        // Nodes begin at different buckets.
+        let start = xxhash_rust::xxh3::xxh3_64(ctx.node.as_str().as_bytes()) % u64::from(RECLAIM_BUCKETS);
+        Self { ctx, rows: Rows::default(), bucket: start as u8, empty: 0 }
+    }
+
+    /// Bytes of work done in the present bucket.
+    async fn collect(&mut self) -> Result<u64, StepError> {
+        let grace = u64::try_from(self.ctx.timings.reclaim_grace.as_millis()).unwrap_or(u64::MAX);
+        let before = now_ms().saturating_sub(grace);
+        if self.ctx.meta.reclaimable(self.bucket, before, 1).await?.is_empty() {
+            return Ok(0);
+        }
+        let Some(lease) = self.ctx.lease(&format!("gc/{}", self.bucket), LEASE).await? else { return Ok(0) };
+        let done = self.collect_under_lease(before).await;
+        self.ctx.release(lease).await;
+        done
+    }
+
+    async fn collect_under_lease(&mut self, before: u64) -> Result<u64, StepError> {
+        let mut deleted = 0;
+        for reclaim in self.ctx.meta.reclaimable(self.bucket, before, BLOBS_AT_ONCE).await? {
+            deleted += self.delete(&reclaim.blob).await;
+            // Checks again that nothing references the blob: it was queued because its last reference went, and none can come
+            // back, for references are only copied from versions that have them (GC-1).
+            self.ctx.meta.reclaimed(&reclaim).await?;
+            self.ctx.metrics.reclaimed_blobs.inc();
+        }
+        self.ctx.metrics.reclaimed_fragments.inc_by(deleted);
+        Ok(deleted.max(1))
+    }
+
+    /// Deletes a blob's fragments wherever they can be reached; how many there were.
+    async fn delete(&self, blob: &Blob) -> u64 {
+        let mut groups: Vec<GroupId> = blob.runs.iter().map(|run| run.group).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        let mut by_disk: HashMap<DiskId, Vec<(GroupId, u8)>> = HashMap::new();
+        for group in groups.iter().filter_map(|id| self.rows.groups.get(id)) {
+            for (position, disk) in (0u8..).zip(&group.members) {
+                by_disk.entry(*disk).or_default().push((group.id, position));
+            }
+        }
+        let reachable = |disk: &DiskId| matches!(self.rows.state(*disk), Some(DiskState::Up | DiskState::Draining));
+        let per_disk = by_disk.into_iter().filter(|(disk, _)| reachable(disk));
+        let deletes = per_disk.map(|(disk, places)| self.delete_on(disk, blob, places));
+        futures::future::join_all(deletes).await.into_iter().sum()
+    }
+
+    async fn delete_on(&self, disk: DiskId, blob: &Blob, places: Vec<(GroupId, u8)>) -> u64 {
+        let mut names = places.into_iter().flat_map(|(group, position)| names_in(blob, group, position));
+        let mut deleted = 0;
+        loop {
+            let some: Vec<FragmentName> = names.by_ref().take(NAMES_AT_ONCE).collect();
+            if some.is_empty() {
+                return deleted;
+            }
+            match self.ctx.fragments.delete(disk, some, self.ctx.deadline()).await {
+                Ok(count) => deleted += count,
+                Err(error) => {
+                    tracing::debug!(%disk, blob = %blob.id, %error, "fragments of a reclaimed blob stay until scrub");
+                    return deleted;
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Worker for Gc {
+    async fn step(&mut self) -> Result<Step, StepError> {
+        self.rows.refresh(&self.ctx.meta).await?;
+        let done = self.collect().await?;
+        if done > 0 {
+            self.empty = 0;
+            return Ok(Step::Worked { bytes: 0 });
+        }
+        self.bucket = (self.bucket + 1) % RECLAIM_BUCKETS;
+        self.empty += 1;
+        if self.empty < RECLAIM_BUCKETS {
+            return Ok(Step::Worked { bytes: 0 });
+        }
+        self.empty = 0;
+        Ok(Step::Idle)
+    }
+}

@@ -1,0 +1,81 @@
+//! What healing shows to Prometheus.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+/// One node's; cheap to clone.
+#[derive(Clone)]
+pub struct HealingMetrics {
+    pub ledger_fragments: IntGauge,
+    pub repaired_fragments: IntCounter,
+    pub repaired_bytes: IntCounter,
+    pub repair_failures: IntCounter,
+    pub repair_rate: IntGauge,
+    pub repair_eta_seconds: IntGauge,
+    pub replaced_members: IntCounter,
+    pub unplaceable_members: IntGauge,
+    pub scrubbed_fragments: IntCounter,
+    pub scrubbed_bytes: IntCounter,
+    /// By what was found: corrupt, missing, orphan, misplaced.
+    pub scrub_findings: IntCounterVec,
+    pub scrub_finished_at: IntGauge,
+    pub reclaimed_blobs: IntCounter,
+    pub reclaimed_fragments: IntCounter,
+    pub suspects: IntGauge,
+    /// By the state they went to.
+    pub disk_changes: IntCounterVec,
+}
+
+impl HealingMetrics {
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let make = Maker { registry };
+        Ok(Self {
+            ledger_fragments: make.gauge("cairn_ledger_fragments", "Fragments known to be missing in the cluster")?,
+            repaired_fragments: make.counter("cairn_repair_fragments_total", "Fragments this node put back")?,
+            repaired_bytes: make.counter("cairn_repair_bytes_total", "Bytes of fragments this node put back")?,
+            repair_failures: make.counter("cairn_repair_failures_total", "Stripes that could not be repaired yet")?,
+            repair_rate: make.gauge("cairn_repair_bytes_per_second", "Recent speed of this node's repair")?,
+            repair_eta_seconds: make.gauge(
+                "cairn_repair_eta_seconds",
+                "Until the ledger is empty at its recent rate of shrinking; -1: not shrinking",
+            )?,
+            replaced_members: make.counter("cairn_group_members_replaced_total", "Lost members replaced in groups")?,
+            unplaceable_members: make.gauge(
+                "cairn_group_members_unplaceable",
+                "Lost members of groups for which no disk can stand in without breaking the placement rule",
+            )?,
+            scrubbed_fragments: make.counter("cairn_scrub_fragments_total", "Fragments re-read and verified")?,
+            scrubbed_bytes: make.counter("cairn_scrub_bytes_total", "Bytes re-read and verified")?,
+            scrub_findings: make.counters("cairn_scrub_findings_total", "What scrub found amiss", "kind")?,
+            scrub_finished_at: make
+                .gauge("cairn_scrub_finished_seconds", "When the last whole pass ended, Unix time")?,
+            reclaimed_blobs: make.counter("cairn_gc_blobs_total", "Unreferenced blobs reclaimed")?,
+            reclaimed_fragments: make.counter("cairn_gc_fragments_total", "Fragments deleted for reclaimed blobs")?,
+            suspects: make.gauge("cairn_membership_suspects", "Nodes that seem dead to this one")?,
+            disk_changes: make.counters("cairn_disk_state_changes_total", "Disk states this node decided", "to")?,
+        })
+    }
+}
+
+struct Maker<'a> {
+    registry: &'a Registry,
+}
+
+impl Maker<'_> {
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        let metric = IntGauge::new(name, help)?;
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        let metric = IntCounter::new(name, help)?;
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counters(&self, name: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
+        let metric = IntCounterVec::new(Opts::new(name, help), &[label])?;
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+}

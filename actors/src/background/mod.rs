@@ -1,0 +1,17 @@
+//! The work that keeps data whole while nobody looks: repair, scrub and garbage collection, each a paced worker in a supervised
+//! actor whose lasting state is in the metadata.
+
+mod context;
+pub mod gc;
+pub mod inventory;
+mod metrics;
+mod queue;
+mod rebuild;
+pub mod repair;
+mod replace;
+pub mod scrub;
+pub mod worker;
+
+pub use context::{Context, Rows};
+pub use metrics::HealingMetrics;
+pub use worker::{Pace, Step, StepError, Worker, WorkerCommand, WorkerMetrics};

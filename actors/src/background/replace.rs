@@ -1,0 +1,218 @@
+//! A lost disk leaves its groups: another takes its position, and what it held goes to the ledger.
+
+use std::{collections::HashMap, time::Duration};
+
+use cairn_schema::{MetaError, ids::*, record::*};
+
+use super::{Context, Rows, inventory};
+use crate::clock::now_ms;
+
+const LEASE: Duration = Duration::from_secs(60);
+const BLOBS_PER_PAGE: usize = 256;
+
+/// The groups with lost members, those with most first.
+pub fn wounded(rows: &Rows) -> Vec<GroupId> {
+    let count = |group: &Group| lost_positions(rows, group).len();
+    let mut groups: Vec<_> = rows.groups.values().map(|group| (count(group), group.id)).collect();
+    groups.retain(|(lost, _)| *lost > 0);
+    groups.sort_by_key(|(lost, id)| (std::cmp::Reverse(*lost), *id));
+    groups.into_iter().map(|(_, id)| id).collect()
+}
+
+fn lost_positions(rows: &Rows, group: &Group) -> Vec<usize> {
+    let gone = |disk: &DiskId| matches!(rows.state(*disk), None | Some(DiskState::Lost | DiskState::Removed));
+    (0..group.members.len()).filter(|position| gone(&group.members[*position])).collect()
+}
+
+/// What came of one group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replaced {
+    pub members: usize,
+    /// Lost members for which there is no disk.
+    pub unplaceable: usize,
+}
+
+/// Replaces the lost members of a group. None: another node is at it, or the group has just changed.
+pub async fn replace_lost(ctx: &Context, rows: &Rows, id: GroupId) -> Result<Option<Replaced>, MetaError> {
+    let Some(lease) = ctx.lease(&format!("repair/{id}"), LEASE).await? else { return Ok(None) };
+    let result = replace_under_lease(ctx, rows, id).await;
+    ctx.release(lease).await;
+    result
+}
+
+async fn replace_under_lease(ctx: &Context, rows: &Rows, id: GroupId) -> Result<Option<Replaced>, MetaError> {
+    let Some(group) = ctx.meta.group(id).await? else { return Ok(None) };
+    let mut members = group.members.clone();
+    let mut replaced = Vec::new();
+    let mut result = Replaced::default();
+    for position in lost_positions(rows, &group) {
+        match stand_in(ctx, rows, &group, &members, position).await {
+            Some(disk) => {
+                members[position] = disk;
+                replaced.push(u8::try_from(position).unwrap_or(u8::MAX));
+            }
+            None => result.unplaceable += 1,
+        }
+    }
+    if replaced.is_empty() {
+        return Ok(Some(result));
+    }
+    // The rows come first: a crash in between leaves rows too many, never too few (RED-1). The second pass is for blobs committed
+    // in between; those committed after the change name its new epoch.
+    list_all(ctx, id, &replaced).await?;
+    let changed = match ctx.meta.update_group(id, group.epoch, members.clone(), group.state).await {
+        Ok(changed) => changed,
+        Err(MetaError::Stale(_)) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    list_all(ctx, id, &replaced).await?;
+    tracing::warn!(group = %id, epoch = changed.epoch, positions = ?replaced, "replaced lost members of a group");
+    ctx.metrics.replaced_members.inc_by(replaced.len() as u64);
+    result.members = replaced.len();
+    Ok(Some(result))
+}
+
+/// Ledger rows for everything that the group's blobs have in `positions`.
+async fn list_all(ctx: &Context, group: GroupId, positions: &[u8]) -> Result<(), MetaError> {
+    let mut after = None;
+    loop {
+        let blobs = ctx.meta.group_blobs(group, after, BLOBS_PER_PAGE).await?;
+        let since_ms = now_ms();
+        let mut rows = Vec::with_capacity(inventory::ROWS_AT_ONCE);
+        for blob in &blobs {
+            for position in positions {
+                for fragment in inventory::names_in(blob, group, *position) {
+                    rows.push(LedgerEntry { fragment, cause: MissingCause::DiskLost, since_ms });
+                    if rows.len() == inventory::ROWS_AT_ONCE {
+                        ctx.meta.ledger_add(&rows).await?;
+                        rows.clear();
+                    }
+                }
+            }
+        }
+        if !rows.is_empty() {
+            ctx.meta.ledger_add(&rows).await?;
+        }
+        match blobs.last() {
+            Some(last) if blobs.len() == BLOBS_PER_PAGE => after = Some(last.id),
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// The best disk for a position that says it takes writes.
+async fn stand_in(ctx: &Context, rows: &Rows, group: &Group, members: &[DiskId], position: usize) -> Option<DiskId> {
+    for disk in candidates(rows, group.scheme, ctx.policy.failure_domain, members, position) {
+        let status = ctx.fragments.disk_status(disk, ctx.deadline()).await;
+        if status.is_ok_and(|status| status.writable && status.failed.is_none()) {
+            return Some(disk);
+        }
+    }
+    None
+}
+
+/// Disks that may take `position` without any domain of `level` holding more than the scheme's parity (PLC-1), best first: least
+/// crowded at that level, then at the others from the widest, then least burdened with groups for their size.
+pub fn candidates(
+    rows: &Rows,
+    scheme: Scheme,
+    level: FailureDomain,
+    members: &[DiskId],
+    position: usize,
+) -> Vec<DiskId> {
+    let cap = scheme.parity().max(1);
+    let others: Vec<&Disk> = members
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| *at != position)
+        .filter_map(|(_, id)| rows.disks.get(id))
+        .filter(|disk| !matches!(disk.state, DiskState::Lost | DiskState::Removed))
+        .collect();
+    let crowd = |disk: &Disk, level| {
+        let domain = domain(disk, level);
+        others.iter().filter(|other| self::domain(other, level) == domain).count()
+    };
+    let mut load: HashMap<DiskId, usize> = HashMap::new();
+    for member in rows.groups.values().flat_map(|group| &group.members) {
+        *load.entry(*member).or_default() += 1;
+    }
+    let fits = |disk: &&Disk| disk.state == DiskState::Up && !members.contains(&disk.id) && crowd(disk, level) < cap;
+    let mut found: Vec<_> = rows.disks.values().filter(fits).collect();
+    found.sort_by_cached_key(|disk| {
+        let crowds = [level, FailureDomain::Zone, FailureDomain::Rack, FailureDomain::Node].map(|at| crowd(disk, at));
+        let groups = load.get(&disk.id).copied().unwrap_or(0) as u128 + 1;
+        let burden = groups * u128::from(u64::MAX) / u128::from(disk.capacity_bytes.max(1));
+        (crowds, burden, disk.id)
+    });
+    found.into_iter().map(|disk| disk.id).collect()
+}
+
+fn domain(disk: &Disk, level: FailureDomain) -> (&str, &str, [u8; 16]) {
+    match level {
+        FailureDomain::Disk => ("", "", disk.id.0),
+        FailureDomain::Node => (disk.node.as_str(), "", [0; 16]),
+        FailureDomain::Rack => (&disk.zone, &disk.rack, [0; 16]),
+        FailureDomain::Zone => (&disk.zone, "", [0; 16]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// `racks` racks of two nodes with one disk each; the disk's id is its number.
+    fn rows(racks: u8) -> Rows {
+        let mut rows = Rows::default();
+        for id in 0..racks * 2 {
+            let disk = Disk {
+                id: DiskId([id; 16]),
+                node: format!("n{id}").parse().unwrap(),
+                rack: format!("r{}", id / 2),
+                zone: "z".into(),
+                capacity_bytes: 1 << 30,
+                state: DiskState::Up,
+                since_ms: 0,
+            };
+            rows.disks.insert(disk.id, disk);
+        }
+        rows
+    }
+
+    fn ids(ids: &[u8]) -> Vec<DiskId> {
+        ids.iter().map(|id| DiskId([*id; 16])).collect()
+    }
+
+    #[test]
+    fn plc1_a_stand_in_never_crowds_a_rack_beyond_m() {
+        let scheme: Scheme = "4+2".parse().unwrap();
+        let mut rows = rows(6);
+        rows.disks.get_mut(&DiskId([0; 16])).unwrap().state = DiskState::Lost;
+        let members = ids(&[0, 2, 4, 6, 8, 10]);
+        let found = candidates(&rows, scheme, FailureDomain::Rack, &members, 0);
+        assert_eq!(found[0], DiskId([1; 16]), "the free disk of the lost one's rack crowds nobody");
+        assert_eq!(found.len(), 6);
+        // Two in a rack are as many as may be.
+        let crowded = ids(&[0, 2, 3, 6, 8, 10]);
+        let found = candidates(&rows, scheme, FailureDomain::Rack, &crowded, 0);
+        assert!(found.iter().all(|disk| rows.disks[disk].rack != "r1"), "{found:?}");
+        // Three racks of two for six fragments: no room once two disks are gone.
+        let mut small = self::rows(3);
+        small.disks.get_mut(&DiskId([0; 16])).unwrap().state = DiskState::Lost;
+        assert!(candidates(&small, scheme, FailureDomain::Rack, &ids(&[0, 1, 2, 3, 4, 5]), 0).is_empty());
+    }
+
+    #[test]
+    fn the_most_wounded_group_is_first() {
+        let mut rows = rows(6);
+        for id in [0, 2] {
+            rows.disks.get_mut(&DiskId([id; 16])).unwrap().state = DiskState::Lost;
+        }
+        let scheme = "replicated(2)".parse().unwrap();
+        for (id, members) in [(1, [0, 4]), (2, [0, 2]), (3, [4, 6])] {
+            let group = Group { id: GroupId(id), scheme, members: ids(&members), epoch: 1, state: GroupState::Open };
+            rows.groups.insert(group.id, group);
+        }
+        assert_eq!(wounded(&rows), [GroupId(2), GroupId(1)]);
+    }
+}

@@ -1,0 +1,257 @@
+//! Scrub: re-reads every fragment of this node's disks on a schedule, and compares what is there with what should be.
+//!
+//! A pass over a disk has two halves. First every fragment on the disk: verified; damaged ones go to the ledger; those whose
+//! blob has no row, and that are older than the grace period by the disk's own clock, are deleted (GC-2). Then every
+//! group the disk is in: what the metadata expects there and the disk has not goes to the ledger (RED-1).
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use cairn_schema::{ids::*, record::*};
+
+use super::{Context, Rows, Step, StepError, Worker, inventory::GroupCheck};
+use crate::{
+    clock::now_ms,
+    disk::{DiskError, FragmentInfo},
+    transport::TransportError,
+};
+
+/// Fragments of one step at most, and bytes after which a step ends early.
+const FRAGMENTS_PER_STEP: usize = 64;
+const BYTES_PER_STEP: u64 = 8 << 20;
+
+/// Where a pass is.
+enum Place {
+    /// Waits for the next pass.
+    Rest,
+    /// Among the fragments of `own[disk]`, after this name.
+    Fragments { disk: usize, after: Option<FragmentName> },
+    /// Comparing `own[disk]` with its groups; the last is next.
+    Groups { disk: usize, left: Vec<(GroupId, u8)>, check: Option<GroupCheck> },
+}
+
+pub struct Scrub {
+    ctx: Context,
+    own: Vec<DiskId>,
+    rows: Rows,
+    place: Place,
+    next_pass: Instant,
+}
+
+impl Scrub {
+    /// The first pass begins after `delay`.
+    pub fn new(ctx: Context, own: Vec<DiskId>, delay: Duration) -> Self {
+        Self { ctx, own, rows: Rows::default(), place: Place::Rest, next_pass: Instant::now() + delay }
+    }
+
+    /// Begins with the disk, or ends the pass if there is none of this number.
+    fn begin(&self, disk: usize) -> Place {
+        if disk < self.own.len() {
+            return Place::Fragments { disk, after: None };
+        }
+        self.ctx.metrics.scrub_finished_at.set(i64::try_from(now_ms() / 1000).unwrap_or(i64::MAX));
+        tracing::info!(disks = self.own.len(), "scrub pass finished");
+        Place::Rest
+    }
+
+    /// The next fragments of a disk. Returns the bytes read and where to go on; None after the last.
+    async fn fragments(
+        &self,
+        disk: DiskId,
+        after: Option<FragmentName>,
+    ) -> Result<(u64, Option<FragmentName>), StepError> {
+        let listed = self.ctx.fragments.list(disk, None, after, FRAGMENTS_PER_STEP, self.ctx.deadline()).await?;
+        let mut bytes = 0;
+        let mut seen = 0;
+        for info in &listed {
+            if bytes >= BYTES_PER_STEP {
+                break;
+            }
+            bytes += u64::from(info.length);
+            seen += 1;
+        }
+        let some = &listed[..seen];
+        let last = (seen < listed.len() || listed.len() == FRAGMENTS_PER_STEP).then(|| some.last()).flatten();
+        self.check(disk, some).await?;
+        Ok((bytes, last.map(|info| info.name)))
+    }
+
+    async fn check(&self, disk: DiskId, fragments: &[FragmentInfo]) -> Result<(), StepError> {
+        let mut ids: Vec<BlobId> = fragments.iter().map(|info| info.name.blob).collect();
+        ids.dedup();
+        let found = self.ctx.meta.blobs(&ids).await?;
+        let blobs: HashMap<BlobId, Blob> = found.into_iter().flatten().map(|blob| (blob.id, blob)).collect();
+        for info in fragments {
+            match blobs.get(&info.name.blob) {
+                Some(blob) if self.belongs(disk, blob, info.name) => self.verify(disk, info).await?,
+                Some(_) => self.misplaced(disk, info).await?,
+                None => self.orphan(disk, info).await?,
+            }
+        }
+        Ok(())
+    }
+
+    fn belongs(&self, disk: DiskId, blob: &Blob, name: FragmentName) -> bool {
+        let place = self.rows.groups.get(&name.group).and_then(|group| group.members.get(usize::from(name.position)));
+        place == Some(&disk) && group_of(blob, name.stripe) == Some(name.group)
+    }
+
+    async fn verify(&self, disk: DiskId, info: &FragmentInfo) -> Result<(), StepError> {
+        let cause = match self.ctx.fragments.verify(disk, info.name, self.ctx.deadline()).await {
+            Ok(_) => {
+                self.ctx.metrics.scrubbed_fragments.inc();
+                self.ctx.metrics.scrubbed_bytes.inc_by(info.length.into());
+                return Ok(());
+            }
+            Err(TransportError::Disk(DiskError::Corrupt { what, .. })) => {
+                tracing::error!(%disk, fragment = %info.name, %what, "scrub found damage");
+                self.found("corrupt");
+                MissingCause::Corrupt
+            }
+            // Deleted since it was listed, or gone: the second half of the pass tells which.
+            Err(TransportError::Disk(DiskError::NotFound(_))) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let entry = LedgerEntry { fragment: info.name, cause, since_ms: now_ms() };
+        self.ctx.meta.ledger_add(&[entry]).await?;
+        Ok(())
+    }
+
+    fn found(&self, kind: &str) {
+        self.ctx.metrics.scrub_findings.with_label_values(&[kind]).inc();
+    }
+
+    fn old(&self, info: &FragmentInfo) -> bool {
+        let grace = u64::try_from(self.ctx.timings.reclaim_grace.as_millis()).unwrap_or(u64::MAX);
+        now_ms().saturating_sub(info.written_ms) > grace
+    }
+
+    /// No blob row: not committed yet, or never, or reclaimed.
+    async fn orphan(&self, disk: DiskId, info: &FragmentInfo) -> Result<(), StepError> {
+        if !self.old(info) {
+            return Ok(());
+        }
+        // GC-1: asked again at the last moment.
+        if self.ctx.meta.blobs(&[info.name.blob]).await?.iter().any(Option::is_some) {
+            return Ok(());
+        }
+        self.ctx.fragments.delete(disk, vec![info.name], self.ctx.deadline()).await?;
+        self.found("orphan");
+        Ok(())
+    }
+
+    /// A fragment of a live blob that belongs elsewhere, since its group changed: it goes once the disk that now has its place
+    /// proves to have it too. Until then it may be the only copy (GC-1).
+    async fn misplaced(&self, disk: DiskId, info: &FragmentInfo) -> Result<(), StepError> {
+        if !self.old(info) {
+            return Ok(());
+        }
+        let Some(group) = self.ctx.meta.group(info.name.group).await? else { return Ok(()) };
+        let Some(place) = group.members.get(usize::from(info.name.position)).copied() else { return Ok(()) };
+        let there = self.ctx.fragments.verify(place, info.name, self.ctx.deadline()).await;
+        if place != disk && there.is_ok_and(|there| there.length == info.length) {
+            self.ctx.fragments.delete(disk, vec![info.name], self.ctx.deadline()).await?;
+            self.found("misplaced");
+        }
+        Ok(())
+    }
+
+    async fn step_groups(
+        &self,
+        disk: usize,
+        mut left: Vec<(GroupId, u8)>,
+        check: Option<GroupCheck>,
+    ) -> Result<Place, StepError> {
+        let mut check = match (check, left.pop()) {
+            (Some(check), next) => {
+                left.extend(next);
+                check
+            }
+            (None, Some((group, position))) => GroupCheck::new(self.own[disk], group, position),
+            (None, None) => return Ok(self.begin(disk + 1)),
+        };
+        match check.page(&self.ctx).await? {
+            Some(page) => {
+                self.ctx.metrics.scrub_findings.with_label_values(&["missing"]).inc_by(page.missing);
+                Ok(Place::Groups { disk, left, check: Some(check) })
+            }
+            None => Ok(Place::Groups { disk, left, check: None }),
+        }
+    }
+
+    async fn advance(&mut self, place: Place) -> Result<(Place, u64), StepError> {
+        match place {
+            Place::Rest => {
+                self.next_pass = Instant::now() + self.ctx.timings.scrub_interval;
+                Ok((self.begin(0), 0))
+            }
+            Place::Fragments { disk, after } => {
+                let (bytes, last) = self.fragments(self.own[disk], after).await?;
+                let next = match last {
+                    Some(name) => Place::Fragments { disk, after: Some(name) },
+                    None => Place::Groups { disk, left: self.rows.positions_of(self.own[disk]), check: None },
+                };
+                Ok((next, bytes))
+            }
+            Place::Groups { disk, left, check } => Ok((self.step_groups(disk, left, check).await?, 0)),
+        }
+    }
+
+    /// A disk that fails under scrub must not keep the others from being scrubbed.
+    fn skip(&self, place: Place) -> Place {
+        match place {
+            Place::Rest => Place::Rest,
+            Place::Fragments { disk, .. } | Place::Groups { disk, .. } => self.begin(disk + 1),
+        }
+    }
+}
+
+#[async_trait]
+impl Worker for Scrub {
+    async fn step(&mut self) -> Result<Step, StepError> {
+        if matches!(self.place, Place::Rest) && Instant::now() < self.next_pass {
+            return Ok(Step::Idle);
+        }
+        self.rows.refresh(&self.ctx.meta).await?;
+        let disk = match &self.place {
+            Place::Rest => None,
+            Place::Fragments { disk, .. } | Place::Groups { disk, .. } => self.own.get(*disk).copied(),
+        };
+        let up = disk.is_none_or(|disk| self.rows.state(disk) == Some(DiskState::Up));
+        let place = std::mem::replace(&mut self.place, Place::Rest);
+        if !up {
+            self.place = self.skip(place);
+            return Ok(Step::Worked { bytes: 0 });
+        }
+        let again = match &place {
+            Place::Rest => Place::Rest,
+            Place::Fragments { disk, after } => Place::Fragments { disk: *disk, after: *after },
+            Place::Groups { disk, .. } => {
+                let left = self.rows.positions_of(self.own[*disk]);
+                Place::Groups { disk: *disk, left, check: None }
+            }
+        };
+        match self.advance(place).await {
+            Ok((place, bytes)) => {
+                self.place = place;
+                Ok(Step::Worked { bytes })
+            }
+            Err(error) => {
+                self.place = again;
+                Err(error)
+            }
+        }
+    }
+}
+
+fn group_of(blob: &Blob, stripe: u32) -> Option<GroupId> {
+    let mut end = 0u64;
+    let holds = |run: &&StripeRun| {
+        end += u64::from(run.stripes);
+        u64::from(stripe) < end
+    };
+    blob.runs.iter().find(holds).map(|run| run.group)
+}

@@ -1,0 +1,245 @@
+//! Gossip: who seems alive, by chitchat over UDP with its phi-accrual failure detector.
+//!
+//! Each node gossips its id, where its QUIC endpoint is, its rack and zone. It is neither authenticated nor reliable: a
+//! forged message can make a node look alive or dead *here*, which costs a probe and decides nothing.
+
+use std::{
+    collections::BTreeMap,
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
+
+use cairn_schema::ids::{ClusterId, NodeId};
+use chitchat::{
+    Chitchat, ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, ProtocolVersion, spawn_chitchat,
+    transport::UdpTransport,
+};
+
+/// Elapsed time over the mean interval at which a node counts as suspect.
+const PHI_THRESHOLD: f64 = 8.0;
+/// A node that stays dead is forgotten by gossip after this; the metadata still knows it.
+const FORGET_DEAD: Duration = Duration::from_secs(600);
+/// Between finding a free port and binding it someone else may take it.
+const PORT_TRIES: usize = 8;
+/// More names than this are not read from gossip: a forger must not fill memory.
+const MAX_PEERS: usize = 4096;
+
+#[derive(Clone, Debug)]
+pub struct GossipOptions {
+    pub node: NodeId,
+    pub cluster: ClusterId,
+    /// UDP; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// host:port of some nodes' gossip.
+    pub seeds: Vec<String>,
+    pub interval: Duration,
+    /// Where the node's QUIC endpoint listens.
+    pub quic: SocketAddr,
+    pub rack: String,
+    pub zone: String,
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum GossipError {
+    #[error("gossip cannot listen on {0}: {1}")]
+    Listen(SocketAddr, String),
+    #[error("gossip ended: {0}")]
+    Ended(String),
+}
+
+/// What gossip says about one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub alive: bool,
+    /// The start of the node's present life, in milliseconds since the Unix epoch by its clock.
+    pub generation: u64,
+    pub gossip: SocketAddr,
+    /// A hint, as are rack and zone.
+    pub quic: Option<SocketAddr>,
+    pub rack: Option<String>,
+    pub zone: Option<String>,
+}
+
+/// One picture of the other nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    pub peers: BTreeMap<NodeId, Peer>,
+}
+
+impl View {
+    pub fn is_alive(&self, node: &NodeId) -> bool {
+        self.peers.get(node).is_some_and(|peer| peer.alive)
+    }
+}
+
+/// A node's gossip, until it is dropped or shut down.
+pub struct Gossip {
+    me: ChitchatId,
+    handle: ChitchatHandle,
+}
+
+impl Gossip {
+    pub async fn start(options: GossipOptions) -> Result<Self, GossipError> {
+        let mut tries = if options.listen.port() == 0 { PORT_TRIES } else { 1 };
+        loop {
+            tries -= 1;
+            let listen = concrete(options.listen)?;
+            match Self::start_on(&options, listen).await {
+                Err(error) if tries > 0 => tracing::debug!(%error, "gossip port taken meanwhile"),
+                result => return result,
+            }
+        }
+    }
+
+    async fn start_on(options: &GossipOptions, listen: SocketAddr) -> Result<Self, GossipError> {
+        let me = ChitchatId::new(options.node.as_str(), crate::clock::now_ms(), listen);
+        let config = ChitchatConfig {
+            chitchat_id: me.clone(),
+            cluster_id: options.cluster.to_string(),
+            gossip_interval: options.interval,
+            listen_addr: listen,
+            seed_nodes: options.seeds.clone(),
+            failure_detector_config: FailureDetectorConfig {
+                phi_threshold: PHI_THRESHOLD,
+                sampling_window_size: 1000,
+                // Longer gaps are deaths, not samples: they would make the next death take as long to notice.
+                max_interval: options.interval * 20,
+                // The prior weighs as much as five samples: far from the truth it would dominate a young node's verdicts.
+                initial_interval: options.interval,
+                dead_node_grace_period: FORGET_DEAD,
+            },
+            marked_for_deletion_grace_period: FORGET_DEAD,
+            catchup_callback: None,
+            extra_liveness_predicate: None,
+            protocol_version: ProtocolVersion::V0,
+        };
+        let values = vec![
+            ("quic".to_owned(), options.quic.to_string()),
+            ("rack".to_owned(), options.rack.clone()),
+            ("zone".to_owned(), options.zone.clone()),
+        ];
+        let handle = spawn_chitchat(config, values, &UdpTransport)
+            .await
+            .map_err(|error| GossipError::Listen(listen, format!("{error:#}")))?;
+        Ok(Self { me, handle })
+    }
+
+    /// Where it really listens.
+    pub fn listen(&self) -> SocketAddr {
+        self.me.gossip_advertise_addr
+    }
+
+    /// The other nodes as they seem now; an error when gossip has ended.
+    pub async fn view(&self) -> Result<View, GossipError> {
+        let ended = self.handle.termination_watcher();
+        if let Some(end) = futures::FutureExt::now_or_never(ended) {
+            let why = end.err().map_or_else(|| "it was shut down".to_owned(), |error| format!("{error:#}"));
+            return Err(GossipError::Ended(why));
+        }
+        let chitchat = self.handle.chitchat();
+        let state = chitchat.lock().await;
+        Ok(read_view(&state))
+    }
+
+    /// Says nothing to the others: they notice by silence.
+    pub async fn stop(self) {
+        if let Err(error) = self.handle.shutdown().await {
+            tracing::debug!(%error, "gossip had ended already");
+        }
+    }
+}
+
+fn read_view(state: &Chitchat) -> View {
+    let me = state.self_chitchat_id();
+    let alive: Vec<&ChitchatId> = state.live_nodes().collect();
+    let mut peers: BTreeMap<NodeId, Peer> = BTreeMap::new();
+    for (id, values) in state.node_states().iter().filter(|(id, _)| id.node_id != me.node_id).take(MAX_PEERS) {
+        let Ok(node) = id.node_id.parse::<NodeId>() else { continue };
+        // A restarted node and its former life are both known until the old one is forgotten.
+        if peers.get(&node).is_some_and(|known| known.generation > id.generation_id) {
+            continue;
+        }
+        let text = |key: &str| values.get(key).map(str::to_owned);
+        let peer = Peer {
+            alive: alive.contains(&id),
+            generation: id.generation_id,
+            gossip: id.gossip_advertise_addr,
+            quic: values.get("quic").and_then(|text| text.parse().ok()),
+            rack: text("rack"),
+            zone: text("zone"),
+        };
+        peers.insert(node, peer);
+    }
+    View { peers }
+}
+
+/// chitchat wants to know its own address before it binds it.
+fn concrete(listen: SocketAddr) -> Result<SocketAddr, GossipError> {
+    if listen.port() != 0 {
+        return Ok(listen);
+    }
+    let free = UdpSocket::bind(listen).and_then(|socket| socket.local_addr());
+    free.map_err(|error| GossipError::Listen(listen, error.to_string()))
+}
+
+/// Shared with everyone who wants to know.
+pub type Views = tokio::sync::watch::Receiver<Arc<View>>;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    fn options(node: &str, cluster: ClusterId, seeds: Vec<String>) -> GossipOptions {
+        GossipOptions {
+            node: node.parse().unwrap(),
+            cluster,
+            listen: "127.0.0.1:0".parse().unwrap(),
+            seeds,
+            interval: Duration::from_millis(50),
+            quic: "127.0.0.1:7000".parse().unwrap(),
+            rack: format!("rack-{node}"),
+            zone: "z".to_owned(),
+        }
+    }
+
+    async fn until(gossip: &Gossip, what: &str, mut condition: impl FnMut(&View) -> bool) -> View {
+        let deadline = tokio::time::Instant::now() + LIMIT;
+        loop {
+            let view = gossip.view().await.unwrap();
+            if condition(&view) {
+                return view;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "not in time: {what}; {view:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn nodes_find_each_other_and_notice_silence_and_a_new_life() {
+        let cluster = ClusterId::random();
+        let a = Gossip::start(options("a", cluster, vec![])).await.unwrap();
+        let seeds = vec![a.listen().to_string()];
+        let b = Gossip::start(options("b", cluster, seeds.clone())).await.unwrap();
+        let stranger = Gossip::start(options("s", ClusterId::random(), seeds.clone())).await.unwrap();
+        let b_id: NodeId = "b".parse().unwrap();
+
+        let view = until(&a, "a sees b", |view| view.is_alive(&b_id)).await;
+        let first_life = view.peers[&b_id].generation;
+        until(&a, "b's values", |view| view.peers[&b_id].rack.as_deref() == Some("rack-b")).await;
+        until(&b, "b sees a", |view| view.is_alive(&"a".parse().unwrap())).await;
+
+        b.stop().await;
+        until(&a, "a suspects b", |view| !view.is_alive(&b_id)).await;
+        let b = Gossip::start(options("b", cluster, seeds)).await.unwrap();
+        let view = until(&a, "b is back", |view| view.is_alive(&b_id)).await;
+        assert!(view.peers[&b_id].generation > first_life);
+        assert_eq!(view.peers.len(), 1, "a node of another cluster is not seen");
+        for gossip in [a, b, stranger] {
+            gossip.stop().await;
+        }
+    }
+}

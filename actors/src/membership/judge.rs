@@ -1,0 +1,296 @@
+//! Decides: which disks of silent nodes are down, which of those are lost, and when this node's own disks are up again.
+//!
+//! Every decision is one compare-and-set in the metadata, so any number of judges agree; a lease per suspect keeps them from
+//! all probing it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use cairn_schema::{Meta, MetaError, ids::*, record::*};
+use tokio::sync::watch;
+
+use super::{
+    View,
+    confirm::{Finding, confirm},
+    gossip::Views,
+    quorum::{Sight, in_company, may_judge},
+};
+use crate::{
+    background::{Context, Rows, Step, StepError, Worker, inventory},
+    clock::now_ms,
+};
+
+/// Suspects looked at in one step; the rest wait for the next.
+const SUSPECTS_PER_STEP: usize = 8;
+/// Gossip needs a few rounds before silence means anything.
+const START_ROUNDS: u32 = 12;
+const LEAST_START_GRACE: Duration = Duration::from_secs(3);
+/// A suspect that answered a probe is left alone for so many rounds of gossip.
+const ROUNDS_AFTER_ANSWER: u32 = 5;
+/// How long a returning disk's inventory may take before the disk is called up regardless; scrub finds what is left.
+const RECONCILE_LIMIT: Duration = Duration::from_secs(30);
+
+/// What this node holds of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Alive,
+    /// Missed heartbeats; not confirmed.
+    Suspect,
+    /// Answers neither gossip nor a probe.
+    Dead,
+}
+
+impl Verdict {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Suspect => "suspect",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+pub type Verdicts = HashMap<NodeId, Verdict>;
+
+pub struct Judge {
+    ctx: Context,
+    /// This node's open disks.
+    own: Vec<DiskId>,
+    views: Views,
+    verdicts: Arc<watch::Sender<Arc<Verdicts>>>,
+    rows: Rows,
+    started: Instant,
+    heard: HashSet<NodeId>,
+    /// Suspects that answered a probe, until when they are left alone.
+    answered: HashMap<NodeId, Instant>,
+    silent: HashSet<NodeId>,
+}
+
+impl Judge {
+    pub fn new(ctx: Context, own: Vec<DiskId>, views: Views, verdicts: Arc<watch::Sender<Arc<Verdicts>>>) -> Self {
+        Self {
+            ctx,
+            own,
+            views,
+            verdicts,
+            rows: Rows::default(),
+            started: Instant::now(),
+            heard: HashSet::new(),
+            answered: HashMap::new(),
+            silent: HashSet::new(),
+        }
+    }
+
+    fn start_grace(&self) -> Duration {
+        (self.ctx.timings.gossip_interval * START_ROUNDS).max(LEAST_START_GRACE)
+    }
+
+    fn suspected(&self, node: &NodeId, view: &View) -> bool {
+        if *node == self.ctx.node || view.is_alive(node) {
+            return false;
+        }
+        // Silence of a node that was never heard means something only after gossip has had time.
+        self.heard.contains(node) || self.started.elapsed() > self.start_grace()
+    }
+
+    /// Updates what is remembered about each node and publishes the verdicts.
+    fn publish(&mut self, rows: &Rows, view: &View) {
+        let now = Instant::now();
+        self.answered.retain(|_, until| *until > now);
+        let mut verdicts = Verdicts::new();
+        for node in rows.nodes.keys() {
+            if view.is_alive(node) {
+                self.heard.insert(node.clone());
+                self.silent.remove(node);
+            }
+            let verdict = if !self.suspected(node, view) || self.answered.contains_key(node) {
+                Verdict::Alive
+            } else if self.silent.contains(node) {
+                Verdict::Dead
+            } else {
+                Verdict::Suspect
+            };
+            verdicts.insert(node.clone(), verdict);
+        }
+        let suspects = verdicts.values().filter(|verdict| **verdict != Verdict::Alive).count();
+        self.ctx.metrics.suspects.set(suspects as i64);
+        self.verdicts.send_if_modified(|old| {
+            let changed = **old != verdicts;
+            *old = Arc::new(verdicts);
+            changed
+        });
+    }
+
+    fn sight(&self, rows: &Rows, view: &View) -> Sight {
+        let mut voters: HashSet<&NodeId> =
+            rows.disks.values().filter(|disk| disk.state == DiskState::Up).map(|disk| &disk.node).collect();
+        voters.insert(&self.ctx.node);
+        let alive = voters.iter().filter(|node| ***node == self.ctx.node || view.is_alive(node)).count();
+        let mine: Vec<_> = self.own.iter().filter_map(|id| rows.disks.get(id)).collect();
+        let accused = !mine.is_empty() && mine.iter().all(|disk| disk.state != DiskState::Up);
+        Sight { voters: voters.len(), alive, accused }
+    }
+
+    /// Own disks: a broken one goes down, a whole one comes up.
+    async fn tend_own(&self, rows: &Rows, sight: Sight) -> Result<(), StepError> {
+        for id in &self.own {
+            let Some(disk) = rows.disks.get(id) else { continue };
+            let failure = match self.ctx.fragments.disk_status(*id, self.ctx.deadline()).await {
+                Ok(status) => status.failed,
+                Err(error) => Some(error.to_string()),
+            };
+            match (disk.state, failure) {
+                (DiskState::Up, Some(why)) => {
+                    tracing::error!(disk = %id, %why, "own disk failed");
+                    self.change(disk, DiskState::Down).await?;
+                }
+                (DiskState::Down | DiskState::Lost, None) if in_company(sight) => {
+                    self.reconcile(rows, *id).await?;
+                    self.change(disk, DiskState::Up).await?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A disk that was away is compared with what it should hold before it counts again (RED-1).
+    async fn reconcile(&self, rows: &Rows, disk: DiskId) -> Result<(), StepError> {
+        let until = Instant::now() + RECONCILE_LIMIT;
+        let mut missing = 0;
+        for (group, position) in rows.positions_of(disk) {
+            let mut check = inventory::GroupCheck::new(disk, group, position);
+            while let Some(page) = check.page(&self.ctx).await? {
+                missing += page.missing;
+                if Instant::now() > until {
+                    tracing::warn!(%disk, missing, "reconciling takes long; scrub will finish it");
+                    return Ok(());
+                }
+            }
+        }
+        tracing::info!(%disk, missing, "reconciled");
+        Ok(())
+    }
+
+    async fn condemn(&mut self, rows: &Rows, view: &View) -> Result<(), StepError> {
+        let has_up = |node: &NodeId| rows.disks.values().any(|disk| disk.node == *node && disk.state == DiskState::Up);
+        let waits = |node: &NodeId| self.answered.contains_key(node);
+        let suspects: Vec<NodeId> = rows
+            .nodes
+            .keys()
+            .filter(|node| self.suspected(node, view) && has_up(node) && !waits(node))
+            .take(SUSPECTS_PER_STEP)
+            .cloned()
+            .collect();
+        for suspect in suspects {
+            self.examine(rows, view, suspect).await?;
+        }
+        Ok(())
+    }
+
+    async fn examine(&mut self, rows: &Rows, view: &View, suspect: NodeId) -> Result<(), StepError> {
+        let limit = self.ctx.timings.probe_timeout;
+        let ttl = limit * 6 + Duration::from_secs(1);
+        let name = format!("membership/{suspect}");
+        let Some(lease) = self.ctx.lease(&name, ttl).await? else { return Ok(()) };
+        let others = rows.nodes.keys().filter(|node| **node != suspect && **node != self.ctx.node);
+        let peers: Vec<NodeId> = others.clone().filter(|node| view.is_alive(node)).cloned().collect();
+        let alone = others.count() == 0;
+        let finding = confirm(&*self.ctx.fragments, &suspect, &peers, alone, limit).await;
+        tracing::info!(%suspect, ?finding, "gossip suspects a node");
+        match finding {
+            Finding::Answers => {
+                let until = Instant::now() + self.ctx.timings.gossip_interval * ROUNDS_AFTER_ANSWER;
+                self.answered.insert(suspect, until);
+            }
+            Finding::Silent => {
+                for disk in rows.disks.values().filter(|disk| disk.node == suspect && disk.state == DiskState::Up) {
+                    self.change(disk, DiskState::Down).await?;
+                }
+                self.silent.insert(suspect);
+            }
+            // The lease is left to run out: asking again at once would find the same.
+            Finding::Unsure => return Ok(()),
+        }
+        self.ctx.release(lease).await;
+        Ok(())
+    }
+
+    /// Disks down for too long are given up, so that their groups repair without them.
+    async fn declare_lost(&self, rows: &Rows) -> Result<(), StepError> {
+        let limit = u64::try_from(self.ctx.timings.down_to_lost.as_millis()).unwrap_or(u64::MAX);
+        let now = now_ms();
+        let down = rows.disks.values().filter(|disk| disk.state == DiskState::Down);
+        for disk in down.filter(|disk| now.saturating_sub(disk.since_ms) > limit) {
+            self.change(disk, DiskState::Lost).await?;
+        }
+        Ok(())
+    }
+
+    async fn change(&self, disk: &Disk, to: DiskState) -> Result<(), MetaError> {
+        match self.ctx.meta.set_disk_state(disk.id, disk.state, to).await {
+            Ok(_) => {
+                tracing::warn!(disk = %disk.id, node = %disk.node, from = ?disk.state, ?to, "disk changed state");
+                self.ctx.metrics.disk_changes.with_label_values(&[state_name(to)]).inc();
+                Ok(())
+            }
+            // Somebody else decided meanwhile; the rows are read again in the next step.
+            Err(MetaError::Stale(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn state_name(state: DiskState) -> &'static str {
+    match state {
+        DiskState::Up => "up",
+        DiskState::Draining => "draining",
+        DiskState::Down => "down",
+        DiskState::Lost => "lost",
+        DiskState::Removed => "removed",
+    }
+}
+
+#[async_trait]
+impl Worker for Judge {
+    async fn step(&mut self) -> Result<Step, StepError> {
+        let mut rows = std::mem::take(&mut self.rows);
+        let read = rows.refresh(&self.ctx.meta).await;
+        let view = self.views.borrow().clone();
+        let result = match read {
+            Ok(_) => self.judge(&rows, &view).await,
+            Err(error) => Err(error.into()),
+        };
+        // Published even when the metadata is away: writers must learn about silence.
+        self.publish(&rows, &view);
+        self.rows = rows;
+        result.map(|()| Step::Idle)
+    }
+}
+
+impl Judge {
+    async fn judge(&mut self, rows: &Rows, view: &View) -> Result<(), StepError> {
+        let sight = self.sight(rows, view);
+        self.tend_own(rows, sight).await?;
+        if may_judge(sight) {
+            self.condemn(rows, view).await?;
+            self.declare_lost(rows).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Calls this node's disks down when it stops on purpose, so that nobody waits for them.
+pub async fn leave(meta: &Meta, own: &[DiskId]) -> Result<(), MetaError> {
+    for id in own {
+        match meta.set_disk_state(*id, DiskState::Up, DiskState::Down).await {
+            Ok(_) | Err(MetaError::Stale(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

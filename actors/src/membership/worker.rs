@@ -1,0 +1,54 @@
+//! Keeps gossip running and publishes what it says.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::{Mutex, watch};
+
+use super::{Gossip, GossipOptions, View};
+use crate::background::{Step, StepError, Worker};
+
+/// The running gossip, outside the worker so that it survives the worker's restart and can be stopped by the node.
+pub type GossipSlot = Arc<Mutex<Option<Gossip>>>;
+
+pub struct GossipWorker {
+    slot: GossipSlot,
+    /// With the port that the node really has.
+    options: GossipOptions,
+    views: Arc<watch::Sender<Arc<View>>>,
+}
+
+impl GossipWorker {
+    pub fn new(slot: GossipSlot, options: GossipOptions, views: Arc<watch::Sender<Arc<View>>>) -> Self {
+        Self { slot, options, views }
+    }
+}
+
+#[async_trait]
+impl Worker for GossipWorker {
+    async fn step(&mut self) -> Result<Step, StepError> {
+        let mut slot = self.slot.lock().await;
+        if slot.is_none() {
+            *slot = Some(Gossip::start(self.options.clone()).await?);
+        }
+        let seen = match &*slot {
+            Some(gossip) => gossip.view().await,
+            None => return Ok(Step::Idle),
+        };
+        match seen {
+            Ok(view) => self.views.send_if_modified(|old| {
+                let changed = **old != view;
+                if changed {
+                    *old = Arc::new(view);
+                }
+                changed
+            }),
+            // A broken socket: the next step opens another.
+            Err(error) => {
+                *slot = None;
+                return Err(error.into());
+            }
+        };
+        Ok(Step::Idle)
+    }
+}
