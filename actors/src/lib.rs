@@ -2,14 +2,19 @@
 //! It knows nothing of HTTP or S3's XML.
 
 pub mod background;
+pub mod budget;
 pub mod checksum;
 pub mod clock;
 pub mod codec;
 pub mod disk;
 pub mod error;
+mod fan_out;
 pub mod geometry;
+mod get;
 pub mod membership;
 pub mod metrics;
+pub mod placement;
+mod put;
 pub mod runtime;
 pub mod store;
 pub mod supervisor;

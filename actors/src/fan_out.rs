@@ -1,0 +1,294 @@
+//! Sending a stripe's fragments to their disks, all at once, and knowing which became durable.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use cairn_schema::{MetaError, ids::*, record::Group};
+use rand::Rng;
+use tokio::task::JoinSet;
+
+use crate::{
+    checksum::block_checksums,
+    codec::Codec,
+    disk::{DiskError, NewFragment},
+    error::StoreError,
+    placement::{Heard, Topology},
+    store::Inner,
+    transport::TransportError,
+};
+
+/// A set of positions in a stripe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Positions([u64; 4]);
+
+impl Positions {
+    pub fn insert(&mut self, position: u8) {
+        self.0[usize::from(position >> 6)] |= 1 << (position & 63);
+    }
+
+    pub fn contains(self, position: u8) -> bool {
+        self.0[usize::from(position >> 6)] & (1 << (position & 63)) != 0
+    }
+
+    pub fn len(self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// The lowest.
+    pub fn first(self) -> Option<u8> {
+        (0..=u8::MAX).find(|position| self.contains(*position))
+    }
+}
+
+/// A stripe cut into fragments, with the checksums that travel with them.
+pub(crate) struct EncodedStripe {
+    blob: BlobId,
+    stripe: u32,
+    fragments: Vec<(Bytes, Arc<[u64]>)>,
+    /// Keeps the stripe's grant of memory as long as any fragment is under way, parity included.
+    memory: Bytes,
+}
+
+impl EncodedStripe {
+    /// Work for a processor: call it off the async threads when the stripe is large.
+    pub fn encode(codec: &Codec, blob: BlobId, stripe: u32, bytes: Bytes) -> Result<Self, StoreError> {
+        let refused = |error| MetaError::Invalid { what: "stripe", why: format!("{error}") };
+        let fragments = codec.encode(bytes.clone()).map_err(refused)?;
+        let mut checked: Vec<(Bytes, Arc<[u64]>)> = Vec::with_capacity(fragments.len());
+        for fragment in fragments {
+            // Copies are the same bytes in the same place: one checksum does for all.
+            let same =
+                checked.last().filter(|(last, _)| last.as_ptr() == fragment.as_ptr() && last.len() == fragment.len());
+            let checksums = same.map_or_else(|| block_checksums(&fragment).into(), |(_, checksums)| checksums.clone());
+            checked.push((fragment, checksums));
+        }
+        Ok(Self { blob, stripe, fragments: checked, memory: bytes })
+    }
+
+    /// The name in `group` and the bytes of one fragment.
+    pub fn fragment(&self, group: &Group, position: u8) -> (FragmentName, Bytes) {
+        let name = FragmentName { group: group.id, blob: self.blob, stripe: self.stripe, position };
+        (name, self.fragments[usize::from(position)].0.clone())
+    }
+
+    fn to_send(&self, group: &Group, position: u8) -> NewFragment {
+        let (name, payload) = self.fragment(group, position);
+        let block_checksums = self.fragments[usize::from(position)].1.to_vec();
+        NewFragment { name, payload, block_checksums }
+    }
+}
+
+/// The fragments of one stripe on their way to one group. Dropping it gives up those still under way.
+pub(crate) struct Sending {
+    sends: JoinSet<(u8, Result<(), TransportError>)>,
+    durable: Positions,
+    settled: Positions,
+    width: usize,
+    /// What the first few failures were, for the error's text.
+    why: Vec<String>,
+    disks: Vec<DiskId>,
+}
+
+impl Sending {
+    /// Starts sending. Members known to be dead are not tried: their fragments are absent at once.
+    pub fn start(inner: &Arc<Inner>, group: &Arc<Group>, stripe: &EncodedStripe) -> Self {
+        let topology = inner.placement.topology();
+        let mut sending = Self {
+            sends: JoinSet::new(),
+            durable: Positions::default(),
+            settled: Positions::default(),
+            width: group.members.len().min(stripe.fragments.len()),
+            why: Vec::new(),
+            disks: group.members.clone(),
+        };
+        for (position, disk) in group.members.iter().take(sending.width).enumerate() {
+            // A width of at most 255 is the scheme's own rule.
+            let position = position as u8;
+            if topology.disk(*disk).is_some_and(|disk| disk.known_dead()) {
+                sending.settled.insert(position);
+                sending.note(format!("disk {disk} is down"));
+                continue;
+            }
+            let fragment = stripe.to_send(group, position);
+            let under_way = UnderWay::enter(&topology, *disk, fragment.payload.len());
+            let (inner, disk, memory) = (inner.clone(), *disk, stripe.memory.clone());
+            sending.sends.spawn(async move {
+                let result = send(&inner, disk, fragment).await;
+                drop((under_way, memory));
+                (position, result)
+            });
+        }
+        sending
+    }
+
+    /// Waits until `quorum` fragments are durable, or until so many failed that it cannot be reached.
+    pub async fn quorum(&mut self, quorum: usize) -> Result<(), StoreError> {
+        while self.durable.len() < quorum {
+            let failed = self.settled.len() - self.durable.len();
+            let hopeless = self.width - failed < quorum;
+            if hopeless || !self.next().await {
+                let why = if self.why.is_empty() { "the group is too small".to_owned() } else { self.why.join("; ") };
+                return Err(StoreError::NotEnoughFragments { durable: self.durable.len(), needed: quorum, why });
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for one more fragment; false when none is under way.
+    async fn next(&mut self) -> bool {
+        match self.sends.join_next().await {
+            Some(done) => {
+                self.settle(done);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn settle(&mut self, done: Result<(u8, Result<(), TransportError>), tokio::task::JoinError>) {
+        match done {
+            Ok((position, Ok(()))) => {
+                self.settled.insert(position);
+                self.durable.insert(position);
+            }
+            Ok((position, Err(error))) => {
+                self.settled.insert(position);
+                self.note(error.to_string());
+            }
+            // Cancelled by `give_up`, or the runtime is going: absent either way. `settled` stays without it, which only
+            // means that a quorum is waited for until nothing is under way.
+            Err(error) => self.note(error.to_string()),
+        }
+    }
+
+    fn note(&mut self, why: String) {
+        if self.why.len() < 4 {
+            self.why.push(why);
+        }
+    }
+
+    /// Takes note of what has ended, without waiting. True when nothing is under way any more.
+    pub fn reap(&mut self) -> bool {
+        while let Some(done) = self.sends.try_join_next() {
+            self.settle(done);
+        }
+        self.sends.is_empty()
+    }
+
+    /// Waits for every fragment; each ends by its deadline.
+    pub async fn all(&mut self) {
+        while self.next().await {}
+    }
+
+    /// Stops waiting for what is still under way; returns how many fragments that were. Their disks were too slow, and are avoided
+    /// for a while. They may yet become durable, which does no harm: they are in the ledger, and repair finds them.
+    pub fn give_up(&mut self, inner: &Inner) -> usize {
+        if self.reap() {
+            return 0;
+        }
+        let slow = (0..self.width).filter(|position| !self.settled.contains(*position as u8));
+        let slow: Vec<DiskId> = slow.map(|position| self.disks[position]).collect();
+        for disk in &slow {
+            inner.placement.report(*disk, Heard::Nothing);
+        }
+        self.sends.abort_all();
+        slow.len()
+    }
+
+    pub fn durable(&self) -> Positions {
+        self.durable
+    }
+
+    /// Positions not known to be durable.
+    pub fn absent(&self) -> impl Iterator<Item = u8> + use<> {
+        let (durable, width) = (self.durable, self.width);
+        (0..width).map(|position| position as u8).filter(move |position| !durable.contains(*position))
+    }
+}
+
+/// Sends one fragment, again if the disk was busy or the connection broke at once, until the deadline.
+async fn send(inner: &Inner, disk: DiskId, fragment: NewFragment) -> Result<(), TransportError> {
+    let start = Instant::now();
+    let deadline = start + inner.timings.fragment_deadline;
+    let mut tries = 0u32;
+    loop {
+        tries += 1;
+        let put = inner.fragments.put(disk, fragment.clone(), deadline);
+        // The trait promises to end by the deadline; this is for an implementation that does not.
+        let result = match tokio::time::timeout_at((deadline + Duration::from_millis(100)).into(), put).await {
+            Ok(result) => result,
+            Err(_) => Err(TransportError::Disk(DiskError::Gone("no answer before the deadline".into()))),
+        };
+        let Err(error) = result else {
+            inner.placement.report(disk, Heard::Answer);
+            return Ok(());
+        };
+        if let Some(pause) = pause_before_retry(&error, tries)
+            && Instant::now() + pause < deadline
+        {
+            tokio::time::sleep(pause).await;
+            continue;
+        }
+        inner.metrics.fragment_write_failures.inc();
+        if is_disks_fault(&error) {
+            inner.placement.report(disk, Heard::Nothing);
+        }
+        tracing::debug!(%disk, fragment = %fragment.name, %error, "a fragment was not written");
+        return Err(error);
+    }
+}
+
+fn pause_before_retry(error: &TransportError, tries: u32) -> Option<Duration> {
+    let jittered = |base: u64| Duration::from_millis(rand::rng().random_range(base / 2..=base));
+    match error {
+        TransportError::Busy(_) | TransportError::Disk(DiskError::Busy) if tries < 8 => {
+            Some(jittered(10 << tries.min(6)))
+        }
+        TransportError::Unreachable(..) if tries < 2 => Some(jittered(50)),
+        // Damaged on the way: the same bytes again.
+        TransportError::BadChecksum(_) | TransportError::Disk(DiskError::BadChecksum) if tries < 3 => Some(jittered(4)),
+        _ => None,
+    }
+}
+
+/// Whether other requests to the disk will fare as badly, so that it is better avoided.
+pub(crate) fn is_disks_fault(error: &TransportError) -> bool {
+    match error {
+        TransportError::Unreachable(..) | TransportError::Deadline(_) | TransportError::UnknownDisk(_) => true,
+        TransportError::Protocol(..) | TransportError::BadChecksum(_) | TransportError::Busy(_) => false,
+        TransportError::Disk(error) => {
+            matches!(error, DiskError::Full { .. } | DiskError::ReadOnly(_) | DiskError::Gone(_) | DiskError::Io { .. })
+        }
+    }
+}
+
+/// Counts bytes under way to a disk while it lives.
+struct UnderWay {
+    counter: Option<Arc<AtomicU64>>,
+    bytes: u64,
+}
+
+impl UnderWay {
+    fn enter(topology: &Topology, disk: DiskId, bytes: usize) -> Self {
+        let counter = topology.disk(disk).map(|disk| disk.sending.clone());
+        let bytes = bytes as u64;
+        if let Some(counter) = &counter {
+            counter.fetch_add(bytes, Ordering::Relaxed);
+        }
+        Self { counter, bytes }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if let Some(counter) = &self.counter {
+            counter.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! How long a fragment read usually takes, and so when it is worth asking others.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use crate::store::StoreLimits;
+
+/// Reads remembered for each class of size.
+const REMEMBERED: usize = 256;
+/// The percentile is worked out again after so many.
+const EVERY: usize = 32;
+/// Classes by size: up to 16 KiB, 64 KiB, 256 KiB, 1 MiB, 4 MiB, more.
+const CLASSES: usize = 6;
+/// Hedges may be one in this many reads, besides a few: when everything is slow, asking more makes it slower.
+const ONE_HEDGE_IN: u64 = 8;
+const FREE_HEDGES: u64 = 64;
+
+/// Latencies of recent fragment reads.
+#[derive(Default)]
+pub(crate) struct Latencies {
+    classes: [Class; CLASSES],
+    reads: AtomicU64,
+    hedges: AtomicU64,
+}
+
+#[derive(Default)]
+struct Class {
+    recent: Mutex<Recent>,
+    /// 0 while too little is known.
+    p95_us: AtomicU64,
+}
+
+#[derive(Default)]
+struct Recent {
+    us: Vec<u32>,
+    next: usize,
+}
+
+impl Latencies {
+    pub fn observe(&self, bytes: usize, took: Duration) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let class = &self.classes[class_of(bytes)];
+        let us = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        let mut recent = class.recent.lock();
+        if recent.us.len() < REMEMBERED {
+            recent.us.push(us);
+        } else {
+            let next = recent.next % REMEMBERED;
+            recent.us[next] = us;
+        }
+        recent.next = recent.next.wrapping_add(1);
+        if recent.next % EVERY == 0 {
+            let mut sorted = recent.us.clone();
+            drop(recent);
+            sorted.sort_unstable();
+            class.p95_us.store(u64::from(sorted[sorted.len() * 95 / 100]), Ordering::Relaxed);
+        }
+    }
+
+    /// How long to wait for a read of `bytes` before asking others.
+    pub fn hedge_after(&self, bytes: usize, limits: &StoreLimits) -> Duration {
+        let p95 = match self.classes[class_of(bytes)].p95_us.load(Ordering::Relaxed) {
+            // Nothing known yet: not too eager.
+            0 => limits.hedge_floor * 4,
+            us => Duration::from_micros(us),
+        };
+        p95.max(limits.hedge_floor).min(limits.hedge_ceiling.max(limits.hedge_floor))
+    }
+
+    /// Whether a hedge may be made now; counts it if so.
+    pub fn may_hedge(&self) -> bool {
+        let hedges = self.hedges.fetch_add(1, Ordering::Relaxed);
+        let may = hedges < FREE_HEDGES + self.reads.load(Ordering::Relaxed) / ONE_HEDGE_IN;
+        if !may {
+            self.hedges.fetch_sub(1, Ordering::Relaxed);
+        }
+        may
+    }
+}
+
+fn class_of(bytes: usize) -> usize {
+    let mut class = 0;
+    let mut most = 16 << 10;
+    while bytes > most && class + 1 < CLASSES {
+        class += 1;
+        most <<= 2;
+    }
+    class
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hedges_after_the_95th_percentile_within_bounds() {
+        let (latencies, limits) = (Latencies::default(), StoreLimits::default());
+        for n in 0..256u64 {
+            latencies.observe(1 << 20, Duration::from_millis(if n % 10 == 0 { 300 } else { 30 }));
+            latencies.observe(100, Duration::from_micros(50));
+            latencies.observe(64 << 20, Duration::from_secs(20));
+        }
+        assert_eq!(latencies.hedge_after(1 << 20, &limits), Duration::from_millis(300));
+        assert_eq!(latencies.hedge_after(100, &limits), limits.hedge_floor);
+        assert_eq!(latencies.hedge_after(64 << 20, &limits), limits.hedge_ceiling);
+    }
+
+    #[test]
+    fn bnd1_hedges_stay_a_fraction_of_reads() {
+        let latencies = Latencies::default();
+        let free = (0..1000).filter(|_| latencies.may_hedge()).count();
+        assert_eq!(free as u64, FREE_HEDGES);
+        (0..800).for_each(|_| latencies.observe(1, Duration::ZERO));
+        assert_eq!((0..1000).filter(|_| latencies.may_hedge()).count(), 100);
+    }
+}

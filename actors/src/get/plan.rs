@@ -1,0 +1,124 @@
+//! Which pieces of which stripes make up a range of an object.
+
+use std::{collections::VecDeque, ops::Range, sync::Arc};
+
+use cairn_schema::{MetaError, ids::*, record::*};
+
+use crate::{
+    error::StoreError,
+    geometry::{FragmentPiece, Geometry, GeometryError, StripePiece, is_range_local},
+};
+
+/// Bytes of one stripe, with everything needed to read them.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    pub blob: BlobId,
+    pub scheme: Scheme,
+    pub stripe: u32,
+    pub group: GroupId,
+    /// Within the stripe; never empty.
+    pub range: Range<u32>,
+    pub stripe_len: u32,
+    pub fragment_len: u32,
+    /// The data fragments that hold the range, in order; None when the code interleaves them.
+    pub fragments: Option<Vec<FragmentPiece>>,
+}
+
+/// The pieces of a range, in order, worked out as they are asked for: a large object has very many.
+pub(super) struct Pieces {
+    parts: VecDeque<(Part, Range<u64>)>,
+    current: Option<(Arc<Blob>, Box<dyn Iterator<Item = StripePiece> + Send>)>,
+    upcoming: Option<(Arc<Blob>, StripePiece)>,
+    largest: u64,
+}
+
+impl Pieces {
+    /// `range` of an object whose bytes from `parts_offset` on are in `parts`. Checks that the parts hold the whole range.
+    pub fn new(range: Range<u64>, parts_offset: u64, parts: Vec<Part>) -> Result<Self, StoreError> {
+        let mut wanted = VecDeque::with_capacity(parts.len());
+        let mut largest = 0;
+        let mut offset = parts_offset;
+        let mut held = range.start;
+        for part in parts {
+            let end = offset.saturating_add(part.length);
+            let (from, to) = (range.start.max(offset), range.end.min(end));
+            if from < to {
+                if from != held {
+                    return Err(damaged("a gap between parts"));
+                }
+                held = to;
+                largest = largest.max(piece_bytes(&part.blob, to - from));
+                let start = part.blob_offset.saturating_add(from - offset);
+                wanted.push_back((part, start..start.saturating_add(to - from)));
+            }
+            offset = end;
+        }
+        if held != range.end {
+            return Err(damaged("too few parts"));
+        }
+        let mut pieces = Self { parts: wanted, current: None, upcoming: None, largest };
+        pieces.advance()?;
+        Ok(pieces)
+    }
+
+    /// The most bytes that a piece takes in memory.
+    pub fn largest(&self) -> u64 {
+        self.largest
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.upcoming.is_none()
+    }
+
+    pub fn next(&mut self) -> Result<Option<Piece>, StoreError> {
+        let Some((blob, piece)) = self.upcoming.take() else { return Ok(None) };
+        self.advance()?;
+        let geometry = Geometry::new(&blob).map_err(contradiction)?;
+        let made = || -> Result<Piece, GeometryError> {
+            Ok(Piece {
+                blob: blob.id,
+                scheme: blob.scheme,
+                stripe: piece.stripe,
+                group: geometry.group(piece.stripe)?,
+                stripe_len: geometry.stripe_len(piece.stripe)?,
+                fragment_len: geometry.fragment_len(piece.stripe)?,
+                fragments: geometry.fragment_pieces(piece.stripe, piece.range.clone())?,
+                range: piece.range.clone(),
+            })
+        };
+        made().map(Some).map_err(contradiction)
+    }
+
+    fn advance(&mut self) -> Result<(), StoreError> {
+        loop {
+            if let Some((blob, pieces)) = &mut self.current
+                && let Some(piece) = pieces.next()
+            {
+                self.upcoming = Some((blob.clone(), piece));
+                return Ok(());
+            }
+            let Some((part, range)) = self.parts.pop_front() else {
+                self.current = None;
+                return Ok(());
+            };
+            let blob = Arc::new(part.blob);
+            let pieces =
+                Geometry::new(&blob).and_then(|geometry| geometry.stripe_pieces(range)).map_err(contradiction)?;
+            self.current = Some((blob, Box::new(pieces)));
+        }
+    }
+}
+
+/// Memory for one piece of a range of `len` bytes: an interleaving code needs the stripe twice, as fragments and decoded.
+fn piece_bytes(blob: &Blob, len: u64) -> u64 {
+    let stripe = u64::from(blob.stripe_bytes).min(blob.length);
+    if is_range_local(blob.scheme) { len.min(stripe) } else { stripe.saturating_mul(2) }
+}
+
+fn contradiction(error: GeometryError) -> StoreError {
+    damaged(&error.to_string())
+}
+
+fn damaged(why: &str) -> StoreError {
+    StoreError::Meta(MetaError::Corrupt { what: "a manifest", why: why.to_owned() })
+}

@@ -1,0 +1,219 @@
+//! The cluster as this node sees it now: an immutable snapshot, replaced whole, so that a request works with one picture.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use cairn_schema::{ids::*, record::*};
+
+/// What gossip says about a node. It only suspects; the metadata store decides ([`DiskState`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    Alive,
+    /// Missed heartbeats; not confirmed.
+    Suspect,
+    Dead,
+}
+
+/// What a disk's own node last said about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskLoad {
+    pub free_bytes: u64,
+    pub used_bytes: u64,
+    pub writable: bool,
+    /// Smoothed latencies in microseconds.
+    pub read_us: u64,
+    pub write_us: u64,
+}
+
+/// Why a disk takes no new fragments, in the words of an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unfit {
+    NotUp,
+    NodeNotAlive,
+    Shunned,
+    ReadOnly,
+    Full,
+}
+
+/// One disk with everything known about it.
+#[derive(Clone, Debug)]
+pub struct DiskView {
+    pub disk: Disk,
+    pub liveness: Liveness,
+    pub load: Option<DiskLoad>,
+    /// Requests to it failed lately, so that this node avoids it for a while.
+    pub shunned: bool,
+    /// Bytes that this node is sending to it now.
+    pub sending: Arc<AtomicU64>,
+}
+
+/// A disk with a smaller share of free space takes no new fragments; its own reserve is kept by the disk itself.
+const FULL_BELOW_FREE_PERMILLE: u64 = 30;
+
+impl DiskView {
+    /// The fragments on it can be expected to answer.
+    pub fn answers(&self) -> bool {
+        matches!(self.disk.state, DiskState::Up | DiskState::Draining)
+            && self.liveness == Liveness::Alive
+            && !self.shunned
+    }
+
+    /// Nobody knows better than that it is gone: a request to it would only cost its deadline.
+    pub fn known_dead(&self) -> bool {
+        matches!(self.disk.state, DiskState::Down | DiskState::Lost | DiskState::Removed)
+            || self.liveness == Liveness::Dead
+    }
+
+    /// Whether it may take fragments of new stripes, and if not, why.
+    pub fn fit(&self) -> Result<(), Unfit> {
+        if self.disk.state != DiskState::Up {
+            return Err(Unfit::NotUp);
+        }
+        if self.liveness != Liveness::Alive {
+            return Err(Unfit::NodeNotAlive);
+        }
+        if self.shunned {
+            return Err(Unfit::Shunned);
+        }
+        match self.load {
+            Some(load) if !load.writable => Err(Unfit::ReadOnly),
+            Some(load) if load.free_bytes.saturating_mul(1000) < self.capacity() * FULL_BELOW_FREE_PERMILLE => {
+                Err(Unfit::Full)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes, at least 1 so that it can divide.
+    pub fn capacity(&self) -> u64 {
+        self.disk.capacity_bytes.max(1)
+    }
+
+    /// 0 empty to 1 full; what is not known counts as empty.
+    pub fn fullness(&self) -> f64 {
+        self.load.map_or(0.0, |load| 1.0 - (load.free_bytes as f64 / self.capacity() as f64).clamp(0.0, 1.0))
+    }
+
+    /// The name of the domain it fails with at `level`; qualified, so that rack "a" of one zone is not rack "a" of another.
+    pub fn domain(&self, level: FailureDomain) -> String {
+        let disk = &self.disk;
+        match level {
+            FailureDomain::Disk => disk.id.to_string(),
+            FailureDomain::Node => disk.node.to_string(),
+            FailureDomain::Rack => format!("{}/{}", disk.zone, disk.rack),
+            FailureDomain::Zone => disk.zone.clone(),
+        }
+    }
+}
+
+/// One picture of the cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Topology {
+    /// [`cairn_schema::Meta::placement_revision`] that nodes, disks and groups were read at.
+    pub revision: u64,
+    pub nodes: HashMap<NodeId, Node>,
+    pub disks: HashMap<DiskId, DiskView>,
+    pub groups: HashMap<GroupId, Arc<Group>>,
+    /// By scheme, open groups whose members can all take a fragment now and that spread as widely as any such group does.
+    healthy: HashMap<Scheme, Vec<Arc<Group>>>,
+}
+
+impl Topology {
+    /// Works out once, for all requests to come, which groups are healthy.
+    pub fn new(
+        revision: u64,
+        nodes: HashMap<NodeId, Node>,
+        disks: HashMap<DiskId, DiskView>,
+        groups: HashMap<GroupId, Arc<Group>>,
+        level: FailureDomain,
+    ) -> Self {
+        let mut topology = Self { revision, nodes, disks, groups, healthy: HashMap::new() };
+        topology.healthy = topology.find_healthy(level);
+        topology
+    }
+
+    fn find_healthy(&self, level: FailureDomain) -> HashMap<Scheme, Vec<Arc<Group>>> {
+        let mut found: HashMap<Scheme, (usize, Vec<Arc<Group>>)> = HashMap::new();
+        for group in self.groups.values().filter(|group| group.state == GroupState::Open) {
+            let crowding = self.crowding(group, level);
+            if self.fit_members(group) < group.members.len() || crowding > domain_cap(group.scheme) {
+                continue;
+            }
+            let (least, groups) = found.entry(group.scheme).or_insert((crowding, Vec::new()));
+            if crowding < *least {
+                *least = crowding;
+                groups.clear();
+            }
+            if crowding == *least {
+                groups.push(group.clone());
+            }
+        }
+        let sorted = |(scheme, (_, mut groups)): (Scheme, (usize, Vec<Arc<Group>>))| {
+            groups.sort_by_key(|group| group.id);
+            (scheme, groups)
+        };
+        found.into_iter().map(sorted).collect()
+    }
+
+    pub fn disk(&self, id: DiskId) -> Option<&DiskView> {
+        self.disks.get(&id)
+    }
+
+    pub fn group(&self, id: GroupId) -> Option<&Arc<Group>> {
+        self.groups.get(&id)
+    }
+
+    /// Groups that a stripe of the scheme can be written to whole, as widely spread as can be had now. In order of id.
+    pub fn healthy_groups(&self, scheme: Scheme) -> &[Arc<Group>] {
+        self.healthy.get(&scheme).map_or(&[], Vec::as_slice)
+    }
+
+    /// Open groups of a scheme, healthy or not, in order of id.
+    pub fn open_groups(&self, scheme: Scheme) -> Vec<Arc<Group>> {
+        let wanted = |group: &&Arc<Group>| group.state == GroupState::Open && group.scheme == scheme;
+        let mut groups: Vec<_> = self.groups.values().filter(wanted).cloned().collect();
+        groups.sort_by_key(|group| group.id);
+        groups
+    }
+
+    /// Members that can take a fragment now.
+    pub fn fit_members(&self, group: &Group) -> usize {
+        group.members.iter().filter(|id| self.disk(**id).is_some_and(|disk| disk.fit().is_ok())).count()
+    }
+
+    /// The largest number of members that any one failure domain holds. Disks not known here count as domains of their own.
+    pub fn crowding(&self, group: &Group, level: FailureDomain) -> usize {
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        for id in &group.members {
+            let domain = self.disk(*id).map_or_else(|| id.to_string(), |disk| disk.domain(level));
+            *counts.entry(domain).or_default() += 1;
+        }
+        counts.into_values().max().unwrap_or(0)
+    }
+
+    /// How much a write to the group would burden its most burdened member: lower is better. Fullness counts most; bytes under
+    /// way and slowness tell equals apart.
+    pub fn burden(&self, group: &Group) -> f64 {
+        let of = |id: &DiskId| self.disk(*id).map_or(f64::MAX, disk_burden);
+        group.members.iter().map(of).fold(0.0, f64::max)
+    }
+}
+
+fn disk_burden(disk: &DiskView) -> f64 {
+    const BUSY_BYTES: f64 = (64 << 20) as f64;
+    const SLOW_US: f64 = 200_000.0;
+    let sending = disk.sending.load(Ordering::Relaxed) as f64 / BUSY_BYTES;
+    let slow = disk.load.map_or(0.0, |load| load.write_us as f64 / SLOW_US);
+    disk.fullness() + sending.min(1.0) + slow.min(1.0)
+}
+
+/// Most fragments of a stripe that one failure domain may hold (PLC-1). A scheme without redundancy loses with any disk wherever
+/// it lies, so there the rule has nothing to protect.
+pub fn domain_cap(scheme: Scheme) -> usize {
+    scheme.parity().max(1)
+}

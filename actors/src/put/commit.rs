@@ -1,0 +1,119 @@
+//! The commit: the one moment at which a blob becomes visible, and the only place that decides whether its fragments may be deleted.
+
+use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+
+use cairn_schema::{MetaError, ids::GroupId, record::*};
+
+use super::writer::PendingBlob;
+use crate::{error::StoreError, store::Inner};
+
+/// Repetitions of a commit whose outcome is unknown, or whose groups keep changing.
+const TRIES: u32 = 6;
+
+/// Calls the verb with the blob. It runs to its end even if the caller is dropped: a commit that is under way may succeed, so whoever
+/// deletes the fragments must know how it ended.
+///
+/// `verb` must be idempotent (it carries one attempt id), because it is repeated when its outcome is unknown. Fragments are deleted only
+/// when it is certain that nothing refers to them.
+pub(super) async fn commit<T, F, V>(inner: &Arc<Inner>, blob: Option<PendingBlob>, verb: V) -> Result<T, StoreError>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, MetaError>> + Send,
+    V: Fn(Option<NewBlob>) -> F + Send + Sync + 'static,
+{
+    let inner = inner.clone();
+    let task = tokio::spawn(async move {
+        match blob {
+            Some(blob) => commit_blob(&inner, blob, verb).await,
+            None => until_known(&verb, None).await.map_err(|failure| failure.error.into()),
+        }
+    });
+    let lost = |_| StoreError::Meta(MetaError::CommitUnknown("the commit's task ended early".into()));
+    task.await.unwrap_or_else(|error| Err(lost(error)))
+}
+
+async fn commit_blob<T, F, V>(inner: &Arc<Inner>, mut pending: PendingBlob, verb: V) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, MetaError>> + Send,
+    V: Fn(Option<NewBlob>) -> F + Send + Sync,
+{
+    let (id, scheme) = pending.identity().ok_or(StoreError::ShuttingDown)?;
+    let mut now = HashMap::new();
+    // While nothing has been sent, dropping `pending` deletes: that is right for every early return of this loop's first turn.
+    reread(inner, &pending.groups_of_two_minds(), &mut now).await?;
+    let mut to_commit = pending.to_commit(id, scheme, &now, inner.policy.write_margin)?;
+    // From here a panic or a lost runtime must not delete: only a certain failure does.
+    let remains = pending.disarm();
+    let mut unsure = false;
+    let mut tries = 0;
+    let result = loop {
+        tries += 1;
+        let absent = to_commit.missing.len();
+        let failure = match until_known(&verb, Some(to_commit)).await {
+            Ok(done) => {
+                inner.metrics.fragments_absent.inc_by(absent as u64);
+                return Ok(done);
+            }
+            Err(failure) => failure,
+        };
+        unsure |= failure.unsure;
+        match failure.error {
+            MetaError::GroupChanged(group) if tries < TRIES => {
+                tracing::debug!(blob = %id, %group, "a group changed under a write");
+                if let Err(error) = reread(inner, &pending.groups(), &mut now).await {
+                    break Err(error);
+                }
+                match pending.to_commit(id, scheme, &now, inner.policy.write_margin) {
+                    Ok(again) => to_commit = again,
+                    Err(error) => break Err(error),
+                }
+            }
+            MetaError::GroupChanged(_) => break Err(StoreError::Busy("the groups of the write keep changing")),
+            error => break Err(error.into()),
+        }
+    };
+    if let (false, Some(remains)) = (unsure, remains) {
+        inner.cleaner.clean(remains);
+    }
+    result
+}
+
+async fn reread(inner: &Inner, groups: &[GroupId], now: &mut HashMap<GroupId, Arc<Group>>) -> Result<(), StoreError> {
+    for id in groups {
+        match inner.placement.refresh_group(*id).await? {
+            Some(group) => now.insert(*id, group),
+            None => return Err(StoreError::Meta(MetaError::GroupChanged(*id))),
+        };
+    }
+    Ok(())
+}
+
+struct Failure {
+    error: MetaError,
+    /// Some try's outcome was never learned: what it would refer to must stay.
+    unsure: bool,
+}
+
+/// Repeats the verb while its outcome is unknown.
+async fn until_known<T, F, V>(verb: &V, blob: Option<NewBlob>) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, MetaError>> + Send,
+    V: Fn(Option<NewBlob>) -> F,
+{
+    let mut unsure = false;
+    let mut pause = Duration::from_millis(20);
+    for _ in 1..TRIES {
+        match verb(blob.clone()).await {
+            Ok(done) => return Ok(done),
+            Err(MetaError::CommitUnknown(why)) => {
+                tracing::warn!(why, "a commit's outcome is unknown; asking again");
+                unsure = true;
+            }
+            Err(error) => return Err(Failure { error, unsure }),
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+    let result = verb(blob).await;
+    result.map_err(|error| Failure { unsure: unsure || matches!(error, MetaError::CommitUnknown(_)), error })
+}

@@ -1,0 +1,129 @@
+//! Objects in: a body becomes stripes, stripes become durable fragments, and one transaction makes them an object.
+//!
+//! [`body`] reads what the client sends, [`writer`] turns it into stripes in flight, [`stripe`] makes one stripe safe, [`commit`] makes the
+//! blob visible, and [`clean`] deletes what a write that failed has left.
+
+mod body;
+mod clean;
+mod commit;
+mod stripe;
+mod writer;
+
+use std::sync::Arc;
+
+use cairn_schema::{ids::*, record::*, verbs::*};
+
+pub(crate) use clean::{Cleaner, Remains};
+
+use crate::{
+    checksum::{DigestPlan, Digests},
+    error::StoreError,
+    store::{BodyIn, Inner, PutObject, PutUploadPart, Verify},
+};
+use body::BodyReader;
+use commit::commit;
+use writer::PendingBlob;
+
+/// A body that is durable and that the verifier has let pass, and that nobody can see yet.
+struct Received {
+    digests: Digests,
+    md5: [u8; 16],
+    checksum: Option<StoredChecksum>,
+    /// None for a body of no bytes.
+    blob: Option<PendingBlob>,
+}
+
+pub(crate) async fn put(inner: &Arc<Inner>, request: PutObject) -> Result<Committed, StoreError> {
+    let PutObject { bucket, key, length, body, digests, verify, owner, attributes, precondition } = request;
+    let counted = Counted::begin(inner);
+    let received = receive(inner, length, body, digests, verify).await?;
+    let version = NewVersion {
+        etag: Etag { md5: received.md5, parts: None },
+        size: received.digests.length,
+        owner,
+        attributes,
+        checksum: received.checksum,
+    };
+    let request = CommitObject { attempt: AttemptId::random(), bucket, key, version, blob: None, precondition };
+    let meta = inner.meta.clone();
+    let committed = commit(inner, received.blob, move |blob| {
+        let (meta, request) = (meta.clone(), CommitObject { blob, ..request.clone() });
+        async move { meta.commit_object(request).await }
+    });
+    let committed = committed.await?;
+    counted.done();
+    Ok(committed)
+}
+
+pub(crate) async fn put_part(inner: &Arc<Inner>, request: PutUploadPart) -> Result<UploadedPart, StoreError> {
+    let PutUploadPart { bucket, key, upload, number, length, body, digests, verify } = request;
+    // Learned before gigabytes are taken in rather than after.
+    inner.meta.upload(&bucket, &key, upload).await?;
+    let counted = Counted::begin(inner);
+    let received = receive(inner, length, body, digests, verify).await?;
+    let request = PutPart {
+        attempt: AttemptId::random(),
+        upload,
+        bucket,
+        key,
+        number,
+        md5: received.md5,
+        checksum: received.checksum,
+        length: received.digests.length,
+        blob: None,
+    };
+    let meta = inner.meta.clone();
+    let part = commit(inner, received.blob, move |blob| {
+        let (meta, request) = (meta.clone(), PutPart { blob, ..request.clone() });
+        async move { meta.put_part(request).await }
+    });
+    let part = part.await?;
+    counted.done();
+    Ok(part)
+}
+
+/// Takes a whole body in and lets `verify` judge it. Whatever goes wrong, and if the future is dropped, what was written is deleted.
+async fn receive(
+    inner: &Arc<Inner>,
+    length: Option<u64>,
+    body: BodyIn,
+    plan: DigestPlan,
+    verify: Verify,
+) -> Result<Received, StoreError> {
+    let plan = DigestPlan { md5: true, ..plan };
+    let reader = BodyReader::new(body, length);
+    let (blob, hashed) =
+        writer::write_body(inner, reader, plan, |digests| verify(digests).map_err(StoreError::Rejected)).await?;
+    let (hashed, checksum) = hashed;
+    let md5 = hashed.md5.expect("MD5 is always planned");
+    Ok(Received { digests: hashed, md5, checksum, blob })
+}
+
+/// Counts a write and how it ended; one whose future is dropped counts as failed.
+struct Counted {
+    inner: Arc<Inner>,
+    start: std::time::Instant,
+    ok: bool,
+}
+
+impl Counted {
+    fn begin(inner: &Arc<Inner>) -> Self {
+        inner.metrics.in_flight.inc();
+        Self { inner: inner.clone(), start: std::time::Instant::now(), ok: false }
+    }
+
+    fn done(mut self) {
+        self.ok = true;
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let metrics = &self.inner.metrics;
+        metrics.in_flight.dec();
+        metrics.puts.with_label_values(&[if self.ok { "ok" } else { "failed" }]).inc();
+        if self.ok {
+            metrics.put_seconds.observe(self.start.elapsed().as_secs_f64());
+        }
+    }
+}

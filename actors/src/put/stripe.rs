@@ -1,0 +1,130 @@
+//! Making one stripe safe: encode it, choose a group, send it, and if the group fails, another group.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use bytes::Bytes;
+use cairn_schema::{ids::*, record::*};
+use parking_lot::Mutex;
+
+use super::clean::{Remains, Span};
+use crate::{
+    codec::Codec,
+    error::StoreError,
+    fan_out::{EncodedStripe, Sending},
+    placement::write_quorum,
+    store::Inner,
+};
+
+/// Stripes up to this size are encoded where they stand: handing them to another thread would take longer.
+const INLINE_BYTES: usize = 64 * 1024;
+
+/// What the stripes of one blob share.
+pub(super) struct WriteContext {
+    pub inner: Arc<Inner>,
+    pub blob: BlobId,
+    pub scheme: Scheme,
+    pub codec: Codec,
+    /// Set when the write is given up: stripes in flight then stop trying.
+    pub cancelled: AtomicBool,
+    /// Where fragments may have been written, noted before they are sent.
+    pub touched: Mutex<Vec<Span>>,
+    current: Mutex<Option<(Arc<Group>, u32)>>,
+}
+
+/// A stripe that is safe; some of its fragments may still be under way.
+pub(super) struct SentStripe {
+    pub stripe: u32,
+    pub group: Arc<Group>,
+    pub sending: Sending,
+}
+
+impl WriteContext {
+    pub fn new(inner: &Arc<Inner>, scheme: Scheme) -> Result<Arc<Self>, StoreError> {
+        Ok(Arc::new(Self {
+            codec: inner.codecs.of(scheme)?,
+            inner: inner.clone(),
+            blob: BlobId::random(),
+            scheme,
+            cancelled: AtomicBool::new(false),
+            touched: Mutex::default(),
+            current: Mutex::default(),
+        }))
+    }
+
+    pub async fn write(self: Arc<Self>, stripe: u32, bytes: Bytes) -> Result<SentStripe, StoreError> {
+        let encoded = self.encode(stripe, bytes).await?;
+        let quorum = write_quorum(self.scheme, self.inner.policy.write_margin);
+        let mut tried = Vec::new();
+        let mut last = None;
+        while tried.len() < self.inner.limits.stripe_tries.max(1) && !self.cancelled.load(Ordering::Relaxed) {
+            let group = match (self.group(&tried).await, last.take()) {
+                (Ok(group), _) => group,
+                // Why the groups that there are failed tells more than that there are no others.
+                (Err(_), Some(failed)) => return Err(failed),
+                (Err(error), None) => return Err(error),
+            };
+            self.touch(&group, stripe);
+            let mut sending = Sending::start(&self.inner, &group, &encoded);
+            match sending.quorum(quorum).await {
+                Ok(()) => {
+                    self.inner.metrics.put_stripes.inc();
+                    return Ok(SentStripe { stripe, group, sending });
+                }
+                Err(error) => {
+                    tracing::debug!(blob = %self.blob, stripe, group = %group.id, %error, "a stripe goes to another group");
+                    self.inner.metrics.stripe_retries.inc();
+                    self.leave(&group);
+                    tried.push(group.id);
+                    self.inner.cleaner.clean(Remains::of_stripe(self.blob, group, stripe, sending));
+                    last = Some(error);
+                }
+            }
+        }
+        Err(last.unwrap_or(StoreError::Busy("the write was given up")))
+    }
+
+    async fn encode(&self, stripe: u32, bytes: Bytes) -> Result<EncodedStripe, StoreError> {
+        if bytes.len() <= INLINE_BYTES {
+            return EncodedStripe::encode(&self.codec, self.blob, stripe, bytes);
+        }
+        let (codec, blob) = (self.codec.clone(), self.blob);
+        let work = tokio::task::spawn_blocking(move || EncodedStripe::encode(&codec, blob, stripe, bytes));
+        work.await.unwrap_or(Err(StoreError::ShuttingDown))
+    }
+
+    /// The group that the blob's last stripes went to, while it is healthy and its run not too long; else a new choice.
+    async fn group(&self, tried: &[GroupId]) -> Result<Arc<Group>, StoreError> {
+        if let Some((group, stripes)) = &mut *self.current.lock()
+            && *stripes < self.inner.limits.run_stripes
+            && !tried.contains(&group.id)
+            && self.is_healthy(group)
+        {
+            *stripes += 1;
+            return Ok(group.clone());
+        }
+        let group = self.inner.placement.choose(self.scheme, tried).await?;
+        *self.current.lock() = Some((group.clone(), 1));
+        Ok(group)
+    }
+
+    fn is_healthy(&self, group: &Arc<Group>) -> bool {
+        let topology = self.inner.placement.topology();
+        let healthy = topology.healthy_groups(self.scheme);
+        let found = healthy.binary_search_by_key(&group.id, |group| group.id);
+        found.is_ok_and(|index| healthy[index].epoch == group.epoch)
+    }
+
+    fn leave(&self, group: &Group) {
+        let mut current = self.current.lock();
+        if current.as_ref().is_some_and(|(current, _)| current.id == group.id) {
+            *current = None;
+        }
+    }
+
+    fn touch(&self, group: &Arc<Group>, stripe: u32) {
+        Span::push(&mut self.touched.lock(), group, stripe);
+    }
+}

@@ -1,0 +1,449 @@
+//! A body on its way into stripes: one is filled while those before it are hashed, encoded and sent.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use cairn_schema::{MetaError, ids::*, record::*};
+use tokio::{sync::mpsc, task::JoinHandle};
+
+use super::{
+    body::BodyReader,
+    clean::{Remains, Span},
+    stripe::{SentStripe, WriteContext},
+};
+use crate::{
+    budget::{Slot, StreamGrant},
+    checksum::{BodyDigests, DigestError, DigestPipeline, DigestPlan, Digests},
+    error::StoreError,
+    geometry,
+    placement::write_quorum,
+    store::Inner,
+};
+
+/// A stripe shorter than this is copied for the digests, which keep what is too short to be worth a thread; else they
+/// would keep the stripe's grant of memory with it.
+const KEPT_BY_DIGESTS: usize = 64 * 1024;
+
+/// What `verify` saw and what it wants kept.
+type Judged = (Digests, Option<StoredChecksum>);
+
+/// Streams a body into safe stripes. `verify` is asked as soon as the body has ended, before the last stripes are waited for.
+pub(super) async fn write_body(
+    inner: &Arc<Inner>,
+    mut reader: BodyReader,
+    plan: DigestPlan,
+    verify: impl FnOnce(&Digests) -> Result<Option<StoredChecksum>, StoreError> + Send,
+) -> Result<(Option<PendingBlob>, Judged), StoreError> {
+    let mut hashing = Hashing::start(plan);
+    let mut writer = None;
+    if reader.remaining() != Some(0) {
+        let grant = inner.budget.open(unit_bytes(inner, reader.remaining())).await?;
+        let (first, scheme) = first_piece(inner, &mut reader).await?;
+        if !first.is_empty() {
+            let blob = writer.insert(BlobWriter::new(inner, scheme)?);
+            blob.take_all(&grant, first, &mut reader, &mut hashing).await?;
+        }
+    }
+    reader.finish().await?;
+    let BodyDigests { digests, xxh3 } = hashing.finish().await?;
+    let checksum = verify(&digests)?;
+    let blob = match writer {
+        Some(writer) => Some(writer.finish(digests.length, xxh3).await?),
+        None => None,
+    };
+    Ok((blob, (digests, checksum)))
+}
+
+/// Data bytes of a full stripe.
+fn stripe_bytes(inner: &Inner, scheme: Scheme) -> u32 {
+    let fragments = u32::try_from(geometry::needed_fragments(scheme)).unwrap_or(u32::MAX).max(1);
+    // Whole fragments, and far enough from 2^32 that no sum of a stripe's fragments overflows.
+    let most = (1 << 30) / fragments;
+    inner.policy.fragment_bytes.clamp(1, most) * fragments
+}
+
+/// The most memory that a stripe of a body takes, parity and padding included.
+fn unit_bytes(inner: &Inner, length: Option<u64>) -> u64 {
+    let policy = &inner.policy;
+    let scheme = match length {
+        Some(length) if length < policy.small_below => policy.small_scheme,
+        _ => policy.scheme,
+    };
+    let full = u64::from(stripe_bytes(inner, scheme));
+    let stripe = length.map_or(full.max(policy.small_below), |length| length.min(full));
+    let fragment = u64::from(geometry::fragment_len(scheme, u32::try_from(stripe).unwrap_or(u32::MAX)));
+    match scheme {
+        Scheme::Replicated { .. } => stripe,
+        // The last data fragment is copied to be padded.
+        Scheme::Rs { .. } if geometry::is_range_local(scheme) => stripe + fragment * (scheme.parity() as u64 + 1),
+        Scheme::Rs { .. } => stripe + fragment * scheme.width() as u64,
+    }
+}
+
+/// The first bytes, enough to know whether the body is small, and the scheme that follows from that.
+async fn first_piece(inner: &Inner, reader: &mut BodyReader) -> Result<(Bytes, Scheme), StoreError> {
+    let policy = &inner.policy;
+    let small = usize::try_from(policy.small_below).unwrap_or(usize::MAX);
+    let large = stripe_bytes(inner, policy.scheme) as usize;
+    match reader.remaining() {
+        Some(length) if length < policy.small_below => {
+            let stripe = stripe_bytes(inner, policy.small_scheme) as usize;
+            Ok((reader.fill(stripe).await?, policy.small_scheme))
+        }
+        Some(_) => Ok((reader.fill(large).await?, policy.scheme)),
+        None => {
+            let first = reader.fill(large.max(small)).await?;
+            let scheme = if first.len() < small { policy.small_scheme } else { policy.scheme };
+            Ok((first, scheme))
+        }
+    }
+}
+
+/// The digests, fed in order by a task of their own so that hashing a stripe, sending it and filling the next go on together.
+struct Hashing {
+    stripes: mpsc::Sender<Bytes>,
+    digests: JoinHandle<Result<BodyDigests, DigestError>>,
+}
+
+impl Hashing {
+    fn start(plan: DigestPlan) -> Self {
+        let (stripes, mut coming) = mpsc::channel::<Bytes>(1);
+        let digests = tokio::spawn(async move {
+            // No lag: what was pushed has been hashed, so it keeps no memory while nothing more comes.
+            let mut pipeline = DigestPipeline::new(plan, 0);
+            while let Some(stripe) = coming.recv().await {
+                pipeline.push(stripe).await?;
+            }
+            pipeline.finish().await
+        });
+        Self { stripes, digests }
+    }
+
+    async fn push(&self, stripe: &Bytes) {
+        let stripe = if stripe.len() < KEPT_BY_DIGESTS { Bytes::copy_from_slice(stripe) } else { stripe.clone() };
+        // Fails only if the task has ended early, which `finish` tells.
+        let _ = self.stripes.send(stripe).await;
+    }
+
+    async fn finish(self) -> Result<BodyDigests, StoreError> {
+        drop(self.stripes);
+        match self.digests.await {
+            Ok(Ok(digests)) => Ok(digests),
+            Ok(Err(error)) => Err(StoreError::Body(error.into())),
+            Err(_) => Err(StoreError::ShuttingDown),
+        }
+    }
+}
+
+/// Bytes that return their grant of memory with their last reference.
+struct Held {
+    bytes: Bytes,
+    _slot: Slot,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// The stripes of one blob in flight. Dropping it deletes what was written.
+struct BlobWriter {
+    context: Option<Arc<WriteContext>>,
+    inner: Arc<Inner>,
+    stripe_bytes: u32,
+    next: u32,
+    in_flight: VecDeque<JoinHandle<Result<SentStripe, StoreError>>>,
+    /// Safe, with fragments still under way.
+    stragglers: VecDeque<SentStripe>,
+    written: Vec<Span>,
+    /// Fragments of settled stripes that are not durable: stripe and position.
+    absent: Vec<(u32, u8)>,
+}
+
+impl BlobWriter {
+    fn new(inner: &Arc<Inner>, scheme: Scheme) -> Result<Self, StoreError> {
+        Ok(Self {
+            context: Some(WriteContext::new(inner, scheme)?),
+            inner: inner.clone(),
+            stripe_bytes: stripe_bytes(inner, scheme),
+            next: 0,
+            in_flight: VecDeque::new(),
+            stragglers: VecDeque::new(),
+            written: Vec::new(),
+            absent: Vec::new(),
+        })
+    }
+
+    /// `first` may be several stripes' worth when the length was not known.
+    async fn take_all(
+        &mut self,
+        grant: &StreamGrant,
+        mut first: Bytes,
+        reader: &mut BodyReader,
+        hashing: &mut Hashing,
+    ) -> Result<(), StoreError> {
+        let size = self.stripe_bytes as usize;
+        loop {
+            let stripe = if first.is_empty() { Bytes::new() } else { first.split_to(size.min(first.len())) };
+            let slot = self.slot(grant).await?;
+            let stripe =
+                if stripe.is_empty() { reader.fill(size).await? } else { self.complete(stripe, size, reader).await? };
+            if stripe.is_empty() {
+                return Ok(());
+            }
+            let stripe = Bytes::from_owner(Held { bytes: stripe, _slot: slot });
+            self.dispatch(stripe.clone()).await?;
+            hashing.push(&stripe).await;
+            drop(stripe);
+            if first.is_empty() && reader.remaining() == Some(0) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What is left of the first bytes after whole stripes were cut off, filled up from the body.
+    async fn complete(&self, start: Bytes, size: usize, reader: &mut BodyReader) -> Result<Bytes, StoreError> {
+        if start.len() == size || reader.remaining() == Some(0) {
+            return Ok(start);
+        }
+        let rest = reader.fill(size - start.len()).await?;
+        if rest.is_empty() {
+            return Ok(start);
+        }
+        Ok([start, rest].concat().into())
+    }
+
+    /// Memory for the next stripe. While waiting for its own earlier stripes, gives up those fragments that keep it waiting.
+    async fn slot(&mut self, grant: &StreamGrant) -> Result<Slot, StoreError> {
+        if let Some(slot) = grant.try_slot() {
+            return Ok(slot);
+        }
+        let pause = self.inner.limits.straggler_grace.max(Duration::from_millis(1));
+        loop {
+            if let Ok(slot) = tokio::time::timeout(pause, grant.slot()).await {
+                return Ok(slot);
+            }
+            self.collect_finished().await?;
+            self.give_up_stragglers(0);
+        }
+    }
+
+    /// Starts a stripe, when fewer than the limit are in flight.
+    async fn dispatch(&mut self, stripe: Bytes) -> Result<(), StoreError> {
+        self.collect_finished().await?;
+        while self.in_flight.len() >= self.inner.limits.put_stripes.max(1) {
+            self.collect_oldest().await?;
+        }
+        let Some(context) = &self.context else { return Err(StoreError::ShuttingDown) };
+        let index = self.next;
+        let too_long = || {
+            let (actual, limit) = (u64::from(u32::MAX), u64::from(u32::MAX) - 1);
+            StoreError::Meta(MetaError::TooLarge { what: "number of stripes", actual, limit })
+        };
+        self.next = index.checked_add(1).ok_or_else(too_long)?;
+        self.inner.metrics.put_bytes.inc_by(stripe.len() as u64);
+        self.in_flight.push_back(tokio::spawn(context.clone().write(index, stripe)));
+        Ok(())
+    }
+
+    async fn collect_finished(&mut self) -> Result<(), StoreError> {
+        while self.in_flight.front().is_some_and(JoinHandle::is_finished) {
+            self.collect_oldest().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the oldest stripe in flight is safe.
+    async fn collect_oldest(&mut self) -> Result<(), StoreError> {
+        let Some(oldest) = self.in_flight.front_mut() else { return Ok(()) };
+        let sent = oldest.await.unwrap_or(Err(StoreError::ShuttingDown));
+        self.in_flight.pop_front();
+        let sent = sent?;
+        Span::push(&mut self.written, &sent.group, sent.stripe);
+        self.stragglers.push_back(sent);
+        self.reap();
+        // A disk slower than several stripes take is not waited for: its fragments hold memory.
+        self.give_up_stragglers(2 * self.inner.limits.put_stripes.max(1));
+        Ok(())
+    }
+
+    /// Settles stripes of which nothing is under way any more.
+    fn reap(&mut self) {
+        let Self { stragglers, absent, .. } = self;
+        stragglers.retain_mut(|sent| {
+            let done = sent.sending.reap();
+            if done {
+                absent.extend(sent.sending.absent().map(|position| (sent.stripe, position)));
+            }
+            !done
+        });
+    }
+
+    /// Keeps the latest `keep` stripes with fragments under way; of the older ones those fragments count as absent.
+    fn give_up_stragglers(&mut self, keep: usize) {
+        self.reap();
+        while self.stragglers.len() > keep {
+            let Some(mut sent) = self.stragglers.pop_front() else { return };
+            let given_up = sent.sending.give_up(&self.inner);
+            self.inner.metrics.stragglers_given_up.inc_by(given_up as u64);
+            self.absent.extend(sent.sending.absent().map(|position| (sent.stripe, position)));
+        }
+    }
+
+    /// The body has ended: waits until every stripe is safe, and a little for the rest.
+    async fn finish(mut self, length: u64, checksum: u64) -> Result<PendingBlob, StoreError> {
+        while !self.in_flight.is_empty() {
+            self.collect_oldest().await?;
+        }
+        let grace = self.inner.limits.straggler_grace;
+        let stragglers = &mut self.stragglers;
+        let all = async {
+            for sent in stragglers {
+                sent.sending.all().await;
+            }
+        };
+        let _ = tokio::time::timeout(grace, all).await;
+        self.give_up_stragglers(0);
+        let Some(context) = self.context.take() else { return Err(StoreError::ShuttingDown) };
+        Ok(PendingBlob {
+            stripe_bytes: self.stripe_bytes,
+            written: std::mem::take(&mut self.written),
+            absent: std::mem::take(&mut self.absent),
+            length,
+            checksum,
+            context: Some(context),
+        })
+    }
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        let Some(context) = self.context.take() else { return };
+        context.cancelled.store(true, Ordering::Relaxed);
+        let remains = Remains {
+            blob: context.blob,
+            spans: Vec::new(),
+            stripes: self.in_flight.drain(..).collect(),
+            sendings: self.stragglers.drain(..).map(|sent| sent.sending).collect(),
+            context: Some(context),
+        };
+        self.inner.cleaner.clean(remains);
+    }
+}
+
+/// A blob whose stripes are all safe and that no metadata names. Dropping it deletes its fragments.
+pub(super) struct PendingBlob {
+    context: Option<Arc<WriteContext>>,
+    stripe_bytes: u32,
+    length: u64,
+    checksum: u64,
+    written: Vec<Span>,
+    absent: Vec<(u32, u8)>,
+}
+
+impl PendingBlob {
+    /// From now on dropping it deletes nothing; what it returns does, given to the cleaner.
+    pub fn disarm(&mut self) -> Option<Remains> {
+        let context = self.context.take()?;
+        let (blob, spans) = (context.blob, Vec::new());
+        Some(Remains { blob, spans, stripes: Vec::new(), sendings: Vec::new(), context: Some(context) })
+    }
+
+    /// Groups of the blob whose members changed between two of its stripes: the caller must say what they are now.
+    pub fn groups_of_two_minds(&self) -> Vec<GroupId> {
+        let mut epochs = HashMap::new();
+        let mut changed: Vec<_> = self
+            .written
+            .iter()
+            .filter(|span| *epochs.entry(span.group.id).or_insert(span.group.epoch) != span.group.epoch)
+            .map(|span| span.group.id)
+            .collect();
+        changed.sort();
+        changed.dedup();
+        changed
+    }
+
+    pub fn groups(&self) -> Vec<GroupId> {
+        let mut groups: Vec<_> = self.written.iter().map(|span| span.group.id).collect();
+        groups.sort();
+        groups.dedup();
+        groups
+    }
+
+    /// The blob as it is to be committed, where `now` are the groups as they are now, if other than when they were written to.
+    /// A fragment whose position has since moved to another disk counts as missing; if that leaves a stripe below its quorum the
+    /// answer is an error, and the client must send the body again.
+    pub fn to_commit(
+        &self,
+        blob: BlobId,
+        scheme: Scheme,
+        now: &HashMap<GroupId, Arc<Group>>,
+        margin: u8,
+    ) -> Result<NewBlob, StoreError> {
+        let mut runs: Vec<StripeRun> = Vec::new();
+        let mut epochs: Vec<(GroupId, u64)> = Vec::new();
+        let mut missing = Vec::new();
+        let mut absent = self.absent.clone();
+        absent.sort_unstable();
+        let quorum = write_quorum(scheme, margin);
+        for span in &self.written {
+            let current = now.get(&span.group.id).unwrap_or(&span.group);
+            if !epochs.iter().any(|(id, _)| *id == current.id) {
+                epochs.push((current.id, current.epoch));
+            }
+            match runs.last_mut() {
+                Some(run) if run.group == span.group.id => run.stripes += span.stripes,
+                _ => runs.push(StripeRun { group: span.group.id, stripes: span.stripes }),
+            }
+            let moved = moved_positions(&span.group, current);
+            for stripe in span.first..span.first + span.stripes {
+                let from = absent.partition_point(|(other, _)| *other < stripe);
+                let mut gone: Vec<u8> =
+                    absent[from..].iter().take_while(|(other, _)| *other == stripe).map(|(_, p)| *p).collect();
+                gone.extend(&moved);
+                gone.sort_unstable();
+                gone.dedup();
+                let durable = scheme.width().saturating_sub(gone.len());
+                if durable < quorum {
+                    let why = format!("{} was given other members while it was written to", span.group.id);
+                    return Err(StoreError::NotEnoughFragments { durable, needed: quorum, why });
+                }
+                let name = |position| FragmentName { group: span.group.id, blob, stripe, position };
+                missing.extend(gone.into_iter().map(name));
+            }
+        }
+        let blob = Blob {
+            id: blob,
+            scheme,
+            length: self.length,
+            stripe_bytes: self.stripe_bytes,
+            runs,
+            checksum: self.checksum,
+        };
+        Ok(NewBlob { blob, epochs, missing })
+    }
+
+    pub fn identity(&self) -> Option<(BlobId, Scheme)> {
+        self.context.as_ref().map(|context| (context.blob, context.scheme))
+    }
+}
+
+impl Drop for PendingBlob {
+    fn drop(&mut self) {
+        let inner = self.context.as_ref().map(|context| context.inner.clone());
+        if let (Some(inner), Some(remains)) = (inner, self.disarm()) {
+            inner.cleaner.clean(remains);
+        }
+    }
+}
+
+/// Positions whose disk is another than when the fragments were written. A group that shrank has lost the rest.
+fn moved_positions(then: &Group, now: &Group) -> Vec<u8> {
+    let moved = then.members.iter().enumerate().filter(|(position, disk)| now.members.get(*position) != Some(disk));
+    moved.map(|(position, _)| position as u8).collect()
+}
