@@ -1,6 +1,13 @@
 //! Metadata calls over QUIC: how nodes reach the one process that serves the `remote` metadata store.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -56,21 +63,32 @@ impl QuicMeta {
         Self { peer: client.peer(node, address) }
     }
 
-    /// Sent at most once: after an error that may have come too late, the call may still have been carried out
-    /// ([`may_have_happened`]).
-    pub async fn call(&self, request: Bytes, deadline: Instant) -> Result<Bytes, TransportError> {
-        match self.peer.call(Call::new(Request::Meta, deadline).with_payload(request)).await? {
-            (Reply::Bytes, reply) => Ok(reply),
-            (reply, _) => {
+    /// Sent at most once: whether it may have been carried out although it failed is said by [`may_have_happened`].
+    pub async fn call(&self, request: Bytes, deadline: Instant) -> Result<Bytes, MetaCallError> {
+        let sent = AtomicBool::new(false);
+        let call = Call::new(Request::Meta, deadline).with_payload(request);
+        let answer = match self.peer.call_noting(call, &sent).await {
+            Ok((Reply::Bytes, reply)) => Ok(reply),
+            Ok((reply, _)) => {
                 let node = self.peer.node().clone();
                 Err(TransportError::Protocol(node, format!("it answered something else: {reply:?}")))
             }
-        }
+            Err(error) => Err(error),
+        };
+        answer.map_err(|error| MetaCallError { error, sent: sent.load(Ordering::Acquire) })
     }
 }
 
+/// Why a metadata call brought no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{error}")]
+pub struct MetaCallError {
+    pub error: TransportError,
+    /// The peer may have seen the call.
+    pub sent: bool,
+}
+
 /// Whether a call that failed so may nevertheless have been carried out by the peer.
-pub fn may_have_happened(error: &TransportError) -> bool {
-    // `Unreachable` is also what a connection lost half-way looks like.
-    !matches!(error, TransportError::Busy(_) | TransportError::UnknownDisk(_))
+pub fn may_have_happened(error: &MetaCallError) -> bool {
+    error.sent
 }
