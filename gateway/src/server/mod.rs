@@ -1,5 +1,8 @@
 //! The HTTP server under the S3 service.
 
+#[cfg(test)]
+mod tests;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use cairn_actors::Store;
@@ -8,6 +11,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto::Builder, graceful::GracefulShutdown},
 };
+use s3s::service::S3Service;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -43,6 +47,11 @@ impl Gateway {
     /// Binds, registers metrics and begins to serve.
     pub async fn start(store: Store, options: GatewayOptions) -> Result<Self, GatewayError> {
         options.check()?;
+        Self::serve(op::service(store, &options), options)
+    }
+
+    /// Serves any S3 service: what the tests of this layer give it needs no store.
+    fn serve(s3: S3Service, options: GatewayOptions) -> Result<Self, GatewayError> {
         let tls = match &options.tls {
             Some((cert_pem, key_pem)) => Some(tls::acceptor(cert_pem, key_pem)?),
             None => None,
@@ -51,7 +60,7 @@ impl Gateway {
         let listener = listen(options.listen).map_err(|error| GatewayError::Listen(options.listen, error))?;
         let local_addr = listener.local_addr().map_err(|error| GatewayError::Listen(options.listen, error))?;
         let limits = options.limits.clone();
-        let service = Service::new(op::service(store, &options), limits.clone(), metrics.clone());
+        let service = Service::new(s3, limits.clone(), metrics.clone());
         let stop = CancellationToken::new();
         let kill = CancellationToken::new();
         let acceptor = Acceptor {

@@ -1,0 +1,157 @@
+//! HTTP/1.1 by hand over a TCP stream: clients that break rules are easiest written without one that keeps them.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// Nothing in these tests may take longer.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// An answer as it came.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// What stands between the first `<name>` and `</name>`.
+    pub fn xml(&self, name: &str) -> String {
+        xml_all(&self.text(), name).into_iter().next().unwrap_or_default()
+    }
+
+    /// All of them.
+    pub fn xml_all(&self, name: &str) -> Vec<String> {
+        xml_all(&self.text(), name)
+    }
+
+    /// The error code of an error document.
+    pub fn code(&self) -> String {
+        self.xml("Code")
+    }
+}
+
+fn xml_all(text: &str, name: &str) -> Vec<String> {
+    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some((_, tail)) = rest.split_once(&open) {
+        let Some((inner, tail)) = tail.split_once(&close) else { break };
+        found.push(inner.to_owned());
+        rest = tail;
+    }
+    found
+}
+
+/// Why there is no whole answer.
+#[derive(Debug)]
+pub enum WireError {
+    /// The connection ended before an answer began.
+    Closed,
+    /// The connection ended in the middle of an answer, after this much of its body.
+    Broken { head: String, body_bytes: usize },
+}
+
+pub struct Wire {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Wire {
+    pub async fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.expect("connect to the gateway");
+        stream.set_nodelay(true).expect("set TCP_NODELAY");
+        Self { stream, read: Vec::new() }
+    }
+
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).await.expect("send to the gateway");
+    }
+
+    pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        within(self.stream.write_all(bytes.as_ref())).await
+    }
+
+    /// Ends the sending side, as a client that dies.
+    pub async fn finish(&mut self) {
+        let _ = self.stream.shutdown().await;
+    }
+
+    async fn more(&mut self) -> bool {
+        let mut chunk = [0; 65_536];
+        match within(self.stream.read(&mut chunk)).await {
+            Ok(0) | Err(_) => false,
+            Ok(read) => {
+                self.read.extend_from_slice(&chunk[..read]);
+                true
+            }
+        }
+    }
+
+    /// Waits until so many bytes of an answer have come.
+    pub async fn read_at_least(&mut self, bytes: usize) {
+        while self.read.len() < bytes {
+            assert!(self.more().await, "the connection ended after {} bytes", self.read.len());
+        }
+    }
+
+    /// True when the gateway closes the connection without a word.
+    pub async fn closes(&mut self) -> bool {
+        while self.more().await {}
+        self.read.is_empty()
+    }
+
+    /// One answer; the body of a HEAD's answer must be `None`.
+    pub async fn answer(&mut self, with_body: bool) -> Result<Answer, WireError> {
+        let head_end = loop {
+            if let Some(at) = find(&self.read, b"\r\n\r\n") {
+                break at;
+            }
+            if !self.more().await {
+                return Err(WireError::Closed);
+            }
+        };
+        let head = String::from_utf8_lossy(&self.read[..head_end]).into_owned();
+        self.read.drain(..head_end + 4);
+        let mut lines = head.split("\r\n");
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok());
+        let headers: Vec<(String, String)> = lines
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        let mut answer = Answer { status: status.expect("a status line"), headers, body: Vec::new() };
+        let length = answer.header("content-length").and_then(|text| text.parse::<usize>().ok());
+        let chunked = answer.header("transfer-encoding").is_some();
+        if with_body && answer.status >= 200 && answer.status != 204 && answer.status != 304 {
+            assert!(!chunked, "no answer of the gateway is chunked: {head}");
+            let length = length.expect("a content length");
+            while self.read.len() < length {
+                if !self.more().await {
+                    return Err(WireError::Broken { head, body_bytes: self.read.len() });
+                }
+            }
+            answer.body = self.read.drain(..length).collect();
+        }
+        Ok(answer)
+    }
+}
+
+async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, work).await.expect("the gateway takes too long")
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle)
+}
