@@ -1,23 +1,26 @@
 //! One registry of metrics per node, attached to the process's.
 //!
 //! A process may run one node or, under `cargo dev`, six. Everything inside a node registers on the node's own registry, with
-//! plain names; every series gets the label `node` when it is gathered, so nodes never collide, and a stopped node takes its
-//! series away with it.
+//! plain names; every series that has none gets the label `node` when it is gathered, so nodes never collide, and a stopped node
+//! takes its series away with it.
 
 use std::collections::HashMap;
 
 use prometheus::{
     Registry,
     core::{Collector, Desc},
-    proto::MetricFamily,
+    proto::{LabelPair, MetricFamily},
 };
 
 /// A node's own registry as one collector of the process's registry.
 #[derive(Clone)]
 pub struct NodeRegistry {
     inner: Registry,
+    node: String,
     desc: Desc,
 }
+
+const NODE: &str = "node";
 
 impl Collector for NodeRegistry {
     fn desc(&self) -> Vec<&Desc> {
@@ -25,18 +28,28 @@ impl Collector for NodeRegistry {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        self.inner.gather()
+        let mut families = self.inner.gather();
+        for metric in families.iter_mut().flat_map(|family| family.mut_metric()) {
+            if metric.get_label().iter().all(|label| label.name() != NODE) {
+                let mut label = LabelPair::default();
+                label.set_name(NODE.to_owned());
+                label.set_value(self.node.clone());
+                let mut labels = metric.take_label();
+                labels.push(label);
+                metric.set_label(labels);
+            }
+        }
+        families
     }
 }
 
 impl NodeRegistry {
     pub fn new(node: &str) -> prometheus::Result<Self> {
-        let labels = HashMap::from([("node".to_owned(), node.to_owned())]);
-        let inner = Registry::new_custom(None, Some(labels.clone()))?;
+        let labels = HashMap::from([(NODE.to_owned(), node.to_owned())]);
         // Never gathered: it only tells this node's collector from the others.
         let help = "All metrics of one node".to_owned();
         let desc = Desc::new("cairn_node_registry".to_owned(), help, Vec::new(), labels)?;
-        Ok(Self { inner, desc })
+        Ok(Self { inner: Registry::new(), node: node.to_owned(), desc })
     }
 
     /// Where the parts of the node register theirs.

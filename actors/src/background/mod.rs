@@ -5,6 +5,7 @@ mod context;
 pub mod gc;
 pub mod inventory;
 mod metrics;
+pub mod placement;
 mod queue;
 mod rebuild;
 pub mod repair;

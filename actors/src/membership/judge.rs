@@ -17,7 +17,7 @@ use super::{
     View,
     confirm::{Finding, confirm},
     gossip::Views,
-    quorum::{Sight, in_company, may_judge},
+    quorum::{Sight, Tally, in_company, may_give_up, may_judge},
 };
 use crate::{
     background::{Context, Rows, Step, StepError, Worker, inventory},
@@ -68,6 +68,8 @@ pub struct Judge {
     /// Suspects that answered a probe, until when they are left alone.
     answered: HashMap<NodeId, Instant>,
     silent: HashSet<NodeId>,
+    /// When this judge first saw each disk that is down now.
+    down_since: HashMap<DiskId, Instant>,
 }
 
 impl Judge {
@@ -82,6 +84,7 @@ impl Judge {
             heard: HashSet::new(),
             answered: HashMap::new(),
             silent: HashSet::new(),
+            down_since: HashMap::new(),
         }
     }
 
@@ -137,6 +140,11 @@ impl Judge {
 
     /// Own disks: a broken one goes down, a whole one comes up.
     async fn tend_own(&self, rows: &Rows, sight: Sight) -> Result<(), StepError> {
+        let of_mine = |disk: &&Disk| disk.node == self.ctx.node && disk.state == DiskState::Up;
+        for disk in rows.disks.values().filter(of_mine).filter(|disk| !self.own.contains(&disk.id)) {
+            tracing::error!(disk = %disk.id, "a disk registered on this node is not open here");
+            self.change(disk, DiskState::Down).await?;
+        }
         for id in &self.own {
             let Some(disk) = rows.disks.get(id) else { continue };
             let failure = match self.ctx.fragments.disk_status(*id, self.ctx.deadline()).await {
@@ -220,15 +228,32 @@ impl Judge {
         Ok(())
     }
 
-    /// Disks down for too long are given up, so that their groups repair without them.
-    async fn declare_lost(&self, rows: &Rows) -> Result<(), StepError> {
-        let limit = u64::try_from(self.ctx.timings.down_to_lost.as_millis()).unwrap_or(u64::MAX);
-        let now = now_ms();
-        let down = rows.disks.values().filter(|disk| disk.state == DiskState::Down);
-        for disk in down.filter(|disk| now.saturating_sub(disk.since_ms) > limit) {
-            self.change(disk, DiskState::Lost).await?;
+    /// Disks down for too long are given up, so that their groups repair without them. The time counts from when this judge saw
+    /// them down, too: a cluster that was switched off for a week must not give up its slower nodes when it is switched on.
+    async fn declare_lost(&mut self, rows: &Rows, view: &View) -> Result<(), StepError> {
+        let limit = self.ctx.timings.down_to_lost;
+        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        let (now_ms, now) = (now_ms(), Instant::now());
+        let down: Vec<&Disk> = rows.disks.values().filter(|disk| disk.state == DiskState::Down).collect();
+        self.down_since.retain(|id, _| down.iter().any(|disk| disk.id == *id));
+        for disk in down {
+            let seen = *self.down_since.entry(disk.id).or_insert(now);
+            let long = now_ms.saturating_sub(disk.since_ms) > limit_ms && now.duration_since(seen) > limit;
+            if long && may_give_up(self.tally(rows, view)) {
+                self.change(disk, DiskState::Lost).await?;
+            }
         }
         Ok(())
+    }
+
+    fn tally(&self, rows: &Rows, view: &View) -> Tally {
+        let with = |states: &[DiskState]| -> HashSet<&NodeId> {
+            rows.disks.values().filter(|disk| states.contains(&disk.state)).map(|disk| &disk.node).collect()
+        };
+        let present = with(&[DiskState::Up, DiskState::Draining]);
+        let alive = present.iter().filter(|node| ***node == self.ctx.node || view.is_alive(node)).count();
+        let all = with(&[DiskState::Up, DiskState::Draining, DiskState::Down]);
+        Tally { all: all.len(), alive }
     }
 
     async fn change(&self, disk: &Disk, to: DiskState) -> Result<(), MetaError> {
@@ -278,7 +303,7 @@ impl Judge {
         self.tend_own(rows, sight).await?;
         if may_judge(sight) {
             self.condemn(rows, view).await?;
-            self.declare_lost(rows).await?;
+            self.declare_lost(rows, view).await?;
         }
         Ok(())
     }

@@ -23,9 +23,32 @@ pub fn in_company(sight: Sight) -> bool {
     sight.voters <= 2 || sight.alive * 2 > sight.voters
 }
 
+/// The whole cluster, for decisions that start moving data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// Nodes that have not lost all of their disks.
+    pub all: usize,
+    /// Those of them that have a disk which counts as up, and seem alive.
+    pub alive: usize,
+}
+
+/// Half a cluster does not give up the other half: that is a power cut or a broken switch, not so many broken machines, and the
+/// data could not be rebuilt from what is left anyway. An operator may.
+pub fn may_give_up(tally: Tally) -> bool {
+    tally.all <= 2 || tally.alive * 2 > tally.all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn half_a_cluster_gives_nobody_up() {
+        assert!(may_give_up(Tally { all: 6, alive: 4 }));
+        assert!(!may_give_up(Tally { all: 6, alive: 3 }));
+        assert!(!may_give_up(Tally { all: 6, alive: 1 }));
+        assert!(may_give_up(Tally { all: 2, alive: 1 }));
+    }
 
     #[test]
     fn the_larger_side_of_a_split_judges_and_the_smaller_never() {

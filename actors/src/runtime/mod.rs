@@ -1,5 +1,7 @@
 //! One node's engine: disks, transport, gossip, supervised actors and the store over them, started and stopped in order.
-#![allow(unused_variables)]
+
+mod boot;
+mod status;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -7,6 +9,7 @@ use cairn_schema::{Meta, ids::*, record::*};
 use serde::Serialize;
 
 use crate::{disk::DiskOptions, store::Store, supervisor::ChildStatus};
+use boot::Running;
 
 /// A node's identity for mutual TLS, PEM. The certificate's DNS name is the node id; peers are those signed by `ca`.
 #[derive(Clone)]
@@ -79,6 +82,8 @@ pub enum RuntimeError {
     Identity(String),
     #[error("gossip: {0}")]
     Gossip(String),
+    #[error("metrics: {0}")]
+    Metrics(String),
     #[error(transparent)]
     Supervisor(#[from] crate::supervisor::SupervisorError),
 }
@@ -139,32 +144,41 @@ pub struct ActorStatus {
     pub last_failure: Option<String>,
 }
 
-/// A running node. Cheap to clone.
+/// A running node. Cheap to clone. It runs until [`NodeRuntime::stop`]: dropping it abandons its work half-way.
 #[derive(Clone)]
 pub struct NodeRuntime {
-    _inner: Arc<()>,
+    running: Arc<Running>,
 }
 
 impl NodeRuntime {
-    /// Numbered start-up: disks, transport, registration, gossip, placement, background actors.
+    /// Numbered start-up: disks, transport, registration, gossip, placement, background actors. When a step fails, those before it
+    /// are undone.
     pub async fn start(options: NodeOptions) -> Result<Self, RuntimeError> {
-        todo!()
+        let running = Box::pin(boot::start(options)).await?;
+        Ok(Self { running: Arc::new(running) })
     }
+
     pub fn store(&self) -> Store {
-        todo!()
+        self.running.store.clone()
     }
+
     /// Where QUIC and gossip really listen.
     pub fn addresses(&self) -> (SocketAddr, SocketAddr) {
-        todo!()
+        self.running.addresses
     }
+
+    /// The cluster as this node sees it now. Disks that do not answer at once are shown without their contents.
     pub async fn status(&self) -> Result<ClusterStatus, RuntimeError> {
-        todo!()
+        status::gather(&self.running).await
     }
+
+    /// In the order of their start.
     pub fn actors(&self) -> Vec<ChildStatus> {
-        todo!()
+        self.running.actors()
     }
-    /// Reverse of the start-up; waits up to `grace` for work in flight.
+
+    /// Reverse of the start-up; waits up to `grace` for work in flight. A second call does nothing.
     pub async fn stop(&self, grace: Duration) {
-        todo!()
+        self.running.stop(grace).await;
     }
 }

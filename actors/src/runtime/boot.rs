@@ -1,0 +1,378 @@
+//! Starting a node step by step, and stopping it in reverse.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use cairn_schema::{Meta, ids::*, record::*};
+use prometheus::Registry;
+use tokio::sync::{Mutex, watch};
+
+use super::{NodeOptions, Policy, RuntimeError};
+use crate::{
+    background::{
+        Context, HealingMetrics, Pace, WorkerMetrics, gc::Gc, placement, placement::PlacementKeeper, repair::Repair,
+        scrub::Scrub, worker,
+    },
+    disk::{DiskError, DiskHandle, DiskOptions},
+    membership::{Gossip, GossipOptions, GossipSlot, GossipWorker, Judge, Verdicts, View, leave},
+    metrics::NodeRegistry,
+    placement::Placement,
+    store::{Store, StoreLimits, StoreParts},
+    supervisor::{ChildStatus, Supervisor},
+    transport::{
+        Fragments, LocalDisks, Router,
+        quic::{Endpoint, QuicError, QuicOptions},
+        service::FragmentService,
+    },
+};
+
+/// Repair shares the disks with clients: it takes at most half of the time, and at most this rate on one node.
+const REPAIR_BYTES_PER_SECOND: u64 = 256 << 20;
+/// Scrub has weeks; it takes a fifth of the time.
+const SCRUB_BYTES_PER_SECOND: u64 = 32 << 20;
+/// The first scrub waits until the cluster has settled after a start.
+const SCRUB_DELAY: Duration = Duration::from_secs(60);
+/// A returning node's disks are usually up again within this; the start does not wait longer.
+const UP_WAIT: Duration = Duration::from_secs(5);
+/// Telling the metadata that the disks go away is a courtesy.
+const LEAVE_LIMIT: Duration = Duration::from_secs(1);
+/// Two starts of the same node's metrics, gossip and sockets in one process must not overlap; how long closing disks may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Everything that runs.
+pub(super) struct Running {
+    pub node: NodeId,
+    pub meta: Meta,
+    pub policy: Arc<Policy>,
+    pub fragments: Arc<dyn Fragments>,
+    pub verdicts: watch::Receiver<Arc<Verdicts>>,
+    pub store: Store,
+    pub addresses: (SocketAddr, SocketAddr),
+    begun: Begun,
+    stopped: AtomicBool,
+}
+
+/// What must be undone, in the order in which it was begun.
+#[derive(Default)]
+struct Begun {
+    registry: Option<(NodeRegistry, Registry)>,
+    disk_actors: Option<Supervisor>,
+    disks: Vec<DiskHandle>,
+    endpoint: Option<Endpoint>,
+    gossip: Option<GossipSlot>,
+    actors: Option<Supervisor>,
+}
+
+pub(super) async fn start(options: NodeOptions) -> Result<Running, RuntimeError> {
+    let mut begun = Begun::default();
+    match begin(&mut begun, options).await {
+        Ok(parts) => {
+            let Parts { ctx, store, addresses, verdicts } = parts;
+            let Context { node, meta, policy, fragments, .. } = ctx;
+            let stopped = AtomicBool::new(false);
+            Ok(Running { node, meta, policy, fragments, verdicts, store, addresses, begun, stopped })
+        }
+        Err(error) => {
+            begun.undo(Duration::from_secs(1)).await;
+            Err(error)
+        }
+    }
+}
+
+struct Parts {
+    ctx: Context,
+    store: Store,
+    addresses: (SocketAddr, SocketAddr),
+    verdicts: watch::Receiver<Arc<Verdicts>>,
+}
+
+async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, RuntimeError> {
+    let node = options.id.clone();
+    let registry = open_registry(begun, &options)?;
+    let cluster = options.meta.cluster().await?.id;
+
+    open_disks(begun, &options, &registry).await?;
+    tracing::info!(%node, disks = begun.disks.len(), "1. disks are open");
+
+    let endpoint = bind(begun, &options, &registry).await?;
+    let quic = endpoint.local_addr();
+    let locals = LocalDisks::of_handles(&begun.disks);
+    let router = Router::new(endpoint.client().clone(), locals.clone());
+    let fragments: Arc<dyn Fragments> = Arc::new(router.clone());
+    endpoint.serve(Arc::new(FragmentService::new(locals, fragments.clone())));
+    tracing::info!(%node, address = %quic, "2. QUIC listens");
+
+    register(begun, &options, quic).await?;
+    tracing::info!(%node, %cluster, "3. node and disks are registered");
+
+    let gossip_options = gossip_options(&options, cluster, quic);
+    let (gossip, gossip_options) = open_gossip(begun, gossip_options).await?;
+    tracing::info!(%node, address = %gossip, "4. gossip runs");
+
+    let metrics = HealingMetrics::new(&registry).map_err(metrics_error)?;
+    let ctx = Context {
+        node: node.clone(),
+        meta: options.meta.clone(),
+        fragments,
+        policy: Arc::new(options.policy.clone()),
+        timings: Arc::new(options.timings.clone()),
+        metrics,
+    };
+    let placement = Placement::new(options.meta.clone(), node.clone(), (&options.policy).into());
+    placement.refresh().await?;
+    placement::route(&placement, &router);
+    tracing::info!(%node, groups = placement.topology().groups.len(), "5. placement is known");
+
+    let keeper = Keeper { placement: placement.clone(), router };
+    let verdicts = start_actors(begun, &ctx, gossip_options, keeper, &registry).await?;
+    tracing::info!(%node, "6. background actors run");
+
+    let store = Store::new(StoreParts {
+        meta: options.meta,
+        fragments: ctx.fragments.clone(),
+        placement: placement.clone(),
+        policy: options.policy,
+        timings: options.timings,
+        memory_bytes: options.memory_bytes,
+        limits: StoreLimits::default(),
+        metrics: registry,
+    });
+    let up = wait_until_up(begun, &placement).await;
+    tracing::info!(%node, disks_up = up, "7. the store serves");
+    Ok(Parts { ctx, store, addresses: (quic, gossip), verdicts })
+}
+
+fn metrics_error(error: prometheus::Error) -> RuntimeError {
+    RuntimeError::Metrics(error.to_string())
+}
+
+fn open_registry(begun: &mut Begun, options: &NodeOptions) -> Result<Registry, RuntimeError> {
+    let own = NodeRegistry::new(options.id.as_str()).map_err(metrics_error)?;
+    own.attach(&options.metrics).map_err(metrics_error)?;
+    let registry = own.registry().clone();
+    begun.registry = Some((own, options.metrics.clone()));
+    Ok(registry)
+}
+
+/// A disk that is refused (another cluster's, an unknown format) is a mistake to be told at once; one that is broken must not keep
+/// the node's other disks away.
+async fn open_disks(begun: &mut Begun, options: &NodeOptions, registry: &Registry) -> Result<(), RuntimeError> {
+    let supervisor = Supervisor::start(&format!("{}: disks", options.id)).await?;
+    begun.disk_actors = Some(supervisor.clone());
+    let opening = options.disks.iter().map(|disk| open_disk(disk.clone()));
+    let mut failure = None;
+    for (opened, disk) in futures::future::join_all(opening).await.into_iter().zip(&options.disks) {
+        match opened {
+            Ok(handle) => {
+                handle.metrics().register(registry).map_err(metrics_error)?;
+                begun.disks.push(handle);
+            }
+            Err(error @ DiskError::Refused { .. }) => return Err(error.into()),
+            Err(error) => {
+                tracing::error!(node = %options.id, path = %disk.path.display(), %error, "a disk did not open");
+                failure = Some(error);
+            }
+        }
+    }
+    match failure {
+        Some(error) if begun.disks.is_empty() => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+async fn open_disk(options: DiskOptions) -> Result<DiskHandle, DiskError> {
+    let opened = tokio::task::spawn_blocking(move || DiskHandle::open(options)).await;
+    opened.map_err(|error| DiskError::Io { operation: "open", why: error.to_string() })?
+}
+
+async fn bind(begun: &mut Begun, options: &NodeOptions, registry: &Registry) -> Result<Endpoint, RuntimeError> {
+    for address in [options.listen, options.gossip_listen] {
+        if address.ip().is_unspecified() {
+            let why = "other nodes need an address that they can reach; name an interface's".to_owned();
+            return Err(RuntimeError::Listen(address, why));
+        }
+    }
+    let quic = QuicOptions { metrics: Some(registry.clone()), ..QuicOptions::default() };
+    let bound = Endpoint::bind(options.listen, &options.identity, quic).await;
+    let endpoint = bound.map_err(|error| match error {
+        QuicError::Listen(address, why) => RuntimeError::Listen(address, why),
+        QuicError::Identity(error) => RuntimeError::Identity(error.to_string()),
+        error => RuntimeError::Listen(options.listen, error.to_string()),
+    })?;
+    if *endpoint.node() != options.id {
+        let why = format!("the certificate names node {}, the configuration {}", endpoint.node(), options.id);
+        endpoint.close(Duration::ZERO).await;
+        return Err(RuntimeError::Identity(why));
+    }
+    begun.endpoint = Some(endpoint.clone());
+    Ok(endpoint)
+}
+
+async fn register(begun: &Begun, options: &NodeOptions, quic: SocketAddr) -> Result<(), RuntimeError> {
+    let NodeOptions { id, rack, zone, meta, .. } = options;
+    let node = Node { id: id.clone(), rack: rack.clone(), zone: zone.clone(), address: quic };
+    meta.register_node(node).await?;
+    for handle in &begun.disks {
+        let disk = Disk {
+            id: handle.id(),
+            node: id.clone(),
+            rack: rack.clone(),
+            zone: zone.clone(),
+            capacity_bytes: handle.status().capacity_bytes,
+            state: DiskState::Up,
+            since_ms: crate::clock::now_ms(),
+        };
+        meta.register_disk(disk).await?;
+    }
+    Ok(())
+}
+
+fn gossip_options(options: &NodeOptions, cluster: ClusterId, quic: SocketAddr) -> GossipOptions {
+    GossipOptions {
+        node: options.id.clone(),
+        cluster,
+        listen: options.gossip_listen,
+        seeds: options.gossip_seeds.clone(),
+        interval: options.timings.gossip_interval,
+        quic,
+        rack: options.rack.clone(),
+        zone: options.zone.clone(),
+    }
+}
+
+async fn open_gossip(begun: &mut Begun, options: GossipOptions) -> Result<(SocketAddr, GossipOptions), RuntimeError> {
+    let gossip = Gossip::start(options.clone()).await.map_err(|error| RuntimeError::Gossip(error.to_string()))?;
+    let listen = gossip.listen();
+    begun.gossip = Some(Arc::new(Mutex::new(Some(gossip))));
+    // A restart of gossip within this life must be found where the others know it.
+    Ok((listen, GossipOptions { listen, ..options }))
+}
+
+struct Keeper {
+    placement: Arc<Placement>,
+    router: Router,
+}
+
+async fn start_actors(
+    begun: &mut Begun,
+    ctx: &Context,
+    gossip: GossipOptions,
+    keeper: Keeper,
+    registry: &Registry,
+) -> Result<watch::Receiver<Arc<Verdicts>>, RuntimeError> {
+    let supervisor = Supervisor::start(ctx.node.as_str()).await?;
+    begun.actors = Some(supervisor.clone());
+    let metrics = WorkerMetrics::new(registry).map_err(metrics_error)?;
+    let (views, view) = watch::channel(Arc::new(View::default()));
+    let (verdicts, verdict) = watch::channel(Arc::new(Verdicts::new()));
+    let (views, verdicts) = (Arc::new(views), Arc::new(verdicts));
+    let own: Vec<DiskId> = begun.disks.iter().map(DiskHandle::id).collect();
+    let often = pace(ctx.timings.gossip_interval, 0.0, None, Duration::from_secs(300));
+
+    if let Some(slot) = begun.gossip.clone() {
+        let make = move || GossipWorker::new(slot.clone(), gossip.clone(), views.clone());
+        worker::run(&supervisor, "gossip", often, &metrics, make).await?;
+    }
+    let (judge_ctx, disks) = (ctx.clone(), own.clone());
+    let make = move || Judge::new(judge_ctx.clone(), disks.clone(), view.clone(), verdicts.clone());
+    worker::run(&supervisor, "membership", often, &metrics, make).await?;
+
+    let (keeper_ctx, told) = (ctx.clone(), verdict.clone());
+    let Keeper { placement, router } = keeper;
+    let make = move || PlacementKeeper::new(keeper_ctx.clone(), placement.clone(), router.clone(), told.clone());
+    let soon = pace(ctx.timings.gossip_interval.min(Duration::from_secs(1)), 0.0, None, Duration::from_secs(120));
+    worker::run(&supervisor, "placement", soon, &metrics, make).await?;
+
+    let repair_ctx = ctx.clone();
+    let paced = pace(Duration::from_secs(1), 1.0, Some(REPAIR_BYTES_PER_SECOND), Duration::from_secs(900));
+    worker::run(&supervisor, "repair", paced, &metrics, move || Repair::new(repair_ctx.clone())).await?;
+
+    let scrub_ctx = ctx.clone();
+    let delay = SCRUB_DELAY.min(ctx.timings.scrub_interval);
+    let paced = pace(Duration::from_secs(1), 4.0, Some(SCRUB_BYTES_PER_SECOND), Duration::from_secs(900));
+    worker::run(&supervisor, "scrub", paced, &metrics, move || Scrub::new(scrub_ctx.clone(), own.clone(), delay))
+        .await?;
+
+    let gc_ctx = ctx.clone();
+    let idle = (ctx.timings.reclaim_grace / 4).clamp(Duration::from_secs(1), Duration::from_secs(30));
+    let paced = pace(idle, 1.0, None, Duration::from_secs(900));
+    worker::run(&supervisor, "gc", paced, &metrics, move || Gc::new(gc_ctx.clone())).await?;
+    Ok(verdict)
+}
+
+fn pace(idle: Duration, tranquility: f64, bytes_per_second: Option<u64>, step_limit: Duration) -> Pace {
+    Pace { tranquility, bytes_per_second, idle, step_limit }
+}
+
+/// How many of the own disks count as up, waiting a while for all of them: the caller is about to say that it serves.
+async fn wait_until_up(begun: &Begun, placement: &Placement) -> usize {
+    let deadline = Instant::now() + UP_WAIT;
+    loop {
+        let topology = placement.topology();
+        let is_up = |disk: &&DiskHandle| topology.disk(disk.id()).is_some_and(|view| view.disk.state == DiskState::Up);
+        let up = begun.disks.iter().filter(is_up).count();
+        if up == begun.disks.len() || Instant::now() > deadline {
+            return up;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+impl Begun {
+    /// The reverse of the start.
+    async fn undo(&self, grace: Duration) {
+        if let Some(actors) = &self.actors {
+            actors.stop(grace).await;
+        }
+        if let Some(gossip) = &self.gossip
+            && let Some(gossip) = gossip.lock().await.take()
+        {
+            gossip.stop().await;
+        }
+        if let Some(endpoint) = &self.endpoint {
+            endpoint.close(grace).await;
+        }
+        let closing = futures::future::join_all(self.disks.iter().map(DiskHandle::close));
+        if tokio::time::timeout(CLOSE_LIMIT, closing).await.is_err() {
+            tracing::error!("a disk did not close in time; its index is rebuilt at the next start");
+        }
+        if let Some(actors) = &self.disk_actors {
+            actors.stop(grace).await;
+        }
+        if let Some((own, process)) = &self.registry {
+            own.detach(process);
+        }
+    }
+}
+
+impl Running {
+    pub fn actors(&self) -> Vec<ChildStatus> {
+        let supervisors = [&self.begun.disk_actors, &self.begun.actors];
+        supervisors.into_iter().flatten().flat_map(Supervisor::status).collect()
+    }
+
+    pub async fn stop(&self, grace: Duration) {
+        if self.stopped.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let own: Vec<DiskId> = self.begun.disks.iter().map(DiskHandle::id).collect();
+        // Before the judge could call them up again, and so that nobody waits for them.
+        if let Some(actors) = &self.begun.actors {
+            actors.stop(grace).await;
+        }
+        match tokio::time::timeout(LEAVE_LIMIT, leave(&self.meta, &own)).await {
+            Ok(Ok(())) => tracing::info!(node = %self.node, "disks are called down"),
+            Ok(Err(error)) => tracing::warn!(node = %self.node, %error, "disks could not be called down"),
+            Err(_) => tracing::warn!(node = %self.node, "disks could not be called down in time"),
+        }
+        self.store.settle(grace).await;
+        self.begun.undo(grace).await;
+        tracing::info!(node = %self.node, "stopped");
+    }
+}

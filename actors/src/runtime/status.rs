@@ -1,0 +1,128 @@
+//! The cluster as one node sees it: the metadata's rows, and what each disk says of itself if it answers soon.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use cairn_schema::{MetaError, ids::*, record::*};
+use futures::StreamExt;
+
+use super::{ActorStatus, ClusterStatus, DiskLine, GroupStatus, NodeStatus, RuntimeError, boot::Running};
+use crate::{
+    disk::DiskStatus,
+    membership::{Verdict, Verdicts},
+};
+
+/// A person waits for the answer.
+const DISK_DEADLINE: Duration = Duration::from_millis(1500);
+const DISKS_AT_ONCE: usize = 32;
+/// Rows read to tell causes apart; of a longer ledger only the length is exact.
+const LEDGER_ROWS: usize = 10_000;
+const LEDGER_PAGE: usize = 1000;
+
+pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeError> {
+    let meta = &running.meta;
+    let (cluster, nodes, disks, groups, missing) =
+        futures::try_join!(meta.cluster(), meta.nodes(), meta.disks(), meta.groups(), meta.ledger_len())?;
+    let verdicts = running.verdicts.borrow().clone();
+    let (reports, causes) = futures::join!(ask_disks(running, &disks, &verdicts), causes(running));
+    let states: HashMap<DiskId, DiskState> = disks.iter().map(|disk| (disk.id, disk.state)).collect();
+    let mut by_node: HashMap<NodeId, Vec<DiskLine>> = HashMap::new();
+    for disk in disks {
+        let report = reports.get(&disk.id);
+        let line = DiskLine {
+            id: disk.id.to_string(),
+            state: disk.state,
+            capacity_bytes: disk.capacity_bytes,
+            used_bytes: report.map(|report| report.used_bytes),
+            fragments: report.map(|report| report.fragments),
+        };
+        by_node.entry(disk.node).or_default().push(line);
+    }
+    let node_status = |node: Node| NodeStatus {
+        gossip: verdicts.get(&node.id).copied().unwrap_or(Verdict::Alive).as_str().to_owned(),
+        disks: by_node.remove(&node.id).unwrap_or_default(),
+        id: node.id,
+        rack: node.rack,
+        zone: node.zone,
+        address: node.address,
+    };
+    Ok(ClusterStatus {
+        cluster: cluster.id.to_string(),
+        seen_by: running.node.clone(),
+        scheme: running.policy.scheme.to_string(),
+        small_scheme: running.policy.small_scheme.to_string(),
+        failure_domain: running.policy.failure_domain,
+        nodes: nodes.into_iter().map(node_status).collect(),
+        groups: groups.into_iter().map(|group| group_status(group, &states)).collect(),
+        missing_fragments: missing,
+        ledger_by_cause: causes?,
+        actors: actors(running),
+    })
+}
+
+fn group_status(group: Group, states: &HashMap<DiskId, DiskState>) -> GroupStatus {
+    let up = group.members.iter().filter(|disk| states.get(disk) == Some(&DiskState::Up)).count();
+    GroupStatus {
+        id: group.id,
+        scheme: group.scheme.to_string(),
+        state: group.state,
+        epoch: group.epoch,
+        up,
+        width: group.members.len(),
+    }
+}
+
+fn actors(running: &Running) -> Vec<ActorStatus> {
+    let of = |child: crate::supervisor::ChildStatus| ActorStatus {
+        name: child.name,
+        state: child.state.as_str().to_owned(),
+        restarts: child.restarts,
+        last_failure: child.last_failure,
+    };
+    running.actors().into_iter().map(of).collect()
+}
+
+/// Nodes that are known to be gone are not waited for.
+async fn ask_disks(running: &Running, disks: &[Disk], verdicts: &Verdicts) -> HashMap<DiskId, DiskStatus> {
+    let deadline = Instant::now() + DISK_DEADLINE;
+    let dead = |disk: &Disk| verdicts.get(&disk.node).is_some_and(|verdict| *verdict == Verdict::Dead);
+    let asks: Vec<_> = disks
+        .iter()
+        .filter(|disk| !dead(disk))
+        .map(|disk| {
+            let (id, fragments) = (disk.id, running.fragments.clone());
+            async move {
+                let asked = fragments.disk_status(id, deadline);
+                let answer = tokio::time::timeout_at(deadline.into(), asked).await;
+                Some((id, answer.ok()?.ok()?))
+            }
+        })
+        .collect();
+    futures::stream::iter(asks)
+        .buffer_unordered(DISKS_AT_ONCE)
+        .filter_map(|answer| async move { answer })
+        .collect()
+        .await
+}
+
+async fn causes(running: &Running) -> Result<Vec<(MissingCause, u64)>, MetaError> {
+    let mut counts: HashMap<MissingCause, u64> = HashMap::new();
+    let (mut after, mut read) = (None, 0);
+    while read < LEDGER_ROWS {
+        let page = running.meta.ledger(after, LEDGER_PAGE).await?;
+        read += page.len();
+        after = page.last().map(|entry| entry.fragment);
+        let last = page.len() < LEDGER_PAGE;
+        for entry in page {
+            *counts.entry(entry.cause).or_default() += 1;
+        }
+        if last {
+            break;
+        }
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_unstable();
+    Ok(counts)
+}
