@@ -42,6 +42,9 @@ macro_rules! id_serde {
 
 macro_rules! random_id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        random_id!($(#[$doc])* $name, $what, std::convert::identity);
+    };
+    ($(#[$doc:meta])* $name:ident, $what:literal, $birth:path) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub [u8; 16]);
@@ -51,7 +54,7 @@ macro_rules! random_id {
         impl $name {
             /// A new random id.
             pub fn random() -> Self {
-                Self(rand::random())
+                Self($birth(rand::random()))
             }
         }
 
@@ -100,9 +103,18 @@ random_id!(
     DiskId, "disk id"
 );
 random_id!(
-    /// One attempt at one change, for telling after an unknown commit whether it happened.
-    AttemptId, "attempt id"
+    /// One attempt at one change, for telling after an unknown commit whether it happened. Its bytes 1 to 4 are the minute of its
+    /// birth, so that old attempts can be forgotten without an index; its first is random like those of other ids.
+    AttemptId, "attempt id", born_now
 );
+
+fn born_now(mut id: [u8; 16]) -> [u8; 16] {
+    let minutes = crate::clock::now_ms() / 60_000;
+    // Wraps in the year 10,000.
+    #[expect(clippy::cast_possible_truncation)]
+    id[1..5].copy_from_slice(&(minutes as u32).to_be_bytes());
+    id
+}
 
 /// A node's name: a DNS label, the same as in its certificate.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

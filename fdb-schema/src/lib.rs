@@ -2,8 +2,11 @@
 //!
 //! Layers inside the crate, each importing only those above it: [`ids`], [`record`], [`codec`], [`keyspace`], [`kv`], [`verbs`].
 
+pub mod clock;
+pub mod codec;
 pub mod error;
 pub mod ids;
+pub mod keyspace;
 pub mod kv;
 pub mod record;
 pub mod verbs;

@@ -5,6 +5,7 @@ mod bucket;
 pub mod bytes16;
 mod ledger;
 mod placement;
+pub mod rows;
 mod scheme;
 mod upload;
 mod version;

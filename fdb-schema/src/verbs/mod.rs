@@ -1,7 +1,24 @@
 //! The verbs: every rule about metadata, written once over [`crate::kv`], so that the backends cannot differ.
-#![allow(unused_variables)]
 
-use std::{path::Path, sync::Arc};
+mod attempts;
+mod blobs;
+mod buckets;
+mod cluster;
+mod credentials;
+mod gc;
+mod leases;
+mod ledger;
+mod list;
+mod list_uploads;
+mod list_versions;
+mod locate;
+mod multipart;
+mod objects;
+mod placement;
+mod tx;
+mod version_rows;
+
+use std::{path::Path, sync::Arc, time::Duration};
 
 use crate::{
     error::Result,
@@ -14,12 +31,17 @@ use crate::{
 #[derive(Clone)]
 pub struct Meta {
     kv: SharedKv,
+    clock: Arc<dyn Fn() -> u64 + Send + Sync>,
+    deadline: Duration,
 }
+
+/// How long a verb may take, retries included, unless [`Meta::with_deadline`] says otherwise.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 impl Meta {
     /// Over any store.
     pub fn new(kv: SharedKv) -> Self {
-        Self { kv }
+        Self { kv, clock: Arc::new(crate::clock::now_ms), deadline: DEADLINE }
     }
 
     /// Over a new store in memory, for tests.
@@ -31,6 +53,16 @@ impl Meta {
     /// recovers.
     pub fn open_embedded(path: &Path) -> Result<Self> {
         Ok(Self::new(Arc::new(kv::embedded::open(path, kv::embedded::EmbeddedOptions::default())?)))
+    }
+
+    /// With another clock: milliseconds since the Unix epoch.
+    pub fn with_clock(self, clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self { clock: Arc::new(clock), ..self }
+    }
+
+    /// With another bound on the time of each verb.
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
     }
 
     /// Over a [`crate::kv::remote::RemoteServer`].
@@ -252,229 +284,6 @@ pub struct CompleteUpload {
 pub struct ClusterInfo {
     pub id: ClusterId,
     pub created_ms: u64,
-}
-
-impl Meta {
-    // -- cluster ------------------------------------------------------------------------------------------------
-    /// The cluster's identity; created by the first caller.
-    pub async fn cluster(&self) -> Result<ClusterInfo> {
-        todo!()
-    }
-    /// A cheap read of the store, for readiness.
-    pub async fn ping(&self) -> Result<()> {
-        todo!()
-    }
-
-    // -- buckets ------------------------------------------------------------------------------------------------
-    /// Err(BucketExists) when the same owner has it, Err(BucketOwnedByOther) otherwise.
-    pub async fn create_bucket(&self, bucket: Bucket) -> Result<()> {
-        todo!()
-    }
-    pub async fn bucket(&self, name: &str) -> Result<Bucket> {
-        todo!()
-    }
-    /// Err(BucketNotEmpty) while it has a version, a delete marker or an upload.
-    pub async fn delete_bucket(&self, name: &str) -> Result<()> {
-        todo!()
-    }
-    pub async fn list_buckets(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Bucket>> {
-        todo!()
-    }
-    pub async fn set_versioning(&self, bucket: &str, versioning: Versioning) -> Result<()> {
-        todo!()
-    }
-    pub async fn bucket_document(&self, bucket: &str, document: BucketDocument) -> Result<Option<Vec<u8>>> {
-        todo!()
-    }
-    /// None removes it.
-    pub async fn set_bucket_document(
-        &self,
-        bucket: &str,
-        document: BucketDocument,
-        body: Option<Vec<u8>>,
-    ) -> Result<()> {
-        todo!()
-    }
-    pub async fn usage(&self, bucket: &str) -> Result<Usage> {
-        todo!()
-    }
-
-    // -- objects ------------------------------------------------------------------------------------------------
-    pub async fn commit_object(&self, request: CommitObject) -> Result<Committed> {
-        todo!()
-    }
-    /// A delete marker as the current version gives NoSuchKey; named by id gives IsDeleteMarker.
-    pub async fn locate(
-        &self,
-        bucket: &str,
-        key: &str,
-        selector: VersionSelector,
-        range: RangeRequest,
-    ) -> Result<Located> {
-        todo!()
-    }
-    pub async fn delete_object(&self, request: DeleteObject) -> Result<Deleted> {
-        todo!()
-    }
-    /// Each on its own: one may fail without the others. Same order as given. At most 1000.
-    pub async fn delete_objects(&self, requests: Vec<DeleteObject>) -> Vec<Result<Deleted>> {
-        todo!()
-    }
-    pub async fn copy_object(&self, request: CopyObject) -> Result<Committed> {
-        todo!()
-    }
-    /// Replaces the tags (or other attributes) of a version in place.
-    pub async fn set_tags(
-        &self,
-        bucket: &str,
-        key: &str,
-        selector: VersionSelector,
-        tags: Vec<(String, String)>,
-    ) -> Result<VersionId> {
-        todo!()
-    }
-
-    // -- listings -----------------------------------------------------------------------------------------------
-    pub async fn list_objects(&self, query: &ListQuery) -> Result<ListPage> {
-        todo!()
-    }
-    pub async fn list_versions(&self, query: &ListVersionsQuery) -> Result<ListVersionsPage> {
-        todo!()
-    }
-
-    // -- multipart ----------------------------------------------------------------------------------------------
-    pub async fn create_upload(&self, upload: Upload) -> Result<()> {
-        todo!()
-    }
-    pub async fn upload(&self, bucket: &str, key: &str, id: UploadId) -> Result<Upload> {
-        todo!()
-    }
-    /// A part uploaded again replaces the one before, whose blob is reclaimed.
-    pub async fn put_part(&self, request: PutPart) -> Result<UploadedPart> {
-        todo!()
-    }
-    pub async fn list_parts(
-        &self,
-        bucket: &str,
-        key: &str,
-        id: UploadId,
-        after: u16,
-        limit: usize,
-    ) -> Result<PartsPage> {
-        todo!()
-    }
-    pub async fn list_uploads(&self, query: &ListUploadsQuery) -> Result<ListUploadsPage> {
-        todo!()
-    }
-    /// One transaction. Repeating it after success answers the same.
-    pub async fn complete_upload(&self, request: CompleteUpload) -> Result<Committed> {
-        todo!()
-    }
-    pub async fn abort_upload(&self, bucket: &str, key: &str, id: UploadId) -> Result<()> {
-        todo!()
-    }
-
-    // -- placement ----------------------------------------------------------------------------------------------
-    /// Creates or replaces the node's row.
-    pub async fn register_node(&self, node: Node) -> Result<()> {
-        todo!()
-    }
-    pub async fn nodes(&self) -> Result<Vec<Node>> {
-        todo!()
-    }
-    /// Creates the disk as Up, or updates where it is and its capacity, keeping its state.
-    pub async fn register_disk(&self, disk: Disk) -> Result<Disk> {
-        todo!()
-    }
-    pub async fn disks(&self) -> Result<Vec<Disk>> {
-        todo!()
-    }
-    /// Changes the state if it still is `from`; Err(Stale) otherwise. Returns the disk as it is now.
-    pub async fn set_disk_state(&self, disk: DiskId, from: DiskState, to: DiskState) -> Result<Disk> {
-        todo!()
-    }
-    /// Creates a group with epoch 1 and the next free id. Err(Stale) when a member is not Up.
-    pub async fn create_group(&self, scheme: Scheme, members: Vec<DiskId>) -> Result<Group> {
-        todo!()
-    }
-    pub async fn group(&self, id: GroupId) -> Result<Option<Group>> {
-        todo!()
-    }
-    pub async fn groups(&self) -> Result<Vec<Group>> {
-        todo!()
-    }
-    /// Replaces members or state if the epoch still is `epoch`; the new epoch is one more when the members changed.
-    pub async fn update_group(
-        &self,
-        id: GroupId,
-        epoch: u64,
-        members: Vec<DiskId>,
-        state: GroupState,
-    ) -> Result<Group> {
-        todo!()
-    }
-    /// A number that grows with every change of nodes, disks or groups: poll it to know when to read them again.
-    pub async fn placement_revision(&self) -> Result<u64> {
-        todo!()
-    }
-
-    // -- ledger -------------------------------------------------------------------------------------------------
-    /// Adds rows for fragments found missing; those of blobs that no longer exist are skipped.
-    pub async fn ledger_add(&self, entries: &[LedgerEntry]) -> Result<()> {
-        todo!()
-    }
-    /// In order of fragment name.
-    pub async fn ledger(&self, after: Option<FragmentName>, limit: usize) -> Result<Vec<LedgerEntry>> {
-        todo!()
-    }
-    pub async fn ledger_len(&self) -> Result<u64> {
-        todo!()
-    }
-    /// Removes a row once its fragment is verified to be durable, if the group's epoch still is `epoch`.
-    pub async fn ledger_clear(&self, fragment: FragmentName, epoch: u64) -> Result<()> {
-        todo!()
-    }
-
-    // -- blobs and reclaim --------------------------------------------------------------------------------------
-    /// None for those with no row (never committed, or reclaimed).
-    pub async fn blobs(&self, ids: &[BlobId]) -> Result<Vec<Option<Blob>>> {
-        todo!()
-    }
-    /// Blobs with stripes in the group, in id order: what scrub expects to find.
-    pub async fn group_blobs(&self, group: GroupId, after: Option<BlobId>, limit: usize) -> Result<Vec<Blob>> {
-        todo!()
-    }
-    /// Blobs queued before `before_ms`, from one of `RECLAIM_BUCKETS` buckets of the queue.
-    pub async fn reclaimable(&self, bucket: u8, before_ms: u64, limit: usize) -> Result<Vec<Reclaim>> {
-        todo!()
-    }
-    /// Forgets a blob whose fragments are deleted, with its ledger rows.
-    pub async fn reclaimed(&self, reclaim: &Reclaim) -> Result<()> {
-        todo!()
-    }
-
-    // -- leases -------------------------------------------------------------------------------------------------
-    /// Takes or renews; None when another holds it.
-    pub async fn lease(&self, name: &str, holder: &str, ttl_ms: u64) -> Result<Option<Lease>> {
-        todo!()
-    }
-    pub async fn release(&self, lease: &Lease) -> Result<()> {
-        todo!()
-    }
-
-    // -- credentials --------------------------------------------------------------------------------------------
-    pub async fn put_credential(&self, credential: Credential) -> Result<()> {
-        todo!()
-    }
-    pub async fn credential(&self, access_key: &str) -> Result<Option<Credential>> {
-        todo!()
-    }
-    pub async fn credentials(&self) -> Result<Vec<Credential>> {
-        todo!()
-    }
-    pub async fn delete_credential(&self, access_key: &str) -> Result<()> {
-        todo!()
-    }
 }
 
 /// Buckets of the reclaim queue, so that deletes do not all write to one place.

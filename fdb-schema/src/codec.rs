@@ -1,0 +1,83 @@
+//! Stored bytes of records: one byte of format version, then rmp-serde's compact form.
+//!
+//! A record that changes gets a new version: its old shape moves to a `mod v1` beside a pure function to the new one, and
+//! [`Stored::migrate`] calls it. A version that nobody knows is an error, never a guess.
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::error::MetaError;
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    #[error("no bytes")]
+    Empty,
+    #[error("format version {found} is unknown; this program knows up to {known}")]
+    UnknownVersion { found: u8, known: u8 },
+    #[error("{0}")]
+    Garbled(String),
+}
+
+/// A record with a stored form.
+pub trait Stored: Serialize + DeserializeOwned {
+    /// For error messages.
+    const WHAT: &'static str;
+    const VERSION: u8 = 1;
+
+    /// Reads an older version; None if there never was one.
+    fn migrate(_version: u8, _body: &[u8]) -> Option<Result<Self, CodecError>> {
+        None
+    }
+
+    fn encode(&self) -> Bytes {
+        let mut bytes = Vec::with_capacity(128);
+        bytes.push(Self::VERSION);
+        // Writing to memory fails only for types that rmp cannot express, which records are not.
+        rmp_serde::encode::write(&mut bytes, self).expect("records can be encoded");
+        bytes.into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        let (&version, body) = bytes.split_first().ok_or(CodecError::Empty)?;
+        if version == Self::VERSION {
+            return rmp_serde::from_slice(body).map_err(|error| CodecError::Garbled(error.to_string()));
+        }
+        let unknown = CodecError::UnknownVersion { found: version, known: Self::VERSION };
+        Self::migrate(version, body).unwrap_or(Err(unknown))
+    }
+
+    /// [`Stored::decode`] with the error that a verb returns.
+    fn read(bytes: &[u8]) -> Result<Self, MetaError> {
+        Self::decode(bytes).map_err(|error| MetaError::Corrupt { what: Self::WHAT, why: error.to_string() })
+    }
+}
+
+macro_rules! stored {
+    ($($record:ty => $what:literal),+ $(,)?) => {
+        $(impl Stored for $record {
+            const WHAT: &'static str = $what;
+        })+
+    };
+}
+
+use crate::record::*;
+
+stored! {
+    Bucket => "bucket row",
+    Blob => "blob row",
+    Upload => "upload row",
+    Node => "node row",
+    Disk => "disk row",
+    Group => "group row",
+    Credential => "credential row",
+    Lease => "lease row",
+    rows::ClusterRow => "cluster row",
+    rows::HeadRow => "head row",
+    rows::VersionRow => "version row",
+    rows::PartRow => "part row",
+    rows::LedgerRow => "ledger row",
+    rows::ReclaimRow => "reclaim row",
+    rows::AttemptRow => "attempt row",
+    rows::CompletedRow => "completed upload row",
+    u64 => "number row",
+}

@@ -1,0 +1,126 @@
+//! Rows that only the verbs see: how domain records are laid out in the store.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ids::{BlobId, ClusterId, UploadId, VersionId},
+    record::*,
+};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterRow {
+    pub id: ClusterId,
+    pub created_ms: u64,
+}
+
+/// The current version of a key, with all that a listing tells of it. It exists while the key has any version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadRow {
+    /// The row of the newest version: its place in the order of versions, which is also its id unless that is `NULL`.
+    pub row: VersionId,
+    pub id: VersionId,
+    pub kind: VersionKind,
+    pub etag: Etag,
+    pub size: u64,
+    pub modified_ms: u64,
+    pub owner: String,
+    pub storage_class: String,
+    pub checksum: Option<(ChecksumAlgorithm, ChecksumKind)>,
+    /// The row of the null version, if there is one.
+    pub null_row: Option<VersionId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionRow {
+    pub version: Version,
+    pub parts: PartList,
+}
+
+/// The parts of a version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PartList {
+    /// Few: in the version's row. None for 0 bytes and for delete markers.
+    Inline(Vec<PartRow>),
+    /// Many: the part rows of the upload they came from, which stay where they were written, so that Complete moves none of
+    /// them and CopyObject shares them.
+    Listed { list: UploadId, runs: Vec<PartRun> },
+}
+
+/// Parts with consecutive numbers and the same length: enough to find the parts of a byte range without reading them all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartRun {
+    pub first: u16,
+    pub count: u16,
+    pub length: u64,
+}
+
+/// A part, of an upload under way or of a version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartRow {
+    pub number: u16,
+    pub length: u64,
+    #[serde(with = "crate::record::bytes16")]
+    pub md5: [u8; 16],
+    pub checksum: Option<StoredChecksum>,
+    pub modified_ms: u64,
+    pub blob_offset: u64,
+    /// None for a part of 0 bytes.
+    pub blob: Option<BlobRef>,
+}
+
+/// A part's blob: with the part if it is short, so that a read needs no second exchange.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BlobRef {
+    Inline(Blob),
+    Row(BlobId),
+}
+
+impl BlobRef {
+    /// Blobs with more runs than this are not copied into part rows.
+    const INLINE_RUNS: usize = 8;
+
+    pub fn new(blob: &Blob) -> Self {
+        if blob.runs.len() <= Self::INLINE_RUNS { Self::Inline(blob.clone()) } else { Self::Row(blob.id) }
+    }
+
+    pub fn id(&self) -> BlobId {
+        match self {
+            Self::Inline(blob) => blob.id,
+            Self::Row(id) => *id,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerRow {
+    pub cause: MissingCause,
+    pub since_ms: u64,
+}
+
+/// What waits in the reclaim queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReclaimRow {
+    Blob,
+    /// All parts of an upload or of a multipart version: turned into blobs a page at a time, so that a delete or an abort costs the
+    /// same whatever the number of parts.
+    List,
+}
+
+/// What an attempt that was committed came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AttemptRow {
+    Committed { version: Version, versioned: bool },
+    Deleted { version: Option<VersionId>, delete_marker: bool },
+    Part(PartRow),
+    Group(Group),
+}
+
+/// An upload that was completed: answers a repeated Complete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompletedRow {
+    pub bucket: String,
+    pub key: String,
+    pub completed_ms: u64,
+    pub version: Version,
+    pub versioned: bool,
+}

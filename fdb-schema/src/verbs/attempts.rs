@@ -1,0 +1,53 @@
+//! Rows that name attempts, so that one whose commit is unknown finds what it came to.
+//!
+//! Every try reads the row and writes it: of two tries of one attempt, at most one commits, even if the first commits after the
+//! second began. The rows are forgotten after a while.
+
+use crate::{
+    error::Result,
+    ids::AttemptId,
+    keyspace,
+    kv::RangeQuery,
+    record::rows::AttemptRow,
+    verbs::{
+        Meta,
+        tx::{Outcome, Tx, transact},
+    },
+};
+
+impl Meta {
+    /// Forgets attempts and completed uploads of before a time, at most `limit` in one call; how many there were. A Complete repeated
+    /// after this finds no upload. Call it now and then, with a time that no retry can outlive.
+    pub async fn expire_attempts(&self, before_ms: u64, limit: usize) -> Result<usize> {
+        transact!(self, "expire_attempts", |tx| expire(tx, before_ms, limit))
+    }
+}
+
+pub(crate) async fn earlier(tx: &mut Tx, attempt: AttemptId) -> Outcome<Option<AttemptRow>> {
+    tx.get(&keyspace::attempt(attempt)).await
+}
+
+pub(crate) fn remember(tx: &mut Tx, attempt: AttemptId, outcome: &AttemptRow) {
+    tx.set(keyspace::attempt(attempt), outcome);
+}
+
+async fn expire(tx: &mut Tx, before_ms: u64, limit: usize) -> Outcome<usize> {
+    let minute = u32::try_from(before_ms / 60_000).unwrap_or(u32::MAX);
+    let mut left = limit;
+    for shard in 0..keyspace::ATTEMPT_SHARDS {
+        let (begin, end) = keyspace::attempts_before(shard, minute);
+        for (key, _) in tx.range(RangeQuery::new(begin, end, left).snapshot()).await?.rows {
+            tx.clear(key);
+            left -= 1;
+        }
+        let (begin, end) = keyspace::completed_before(shard, before_ms);
+        for (key, _) in tx.range(RangeQuery::new(begin, end, left).snapshot()).await?.rows {
+            if let Some(upload) = keyspace::completed_time_upload(&key) {
+                tx.clear(keyspace::completed(upload));
+            }
+            tx.clear(key);
+            left -= 1;
+        }
+    }
+    Ok(limit - left)
+}

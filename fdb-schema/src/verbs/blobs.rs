@@ -1,0 +1,163 @@
+//! Blobs and the references to them.
+//!
+//! A blob's row exists from its commit until its fragments are deleted. The first reference needs no count: only those
+//! beyond it are counted, so that most blobs never have a counter. A copy adds to the counter without reading it; what keeps that
+//! right is that the copy has read the version it copies, which held a reference when it was committed. Whoever takes a reference
+//! away reads the counter, and queues the blob when it was the last.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use crate::{
+    error::{MetaError, Result},
+    ids::{BlobId, GroupId, UploadId},
+    keyspace::{self, ReclaimKind},
+    kv::{RangeQuery, counter, key_after, prefix_end},
+    record::{
+        Blob, Group, LedgerEntry, MissingCause, NewBlob, Scheme,
+        rows::{PartList, PartRow, ReclaimRow},
+    },
+    verbs::{
+        Meta, ledger,
+        tx::{Outcome, Tx, transact},
+    },
+};
+
+impl Meta {
+    /// None for those with no row (never committed, or reclaimed).
+    pub async fn blobs(&self, ids: &[BlobId]) -> Result<Vec<Option<Blob>>> {
+        let keys: Vec<Bytes> = ids.iter().map(|id| keyspace::blob(*id)).collect();
+        transact!(self, "blobs", |tx| tx.get_many(&keys))
+    }
+
+    /// Blobs with stripes in the group, in id order: what scrub expects to find.
+    pub async fn group_blobs(&self, group: GroupId, after: Option<BlobId>, limit: usize) -> Result<Vec<Blob>> {
+        transact!(self, "group_blobs", |tx| group_blobs(tx, group, after, limit))
+    }
+}
+
+async fn group_blobs(tx: &mut Tx, group: GroupId, after: Option<BlobId>, limit: usize) -> Outcome<Vec<Blob>> {
+    let first = keyspace::group_blobs(group);
+    let end = prefix_end(&first);
+    let begin = after.map_or(first, |after| key_after(&keyspace::group_blob(group, after)));
+    let page = tx.range(RangeQuery::new(begin, end, limit).snapshot()).await?;
+    let ids = page.rows.iter().filter_map(|(key, _)| keyspace::group_blob_id(key));
+    let keys: Vec<Bytes> = ids.map(keyspace::blob).collect();
+    Ok(tx.get_many(&keys).await?.into_iter().flatten().collect())
+}
+
+/// Rows that [`register`] will read.
+pub(crate) fn read_ahead(new: &NewBlob) -> impl Iterator<Item = Bytes> {
+    let groups = new.epochs.iter().map(|(group, _)| keyspace::group(*group));
+    groups.chain([keyspace::blob(new.blob.id)])
+}
+
+fn groups_of(blob: &Blob) -> BTreeSet<GroupId> {
+    blob.runs.iter().map(|run| run.group).collect()
+}
+
+/// Writes the rows of a new blob, which thereby has its first reference, if its groups are as they were when its fragments were
+/// written.
+pub(crate) async fn register(tx: &mut Tx, new: &NewBlob) -> Outcome<()> {
+    let blob = &new.blob;
+    let groups = groups_of(blob);
+    for group in &groups {
+        if !new.epochs.iter().any(|(named, _)| named == group) {
+            return Err(MetaError::Invalid { what: "blob", why: format!("no epoch of group {group}") }.into());
+        }
+    }
+    for (id, epoch) in &new.epochs {
+        let group = tx.get::<Group>(&keyspace::group(*id)).await?;
+        if group.is_none_or(|group| group.epoch != *epoch) {
+            return Err(MetaError::GroupChanged(*id).into());
+        }
+    }
+    let key = keyspace::blob(blob.id);
+    if tx.raw(&key).await?.is_some() {
+        return Err(MetaError::Stale("blob was committed before").into());
+    }
+    tx.set(key, blob);
+    for group in groups {
+        tx.set_raw(keyspace::group_blob(group, blob.id), Bytes::new());
+    }
+    let missing: BTreeSet<_> = new.missing.iter().copied().collect();
+    for fragment in missing {
+        let entry = LedgerEntry { fragment, cause: MissingCause::WriteAbsent, since_ms: tx.now_ms };
+        ledger::insert(tx, &entry);
+    }
+    Ok(())
+}
+
+/// Takes the rows of a blob away, with its ledger; whether some are left for another transaction.
+pub(crate) async fn forget(tx: &mut Tx, blob: &Blob) -> Outcome<bool> {
+    /// Ledger rows of one transaction.
+    const LEDGER_ROWS: usize = 2000;
+    if ledger::forget_blob(tx, blob, LEDGER_ROWS).await? {
+        return Ok(true);
+    }
+    for group in groups_of(blob) {
+        tx.clear(keyspace::group_blob(group, blob.id));
+    }
+    tx.clear(keyspace::blob(blob.id));
+    Ok(false)
+}
+
+/// Another reference to everything a version has. The version must have been read in this transaction.
+pub(crate) fn share(tx: &mut Tx, parts: &PartList) {
+    match parts {
+        PartList::Inline(parts) => {
+            for blob in parts.iter().filter_map(|part| part.blob.as_ref()) {
+                tx.add(keyspace::blob_extra(blob.id()), 1);
+            }
+        }
+        PartList::Listed { list, .. } => tx.add(keyspace::list_extra(*list), 1),
+    }
+}
+
+/// Takes away the references of a version that is no more.
+pub(crate) async fn release(tx: &mut Tx, parts: &PartList) -> Outcome<()> {
+    match parts {
+        PartList::Inline(parts) => release_parts(tx, parts, tx.now_ms).await,
+        PartList::Listed { list, .. } => release_list(tx, *list).await,
+    }
+}
+
+pub(crate) async fn release_list(tx: &mut Tx, list: UploadId) -> Outcome<()> {
+    let extra = keyspace::list_extra(list);
+    if counter(tx.raw(&extra).await?.as_deref()) > 0 {
+        tx.add(extra, -1);
+    } else {
+        tx.set(keyspace::reclaim(ReclaimKind::List, tx.now_ms, list.0), &ReclaimRow::List);
+    }
+    Ok(())
+}
+
+pub(crate) async fn release_parts(tx: &mut Tx, parts: &[PartRow], queued_ms: u64) -> Outcome<()> {
+    let ids: Vec<BlobId> = parts.iter().filter_map(|part| part.blob.as_ref()).map(|blob| blob.id()).collect();
+    let keys: Vec<Bytes> = ids.iter().map(|id| keyspace::blob_extra(*id)).collect();
+    if !keys.is_empty() {
+        tx.prefetch(&keys).await?;
+    }
+    for (id, extra) in ids.into_iter().zip(keys) {
+        // Read again after each change: two parts may share a blob.
+        if counter(tx.raw(&extra).await?.as_deref()) > 0 {
+            tx.add(extra, -1);
+        } else {
+            tx.set(keyspace::reclaim(ReclaimKind::Blob, queued_ms, id.0), &ReclaimRow::Blob);
+        }
+    }
+    Ok(())
+}
+
+/// The blob of a part of 0 bytes: there is none, but a part has one.
+pub(crate) fn no_blob() -> Blob {
+    Blob {
+        id: BlobId([0; 16]),
+        scheme: Scheme::Replicated { copies: 1 },
+        length: 0,
+        stripe_bytes: 0,
+        runs: Vec::new(),
+        checksum: 0,
+    }
+}

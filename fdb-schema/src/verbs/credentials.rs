@@ -1,0 +1,62 @@
+//! Users' keys.
+
+use crate::{
+    codec::Stored,
+    error::Result,
+    keyspace::{self, Space},
+    kv::{RangeQuery, key_after},
+    record::Credential,
+    verbs::{
+        Meta,
+        tx::{Outcome, Tx, transact},
+    },
+};
+
+const PAGE: usize = 500;
+
+impl Meta {
+    /// Creates or replaces.
+    pub async fn put_credential(&self, credential: Credential) -> Result<()> {
+        transact!(self, "put_credential", |tx| put(tx, &credential))
+    }
+
+    pub async fn credential(&self, access_key: &str) -> Result<Option<Credential>> {
+        let key = keyspace::credential(access_key);
+        transact!(self, "credential", |tx| tx.get(&key))
+    }
+
+    /// In order of access key.
+    pub async fn credentials(&self) -> Result<Vec<Credential>> {
+        transact!(self, "credentials", |tx| all(tx, Space::Credential))
+    }
+
+    pub async fn delete_credential(&self, access_key: &str) -> Result<()> {
+        transact!(self, "delete_credential", |tx| delete(tx, access_key))
+    }
+}
+
+async fn put(tx: &mut Tx, credential: &Credential) -> Outcome<()> {
+    tx.set(keyspace::credential(&credential.access_key), credential);
+    Ok(())
+}
+
+async fn delete(tx: &mut Tx, access_key: &str) -> Outcome<()> {
+    tx.clear(keyspace::credential(access_key));
+    Ok(())
+}
+
+/// Every record of a small table.
+pub(crate) async fn all<R: Stored>(tx: &mut Tx, space: Space) -> Outcome<Vec<R>> {
+    let (mut begin, end) = keyspace::space(space);
+    let mut records = Vec::new();
+    loop {
+        let page = tx.range(RangeQuery::new(begin, end.clone(), PAGE).snapshot()).await?;
+        for (_, value) in &page.rows {
+            records.push(R::read(value)?);
+        }
+        match page.rows.last().filter(|_| page.more) {
+            Some((last, _)) => begin = key_after(last),
+            None => return Ok(records),
+        }
+    }
+}

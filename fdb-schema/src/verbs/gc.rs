@@ -1,0 +1,110 @@
+//! The reclaim queue.
+
+use bytes::Bytes;
+
+use crate::{
+    codec::Stored,
+    error::{MetaError, Result},
+    ids::{BlobId, UploadId},
+    keyspace::{self, ReclaimKind},
+    kv::RangeQuery,
+    record::{Blob, Reclaim, rows::PartRow},
+    verbs::{
+        Meta, blobs,
+        tx::{Outcome, Tx, transact},
+    },
+};
+
+/// Parts of a list that are turned into blobs of the queue in one transaction.
+const LIST_PAGE: usize = 500;
+/// Pages of lists that one call works off before it returns what it has.
+const LIST_PAGES: usize = 32;
+/// Transactions in which a blob with very many ledger rows is forgotten.
+const FORGET_ROUNDS: usize = 10_000;
+
+impl Meta {
+    /// Blobs queued before `before_ms`, from one of `RECLAIM_BUCKETS` buckets of the queue, oldest first.
+    pub async fn reclaimable(&self, bucket: u8, before_ms: u64, limit: usize) -> Result<Vec<Reclaim>> {
+        for _ in 0..LIST_PAGES {
+            let (found, list) = transact!(self, "reclaimable", |tx| queued(tx, bucket, before_ms, limit))?;
+            let Some((queued_ms, list)) = list else { return Ok(found) };
+            transact!(self, "reclaim_list", |tx| unroll(tx, queued_ms, list))?;
+        }
+        Ok(transact!(self, "reclaimable", |tx| queued(tx, bucket, before_ms, limit))?.0)
+    }
+
+    /// Forgets a blob whose fragments are deleted, with its ledger rows.
+    pub async fn reclaimed(&self, reclaim: &Reclaim) -> Result<()> {
+        for _ in 0..FORGET_ROUNDS {
+            if !transact!(self, "reclaimed", |tx| forget(tx, reclaim))? {
+                return Ok(());
+            }
+        }
+        Err(MetaError::Storage(format!("blob {} has too many ledger rows to forget", reclaim.blob.id)))
+    }
+}
+
+/// Queued blobs, and a list of parts that stands among them.
+async fn queued(
+    tx: &mut Tx,
+    bucket: u8,
+    before_ms: u64,
+    limit: usize,
+) -> Outcome<(Vec<Reclaim>, Option<(u64, UploadId)>)> {
+    let (begin, end) = keyspace::reclaims_before(bucket, before_ms);
+    let page = tx.range(RangeQuery::new(begin, end, limit).snapshot()).await?;
+    let mut list = None;
+    let mut ids = Vec::new();
+    for (key, _) in &page.rows {
+        match keyspace::split_reclaim(key) {
+            Some((queued_ms, ReclaimKind::Blob, id)) => ids.push((key, queued_ms, BlobId(id))),
+            Some((queued_ms, ReclaimKind::List, id)) => list = list.or(Some((queued_ms, UploadId(id)))),
+            None => {
+                let why = format!("key {}", hex::encode(key));
+                return Err(MetaError::Corrupt { what: "reclaim row", why }.into());
+            }
+        }
+    }
+    let keys: Vec<Bytes> = ids.iter().map(|(_, _, id)| keyspace::blob(*id)).collect();
+    let mut found = Vec::with_capacity(ids.len());
+    for ((key, queued_ms, _), blob) in ids.into_iter().zip(tx.get_many::<Blob>(&keys).await?) {
+        match blob {
+            Some(blob) => found.push(Reclaim { blob, queued_ms }),
+            // Reclaimed already.
+            None => tx.clear(key.clone()),
+        }
+    }
+    Ok((found, list))
+}
+
+/// Turns the first parts of a list into blobs of the queue, queued when the list was.
+async fn unroll(tx: &mut Tx, queued_ms: u64, list: UploadId) -> Outcome<()> {
+    let queued = keyspace::reclaim(ReclaimKind::List, queued_ms, list.0);
+    if tx.raw(&queued).await?.is_none() {
+        return Ok(());
+    }
+    let page = tx.range(RangeQuery::prefix(keyspace::parts(list), LIST_PAGE)).await?;
+    let parts = page.rows.iter().map(|(_, value)| PartRow::read(value)).collect::<Result<Vec<_>>>()?;
+    blobs::release_parts(tx, &parts, queued_ms).await?;
+    for (key, _) in page.rows {
+        tx.clear(key);
+    }
+    if !page.more {
+        tx.clear(keyspace::list_extra(list));
+        tx.clear(queued);
+    }
+    Ok(())
+}
+
+async fn forget(tx: &mut Tx, reclaim: &Reclaim) -> Outcome<bool> {
+    let queued = keyspace::reclaim(ReclaimKind::Blob, reclaim.queued_ms, reclaim.blob.id.0);
+    if tx.raw(&queued).await?.is_none() {
+        return Ok(false);
+    }
+    let left = blobs::forget(tx, &reclaim.blob).await?;
+    if !left {
+        tx.clear(keyspace::blob_extra(reclaim.blob.id));
+        tx.clear(queued);
+    }
+    Ok(left)
+}

@@ -1,0 +1,50 @@
+//! Leases: the right to do something alone, for a while.
+
+use crate::{
+    error::Result,
+    keyspace,
+    record::Lease,
+    verbs::{
+        Meta,
+        tx::{Outcome, Tx, transact},
+    },
+};
+
+impl Meta {
+    /// Takes or renews; None when another holds it.
+    pub async fn lease(&self, name: &str, holder: &str, ttl_ms: u64) -> Result<Option<Lease>> {
+        transact!(self, "lease", |tx| take(tx, name, holder, ttl_ms))
+    }
+
+    /// Gives it back before its time; nothing happens if another has it by now.
+    pub async fn release(&self, lease: &Lease) -> Result<()> {
+        transact!(self, "release", |tx| release(tx, lease))
+    }
+}
+
+async fn take(tx: &mut Tx, name: &str, holder: &str, ttl_ms: u64) -> Outcome<Option<Lease>> {
+    let key = keyspace::lease(name);
+    let held = tx.get::<Lease>(&key).await?;
+    let term = match &held {
+        None => 1,
+        Some(held) if held.holder == holder => held.term,
+        Some(held) if held.expires_ms > tx.now_ms => return Ok(None),
+        Some(held) => held.term + 1,
+    };
+    let lease =
+        Lease { name: name.to_owned(), holder: holder.to_owned(), expires_ms: tx.now_ms.saturating_add(ttl_ms), term };
+    tx.set(key, &lease);
+    Ok(Some(lease))
+}
+
+async fn release(tx: &mut Tx, lease: &Lease) -> Outcome<()> {
+    let key = keyspace::lease(&lease.name);
+    if let Some(held) = tx.get::<Lease>(&key).await?
+        && held.holder == lease.holder
+        && held.term == lease.term
+    {
+        // The row stays, expired: its term must not start again.
+        tx.set(key, &Lease { expires_ms: 0, ..held });
+    }
+    Ok(())
+}

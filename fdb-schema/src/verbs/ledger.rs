@@ -1,0 +1,119 @@
+//! The ledger of missing fragments.
+
+use bytes::Bytes;
+
+use crate::{
+    codec::Stored,
+    error::{MetaError, Result},
+    ids::FragmentName,
+    keyspace::{self, Space},
+    kv::{RangeQuery, counter, key_after, prefix_end},
+    record::{Blob, Group, LedgerEntry, rows::LedgerRow},
+    verbs::{
+        Meta,
+        tx::{Outcome, Tx, transact},
+    },
+};
+
+/// Entries added in one transaction.
+const ADD_PAGE: usize = 256;
+
+impl Meta {
+    /// Adds rows for fragments found missing; those of blobs that no longer exist are skipped. A row that is there stays as it
+    /// is. When it fails some may have been added; adding them again is harmless.
+    pub async fn ledger_add(&self, entries: &[LedgerEntry]) -> Result<()> {
+        for page in entries.chunks(ADD_PAGE) {
+            transact!(self, "ledger_add", |tx| add(tx, page))?;
+        }
+        Ok(())
+    }
+
+    /// In order of fragment name.
+    pub async fn ledger(&self, after: Option<FragmentName>, limit: usize) -> Result<Vec<LedgerEntry>> {
+        transact!(self, "ledger", |tx| list(tx, after, limit))
+    }
+
+    pub async fn ledger_len(&self) -> Result<u64> {
+        transact!(self, "ledger_len", |tx| len(tx))
+    }
+
+    /// Removes a row once its fragment is verified to be durable, if the group's epoch still is `epoch`; Err(Stale) otherwise.
+    pub async fn ledger_clear(&self, fragment: FragmentName, epoch: u64) -> Result<()> {
+        transact!(self, "ledger_clear", |tx| clear(tx, fragment, epoch))
+    }
+}
+
+/// Adds a row that is known not to be there.
+pub(crate) fn insert(tx: &mut Tx, entry: &LedgerEntry) {
+    let row = LedgerRow { cause: entry.cause, since_ms: entry.since_ms };
+    tx.set(keyspace::ledger(entry.fragment), &row);
+    tx.add(keyspace::ledger_count(rand::random()), 1);
+}
+
+async fn add(tx: &mut Tx, entries: &[LedgerEntry]) -> Outcome<()> {
+    let blobs: Vec<Bytes> = entries.iter().map(|entry| keyspace::blob(entry.fragment.blob)).collect();
+    let blobs = tx.get_many::<Blob>(&blobs).await?;
+    let rows: Vec<Bytes> = entries.iter().map(|entry| keyspace::ledger(entry.fragment)).collect();
+    tx.prefetch(&rows).await?;
+    for ((entry, blob), row) in entries.iter().zip(blobs).zip(rows) {
+        // Read again after each insert: a fragment may be named twice.
+        if blob.is_some() && tx.raw(&row).await?.is_none() {
+            insert(tx, entry);
+        }
+    }
+    Ok(())
+}
+
+async fn list(tx: &mut Tx, after: Option<FragmentName>, limit: usize) -> Outcome<Vec<LedgerEntry>> {
+    let (first, end) = keyspace::space(Space::Ledger);
+    let begin = after.map_or(first, |after| key_after(&keyspace::ledger(after)));
+    let page = tx.range(RangeQuery::new(begin, end, limit).snapshot()).await?;
+    let mut entries = Vec::with_capacity(page.rows.len());
+    for (key, value) in &page.rows {
+        let LedgerRow { cause, since_ms } = LedgerRow::read(value)?;
+        let fragment = keyspace::ledger_fragment(key)
+            .ok_or_else(|| MetaError::Corrupt { what: "ledger row", why: format!("key {}", hex::encode(key)) })?;
+        entries.push(LedgerEntry { fragment, cause, since_ms });
+    }
+    Ok(entries)
+}
+
+async fn len(tx: &mut Tx) -> Outcome<u64> {
+    let (begin, end) = keyspace::space(Space::LedgerCount);
+    let page = tx.range(RangeQuery::new(begin, end, keyspace::USAGE_STRIPES.into()).snapshot()).await?;
+    let sum = page.rows.iter().map(|(_, value)| counter(Some(value))).fold(0, i64::wrapping_add);
+    Ok(u64::try_from(sum).unwrap_or_default())
+}
+
+async fn clear(tx: &mut Tx, fragment: FragmentName, epoch: u64) -> Outcome<()> {
+    let (group, row) = (keyspace::group(fragment.group), keyspace::ledger(fragment));
+    tx.prefetch(&[group.clone(), row.clone()]).await?;
+    if tx.raw(&row).await?.is_none() {
+        return Ok(());
+    }
+    if tx.get::<Group>(&group).await?.is_none_or(|group| group.epoch != epoch) {
+        return Err(MetaError::Stale("group epoch").into());
+    }
+    tx.clear(row);
+    tx.add(keyspace::ledger_count(rand::random()), -1);
+    Ok(())
+}
+
+/// Removes the rows of a blob that is gone. Bounded by the blob's fragments, so it may take several transactions: whether
+/// rows are left.
+pub(crate) async fn forget_blob(tx: &mut Tx, blob: &Blob, mut limit: usize) -> Outcome<bool> {
+    for run in &blob.runs {
+        if limit == 0 {
+            return Ok(true);
+        }
+        let begin = keyspace::ledger_blob(run.group, blob.id);
+        let end = prefix_end(&begin);
+        let page = tx.range(RangeQuery::new(begin, end, limit)).await?;
+        limit -= page.rows.len();
+        for (key, _) in page.rows {
+            tx.clear(key);
+            tx.add(keyspace::ledger_count(rand::random()), -1);
+        }
+    }
+    Ok(limit == 0)
+}

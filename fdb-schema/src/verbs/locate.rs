@@ -1,0 +1,178 @@
+//! Where an object's bytes are.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::{
+    codec::Stored,
+    error::{MetaError, Result},
+    ids::UploadId,
+    keyspace,
+    kv::{RangeQuery, key_after},
+    record::{
+        Blob, Part, Version,
+        rows::{BlobRef, PartList, PartRow, PartRun},
+    },
+    verbs::{
+        Located, Meta, RangeRequest, VersionSelector,
+        objects::read_part,
+        tx::{Outcome, Tx, transact},
+        version_rows,
+    },
+};
+
+/// Part rows read at a time.
+const PAGE: usize = 1000;
+
+impl Meta {
+    /// A delete marker as the current version gives NoSuchKey; named by id gives IsDeleteMarker.
+    pub async fn locate(
+        &self,
+        bucket: &str,
+        key: &str,
+        selector: VersionSelector,
+        range: RangeRequest,
+    ) -> Result<Located> {
+        transact!(self, "locate", |tx| locate(tx, bucket, key, selector, range))
+    }
+}
+
+async fn locate(
+    tx: &mut Tx,
+    bucket: &str,
+    key: &str,
+    selector: VersionSelector,
+    range: RangeRequest,
+) -> Outcome<Located> {
+    let (_, stored) = version_rows::object(tx, bucket, key, selector).await?;
+    let (version, parts) = (stored.version, stored.parts);
+    let range = match range {
+        RangeRequest::Part(number) => part_range(&version, &parts, number)?,
+        other => byte_range(version.size, other)?,
+    };
+    if range.is_empty() {
+        return Ok(Located { version, parts_offset: range.start, range, parts: Vec::new() });
+    }
+    let (parts_offset, rows) = match parts {
+        PartList::Inline(parts) => overlapping(parts, &range),
+        PartList::Listed { list, runs } => listed(tx, list, &runs, &range).await?,
+    };
+    let parts = with_blobs(tx, rows).await?;
+    Ok(Located { version, range, parts_offset, parts })
+}
+
+fn byte_range(size: u64, request: RangeRequest) -> Result<Range<u64>> {
+    let unsatisfiable = Err(MetaError::InvalidRange { size });
+    match request {
+        RangeRequest::Nothing | RangeRequest::Part(_) => Ok(0..0),
+        RangeRequest::All => Ok(0..size),
+        RangeRequest::Inclusive(first, last) if first <= last && first < size => {
+            Ok(first..last.saturating_add(1).min(size))
+        }
+        RangeRequest::From(first) if first < size => Ok(first..size),
+        RangeRequest::Suffix(bytes) if bytes > 0 && size > 0 => Ok(size.saturating_sub(bytes)..size),
+        RangeRequest::Inclusive(..) | RangeRequest::From(_) | RangeRequest::Suffix(_) => unsatisfiable,
+    }
+}
+
+/// Parts are counted as S3 does: by their place in the object, from 1.
+fn part_range(version: &Version, parts: &PartList, number: u16) -> Result<Range<u64>> {
+    let no_part = || MetaError::InvalidPart { number };
+    if version.part_count.is_none() {
+        return if number == 1 { Ok(0..version.size) } else { Err(no_part()) };
+    }
+    let mut left = u64::from(number.checked_sub(1).ok_or_else(no_part)?);
+    let runs: Vec<(u64, u64)> = match parts {
+        PartList::Inline(parts) => parts.iter().map(|part| (1, part.length)).collect(),
+        PartList::Listed { runs, .. } => runs.iter().map(|run| (run.count.into(), run.length)).collect(),
+    };
+    let mut offset = 0;
+    for (count, length) in runs {
+        if left < count {
+            let start = offset + left * length;
+            return Ok(start..start + length);
+        }
+        left -= count;
+        offset += count * length;
+    }
+    Err(no_part())
+}
+
+/// The parts that hold bytes of a range, and where the first of them starts in the object.
+fn overlapping(parts: Vec<PartRow>, range: &Range<u64>) -> (u64, Vec<PartRow>) {
+    let mut found = Vec::new();
+    let (mut offset, mut first) = (0, 0);
+    for part in parts {
+        let end = offset + part.length;
+        if offset < range.end && end > range.start && part.length > 0 {
+            if found.is_empty() {
+                first = offset;
+            }
+            found.push(part);
+        }
+        offset = end;
+    }
+    (first, found)
+}
+
+/// The same for parts in rows of their own: of each run, the numbers that overlap.
+async fn listed(tx: &mut Tx, list: UploadId, runs: &[PartRun], range: &Range<u64>) -> Outcome<(u64, Vec<PartRow>)> {
+    let mut found = Vec::new();
+    let (mut offset, mut first) = (0, 0);
+    for run in runs {
+        let end = offset + u64::from(run.count) * run.length;
+        if offset < range.end && end > range.start && run.length > 0 {
+            let skipped = range.start.saturating_sub(offset) / run.length;
+            let until = (range.end.min(end) - offset).div_ceil(run.length);
+            if found.is_empty() {
+                first = offset + skipped * run.length;
+            }
+            read_numbers(tx, list, u64::from(run.first) + skipped..u64::from(run.first) + until, &mut found).await?;
+        }
+        offset = end;
+    }
+    Ok((first, found))
+}
+
+async fn read_numbers(tx: &mut Tx, list: UploadId, numbers: Range<u64>, found: &mut Vec<PartRow>) -> Outcome<()> {
+    let damaged = |why: String| MetaError::Corrupt { what: "part list", why };
+    let number = |n: u64| u16::try_from(n).map_err(|_| damaged(format!("part {n}")));
+    let wanted = usize::try_from(numbers.end - numbers.start).map_err(|_| damaged("too many parts".into()))?;
+    let mut begin = keyspace::part(list, number(numbers.start)?);
+    let end = key_after(&keyspace::part(list, number(numbers.end - 1)?));
+    let before = found.len();
+    loop {
+        let page = tx.range(RangeQuery::new(begin, end.clone(), PAGE).snapshot()).await?;
+        for (_, value) in &page.rows {
+            found.push(PartRow::read(value)?);
+        }
+        match page.rows.last().filter(|_| page.more) {
+            Some((last, _)) => begin = key_after(last),
+            None => break,
+        }
+    }
+    if found.len() - before != wanted {
+        let why = format!("list {list} has {} of parts {numbers:?}", found.len() - before);
+        return Err(damaged(why).into());
+    }
+    Ok(())
+}
+
+/// Adds the blobs that are not in their parts' rows.
+pub(crate) async fn with_blobs(tx: &mut Tx, rows: Vec<PartRow>) -> Outcome<Vec<Part>> {
+    let elsewhere = |row: &PartRow| match &row.blob {
+        Some(BlobRef::Row(id)) => Some(*id),
+        _ => None,
+    };
+    let keys: Vec<Bytes> = rows.iter().filter_map(elsewhere).map(keyspace::blob).collect();
+    let mut blobs = tx.get_many::<Blob>(&keys).await?.into_iter();
+    let mut parts = Vec::with_capacity(rows.len());
+    for row in rows {
+        let number = row.number;
+        let blob = if elsewhere(&row).is_some() { blobs.next().flatten() } else { None };
+        let missing = || MetaError::Corrupt { what: "part row", why: format!("the blob of part {number} has no row") };
+        parts.push(read_part(row, blob).ok_or_else(missing)?);
+    }
+    Ok(parts)
+}

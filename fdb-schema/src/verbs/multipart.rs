@@ -1,0 +1,309 @@
+//! Multipart uploads. Their parts stay where they were written: Complete writes one row that points at them.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    codec::Stored,
+    error::{MetaError, Result},
+    ids::{UploadId, VersionId},
+    keyspace,
+    kv::{RangeQuery, key_after, prefix_end},
+    record::{
+        Blob, CompletedPart, Etag, Upload, UploadedPart, Version, VersionKind, Versioning,
+        rows::{AttemptRow, BlobRef, CompletedRow, HeadRow, PartList, PartRow, PartRun},
+    },
+    verbs::{
+        Committed, CompleteUpload, Meta, PartsPage, PutPart, attempts, blobs, locate,
+        tx::{Abort, Outcome, Tx, transact},
+        version_rows::{self, Draft},
+    },
+};
+
+/// S3's limit, and the highest part number.
+pub const MAX_PARTS: u16 = 10_000;
+/// Lists of at most so many parts move into the version's row.
+const INLINE_PARTS: usize = 16;
+/// S3's limit.
+const MAX_OBJECT_BYTES: u64 = 5 << 40;
+const PAGE: usize = 2500;
+/// Parts of one page of ListParts.
+const MAX_LISTED: usize = 1000;
+
+impl Meta {
+    pub async fn create_upload(&self, upload: Upload) -> Result<()> {
+        version_rows::check_key(&upload.key)?;
+        transact!(self, "create_upload", |tx| create(tx, &upload))
+    }
+
+    pub async fn upload(&self, bucket: &str, key: &str, id: UploadId) -> Result<Upload> {
+        transact!(self, "upload", |tx| read(tx, bucket, key, id))
+    }
+
+    /// A part uploaded again replaces the one before, whose blob is reclaimed.
+    pub async fn put_part(&self, request: PutPart) -> Result<UploadedPart> {
+        if request.number == 0 || request.number > MAX_PARTS {
+            let why = format!("{} is not between 1 and {MAX_PARTS}", request.number);
+            return Err(MetaError::Invalid { what: "part number", why });
+        }
+        let length = request.blob.as_ref().map_or(0, |new| new.blob.length);
+        if length != request.length {
+            let why = format!("part of {} bytes with a blob of {length}", request.length);
+            return Err(MetaError::Invalid { what: "blob", why });
+        }
+        transact!(self, "put_part", |tx| put_part(tx, &request))
+    }
+
+    pub async fn list_parts(
+        &self,
+        bucket: &str,
+        key: &str,
+        id: UploadId,
+        after: u16,
+        limit: usize,
+    ) -> Result<PartsPage> {
+        transact!(self, "list_parts", |tx| list_parts(tx, bucket, key, id, after, limit.min(MAX_LISTED)))
+    }
+
+    /// One transaction. Repeating it after success answers the same.
+    pub async fn complete_upload(&self, request: CompleteUpload) -> Result<Committed> {
+        transact!(self, "complete_upload", |tx| complete(tx, &request))
+    }
+
+    pub async fn abort_upload(&self, bucket: &str, key: &str, id: UploadId) -> Result<()> {
+        transact!(self, "abort_upload", |tx| abort(tx, bucket, key, id))
+    }
+}
+
+async fn create(tx: &mut Tx, upload: &Upload) -> Outcome<()> {
+    tx.bucket(&upload.bucket).await?;
+    tx.set(keyspace::upload(&upload.bucket, &upload.key, upload.id), upload);
+    Ok(())
+}
+
+async fn read(tx: &mut Tx, bucket: &str, key: &str, id: UploadId) -> Outcome<Upload> {
+    if let Some(upload) = tx.get(&keyspace::upload(bucket, key, id)).await? {
+        return Ok(upload);
+    }
+    tx.bucket(bucket).await?;
+    Err(MetaError::NoSuchUpload(id).into())
+}
+
+async fn put_part(tx: &mut Tx, request: &PutPart) -> Outcome<UploadedPart> {
+    let part_key = keyspace::part(request.upload, request.number);
+    let mut ahead = vec![
+        keyspace::attempt(request.attempt),
+        keyspace::upload(&request.bucket, &request.key, request.upload),
+        part_key.clone(),
+    ];
+    ahead.extend(request.blob.iter().flat_map(blobs::read_ahead));
+    tx.prefetch(&ahead).await?;
+    let blob = || request.blob.as_ref().map(|new| new.blob.clone());
+    if let Some(AttemptRow::Part(row)) = attempts::earlier(tx, request.attempt).await? {
+        return Ok(uploaded(row, blob()));
+    }
+    // Read, so that a Complete or an Abort beside this one conflicts.
+    read(tx, &request.bucket, &request.key, request.upload).await?;
+    if let Some(replaced) = tx.get::<PartRow>(&part_key).await? {
+        blobs::release_parts(tx, &[replaced], tx.now_ms).await?;
+    }
+    if let Some(new) = &request.blob {
+        blobs::register(tx, new).await?;
+    }
+    let row = PartRow {
+        number: request.number,
+        length: request.length,
+        md5: request.md5,
+        checksum: request.checksum.clone(),
+        modified_ms: tx.now_ms,
+        blob_offset: 0,
+        blob: request.blob.as_ref().map(|new| BlobRef::new(&new.blob)),
+    };
+    tx.set(part_key, &row);
+    attempts::remember(tx, request.attempt, &AttemptRow::Part(row.clone()));
+    Ok(uploaded(row, blob()))
+}
+
+fn uploaded(row: PartRow, blob: Option<Blob>) -> UploadedPart {
+    let blob = match row.blob {
+        Some(BlobRef::Inline(inline)) => Some(inline),
+        Some(BlobRef::Row(_)) => blob,
+        None => None,
+    };
+    UploadedPart {
+        number: row.number,
+        length: row.length,
+        md5: row.md5,
+        checksum: row.checksum,
+        modified_ms: row.modified_ms,
+        blob_offset: row.blob_offset,
+        blob: blob.unwrap_or_else(blobs::no_blob),
+    }
+}
+
+async fn list_parts(
+    tx: &mut Tx,
+    bucket: &str,
+    key: &str,
+    id: UploadId,
+    after: u16,
+    limit: usize,
+) -> Outcome<PartsPage> {
+    let upload = read(tx, bucket, key, id).await?;
+    let begin = key_after(&keyspace::part(id, after));
+    let end = prefix_end(&keyspace::parts(id));
+    let page = tx.range(RangeQuery::new(begin, end, limit + 1).snapshot()).await?;
+    let mut rows = page.rows.iter().map(|(_, value)| PartRow::read(value)).collect::<Result<Vec<_>>>()?;
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next = rows.last().filter(|_| more).map(|row| row.number);
+    let modified: Vec<u64> = rows.iter().map(|row| row.modified_ms).collect();
+    let parts = locate::with_blobs(tx, rows).await?;
+    let parts = parts.into_iter().zip(modified).map(|(part, modified_ms)| UploadedPart {
+        number: part.number,
+        length: part.length,
+        md5: part.md5,
+        checksum: part.checksum,
+        modified_ms,
+        blob_offset: part.blob_offset,
+        blob: part.blob,
+    });
+    Ok(PartsPage { upload, parts: parts.collect(), next })
+}
+
+async fn all_parts(tx: &mut Tx, id: UploadId) -> Outcome<BTreeMap<u16, PartRow>> {
+    let mut begin = keyspace::parts(id);
+    let end = prefix_end(&begin);
+    let mut parts = BTreeMap::new();
+    loop {
+        let page = tx.range(RangeQuery::new(begin, end.clone(), PAGE)).await?;
+        for (_, value) in &page.rows {
+            let part = PartRow::read(value)?;
+            parts.insert(part.number, part);
+        }
+        match page.rows.last().filter(|_| page.more) {
+            Some((last, _)) => begin = key_after(last),
+            None => return Ok(parts),
+        }
+    }
+}
+
+async fn complete(tx: &mut Tx, request: &CompleteUpload) -> Outcome<Committed> {
+    let upload_key = keyspace::upload(&request.bucket, &request.key, request.upload);
+    let completed_key = keyspace::completed(request.upload);
+    let head_key = keyspace::head(&request.bucket, &request.key);
+    let ahead = [upload_key.clone(), completed_key.clone(), head_key.clone(), keyspace::bucket(&request.bucket)];
+    tx.prefetch(&ahead).await?;
+    if let Some(done) = tx.get::<CompletedRow>(&completed_key).await?
+        && done.bucket == request.bucket
+        && done.key == request.key
+    {
+        return Ok(Committed { version: done.version, versioned: done.versioned });
+    }
+    let upload = read(tx, &request.bucket, &request.key, request.upload).await?;
+    let bucket = tx.bucket(&request.bucket).await?;
+    let head = tx.get::<HeadRow>(&head_key).await?;
+    version_rows::check_write(&request.precondition, &request.key, head.as_ref())?;
+    let mut stored = all_parts(tx, request.upload).await?;
+    let parts = chosen(&request.parts, &mut stored, request.min_part_bytes)?;
+    let version = version_of(upload, request, &parts)?;
+    // What is left of `stored` was uploaded and not named.
+    let unused: Vec<PartRow> = stored.into_values().collect();
+    blobs::release_parts(tx, &unused, tx.now_ms).await?;
+    let parts = part_list(tx, request.upload, parts, &unused);
+    tx.clear(upload_key);
+    let version = version_rows::insert(tx, &bucket, &request.key, head, Draft { version, parts }).await?;
+    let versioned = bucket.versioning == Versioning::Enabled;
+    let done = CompletedRow {
+        bucket: request.bucket.clone(),
+        key: request.key.clone(),
+        completed_ms: tx.now_ms,
+        version: version.clone(),
+        versioned,
+    };
+    tx.set(completed_key, &done);
+    tx.set_raw(keyspace::completed_time(tx.now_ms, request.upload), bytes::Bytes::new());
+    Ok(Committed { version, versioned })
+}
+
+/// Takes the named parts out of those that were uploaded.
+fn chosen(named: &[CompletedPart], stored: &mut BTreeMap<u16, PartRow>, min_bytes: u64) -> Result<Vec<PartRow>> {
+    if named.is_empty() {
+        return Err(MetaError::Invalid { what: "part list", why: "empty".to_owned() });
+    }
+    if let Some(pair) = named.windows(2).find(|pair| pair[0].number >= pair[1].number) {
+        return Err(MetaError::InvalidPartOrder { number: pair[1].number });
+    }
+    let mut parts = Vec::with_capacity(named.len());
+    for (index, named_part) in named.iter().enumerate() {
+        let number = named_part.number;
+        let part = stored.remove(&number).filter(|part| {
+            let checksum_agrees = named_part.checksum.as_ref().is_none_or(|named| {
+                part.checksum
+                    .as_ref()
+                    .is_some_and(|stored| stored.algorithm == named.algorithm && stored.value == named.value)
+            });
+            part.md5 == named_part.md5 && checksum_agrees
+        });
+        let part = part.ok_or(MetaError::InvalidPart { number })?;
+        if index + 1 < named.len() && part.length < min_bytes {
+            return Err(MetaError::PartTooSmall { number, length: part.length, min: min_bytes });
+        }
+        parts.push(part);
+    }
+    Ok(parts)
+}
+
+fn version_of(upload: Upload, request: &CompleteUpload, parts: &[PartRow]) -> Result<Version> {
+    let size = parts.iter().try_fold(0u64, |size, part| size.checked_add(part.length));
+    let size = size.filter(|size| *size <= MAX_OBJECT_BYTES).ok_or_else(|| MetaError::TooLarge {
+        what: "object",
+        actual: size.unwrap_or(u64::MAX),
+        limit: MAX_OBJECT_BYTES,
+    })?;
+    let digests: Vec<u8> = parts.iter().flat_map(|part| part.md5).collect();
+    let count = u16::try_from(parts.len()).unwrap_or(u16::MAX);
+    Ok(Version {
+        id: VersionId::NULL,
+        kind: VersionKind::Object,
+        etag: Etag { md5: md5_simd::digest(&digests), parts: Some(count) },
+        size,
+        modified_ms: 0,
+        owner: upload.owner,
+        attributes: upload.attributes,
+        checksum: request.checksum.clone(),
+        part_count: Some(count),
+    })
+}
+
+/// Few parts move into the version's row; many stay in theirs, and the others' rows go.
+fn part_list(tx: &mut Tx, list: UploadId, parts: Vec<PartRow>, unused: &[PartRow]) -> PartList {
+    if parts.len() <= INLINE_PARTS {
+        let begin = keyspace::parts(list);
+        let end = prefix_end(&begin);
+        tx.clear_range(begin, end);
+        return PartList::Inline(parts);
+    }
+    for part in unused {
+        tx.clear(keyspace::part(list, part.number));
+    }
+    let mut runs: Vec<PartRun> = Vec::new();
+    for part in &parts {
+        match runs.last_mut() {
+            Some(run) if run.length == part.length && run.first + run.count == part.number => run.count += 1,
+            _ => runs.push(PartRun { first: part.number, count: 1, length: part.length }),
+        }
+    }
+    PartList::Listed { list, runs }
+}
+
+async fn abort(tx: &mut Tx, bucket: &str, key: &str, id: UploadId) -> Outcome<()> {
+    match read(tx, bucket, key, id).await {
+        Err(Abort::Meta(MetaError::NoSuchUpload(_))) if tx.maybe_committed => return Ok(()),
+        upload => upload?,
+    };
+    tx.clear(keyspace::upload(bucket, key, id));
+    if !tx.range(RangeQuery::prefix(keyspace::parts(id), 1)).await?.rows.is_empty() {
+        blobs::release_list(tx, id).await?;
+    }
+    Ok(())
+}

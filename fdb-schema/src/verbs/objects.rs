@@ -1,0 +1,250 @@
+//! Objects: whole PUTs, deletes, copies, tags.
+
+use futures::{StreamExt, stream};
+
+use crate::{
+    error::{MetaError, Result},
+    ids::VersionId,
+    keyspace,
+    record::{
+        Attributes, Bucket, Etag, NewBlob, NewVersion, Part, Version, VersionKind, Versioning,
+        rows::{AttemptRow, BlobRef, HeadRow, PartList, PartRow, VersionRow},
+    },
+    verbs::{
+        CommitObject, Committed, CopyObject, DeleteObject, Deleted, Meta, VersionSelector, attempts, blobs,
+        tx::{Outcome, Tx, transact},
+        version_rows::{self, Draft},
+    },
+};
+
+/// Deletes of one request that run at once.
+const CONCURRENT_DELETES: usize = 64;
+
+impl Meta {
+    pub async fn commit_object(&self, request: CommitObject) -> Result<Committed> {
+        version_rows::check_key(&request.key)?;
+        transact!(self, "commit_object", |tx| commit(tx, &request))
+    }
+
+    pub async fn delete_object(&self, request: DeleteObject) -> Result<Deleted> {
+        transact!(self, "delete_object", |tx| delete(tx, &request))
+    }
+
+    /// Each on its own: one may fail without the others. Same order as given. At most 1000.
+    pub async fn delete_objects(&self, requests: Vec<DeleteObject>) -> Vec<Result<Deleted>> {
+        let deletes = requests.into_iter().map(|request| self.delete_object(request));
+        stream::iter(deletes).buffered(CONCURRENT_DELETES).collect().await
+    }
+
+    pub async fn copy_object(&self, request: CopyObject) -> Result<Committed> {
+        version_rows::check_key(&request.key)?;
+        transact!(self, "copy_object", |tx| copy(tx, &request))
+    }
+
+    /// Replaces the tags of a version in place; returns its id.
+    pub async fn set_tags(
+        &self,
+        bucket: &str,
+        key: &str,
+        selector: VersionSelector,
+        tags: Vec<(String, String)>,
+    ) -> Result<VersionId> {
+        transact!(self, "set_tags", |tx| set_tags(tx, bucket, key, selector, &tags))
+    }
+}
+
+/// Answers an attempt that has been committed.
+pub(crate) fn committed(row: Option<AttemptRow>) -> Option<Committed> {
+    match row {
+        Some(AttemptRow::Committed { version, versioned }) => Some(Committed { version, versioned }),
+        _ => None,
+    }
+}
+
+async fn commit(tx: &mut Tx, request: &CommitObject) -> Outcome<Committed> {
+    let head_key = keyspace::head(&request.bucket, &request.key);
+    let mut ahead = vec![keyspace::attempt(request.attempt), keyspace::bucket(&request.bucket), head_key.clone()];
+    ahead.extend(request.blob.iter().flat_map(blobs::read_ahead));
+    tx.prefetch(&ahead).await?;
+    if let Some(done) = committed(attempts::earlier(tx, request.attempt).await?) {
+        return Ok(done);
+    }
+    let bucket = tx.bucket(&request.bucket).await?;
+    let head = tx.get::<HeadRow>(&head_key).await?;
+    version_rows::check_write(&request.precondition, &request.key, head.as_ref())?;
+    if let Some(blob) = &request.blob {
+        blobs::register(tx, blob).await?;
+    }
+    let parts = whole(&request.version, request.blob.as_ref(), tx.now_ms)?;
+    let draft = Draft { version: drafted(&request.version), parts };
+    let version = version_rows::insert(tx, &bucket, &request.key, head, draft).await?;
+    finish(tx, request.attempt, &bucket, version)
+}
+
+/// Remembers and answers.
+fn finish(tx: &mut Tx, attempt: crate::ids::AttemptId, bucket: &Bucket, version: Version) -> Outcome<Committed> {
+    let versioned = bucket.versioning == Versioning::Enabled;
+    attempts::remember(tx, attempt, &AttemptRow::Committed { version: version.clone(), versioned });
+    Ok(Committed { version, versioned })
+}
+
+/// The single part of an object put whole.
+fn whole(version: &NewVersion, blob: Option<&NewBlob>, now_ms: u64) -> Result<PartList> {
+    let length = blob.map_or(0, |new| new.blob.length);
+    if length != version.size {
+        let why = format!("object of {} bytes with a blob of {length}", version.size);
+        return Err(MetaError::Invalid { what: "blob", why });
+    }
+    let part = |new: &NewBlob| PartRow {
+        number: 1,
+        length,
+        md5: version.etag.md5,
+        checksum: None,
+        modified_ms: now_ms,
+        blob_offset: 0,
+        blob: Some(BlobRef::new(&new.blob)),
+    };
+    Ok(PartList::Inline(blob.map(part).into_iter().collect()))
+}
+
+fn drafted(new: &NewVersion) -> Version {
+    Version {
+        id: VersionId::NULL,
+        kind: VersionKind::Object,
+        etag: new.etag,
+        size: new.size,
+        modified_ms: 0,
+        owner: new.owner.clone(),
+        attributes: new.attributes.clone(),
+        checksum: new.checksum.clone(),
+        part_count: None,
+    }
+}
+
+fn delete_marker() -> Draft {
+    let version = Version {
+        id: VersionId::NULL,
+        kind: VersionKind::DeleteMarker,
+        etag: Etag { md5: [0; 16], parts: None },
+        size: 0,
+        modified_ms: 0,
+        owner: String::new(),
+        attributes: Attributes::default(),
+        checksum: None,
+        part_count: None,
+    };
+    Draft { version, parts: PartList::Inline(Vec::new()) }
+}
+
+async fn delete(tx: &mut Tx, request: &DeleteObject) -> Outcome<Deleted> {
+    let nothing = Deleted { version: None, delete_marker: false };
+    let head_key = keyspace::head(&request.bucket, &request.key);
+    tx.prefetch(&[keyspace::attempt(request.attempt), keyspace::bucket(&request.bucket), head_key.clone()]).await?;
+    if let Some(AttemptRow::Deleted { version, delete_marker }) = attempts::earlier(tx, request.attempt).await? {
+        return Ok(Deleted { version, delete_marker });
+    }
+    let bucket = tx.bucket(&request.bucket).await?;
+    if request.key.is_empty() || request.key.len() > version_rows::MAX_KEY_BYTES {
+        return Ok(nothing);
+    }
+    let head = tx.get::<HeadRow>(&head_key).await?;
+    let deleted = match request.selector {
+        VersionSelector::Current => {
+            version_rows::check(&request.precondition, version_rows::current_etag(head.as_ref()).as_deref())?;
+            delete_current(tx, &bucket, &request.key, head).await?
+        }
+        VersionSelector::Id(id) => delete_version(tx, &bucket, request, head, id).await?,
+    };
+    let Some(deleted) = deleted else { return Ok(nothing) };
+    let row = AttemptRow::Deleted { version: deleted.version, delete_marker: deleted.delete_marker };
+    attempts::remember(tx, request.attempt, &row);
+    Ok(deleted)
+}
+
+async fn delete_current(tx: &mut Tx, bucket: &Bucket, key: &str, head: Option<HeadRow>) -> Outcome<Option<Deleted>> {
+    if bucket.versioning == Versioning::Off {
+        let Some(head) = head else { return Ok(None) };
+        let row = head.row;
+        let removed = version_rows::remove(tx, bucket, key, head, row).await?;
+        return Ok(Some(Deleted { version: Some(removed.id), delete_marker: false }));
+    }
+    version_rows::check_key(key)?;
+    let marker = version_rows::insert(tx, bucket, key, head, delete_marker()).await?;
+    Ok(Some(Deleted { version: Some(marker.id), delete_marker: true }))
+}
+
+async fn delete_version(
+    tx: &mut Tx,
+    bucket: &Bucket,
+    request: &DeleteObject,
+    head: Option<HeadRow>,
+    id: VersionId,
+) -> Outcome<Option<Deleted>> {
+    let found = version_rows::named(tx, &bucket.name, &request.key, id).await?;
+    let etag = found.as_ref().filter(|(_, stored)| stored.version.kind == VersionKind::Object);
+    let etag = etag.map(|(_, stored)| stored.version.etag.to_string());
+    version_rows::check(&request.precondition, etag.as_deref())?;
+    let (Some((row, _)), Some(head)) = (found, head) else { return Ok(None) };
+    let removed = version_rows::remove(tx, bucket, &request.key, head, row).await?;
+    let delete_marker = removed.kind == VersionKind::DeleteMarker;
+    Ok(Some(Deleted { version: Some(removed.id), delete_marker }))
+}
+
+async fn copy(tx: &mut Tx, request: &CopyObject) -> Outcome<Committed> {
+    let (source_bucket, source_key, selector) = &request.source;
+    let head_key = keyspace::head(&request.bucket, &request.key);
+    let ahead = [
+        keyspace::attempt(request.attempt),
+        keyspace::bucket(&request.bucket),
+        keyspace::bucket(source_bucket),
+        head_key.clone(),
+    ];
+    tx.prefetch(&ahead).await?;
+    if let Some(done) = committed(attempts::earlier(tx, request.attempt).await?) {
+        return Ok(done);
+    }
+    tx.bucket(source_bucket).await?;
+    let bucket = tx.bucket(&request.bucket).await?;
+    let (_, source) = version_rows::object(tx, source_bucket, source_key, *selector).await?;
+    let etag = source.version.etag.to_string();
+    version_rows::check(&request.source_precondition, Some(&etag))?;
+    let head = tx.get::<HeadRow>(&head_key).await?;
+    version_rows::check_write(&request.precondition, &request.key, head.as_ref())?;
+    // Before the version that this one may replace is released, which may be the source itself.
+    blobs::share(tx, &source.parts);
+    let VersionRow { version, parts } = source;
+    let attributes = request.attributes.clone().unwrap_or(version.attributes);
+    let version = Version { owner: request.owner.clone(), attributes, ..version };
+    let version = version_rows::insert(tx, &bucket, &request.key, head, Draft { version, parts }).await?;
+    finish(tx, request.attempt, &bucket, version)
+}
+
+async fn set_tags(
+    tx: &mut Tx,
+    bucket: &str,
+    key: &str,
+    selector: VersionSelector,
+    tags: &[(String, String)],
+) -> Outcome<VersionId> {
+    let (row, mut stored) = version_rows::object(tx, bucket, key, selector).await?;
+    stored.version.attributes.tags = tags.to_vec();
+    tx.set(keyspace::version(bucket, key, row), &stored);
+    Ok(stored.version.id)
+}
+
+/// A stored part as it is read back; the blob is given if it is not in the row.
+pub(crate) fn read_part(row: PartRow, blob: Option<crate::record::Blob>) -> Option<Part> {
+    let blob = match row.blob {
+        Some(BlobRef::Inline(blob)) => blob,
+        Some(BlobRef::Row(_)) => blob?,
+        None => blobs::no_blob(),
+    };
+    Some(Part {
+        number: row.number,
+        blob_offset: row.blob_offset,
+        length: row.length,
+        md5: row.md5,
+        checksum: row.checksum,
+        blob,
+    })
+}

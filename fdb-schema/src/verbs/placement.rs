@@ -1,0 +1,176 @@
+//! Nodes, disks and placement groups.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    error::{MetaError, Result},
+    ids::{AttemptId, DiskId, GroupId},
+    keyspace::{self, Space},
+    record::{Disk, DiskState, Group, GroupState, Node, Scheme, rows::AttemptRow},
+    verbs::{
+        Meta, attempts,
+        credentials::all,
+        tx::{Outcome, Tx, transact},
+    },
+};
+
+impl Meta {
+    /// Creates or replaces the node's row.
+    pub async fn register_node(&self, node: Node) -> Result<()> {
+        transact!(self, "register_node", |tx| register_node(tx, &node))
+    }
+
+    pub async fn nodes(&self) -> Result<Vec<Node>> {
+        transact!(self, "nodes", |tx| all(tx, Space::Node))
+    }
+
+    /// Creates the disk as Up, or updates where it is and its capacity, keeping its state.
+    pub async fn register_disk(&self, disk: Disk) -> Result<Disk> {
+        transact!(self, "register_disk", |tx| register_disk(tx, &disk))
+    }
+
+    pub async fn disks(&self) -> Result<Vec<Disk>> {
+        transact!(self, "disks", |tx| all(tx, Space::Disk))
+    }
+
+    /// Changes the state if it still is `from`; Err(Stale) otherwise. Returns the disk as it is now.
+    pub async fn set_disk_state(&self, disk: DiskId, from: DiskState, to: DiskState) -> Result<Disk> {
+        transact!(self, "set_disk_state", |tx| set_disk_state(tx, disk, from, to))
+    }
+
+    /// Creates a group with epoch 1 and the next free id. Err(Stale) when a member is not Up.
+    pub async fn create_group(&self, scheme: Scheme, members: Vec<DiskId>) -> Result<Group> {
+        let attempt = AttemptId::random();
+        transact!(self, "create_group", |tx| create_group(tx, attempt, scheme, &members))
+    }
+
+    pub async fn group(&self, id: GroupId) -> Result<Option<Group>> {
+        let key = keyspace::group(id);
+        transact!(self, "group", |tx| tx.get(&key))
+    }
+
+    pub async fn groups(&self) -> Result<Vec<Group>> {
+        transact!(self, "groups", |tx| all(tx, Space::Group))
+    }
+
+    /// Replaces members or state if the epoch still is `epoch`; the new epoch is one more when the members changed.
+    pub async fn update_group(
+        &self,
+        id: GroupId,
+        epoch: u64,
+        members: Vec<DiskId>,
+        state: GroupState,
+    ) -> Result<Group> {
+        transact!(self, "update_group", |tx| update_group(tx, id, epoch, &members, state))
+    }
+
+    /// A number that grows with every change of nodes, disks or groups: poll it to know when to read them again.
+    pub async fn placement_revision(&self) -> Result<u64> {
+        transact!(self, "placement_revision", |tx| revision(tx))
+    }
+}
+
+async fn revision(tx: &mut Tx) -> Outcome<u64> {
+    Ok(tx.get(&keyspace::placement_revision()).await?.unwrap_or(0))
+}
+
+async fn changed(tx: &mut Tx) -> Outcome<()> {
+    let next = revision(tx).await? + 1;
+    tx.set(keyspace::placement_revision(), &next);
+    Ok(())
+}
+
+async fn register_node(tx: &mut Tx, node: &Node) -> Outcome<()> {
+    let key = keyspace::node(&node.id);
+    if tx.get::<Node>(&key).await?.as_ref() != Some(node) {
+        tx.set(key, node);
+        changed(tx).await?;
+    }
+    Ok(())
+}
+
+async fn register_disk(tx: &mut Tx, disk: &Disk) -> Outcome<Disk> {
+    let key = keyspace::disk(disk.id);
+    let before = tx.get::<Disk>(&key).await?;
+    let (state, since_ms) = match &before {
+        Some(before) => (before.state, before.since_ms),
+        None => (DiskState::Up, tx.now_ms),
+    };
+    let now = Disk { state, since_ms, ..disk.clone() };
+    if before.as_ref() != Some(&now) {
+        tx.set(key, &now);
+        changed(tx).await?;
+    }
+    Ok(now)
+}
+
+async fn set_disk_state(tx: &mut Tx, id: DiskId, from: DiskState, to: DiskState) -> Outcome<Disk> {
+    let key = keyspace::disk(id);
+    let mut disk = tx.get::<Disk>(&key).await?.ok_or(MetaError::Stale("disk"))?;
+    if tx.maybe_committed && disk.state == to && disk.since_ms == tx.now_ms {
+        return Ok(disk);
+    }
+    if disk.state != from {
+        return Err(MetaError::Stale("disk state").into());
+    }
+    if from != to {
+        disk.state = to;
+        disk.since_ms = tx.now_ms;
+        tx.set(key, &disk);
+        changed(tx).await?;
+    }
+    Ok(disk)
+}
+
+/// A stripe has one fragment on each member.
+fn check_members(scheme: Scheme, members: &[DiskId]) -> Result<()> {
+    let invalid = |why| Err(MetaError::Invalid { what: "group members", why });
+    if members.len() != scheme.width() {
+        return invalid(format!("scheme {scheme} wants {} disks, not {}", scheme.width(), members.len()));
+    }
+    if members.iter().collect::<BTreeSet<_>>().len() != members.len() {
+        return invalid("a disk is named twice".to_owned());
+    }
+    Ok(())
+}
+
+async fn create_group(tx: &mut Tx, attempt: AttemptId, scheme: Scheme, members: &[DiskId]) -> Outcome<Group> {
+    if let Some(AttemptRow::Group(group)) = attempts::earlier(tx, attempt).await? {
+        return Ok(group);
+    }
+    check_members(scheme, members)?;
+    let keys: Vec<_> = members.iter().map(|disk| keyspace::disk(*disk)).collect();
+    let up = |disk: &Option<Disk>| disk.as_ref().is_some_and(|disk| disk.state == DiskState::Up);
+    if !tx.get_many::<Disk>(&keys).await?.iter().all(up) {
+        return Err(MetaError::Stale("group member").into());
+    }
+    let next = tx.get::<u64>(&keyspace::next_group()).await?.unwrap_or(1);
+    let Ok(id) = u32::try_from(next).map(GroupId) else {
+        return Err(MetaError::TooLarge { what: "group id", actual: next, limit: u32::MAX.into() }.into());
+    };
+    let group = Group { id, scheme, members: members.to_vec(), epoch: 1, state: GroupState::Open };
+    tx.set(keyspace::group(id), &group);
+    tx.set(keyspace::next_group(), &(next + 1));
+    attempts::remember(tx, attempt, &AttemptRow::Group(group.clone()));
+    changed(tx).await?;
+    Ok(group)
+}
+
+async fn update_group(tx: &mut Tx, id: GroupId, epoch: u64, members: &[DiskId], state: GroupState) -> Outcome<Group> {
+    let key = keyspace::group(id);
+    let group = tx.get::<Group>(&key).await?.ok_or(MetaError::Stale("group"))?;
+    if tx.maybe_committed && group.epoch == epoch + 1 && group.members == members && group.state == state {
+        return Ok(group);
+    }
+    if group.epoch != epoch {
+        return Err(MetaError::Stale("group epoch").into());
+    }
+    check_members(group.scheme, members)?;
+    let epoch = if group.members == members { epoch } else { epoch + 1 };
+    let now = Group { members: members.to_vec(), epoch, state, ..group.clone() };
+    if now != group {
+        tx.set(key, &now);
+        changed(tx).await?;
+    }
+    Ok(now)
+}

@@ -1,0 +1,187 @@
+//! What the tests of the verbs share.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cairn_schema::{
+    Meta,
+    ids::*,
+    kv::{
+        SharedKv,
+        embedded::{self, EmbeddedOptions},
+        mem,
+        remote::{self, MetaTransport, RemoteServer, TransportFailure},
+    },
+    record::*,
+    verbs::*,
+};
+
+/// A transport that is a call.
+pub struct Loopback(pub RemoteServer);
+
+#[async_trait]
+impl MetaTransport for Loopback {
+    async fn call(&self, request: Bytes) -> Result<Bytes, TransportFailure> {
+        Ok(self.0.handle("test", request).await)
+    }
+}
+
+pub fn mem_kv() -> SharedKv {
+    Arc::new(mem::kv())
+}
+
+pub fn embedded_kv(directory: &std::path::Path) -> SharedKv {
+    Arc::new(embedded::open(directory, EmbeddedOptions::default()).unwrap())
+}
+
+pub fn remote_kv() -> SharedKv {
+    Arc::new(remote::kv(Arc::new(Loopback(RemoteServer::new(mem::kv())))))
+}
+
+/// A store of each kind; the directory goes with the last.
+pub fn every_kv() -> (Vec<(&'static str, SharedKv)>, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let kvs = vec![("mem", mem_kv()), ("embedded", embedded_kv(directory.path())), ("remote", remote_kv())];
+    (kvs, directory)
+}
+
+pub fn bucket(name: &str, versioning: Versioning) -> Bucket {
+    Bucket { name: name.into(), created_ms: 1, owner: "owner".into(), region: String::new(), versioning }
+}
+
+pub async fn group(meta: &Meta) -> Group {
+    if let Some(group) = meta.groups().await.unwrap().into_iter().next() {
+        return group;
+    }
+    let mut members = Vec::new();
+    for index in 0..3u8 {
+        let disk = Disk {
+            id: DiskId::random(),
+            node: format!("n{index}").parse().unwrap(),
+            rack: format!("r{index}"),
+            zone: "z".into(),
+            capacity_bytes: 1 << 40,
+            state: DiskState::Up,
+            since_ms: 0,
+        };
+        members.push(meta.register_disk(disk).await.unwrap().id);
+    }
+    meta.create_group(Scheme::Replicated { copies: 3 }, members).await.unwrap()
+}
+
+pub fn blob(group: &Group, length: u64) -> NewBlob {
+    NewBlob {
+        blob: Blob {
+            id: BlobId::random(),
+            scheme: group.scheme,
+            length,
+            stripe_bytes: 4 << 20,
+            runs: vec![StripeRun { group: group.id, stripes: 1 }],
+            checksum: length,
+        },
+        epochs: vec![(group.id, group.epoch)],
+        missing: vec![],
+    }
+}
+
+pub fn md5_of(text: &str) -> [u8; 16] {
+    md5_simd::digest(text.as_bytes())
+}
+
+pub fn new_version(size: u64) -> NewVersion {
+    NewVersion {
+        etag: Etag { md5: md5_of(&size.to_string()), parts: None },
+        size,
+        owner: "owner".into(),
+        attributes: Attributes { storage_class: "STANDARD".into(), ..Attributes::default() },
+        checksum: None,
+    }
+}
+
+pub fn put(group: &Group, bucket: &str, key: &str, size: u64) -> CommitObject {
+    CommitObject {
+        attempt: AttemptId::random(),
+        bucket: bucket.into(),
+        key: key.into(),
+        version: new_version(size),
+        blob: (size > 0).then(|| blob(group, size)),
+        precondition: Precondition::default(),
+    }
+}
+
+pub fn delete(bucket: &str, key: &str, selector: VersionSelector) -> DeleteObject {
+    DeleteObject {
+        attempt: AttemptId::random(),
+        bucket: bucket.into(),
+        key: key.into(),
+        selector,
+        precondition: Precondition::default(),
+    }
+}
+
+pub fn upload(bucket: &str, key: &str) -> Upload {
+    Upload {
+        id: UploadId::random(),
+        bucket: bucket.into(),
+        key: key.into(),
+        created_ms: 1,
+        owner: "owner".into(),
+        attributes: Attributes { storage_class: "STANDARD".into(), ..Attributes::default() },
+        checksum: None,
+    }
+}
+
+pub fn put_part(group: &Group, upload: &Upload, number: u16, length: u64) -> PutPart {
+    PutPart {
+        attempt: AttemptId::random(),
+        upload: upload.id,
+        bucket: upload.bucket.clone(),
+        key: upload.key.clone(),
+        number,
+        md5: md5_of(&format!("{number} {length}")),
+        checksum: None,
+        length,
+        blob: (length > 0).then(|| blob(group, length)),
+    }
+}
+
+pub fn complete(upload: &Upload, parts: &[UploadedPart]) -> CompleteUpload {
+    CompleteUpload {
+        attempt: AttemptId::random(),
+        upload: upload.id,
+        bucket: upload.bucket.clone(),
+        key: upload.key.clone(),
+        parts: parts
+            .iter()
+            .map(|part| CompletedPart { number: part.number, md5: part.md5, checksum: None })
+            .collect(),
+        checksum: None,
+        min_part_bytes: 5,
+        precondition: Precondition::default(),
+    }
+}
+
+/// Every blob in the reclaim queue.
+pub async fn queued(meta: &Meta) -> Vec<BlobId> {
+    let mut ids = Vec::new();
+    for bucket in 0..RECLAIM_BUCKETS {
+        let found = meta.reclaimable(bucket, u64::MAX, 100_000).await.unwrap();
+        ids.extend(found.into_iter().map(|reclaim| reclaim.blob.id));
+    }
+    ids.sort();
+    ids
+}
+
+pub async fn keys(meta: &Meta, bucket: &str) -> Vec<String> {
+    let query = ListQuery { bucket: bucket.into(), limit: 1000, ..ListQuery::default() };
+    let page = meta.list_objects(&query).await.unwrap();
+    let entries = page.entries.into_iter().map(|entry| match entry {
+        ListEntry::Object(object) => object.key,
+        ListEntry::CommonPrefix(prefix) => prefix,
+    });
+    entries.collect()
+}
+
+pub const SHORT: Duration = Duration::from_millis(500);

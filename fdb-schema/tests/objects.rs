@@ -1,0 +1,186 @@
+//! Objects: puts, reads, deletes, copies, versions, on every store.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+use cairn_schema::{Meta, MetaError, ids::*, record::*, verbs::*};
+use common::*;
+
+async fn located(meta: &Meta, key: &str) -> Result<Located, MetaError> {
+    meta.locate("b", key, VersionSelector::Current, RangeRequest::All).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_is_seen_at_once_and_its_blob_reclaimed_once_replaced() {
+    let (kvs, _directory) = every_kv();
+    for (name, kv) in kvs {
+        let meta = Meta::new(kv);
+        meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+        let group = group(&meta).await;
+        let first = put(&group, "b", "k", 10);
+        let committed = meta.commit_object(first.clone()).await.unwrap();
+        assert!(committed.version.id.is_null(), "{name}");
+        // The same attempt again is the same outcome, not another version.
+        assert_eq!(meta.commit_object(first.clone()).await.unwrap(), committed);
+        let read = located(&meta, "k").await.unwrap();
+        assert_eq!((read.version, read.range, read.parts.len()), (committed.version, 0..10, 1));
+        assert_eq!(read.parts[0].blob, first.blob.as_ref().unwrap().blob);
+        assert_eq!(keys(&meta, "b").await, ["k"]);
+        assert_eq!(meta.usage("b").await.unwrap(), Usage { objects: 1, bytes: 10 });
+        assert!(queued(&meta).await.is_empty());
+
+        let second = put(&group, "b", "k", 7);
+        meta.commit_object(second.clone()).await.unwrap();
+        assert_eq!(meta.usage("b").await.unwrap(), Usage { objects: 1, bytes: 7 });
+        assert_eq!(queued(&meta).await, [first.blob.unwrap().blob.id]);
+        assert_eq!(meta.delete_bucket("b").await, Err(MetaError::BucketNotEmpty("b".into())));
+
+        let gone = meta.delete_object(delete("b", "k", VersionSelector::Current)).await.unwrap();
+        assert_eq!(gone, Deleted { version: Some(VersionId::NULL), delete_marker: false });
+        assert_eq!(located(&meta, "k").await.unwrap_err(), MetaError::NoSuchKey("k".into()));
+        assert_eq!(meta.usage("b").await.unwrap(), Usage::default());
+        assert_eq!(queued(&meta).await.len(), 2);
+        let again = meta.delete_object(delete("b", "k", VersionSelector::Current)).await.unwrap();
+        assert_eq!(again, Deleted { version: None, delete_marker: false });
+        for bucket in 0..RECLAIM_BUCKETS {
+            for reclaim in meta.reclaimable(bucket, u64::MAX, 10).await.unwrap() {
+                meta.reclaimed(&reclaim).await.unwrap();
+                assert_eq!(meta.blobs(&[reclaim.blob.id]).await.unwrap(), [None]);
+            }
+        }
+        assert!(meta.group_blobs(group.id, None, 10).await.unwrap().is_empty());
+        meta.delete_bucket("b").await.unwrap();
+        assert_eq!(located(&meta, "k").await.unwrap_err(), MetaError::NoSuchBucket("b".into()));
+    }
+}
+
+#[tokio::test]
+async fn versions_are_kept_in_order_and_markers_hide_them() {
+    let meta = Meta::in_memory();
+    meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+    let group = group(&meta).await;
+    meta.commit_object(put(&group, "b", "k", 1)).await.unwrap();
+    meta.set_versioning("b", Versioning::Enabled).await.unwrap();
+    let second = meta.commit_object(put(&group, "b", "k", 2)).await.unwrap().version;
+    let third = meta.commit_object(put(&group, "b", "k", 3)).await.unwrap().version;
+    assert!(third.id < second.id && third.modified_ms >= second.modified_ms);
+    assert_eq!(meta.usage("b").await.unwrap(), Usage { objects: 3, bytes: 6 });
+
+    let marker = meta.delete_object(delete("b", "k", VersionSelector::Current)).await.unwrap();
+    assert!(marker.delete_marker);
+    assert_eq!(located(&meta, "k").await.unwrap_err(), MetaError::NoSuchKey("k".into()));
+    assert!(keys(&meta, "b").await.is_empty());
+    let by_id = VersionSelector::Id(marker.version.unwrap());
+    let named = meta.locate("b", "k", by_id, RangeRequest::Nothing).await;
+    assert!(matches!(named, Err(MetaError::IsDeleteMarker { .. })));
+    let old = meta.locate("b", "k", VersionSelector::Id(second.id), RangeRequest::All).await.unwrap();
+    assert_eq!(old.version, second);
+    let null = meta.locate("b", "k", VersionSelector::Id(VersionId::NULL), RangeRequest::All).await.unwrap();
+    assert_eq!(null.version.size, 1);
+
+    // Without the marker the newest version is back.
+    let removed = meta.delete_object(delete("b", "k", by_id)).await.unwrap();
+    assert_eq!(removed, Deleted { version: marker.version, delete_marker: true });
+    assert_eq!(located(&meta, "k").await.unwrap().version, third);
+
+    // Suspended: the null version is replaced wherever it stands.
+    meta.set_versioning("b", Versioning::Suspended).await.unwrap();
+    let null = meta.commit_object(put(&group, "b", "k", 4)).await.unwrap().version;
+    assert!(null.id.is_null());
+    assert_eq!(located(&meta, "k").await.unwrap().version, null);
+    assert_eq!(meta.usage("b").await.unwrap(), Usage { objects: 3, bytes: 9 });
+    assert_eq!(queued(&meta).await.len(), 1);
+    let marker = meta.delete_object(delete("b", "k", VersionSelector::Current)).await.unwrap();
+    assert_eq!(marker, Deleted { version: Some(VersionId::NULL), delete_marker: true });
+    assert_eq!(meta.usage("b").await.unwrap(), Usage { objects: 2, bytes: 5 });
+    meta.delete_object(delete("b", "k", VersionSelector::Id(third.id))).await.unwrap();
+    meta.delete_object(delete("b", "k", VersionSelector::Id(VersionId::NULL))).await.unwrap();
+    assert_eq!(located(&meta, "k").await.unwrap().version, second);
+    meta.delete_object(delete("b", "k", VersionSelector::Id(second.id))).await.unwrap();
+    assert_eq!(meta.usage("b").await.unwrap(), Usage::default());
+    assert_eq!(queued(&meta).await.len(), 4);
+    meta.delete_bucket("b").await.unwrap();
+}
+
+#[tokio::test]
+async fn preconditions_are_decided_in_the_transaction() {
+    let meta = Meta::in_memory();
+    meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+    let group = group(&meta).await;
+    let absent = Precondition { if_none_match: Some(EtagMatch::Any), ..Precondition::default() };
+    let create = |size| CommitObject { precondition: absent.clone(), ..put(&group, "b", "k", size) };
+    // CON-1: of many that create one key, one does.
+    let creates = (1..20).map(|size| meta.commit_object(create(size)));
+    let outcomes = futures::future::join_all(creates).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+    let refused = outcomes.into_iter().filter_map(Result::err);
+    assert!(refused.into_iter().all(|error| error == MetaError::PreconditionFailed("If-None-Match")));
+
+    let etag = located(&meta, "k").await.unwrap().version.etag.to_string();
+    let matching = |etag: &str| Precondition {
+        if_match: Some(EtagMatch::OneOf(vec![etag.to_owned()])),
+        ..Precondition::default()
+    };
+    let wrong = CommitObject { precondition: matching("x"), ..put(&group, "b", "k", 30) };
+    assert_eq!(meta.commit_object(wrong).await, Err(MetaError::PreconditionFailed("If-Match")));
+    let right = CommitObject { precondition: matching(&etag), ..put(&group, "b", "k", 30) };
+    meta.commit_object(right.clone()).await.unwrap();
+    let nowhere = CommitObject { key: "other".into(), ..right };
+    assert!(matches!(
+        meta.commit_object(CommitObject { attempt: AttemptId::random(), ..nowhere }).await,
+        Err(MetaError::NoSuchKey(_))
+    ));
+    let stale = DeleteObject { precondition: matching(&etag), ..delete("b", "k", VersionSelector::Current) };
+    assert_eq!(meta.delete_object(stale).await, Err(MetaError::PreconditionFailed("If-Match")));
+}
+
+#[tokio::test]
+async fn a_copy_shares_the_blob_until_the_last_reference_goes() {
+    let meta = Meta::in_memory();
+    meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+    let group = group(&meta).await;
+    let original = put(&group, "b", "k", 10);
+    meta.commit_object(original.clone()).await.unwrap();
+    let copy = |key: &str| CopyObject {
+        attempt: AttemptId::random(),
+        source: ("b".into(), "k".into(), VersionSelector::Current),
+        source_precondition: Precondition::default(),
+        bucket: "b".into(),
+        key: key.into(),
+        attributes: None,
+        owner: "copier".into(),
+        precondition: Precondition::default(),
+    };
+    // Onto itself, to others, and to one of these again.
+    for key in ["k", "c1", "c2", "c1"] {
+        meta.copy_object(copy(key)).await.unwrap();
+        assert!(queued(&meta).await.is_empty(), "GC-1: {key}");
+    }
+    assert_eq!(meta.usage("b").await.unwrap(), Usage { objects: 3, bytes: 30 });
+    for key in ["k", "c2", "c1"] {
+        assert!(queued(&meta).await.is_empty(), "GC-1");
+        assert_eq!(located(&meta, key).await.unwrap().parts[0].blob, original.blob.as_ref().unwrap().blob);
+        meta.delete_object(delete("b", key, VersionSelector::Current)).await.unwrap();
+    }
+    assert_eq!(queued(&meta).await, [original.blob.unwrap().blob.id]);
+}
+
+#[tokio::test]
+async fn a_group_that_changed_under_the_writer_fails_the_commit() {
+    let meta = Meta::in_memory();
+    meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+    let group = group(&meta).await;
+    let mut members = group.members.clone();
+    members.reverse();
+    let before = put(&group, "b", "k", 10);
+    let sealed = meta.update_group(group.id, 1, group.members.clone(), GroupState::Sealed).await.unwrap();
+    assert_eq!(sealed.epoch, 1);
+    meta.commit_object(before.clone()).await.unwrap();
+    let moved = meta.update_group(group.id, 1, members.clone(), GroupState::Open).await.unwrap();
+    assert_eq!(moved.epoch, 2);
+    let late = put(&group, "b", "k2", 10);
+    assert_eq!(meta.commit_object(late.clone()).await, Err(MetaError::GroupChanged(group.id)));
+    assert_eq!(meta.blobs(&[late.blob.unwrap().blob.id]).await.unwrap(), [None]);
+    assert_eq!(keys(&meta, "b").await, ["k"]);
+    let stale = meta.update_group(group.id, 1, members, GroupState::Open).await;
+    assert_eq!(stale, Err(MetaError::Stale("group epoch")));
+}
