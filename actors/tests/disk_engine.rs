@@ -1,54 +1,16 @@
 //! The fragment store through its handle: what it keeps, refuses and survives.
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+mod disk_common;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
-use bytes::Bytes;
-use cairn_actors::disk::{BLOCK_BYTES, DiskError, DiskHandle, DiskOptions, Faults, NewFragment, block_checksums};
-use cairn_schema::ids::{BlobId, ClusterId, FragmentName, GroupId};
-
-const CLUSTER: ClusterId = ClusterId([9; 16]);
-
-fn options(path: &Path) -> DiskOptions {
-    DiskOptions {
-        path: path.to_owned(),
-        cluster: CLUSTER,
-        segment_bytes: 1 << 20,
-        reserved_bytes: 1 << 20,
-        capacity_bytes: None,
-        max_queued_bytes: 8 << 20,
-        max_queued_reads: 64,
-    }
-}
-
-fn name(n: u32) -> FragmentName {
-    FragmentName { group: GroupId(n % 4), blob: BlobId([n as u8; 16]), stripe: n, position: (n % 6) as u8 }
-}
-
-fn payload(seed: u32, length: usize) -> Bytes {
-    let mut state = u64::from(seed) * 2654435761 + 1;
-    let mut next = || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 33) as u8
-    };
-    (0..length).map(|_| next()).collect::<Vec<u8>>().into()
-}
-
-fn fragment(n: u32, length: usize) -> NewFragment {
-    let payload = payload(n, length);
-    NewFragment { name: name(n), block_checksums: block_checksums(&payload), payload }
-}
-
-async fn whole(disk: &DiskHandle, n: u32) -> Result<Bytes, DiskError> {
-    let info = disk.info(name(n)).await?;
-    disk.get(name(n), 0..info.length).await
-}
+use cairn_actors::disk::{BLOCK_BYTES, DiskError, DiskHandle, DiskOptions, Faults, NewFragment};
+use cairn_schema::ids::ClusterId;
+use disk_common::{copy_dir, fragment, name, options, payload, whole};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_put_is_got_and_survives_every_reopening() {
@@ -144,18 +106,6 @@ async fn deleted_is_gone_after_every_way_of_reopening_and_space_comes_back() {
         assert_eq!(reopened.status().fragments, 20, "{way}");
         for n in 0..200 {
             assert_eq!(whole(&reopened, n).await.is_ok(), n % 10 == 0, "{way} {n}");
-        }
-    }
-}
-
-fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_dir() {
-            copy_dir(&entry.path(), &to.join(entry.file_name()));
-        } else {
-            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{
     format::{Place, RecordBody, RecordHeader, UNIT, fragment_units, payload_at},
     index::Entry,
     queue::Reply,
+    recover::Ghost,
 };
 
 static PADDING: [u8; UNIT as usize] = [0; UNIT as usize];
@@ -109,9 +110,9 @@ impl Batch {
     }
 
     /// A tombstone for the record of `name` at `kills`.
-    pub fn kill(&mut self, name: FragmentName, kills: Place) {
+    pub fn kill(&mut self, name: FragmentName, kills: Place, units: u32) {
         let at = self.next_place();
-        let body = RecordBody::Tombstone { kills };
+        let body = RecordBody::Tombstone { kills, units };
         let header = RecordHeader { name, body, batch: self.number, written_ms: self.written_ms };
         let head = header.encode(&[], self.salt, at.unit);
         self.records.push(Planned { head, payload: Bytes::new(), padding: 0 });
@@ -135,9 +136,9 @@ impl Batch {
     }
 
     /// Fragments that may lie in the segment after the batch has failed, though nobody was told so.
-    pub fn in_doubt(&self) -> impl Iterator<Item = (FragmentName, Place)> {
+    pub fn in_doubt(&self) -> impl Iterator<Item = Ghost> {
         self.effects.iter().filter_map(|effect| match effect {
-            Effect::Put { name, entry } => Some((*name, entry.place)),
+            Effect::Put { name, entry } => Some(Ghost::of(*name, *entry)),
             Effect::Kill { .. } => None,
         })
     }

@@ -83,6 +83,8 @@ pub struct Core {
     pub can_punch: AtomicBool,
     /// When the batch that is being written began, ms since 1970; 0 between batches.
     pub busy_since: AtomicU64,
+    /// A batch has been under way for too long; see [`Core::watch`].
+    pub stuck: AtomicBool,
     pub metrics: Arc<DiskMetrics>,
     pub read_latency: Smoothed,
     pub write_latency: Smoothed,
@@ -122,11 +124,40 @@ impl Core {
         if let Some(why) = self.failed.load().as_deref() {
             return Err(DiskError::ReadOnly(why.clone()));
         }
+        if self.stuck.load(Ordering::Relaxed) {
+            return Err(DiskError::ReadOnly("a write has been stuck for too long".into()));
+        }
         let (free, reserved) = (self.space.free.load(Ordering::Relaxed), self.options.reserved_bytes);
         if free < reserved.saturating_add(bytes).max(1) {
             return Err(DiskError::Full { free, reserved });
         }
         Ok(())
+    }
+
+    /// Looks whether the disk is still there and its writer still moves. Blocks, on a hung disk for long.
+    pub fn watch(&self) {
+        match read_identity(&self.dir) {
+            Ok(Some(identity)) if identity == self.identity => {}
+            Ok(_) => self.fail(format!("the disk is gone: {} is not it any more", self.dir.display())),
+            Err(error) => self.fail(format!("the disk is gone: {error}")),
+        }
+        self.refresh_space();
+    }
+
+    /// Notes whether the current batch takes too long. Does not block.
+    pub fn watch_writer(&self, limit: Duration) {
+        let since = self.busy_since.load(Ordering::Relaxed);
+        let stuck = since != 0 && Duration::from_millis(now_ms().saturating_sub(since)) > limit;
+        if stuck != self.stuck.swap(stuck, Ordering::Relaxed) {
+            tracing::warn!(disk = %self.identity.disk, stuck, "the disk's writer got stuck, or moves again");
+        }
+    }
+
+    fn fail(&self, why: String) {
+        if self.failed.load().is_none() {
+            tracing::error!(disk = %self.identity.disk, %why, "the disk takes no more writes");
+            self.failed.store(Some(Arc::new(why)));
+        }
     }
 
     /// Runs `with` on the record of `entry`.
@@ -246,6 +277,7 @@ impl Engine {
             failed: ArcSwapOption::empty(),
             can_punch: AtomicBool::new(true),
             busy_since: AtomicU64::new(0),
+            stuck: AtomicBool::new(false),
             metrics,
             read_latency: Smoothed::default(),
             write_latency: Smoothed::default(),
@@ -394,6 +426,11 @@ impl Engine {
         let mut ended = self.ended.clone();
         // An error means that the thread is gone: as good as ended.
         let _ = ended.wait_for(|ended| *ended).await;
+    }
+
+    /// [`Engine::close`] for threads that may block.
+    pub fn close_blocking(&self) {
+        futures::executor::block_on(self.close());
     }
 
     /// Runs `work` on a blocking thread when it is its turn.

@@ -13,7 +13,8 @@
 //! 16  disk id, 16 bytes                           4  group u32
 //! 32  salt u64                                    8  blob id, 16 bytes
 //! 40  created, ms since 1970, u64                24  stripe u32
-//! 48  xxh3-64 of bytes 0..48                     28  position u8, 3 zero bytes
+//! 48  xxh3-64 of bytes 0..48                     28  position u8                       position u8
+//!                                                29  3 zero bytes                      units of what it kills, u24
 //!                                                32  payload length u32                unit of what it kills
 //! record of a fragment                           36  0 u32                             segment of what it kills
 //!  0  record header, 64 bytes                    40  batch u64
@@ -87,8 +88,14 @@ pub struct SegmentHeader {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordBody {
-    Fragment { length: u32 },
-    Tombstone { kills: Place },
+    Fragment {
+        length: u32,
+    },
+    /// `units`: how long the killed record is, so that a scan can tell what was given back from what is damaged.
+    Tombstone {
+        kills: Place,
+        units: u32,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,7 +203,7 @@ impl RecordHeader {
         }
         let (kind, first, second) = match self.body {
             RecordBody::Fragment { length } => (KIND_FRAGMENT, length, 0),
-            RecordBody::Tombstone { kills } => (KIND_TOMBSTONE, kills.unit, kills.segment),
+            RecordBody::Tombstone { kills, .. } => (KIND_TOMBSTONE, kills.unit, kills.segment),
         };
         out[..2].copy_from_slice(RECORD_MAGIC);
         out[2] = RECORD_VERSION;
@@ -205,6 +212,9 @@ impl RecordHeader {
         out[8..24].copy_from_slice(&self.name.blob.0);
         out[24..28].copy_from_slice(&self.name.stripe.to_le_bytes());
         out[28] = self.name.position;
+        if let RecordBody::Tombstone { units, .. } = self.body {
+            out[29..32].copy_from_slice(&units.to_le_bytes()[..3]); // MAX_FRAGMENT_BYTES are less than 2^24 units
+        }
         out[32..36].copy_from_slice(&first.to_le_bytes());
         out[36..40].copy_from_slice(&second.to_le_bytes());
         out[40..48].copy_from_slice(&self.batch.to_le_bytes());
@@ -244,9 +254,10 @@ impl RecordHeader {
             return Err(FormatError::Version { what: WHAT, version: bytes[2] });
         }
         let body = match bytes[3] {
-            KIND_TOMBSTONE => {
-                RecordBody::Tombstone { kills: Place { segment: u32_at(bytes, 36), unit: u32_at(bytes, 32) } }
-            }
+            KIND_TOMBSTONE => RecordBody::Tombstone {
+                kills: Place { segment: u32_at(bytes, 36), unit: u32_at(bytes, 32) },
+                units: u32::from_le_bytes([bytes[29], bytes[30], bytes[31], 0]),
+            },
             _ => RecordBody::Fragment { length: u32_at(bytes, 32) },
         };
         let name = FragmentName {
@@ -296,15 +307,17 @@ mod tests {
             salt: 0x1122334455667788,
             created_ms: 1_700_000_000_000,
         };
-        let tombstone =
-            RecordHeader { body: RecordBody::Tombstone { kills: Place { segment: 3, unit: 128 } }, ..fragment() };
+        let tombstone = RecordHeader {
+            body: RecordBody::Tombstone { kills: Place { segment: 3, unit: 128 }, units: 0x010203 },
+            ..fragment()
+        };
         let bytes = [segment.encode().to_vec(), fragment().encode(&[1, 2], 42, 128), tombstone.encode(&[], 42, 129)];
         assert_eq!(bytes.map(hex::encode), [GOLDEN_SEGMENT, GOLDEN_FRAGMENT, GOLDEN_TOMBSTONE]);
     }
 
     const GOLDEN_SEGMENT: &str = "434149524e5345470100000003000000cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd88776655443322110068e5cf8b0100004b7cad8155cc393c";
     const GOLDEN_FRAGMENT: &str = "4346010107000000abababababababababababababababab0403020105000000701101000000000009000000000000007b68e5cf8b010000f7b7892db449638d01000000000000000200000000000000";
-    const GOLDEN_TOMBSTONE: &str = "4346010207000000abababababababababababababababab0403020105000000800000000300000009000000000000007b68e5cf8b0100006d344f75c04ab212";
+    const GOLDEN_TOMBSTONE: &str = "4346010207000000abababababababababababababababab0403020105030201800000000300000009000000000000007b68e5cf8b010000a62189b2a2e0af55";
 
     #[test]
     fn every_flipped_bit_of_a_head_is_noticed() {

@@ -50,7 +50,8 @@ pub struct SegmentState {
     pub keepers: u32,
     /// Tombstones, anywhere, that kill records of this segment: needed for as long as this file exists.
     pub killers: Vec<Place>,
-    /// Regions that could not be read as records; kept as they are for whoever wants to look.
+    /// Regions that could not be read as records; kept as they are for whoever wants to look, as long as anything else needs the
+    /// segment.
     pub damaged: Vec<Extent>,
     /// Bytes given back to the file system.
     pub punched: u64,
@@ -178,6 +179,8 @@ impl Index {
             }
         }
         for segment in segments.values_mut() {
+            // A file of which not even the header could be read: nobody knows that it is not needed.
+            segment.keepers += u32::from(segment.damaged.iter().any(|region| region.unit == 0));
             segment.extents.extend(segment.damaged.iter().copied());
             segment.extents.sort_unstable();
             segment.extents.dedup_by_key(|held| held.unit);
@@ -297,7 +300,7 @@ impl Index {
     /// Whether a segment is sealed and holds nothing anyone needs.
     pub fn is_removable(&self, number: u32) -> bool {
         let segment = self.segments.get(&number);
-        segment.is_some_and(|segment| segment.sealed && segment.keepers == 0 && segment.damaged.is_empty())
+        segment.is_some_and(|segment| segment.sealed && segment.keepers == 0)
     }
 
     /// Forgets a segment whose file is about to be removed; hand the result to [`Index::removed`] when that is durable.

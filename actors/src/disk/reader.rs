@@ -99,11 +99,4 @@ impl Record<'_> {
         }
         Ok((0..length.div_ceil(BLOCK_BYTES)).filter_map(|i| table_entry(&head, i)).collect())
     }
-
-    /// The block checksums as stored, without reading the payload.
-    pub fn table(&self) -> Result<Vec<u64>, DiskError> {
-        let head = self.bytes(0, payload_at(self.entry.length) as usize)?;
-        self.check_head(&head)?;
-        Ok((0..(self.entry.length as usize).div_ceil(BLOCK_BYTES)).filter_map(|i| table_entry(&head, i)).collect())
-    }
 }

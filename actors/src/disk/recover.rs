@@ -16,7 +16,7 @@ use super::{
     identity::{Identity, refused},
     index::{Entry, Extent, Index, SegmentState},
     reader::Record,
-    scan::{Found, Scan, read_segment_header},
+    scan::{Found, Gap, Scan, read_segment_header},
     segment::{Files, list_segments},
 };
 
@@ -42,7 +42,18 @@ pub struct RecoveryReport {
 }
 
 /// A record that is in a segment but must not count: its tombstone has yet to be written.
-pub type Ghost = (FragmentName, Place);
+#[derive(Clone, Copy, Debug)]
+pub struct Ghost {
+    pub name: FragmentName,
+    pub place: Place,
+    pub units: u32,
+}
+
+impl Ghost {
+    pub fn of(name: FragmentName, entry: Entry) -> Self {
+        Self { name, place: entry.place, units: fragment_units(entry.length) }
+    }
+}
 
 /// What an opening has to tidy up.
 #[derive(Debug, Default)]
@@ -72,8 +83,11 @@ struct Replay<'a> {
     fragments: BTreeMap<FragmentName, Entry>,
     segments: BTreeMap<u32, SegmentState>,
     tombstones: Vec<(Place, u32)>,
+    gaps: Vec<(u32, Gap)>,
+    /// By segment, what the tombstones that were read have killed.
+    dead: HashMap<u32, Vec<Extent>>,
     /// Superseded records without a tombstone of their own.
-    losers: HashMap<Place, FragmentName>,
+    losers: HashMap<Place, Ghost>,
     /// Records of the newest batch so far: applied when a newer one proves that it was synced.
     newest: Vec<(Place, RecordHeader)>,
     newest_batch: u64,
@@ -102,6 +116,8 @@ pub fn recover(io: &Io, dir: &Path, identity: &Identity, files: &Files) -> Resul
         fragments: checkpoint.fragments,
         segments: BTreeMap::new(),
         tombstones: Vec::new(),
+        gaps: Vec::new(),
+        dead: HashMap::new(),
         losers: HashMap::new(),
         newest: Vec::new(),
         newest_batch: 0,
@@ -160,33 +176,43 @@ impl Replay<'_> {
         self.report.segments_scanned += 1;
         self.leftovers.scanned.push(number);
         self.know(number, known.unwrap_or_else(|| SegmentState::new(salt, SEGMENT_HEADER_BYTES)));
-        let mut damaged = Vec::new();
         let io = self.io;
-        let end = Scan { io, file: &file, path: &path, number, salt }.run(from, &mut |found| {
-            match found {
-                Found::Record { place, header } => self.record(place, header),
-                Found::Damaged { start, end } => damaged.push((start, end)),
-            }
-            Ok(())
+        let scanned = Scan { io, file: &file, path: &path, number, salt }.run(from, &mut |found| match found {
+            Found::Record { place, header } => self.record(place, header),
+            Found::Gap(gap) => self.gaps.push((number, gap)),
         })?;
         if let Some(state) = self.segments.get_mut(&number) {
-            state.end = end.end;
-            state.sealed = !last;
-            for (start, end) in &damaged {
-                let extent = Extent { unit: (start / UNIT) as u32, units: (end.div_ceil(UNIT) - start / UNIT) as u32 };
-                state.damaged.push(extent);
-            }
-        }
-        self.report.damaged.extend(damaged.into_iter().map(|(start, end)| (number, start, end)));
-        if end.torn {
-            if last {
-                self.report.torn_tail = true;
-            } else {
-                let length = file.metadata().map_err(|error| disk_error("stat segment", &path, error))?.len();
-                self.report.damaged.push((number, end.end, length));
-            }
+            state.end = scanned.end;
+            // Nothing is appended to a file of which parts cannot be read.
+            state.sealed = !last || scanned.unreadable;
         }
         Ok(())
+    }
+
+    /// Tells the gaps that deletes have left from those that nobody can explain.
+    fn explain_gaps(&mut self, last_segment: u32) {
+        for dead in self.dead.values_mut() {
+            dead.sort_unstable();
+        }
+        for (number, gap) in std::mem::take(&mut self.gaps) {
+            // Zeros are no damage: they were given back with whatever died there, or preallocated and never written.
+            let dead = self.dead.get(&number).map(Vec::as_slice).unwrap_or_default();
+            let units = gap.strange.iter().map(|(start, end)| (start / UNIT) as u32..(end / UNIT) as u32);
+            let regions: Vec<Extent> = units.flat_map(|units| unexplained(units, dead)).collect();
+            for region in regions {
+                let Some(state) = self.segments.get_mut(&number) else { continue };
+                if gap.last && number == last_segment && !state.sealed {
+                    self.report.torn_tail = true;
+                    continue;
+                }
+                let start = u64::from(region.unit) * UNIT;
+                let end = start + u64::from(region.units) * UNIT;
+                self.report.damaged.push((number, start, end));
+                if end <= state.end {
+                    state.damaged.push(region);
+                }
+            }
+        }
     }
 
     fn unreadable(&mut self, number: u32) -> Result<(), DiskError> {
@@ -219,10 +245,11 @@ impl Replay<'_> {
                 if let Some(old) = self.fragments.insert(header.name, entry)
                     && old.place != place
                 {
-                    self.losers.insert(old.place, header.name);
+                    self.losers.insert(old.place, Ghost::of(header.name, old));
                 }
             }
-            RecordBody::Tombstone { kills } => {
+            RecordBody::Tombstone { kills, units } => {
+                self.dead.entry(kills.segment).or_default().push(Extent { unit: kills.unit, units });
                 self.tombstones.push((place, kills.segment));
                 self.losers.remove(&kills);
                 self.leftovers.stale.insert(kills.segment);
@@ -248,18 +275,16 @@ impl Replay<'_> {
     fn finish(mut self, next_batch: u64, last_segment: u32) -> Result<Recovered, DiskError> {
         let mut ghosts: Vec<Ghost> = Vec::new();
         for (place, header) in std::mem::take(&mut self.newest) {
-            if self.whole(place, &header) {
+            // What a checkpoint knows was whole once: if it is not now, that is damage, to be seen as such.
+            let known = self.fragments.get(&header.name).is_some_and(|entry| entry.place == place);
+            if known || self.whole(place, &header) {
                 self.apply(place, &header);
-                continue;
-            }
-            self.report.torn.push(header.name.to_string());
-            ghosts.push((header.name, place));
-            // A checkpoint taken after that batch knows that it was whole once: then this is damage, to be seen as such.
-            if self.fragments.get(&header.name).is_some_and(|entry| entry.place == place) {
-                ghosts.pop();
-                self.report.torn.pop();
+            } else {
+                self.report.torn.push(header.name.to_string());
+                ghosts.push(Ghost { name: header.name, place, units: header.units() });
             }
         }
+        self.explain_gaps(last_segment);
         let before = self.fragments.len();
         let segments = &self.segments;
         self.fragments.retain(|_, entry| segments.contains_key(&entry.place.segment));
@@ -275,8 +300,8 @@ impl Replay<'_> {
             }
         }
         let segments = &self.segments;
-        ghosts.extend(self.losers.into_iter().map(|(place, name)| (name, place)));
-        ghosts.retain(|(_, place)| segments.contains_key(&place.segment));
+        ghosts.extend(self.losers.into_values());
+        ghosts.retain(|ghost| segments.contains_key(&ghost.place.segment));
         self.report.fragments = self.fragments.len() as u64;
         if self.report.checkpoint_unusable.is_some() {
             self.leftovers.stale.extend(self.segments.keys());
@@ -288,5 +313,38 @@ impl Replay<'_> {
             leftovers: Leftovers { ghosts, ..self.leftovers },
             report: self.report,
         })
+    }
+}
+
+/// The parts of `units` that no dead record explains. `dead` in order.
+fn unexplained(units: std::ops::Range<u32>, dead: &[Extent]) -> Vec<Extent> {
+    let mut from = units.start;
+    let mut parts = Vec::new();
+    let begin = dead.partition_point(|extent| extent.unit + extent.units <= units.start);
+    for extent in dead[begin..].iter().take_while(|extent| extent.unit < units.end) {
+        if extent.unit > from {
+            parts.push(Extent { unit: from, units: extent.unit - from });
+        }
+        from = from.max(extent.unit.saturating_add(extent.units));
+    }
+    if from < units.end {
+        parts.push(Extent { unit: from, units: units.end - from });
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_explained_by_what_died_in_them() {
+        let extent = |unit, units| Extent { unit, units };
+        let dead = [extent(10, 5), extent(20, 10), extent(30, 2)];
+        assert_eq!(unexplained(10..15, &dead), vec![]);
+        assert_eq!(unexplained(12..14, &dead), vec![]);
+        assert_eq!(unexplained(8..22, &dead), vec![extent(8, 2), extent(15, 5)]);
+        assert_eq!(unexplained(20..40, &dead), vec![extent(32, 8)]);
+        assert_eq!(unexplained(0..5, &dead), vec![extent(0, 5)]);
     }
 }

@@ -4,12 +4,10 @@ use std::{fs::File, path::Path};
 
 use super::{
     DiskError,
-    file::{Io, next_data},
-    format::{
-        COPY_AT, FormatError, Place, RECORD_HEADER_LEN, RecordHeader, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN,
-        SegmentHeader, UNIT,
-    },
+    file::{Io, disk_error, next_data},
+    format::{COPY_AT, FormatError, Place, RECORD_HEADER_LEN, RecordHeader, SEGMENT_HEADER_LEN, SegmentHeader, UNIT},
     identity::refused,
+    index::PAGE,
 };
 
 /// A window is read at once when records are small, less when payloads are skipped anyway.
@@ -24,35 +22,38 @@ pub enum Found {
         place: Place,
         header: RecordHeader,
     },
-    /// Not records, and not a hole either.
-    Damaged {
-        start: u64,
-        end: u64,
-    },
+    /// No records: given back after a delete, damaged, never written.
+    Gap(Gap),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ScanEnd {
-    /// Where the last valid record ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    pub start: u64,
     pub end: u64,
-    /// Bytes that are not zero follow it: a batch cut short by a crash, or damage at the very end.
-    pub torn: bool,
+    /// Its runs of units that are not zero.
+    pub strange: Vec<(u64, u64)>,
+    /// No record follows.
+    pub last: bool,
 }
 
 /// The header of a segment file. None if both copies are empty: a file whose creation never finished.
 pub fn read_segment_header(io: &Io, file: &File, path: &Path) -> Result<Option<SegmentHeader>, DiskError> {
-    let bytes = io.read_at(file, path, 0, SEGMENT_HEADER_BYTES as usize)?;
-    let copy = |at: u64| -> [u8; SEGMENT_HEADER_LEN] {
+    // Apart, so that a bad sector under one copy does not take the other.
+    let copy = |at: u64| -> Result<[u8; SEGMENT_HEADER_LEN], DiskError> {
         let mut out = [0; SEGMENT_HEADER_LEN];
-        let from = bytes.get(at as usize..).unwrap_or_default();
-        let length = from.len().min(SEGMENT_HEADER_LEN);
-        out[..length].copy_from_slice(&from[..length]);
-        out
+        let bytes = io.read_at(file, path, at, SEGMENT_HEADER_LEN)?;
+        out[..bytes.len()].copy_from_slice(&bytes);
+        Ok(out)
     };
-    if bytes.iter().all(|byte| *byte == 0) {
+    let (first, second) = match (copy(0), copy(COPY_AT)) {
+        (Ok(first), Ok(second)) => (first, second),
+        (Ok(one), Err(_)) | (Err(_), Ok(one)) => (one, one),
+        (Err(error), Err(_)) => return Err(error),
+    };
+    if first.iter().chain(&second).all(|byte| *byte == 0) {
         return Ok(None);
     }
-    match (SegmentHeader::decode(&copy(0)), SegmentHeader::decode(&copy(COPY_AT))) {
+    match (SegmentHeader::decode(&first), SegmentHeader::decode(&second)) {
         (Ok(header), _) | (_, Ok(header)) => Ok(Some(header)),
         (Err(why @ FormatError::Version { .. }), _) | (_, Err(why @ FormatError::Version { .. })) => {
             Err(refused(path, why.to_string()))
@@ -71,17 +72,47 @@ struct Window<'a> {
     start: u64,
     bytes: Vec<u8>,
     next: usize,
+    unreadable: bool,
+}
+
+/// How a scan ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// Where the last valid record ends; where the scan began if there is none.
+    pub end: u64,
+    /// The disk refused to read some of it.
+    pub unreadable: bool,
 }
 
 impl Window<'_> {
     /// At least `want` bytes at `at` where the file has them.
-    fn at(&mut self, at: u64, want: usize) -> Result<&[u8], DiskError> {
+    fn at(&mut self, at: u64, want: usize) -> &[u8] {
         let end = self.start + self.bytes.len() as u64;
         if at < self.start || at + want as u64 > end {
-            self.bytes = self.io.read_at(self.file, self.path, at, want.max(self.next))?;
+            let window = self.io.read_at(self.file, self.path, at, want.max(self.next));
+            self.bytes = window.unwrap_or_else(|error| self.around_bad_pages(at, want, &error));
             self.start = at;
         }
-        Ok(&self.bytes[(at - self.start) as usize..])
+        &self.bytes[(at - self.start) as usize..]
+    }
+
+    /// Page by page what can be read, and bytes that are no record where nothing can: a bad sector costs what lies on it.
+    fn around_bad_pages(&mut self, at: u64, want: usize, error: &DiskError) -> Vec<u8> {
+        tracing::error!(path = %self.path.display(), at, %error, "part of a segment cannot be read");
+        let mut bytes = Vec::new();
+        while bytes.len() < want {
+            let from = at + bytes.len() as u64;
+            let rest = (PAGE - from % PAGE) as usize;
+            match self.io.read_at(self.file, self.path, from, rest) {
+                Ok(page) if page.is_empty() => break,
+                Ok(page) => bytes.extend(page),
+                Err(_) => {
+                    self.unreadable = true;
+                    bytes.resize(bytes.len() + rest, 0xff);
+                }
+            }
+        }
+        bytes
     }
 }
 
@@ -95,53 +126,57 @@ pub struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    pub fn run(&self, from: u64, sink: &mut dyn FnMut(Found) -> Result<(), DiskError>) -> Result<ScanEnd, DiskError> {
-        let length = self.file.metadata().map_err(|e| super::file::disk_error("stat segment", self.path, e))?.len();
-        let mut window =
-            Window { io: self.io, file: self.file, path: self.path, start: 0, bytes: Vec::new(), next: SMALL_WINDOW };
+    pub fn run(&self, from: u64, sink: &mut dyn FnMut(Found)) -> Result<Scanned, DiskError> {
+        let length = self.file.metadata().map_err(|error| disk_error("stat segment", self.path, error))?.len();
+        let mut window = Window {
+            io: self.io,
+            file: self.file,
+            path: self.path,
+            start: 0,
+            bytes: Vec::new(),
+            next: SMALL_WINDOW,
+            unreadable: false,
+        };
         let mut at = from;
-        let mut end = from;
-        // Where bytes that are no record began; `remnant` if a hole precedes them: the rest of a record that was given back.
-        let mut strange: Option<(u64, bool)> = None;
-        let mut after_hole = false;
+        let mut gap = Gap { start: from, end: from, strange: Vec::new(), last: false };
         while at + UNIT <= length {
-            let unit = match u32::try_from(at / UNIT) {
-                Ok(unit) => unit,
-                Err(_) => return Err(refused(self.path, "a segment longer than 256 GiB")),
+            let Ok(unit) = u32::try_from(at / UNIT) else {
+                return Err(refused(self.path, "a segment longer than 256 GiB"));
             };
-            let head = window.at(at, RECORD_HEADER_LEN)?;
+            let head = window.at(at, RECORD_HEADER_LEN);
             let Some(first) = head.get(..RECORD_HEADER_LEN) else { break };
             if first.iter().all(|byte| *byte == 0) {
-                // Zeros do not end a damaged region: only a record does.
-                if !matches!(strange, Some((_, false))) {
-                    after_hole = true;
-                    strange = None;
-                }
-                at = self.skip_zeros(at, head.len() as u64, head, length);
+                at = self.skip_zeros(at, head, length);
                 continue;
             }
             let Some(header) = self.record_at(&mut window, at, unit)? else {
-                strange = strange.or(Some((at, after_hole)));
+                match gap.strange.last_mut() {
+                    Some((_, end)) if *end == at => *end = at + UNIT,
+                    _ => gap.strange.push((at, at + UNIT)),
+                }
                 at += UNIT;
                 continue;
             };
-            if let Some((start, false)) = strange.take() {
-                sink(Found::Damaged { start, end: at })?;
+            if at > gap.start {
+                sink(Found::Gap(Gap { end: at, ..gap }));
             }
-            after_hole = false;
             let size = u64::from(header.units()) * UNIT;
-            sink(Found::Record { place: Place { segment: self.number, unit }, header })?;
+            sink(Found::Record { place: Place { segment: self.number, unit }, header });
             window.next = if size > LARGE_RECORD { SMALL_WINDOW } else { WINDOW };
             at += size;
-            end = at;
+            gap = Gap { start: at, end: at, strange: Vec::new(), last: false };
         }
-        Ok(ScanEnd { end, torn: strange.is_some_and(|(_, remnant)| !remnant) })
+        let end = gap.start;
+        if length > end {
+            sink(Found::Gap(Gap { end: length, last: true, ..gap }));
+        }
+        Ok(Scanned { end, unreadable: window.unreadable })
     }
 
     /// The valid record at `at`, if there is one. A valid record of a newer version refuses the disk.
     fn record_at(&self, window: &mut Window<'_>, at: u64, unit: u32) -> Result<Option<RecordHeader>, DiskError> {
-        let Some(table) = RecordHeader::table_bytes(window.at(at, RECORD_HEADER_LEN)?) else { return Ok(None) };
-        match RecordHeader::decode(window.at(at, RECORD_HEADER_LEN + table)?, self.salt, unit) {
+        let Some(table) = RecordHeader::table_bytes(window.at(at, RECORD_HEADER_LEN)) else { return Ok(None) };
+        match RecordHeader::decode(window.at(at, RECORD_HEADER_LEN + table), self.salt, unit) {
             Ok(header) => Ok(Some(header)),
             Err(why @ FormatError::Version { .. }) => Err(refused(self.path, why.to_string())),
             Err(_) => Ok(None),
@@ -149,10 +184,10 @@ impl Scan<'_> {
     }
 
     /// The next unit after `at` that is not zero, or the end of the file; holes are not read.
-    fn skip_zeros(&self, at: u64, window: u64, bytes: &[u8], length: u64) -> u64 {
+    fn skip_zeros(&self, at: u64, bytes: &[u8], length: u64) -> u64 {
         match bytes.iter().position(|byte| *byte != 0) {
             Some(position) => at + position as u64 / UNIT * UNIT,
-            None => match next_data(self.file, at + window / UNIT * UNIT) {
+            None => match next_data(self.file, at + bytes.len() as u64 / UNIT * UNIT) {
                 Some(data) => data / UNIT * UNIT,
                 None => length,
             },

@@ -85,6 +85,11 @@ impl Writer {
 
     fn settle(&mut self, stale: &BTreeSet<u32>, empty: Option<u32>, scanned: &[u32]) -> Result<(), DiskError> {
         let core = self.core.clone();
+        let mounted =
+            rustix::fs::statvfs(&core.dir).map_err(|errno| disk_error("stat file system", &core.dir, errno))?;
+        if mounted.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+            return Err(DiskError::ReadOnly(format!("{} is mounted read-only", core.dir.display())));
+        }
         if let Some(number) = empty {
             let path = core.files.path(number);
             core.files.forget(number);
@@ -216,7 +221,7 @@ impl Writer {
         let batch = self.room(bytes + UNIT, true)?;
         batch.put(fragment);
         if let Some(old) = replaces {
-            batch.kill(name, old.place);
+            batch.kill(name, old.place, fragment_units(old.length));
             // The kill must not hide the new copy from later jobs of this batch.
         }
         Ok(true)
@@ -257,13 +262,13 @@ impl Writer {
         let batch = self.room(most * UNIT, false)?;
         let mut count = 0;
         for name in names {
-            let place = match batch.names.get(&name) {
-                Some(Pending::Put { entry, .. }) => Some(entry.place),
+            let entry = match batch.names.get(&name) {
+                Some(Pending::Put { entry, .. }) => Some(*entry),
                 Some(Pending::Deleted) => None,
-                None => core.index.read().get(&name).map(|entry| entry.place),
+                None => core.index.read().get(&name),
             };
-            if let Some(place) = place {
-                batch.kill(name, place);
+            if let Some(entry) = entry {
+                batch.kill(name, entry.place, fragment_units(entry.length));
                 batch.names.insert(name, Pending::Deleted);
                 count += 1;
             }
@@ -312,9 +317,9 @@ impl Writer {
         }
         let Some(batch) = &mut self.batch else { return };
         let now = self.ghosts.len().min(room as usize);
-        for (name, place) in self.ghosts.drain(..now) {
+        for Ghost { name, place, units } in self.ghosts.drain(..now) {
             if self.core.index.read().segments.contains_key(&place.segment) {
-                batch.kill(name, place);
+                batch.kill(name, place, units);
             }
         }
     }
@@ -430,7 +435,7 @@ impl Writer {
                     if let Some(old) = index.insert(name, entry) {
                         freed.extend(index.let_go(old));
                         if !killed.contains(&old.place) {
-                            self.ghosts.push((name, old.place));
+                            self.ghosts.push(Ghost::of(name, old));
                         }
                     }
                 }

@@ -1,0 +1,191 @@
+//! The supervised actor of one disk: opens it, watches it, writes checkpoints, and opens it anew after it has failed or gone. Fragments
+//! do not pass through it: handles talk to the engine's own bounded queues, so neither a slow tick nor a restart of this actor
+//! holds up a read or a write.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::task::JoinHandle;
+
+use super::{
+    DiskError, DiskHandle, DiskOptions,
+    engine::{Engine, Extras},
+    handle::Shared,
+};
+use crate::supervisor::{RestartPolicy, Supervisor};
+
+/// How often the actor looks, and how patient it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch {
+    pub tick: Duration,
+    /// The index is written down this often, if anything changed.
+    pub checkpoint_every: Duration,
+    /// Waited before a failed disk is opened again; doubled after each attempt that did not help, up to `longest_retry`.
+    pub first_retry: Duration,
+    pub longest_retry: Duration,
+    /// A batch under way for longer makes the disk read-only until it is done.
+    pub stuck_after: Duration,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            tick: Duration::from_secs(1),
+            checkpoint_every: Duration::from_secs(60),
+            first_retry: Duration::from_secs(5),
+            longest_retry: Duration::from_secs(300),
+            stuck_after: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Opens the disk off the async threads and has `supervisor` keep an actor for it.
+pub async fn spawn_disk(supervisor: &Supervisor, options: DiskOptions) -> Result<DiskHandle, DiskError> {
+    let opened = tokio::task::spawn_blocking(move || DiskHandle::open(options)).await;
+    let handle = opened.map_err(|error| DiskError::Io { operation: "open", why: error.to_string() })??;
+    supervise_disk(supervisor, &handle, Watch::default()).await?;
+    Ok(handle)
+}
+
+/// Has `supervisor` keep an actor for a disk that is open already. The actor ends when the handle is closed.
+pub async fn supervise_disk(supervisor: &Supervisor, handle: &DiskHandle, watch: Watch) -> Result<(), DiskError> {
+    let shared = handle.shared.clone();
+    let name = format!("disk {}", handle.id());
+    // No watch for hangs: whatever may hang on a sick disk runs on other threads.
+    let policy = RestartPolicy { hang_after: None, ..RestartPolicy::default() };
+    let started = supervisor.supervise(&name, policy, move || (DiskActor, (shared.clone(), watch))).await;
+    started.map(|_| ()).map_err(|error| DiskError::Gone(error.to_string()))
+}
+
+struct DiskActor;
+
+/// Look at the disk. Sends itself again when done, so that there is never more than one.
+struct Tick;
+
+struct State {
+    shared: Arc<Shared>,
+    watch: Watch,
+    checkpointed: Instant,
+    /// When a failed disk is tried again, and how long to wait after that.
+    retry: Option<(Instant, Duration)>,
+    /// Work that may hang on a sick disk; nothing of its kind is begun before it has ended.
+    checkpoint: Option<JoinHandle<Result<u64, DiskError>>>,
+    look: Option<JoinHandle<()>>,
+    reopening: Option<JoinHandle<Result<Engine, DiskError>>>,
+}
+
+impl Actor for DiskActor {
+    type Msg = Tick;
+    type State = State;
+    type Arguments = (Arc<Shared>, Watch);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Tick>,
+        (shared, watch): (Arc<Shared>, Watch),
+    ) -> Result<State, ActorProcessingErr> {
+        myself.send_after(watch.tick, || Tick);
+        let checkpointed = Instant::now();
+        Ok(State { shared, watch, checkpointed, retry: None, checkpoint: None, look: None, reopening: None })
+    }
+
+    async fn handle(&self, myself: ActorRef<Tick>, _: Tick, state: &mut State) -> Result<(), ActorProcessingErr> {
+        if state.shared.closed.load(Ordering::Acquire) {
+            state.finish_reopening().await;
+            if state.reopening.is_none() {
+                myself.stop(None);
+                return Ok(());
+            }
+        } else {
+            state.tick().await;
+        }
+        myself.send_after(state.watch.tick, || Tick);
+        Ok(())
+    }
+}
+
+/// The result of work that has ended; None while it runs or if there is none.
+async fn ended<T>(work: &mut Option<JoinHandle<T>>) -> Option<Result<T, tokio::task::JoinError>> {
+    match work.take() {
+        Some(handle) if handle.is_finished() => Some(handle.await),
+        running => {
+            *work = running;
+            None
+        }
+    }
+}
+
+impl State {
+    async fn tick(&mut self) {
+        self.finish_reopening().await;
+        if self.reopening.is_some() {
+            return;
+        }
+        let Some(engine) = self.shared.engine.load_full() else {
+            return self.begin_reopening(None);
+        };
+        let core = engine.core().clone();
+        core.watch_writer(self.watch.stuck_after);
+        if ended(&mut self.look).await.is_some() || self.look.is_none() {
+            let core = core.clone();
+            self.look = Some(tokio::task::spawn_blocking(move || core.watch()));
+        }
+        if core.failed.load().is_some() {
+            return self.begin_reopening(Some(engine));
+        }
+        self.retry = None;
+        if let Some(result) = ended(&mut self.checkpoint).await {
+            self.checkpointed = Instant::now();
+            if let Ok(Err(error)) = result {
+                tracing::warn!(disk = %self.shared.id, %error, "no checkpoint written; the next opening replays more");
+            }
+        }
+        if self.checkpoint.is_none() && self.checkpointed.elapsed() >= self.watch.checkpoint_every {
+            self.checkpoint = Some(tokio::task::spawn_blocking(move || core.checkpoint()));
+        }
+    }
+
+    /// When it is time, opens the disk anew beside the failed engine, which goes on serving reads until it is replaced.
+    fn begin_reopening(&mut self, failed: Option<Arc<Engine>>) {
+        let now = Instant::now();
+        let (due, pause) = *self.retry.get_or_insert((now + self.watch.first_retry, self.watch.first_retry));
+        if now < due {
+            return;
+        }
+        let pause = (pause * 2).min(self.watch.longest_retry);
+        self.retry = Some((now + pause, pause));
+        let shared = self.shared.clone();
+        self.reopening = Some(tokio::task::spawn_blocking(move || {
+            if let Some(failed) = failed {
+                // Lets go of the lock, once its writer has answered those who wait.
+                failed.close_blocking();
+            }
+            let extras = Extras { faults: shared.faults.clone(), metrics: Some(shared.metrics.clone()) };
+            let engine = Engine::open(shared.options.clone(), extras)?;
+            if engine.id() != shared.id {
+                let why = format!("disk {} is here now, not {}", engine.id(), shared.id);
+                return Err(DiskError::Gone(why));
+            }
+            Ok(engine)
+        }));
+    }
+
+    async fn finish_reopening(&mut self) {
+        let Some(result) = ended(&mut self.reopening).await else { return };
+        match result {
+            Ok(Ok(engine)) => {
+                tracing::info!(disk = %self.shared.id, "the disk is open again");
+                let engine = Arc::new(engine);
+                if self.shared.closed.load(Ordering::Acquire) {
+                    return engine.close().await;
+                }
+                self.shared.engine.store(Some(engine));
+            }
+            Ok(Err(error)) => tracing::warn!(disk = %self.shared.id, %error, "the disk could not be opened again"),
+            Err(error) => tracing::error!(disk = %self.shared.id, %error, "opening the disk panicked"),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! A disk under supervision: a failed one comes back by itself, a vanished one when it returns.
+#![allow(clippy::unwrap_used)]
+
+mod disk_common;
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use cairn_actors::{
+    disk::{
+        DiskError, DiskHandle, DiskStatus, Faults,
+        actor::{Watch, supervise_disk},
+        spawn_disk, tools,
+    },
+    supervisor::{ChildState, Supervisor},
+};
+use disk_common::{fragment, options, payload, whole};
+
+fn quick() -> Watch {
+    Watch {
+        tick: Duration::from_millis(20),
+        checkpoint_every: Duration::from_millis(50),
+        first_retry: Duration::from_millis(20),
+        longest_retry: Duration::from_millis(100),
+        stuck_after: Duration::from_secs(30),
+    }
+}
+
+async fn until(disk: &DiskHandle, what: &str, holds: impl Fn(&DiskStatus) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds(&disk.status()) {
+        assert!(Instant::now() < deadline, "never {what}: {:?}", disk.status());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_disk_is_opened_again_behind_the_same_handle() {
+    let dir = tempfile::tempdir().unwrap();
+    let supervisor = Supervisor::start("test").await.unwrap();
+    let faults = Arc::new(Faults::default());
+    let disk = DiskHandle::open_with(options(dir.path()), Some(faults.clone())).unwrap();
+    supervise_disk(&supervisor, &disk, quick()).await.unwrap();
+    disk.put(fragment(1, 100_000)).await.unwrap();
+    faults.syncs.store(3, Ordering::Relaxed);
+    for n in 2..5 {
+        assert!(matches!(disk.put(fragment(n, 1000)).await, Err(DiskError::Io { .. } | DiskError::ReadOnly(_))));
+    }
+    until(&disk, "writable again", |status| status.writable && status.failed.is_none()).await;
+    disk.put(fragment(2, 1000)).await.unwrap();
+    assert_eq!(whole(&disk, 1).await.unwrap(), payload(1, 100_000));
+    assert_eq!(disk.status().fragments, 2);
+
+    // Gone and returned.
+    let elsewhere = dir.path().with_extension("away");
+    std::fs::rename(dir.path(), &elsewhere).unwrap();
+    until(&disk, "failed", |status| status.failed.is_some()).await;
+    assert!(disk.put(fragment(7, 10)).await.is_err());
+    // A retry may have begun a new disk in the empty place: it is not this one, and goes when the right one returns.
+    let _ = std::fs::remove_dir_all(dir.path());
+    while std::fs::rename(&elsewhere, dir.path()).is_err() {
+        let _ = std::fs::remove_dir_all(dir.path());
+    }
+    until(&disk, "back", |status| status.writable && status.failed.is_none()).await;
+    disk.put(fragment(7, 10)).await.unwrap();
+    assert_eq!(whole(&disk, 2).await.unwrap(), payload(2, 1000));
+
+    let written = dir.path().join("checkpoint");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !written.exists() {
+        assert!(Instant::now() < deadline, "no checkpoint");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    disk.close().await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while supervisor.status().iter().any(|child| child.state == ChildState::Running) {
+        assert!(Instant::now() < deadline, "the actor of a closed disk goes on");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(tools::verify(dir.path()).unwrap().is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spawned_disks_work_and_tools_are_kept_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let supervisor = Supervisor::start("test").await.unwrap();
+    let disk = spawn_disk(&supervisor, options(dir.path())).await.unwrap();
+    disk.put(fragment(1, 100_000)).await.unwrap();
+    assert!(matches!(tools::inspect(dir.path()), Err(DiskError::Refused { .. })));
+    assert!(matches!(tools::rebuild_index(dir.path()), Err(DiskError::Refused { .. })));
+    disk.close().await;
+    let report = tools::inspect(dir.path()).unwrap();
+    assert_eq!((report.fragments, report.payload_bytes, report.segments.len()), (1, 100_000, 1));
+    assert_eq!(report.disk, disk.id().to_string());
+    let report = tools::rebuild_index(dir.path()).unwrap();
+    assert_eq!(report.fragments, 1);
+    assert!(report.recovery.checkpoint_unusable.is_some());
+    let report = tools::verify(dir.path()).unwrap();
+    assert!(report.is_clean() && report.recovery.checkpoint_unusable.is_none(), "{report:?}");
+    assert_eq!((report.fragments_verified, report.bytes_verified), (1, 100_000));
+    assert!(tools::inspect(&dir.path().join("segments")).is_err());
+    supervisor.stop(Duration::from_secs(1)).await;
+}
