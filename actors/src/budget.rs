@@ -224,11 +224,13 @@ mod tests {
         let other = budget.open(3 << 20).await.unwrap();
         let slot = grant.try_slot().unwrap();
         assert!(grant.try_slot().is_none(), "no room to work ahead");
-        let waiter = async { grant.slot().await };
-        tokio::pin!(waiter);
-        assert!(tokio::time::timeout(SHORT, &mut waiter).await.is_err());
-        drop(slot);
-        tokio::time::timeout(Duration::from_secs(5), waiter).await.unwrap();
+        {
+            let waiter = grant.slot();
+            tokio::pin!(waiter);
+            assert!(tokio::time::timeout(SHORT, &mut waiter).await.is_err());
+            drop(slot);
+            tokio::time::timeout(Duration::from_secs(5), waiter).await.unwrap();
+        }
         drop((grant, other));
         assert_eq!(budget.in_use(), 0);
     }
