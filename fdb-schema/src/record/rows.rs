@@ -109,7 +109,7 @@ pub enum ReclaimRow {
 /// What an attempt that was committed came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AttemptRow {
-    Committed { version: Version, versioned: bool },
+    Committed { version: Box<Version>, versioned: bool },
     Deleted { version: Option<VersionId>, delete_marker: bool },
     Part(PartRow),
     Group(Group),

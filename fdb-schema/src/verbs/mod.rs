@@ -222,6 +222,8 @@ pub struct ListVersionsPage {
 }
 
 #[derive(Clone, Debug)]
+// A page holds mostly versions: boxing them would spare nothing.
+#[allow(clippy::large_enum_variant)]
 pub enum ListVersionsEntry {
     Version { key: String, version: Version, latest: bool },
     CommonPrefix(String),

@@ -56,7 +56,7 @@ impl Meta {
 /// Answers an attempt that has been committed.
 pub(crate) fn committed(row: Option<AttemptRow>) -> Option<Committed> {
     match row {
-        Some(AttemptRow::Committed { version, versioned }) => Some(Committed { version, versioned }),
+        Some(AttemptRow::Committed { version, versioned }) => Some(Committed { version: *version, versioned }),
         _ => None,
     }
 }
@@ -84,7 +84,7 @@ async fn commit(tx: &mut Tx, request: &CommitObject) -> Outcome<Committed> {
 /// Remembers and answers.
 fn finish(tx: &mut Tx, attempt: crate::ids::AttemptId, bucket: &Bucket, version: Version) -> Outcome<Committed> {
     let versioned = bucket.versioning == Versioning::Enabled;
-    attempts::remember(tx, attempt, &AttemptRow::Committed { version: version.clone(), versioned });
+    attempts::remember(tx, attempt, &AttemptRow::Committed { version: Box::new(version.clone()), versioned });
     Ok(Committed { version, versioned })
 }
 

@@ -166,6 +166,10 @@ pub fn complete(upload: &Upload, parts: &[UploadedPart]) -> CompleteUpload {
 /// Every blob in the reclaim queue.
 pub async fn queued(meta: &Meta) -> Vec<BlobId> {
     let mut ids = Vec::new();
+    // Lists of parts in a bucket become blobs of all buckets.
+    for bucket in 0..RECLAIM_BUCKETS {
+        meta.reclaimable(bucket, u64::MAX, 100_000).await.unwrap();
+    }
     for bucket in 0..RECLAIM_BUCKETS {
         let found = meta.reclaimable(bucket, u64::MAX, 100_000).await.unwrap();
         ids.extend(found.into_iter().map(|reclaim| reclaim.blob.id));

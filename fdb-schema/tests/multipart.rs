@@ -1,0 +1,150 @@
+//! Multipart uploads, small and at S3's limits.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+use std::time::Instant;
+
+use cairn_schema::{Meta, MetaError, ids::*, record::*, verbs::*};
+use common::*;
+use futures::{StreamExt, stream};
+
+async fn uploaded(meta: &Meta, group: &Group, upload: &Upload, sizes: &[(u16, u64)]) -> Vec<UploadedPart> {
+    meta.create_upload(upload.clone()).await.unwrap();
+    let puts = sizes.iter().map(|(number, size)| meta.put_part(put_part(group, upload, *number, *size)));
+    let mut parts: Vec<UploadedPart> =
+        stream::iter(puts).buffer_unordered(64).map(|part| part.unwrap()).collect().await;
+    parts.sort_by_key(|part| part.number);
+    parts
+}
+
+#[tokio::test]
+async fn parts_become_an_object_and_the_others_are_reclaimed() {
+    let meta = Meta::in_memory();
+    meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+    let group = group(&meta).await;
+    let upload = upload("b", "k");
+    let parts = uploaded(&meta, &group, &upload, &[(7, 10), (2, 20), (5, 30), (9, 0)]).await;
+    assert_eq!(meta.delete_bucket("b").await, Err(MetaError::BucketNotEmpty("b".into())));
+    // Part 5 again: its first blob is reclaimed.
+    let replaced = parts[1].blob.id;
+    let again = meta.put_part(put_part(&group, &upload, 5, 31)).await.unwrap();
+    assert_eq!(queued(&meta).await, [replaced]);
+    let page = meta.list_parts("b", "k", upload.id, 2, 2).await.unwrap();
+    assert_eq!(page.parts, [again.clone(), parts[2].clone()]);
+    assert_eq!(page.next, Some(7));
+
+    let named = [parts[0].clone(), again.clone(), parts[3].clone()];
+    let request = complete(&upload, &named);
+    let refused = |change: &dyn Fn(&mut CompleteUpload)| {
+        let mut request = request.clone();
+        change(&mut request);
+        meta.complete_upload(request)
+    };
+    assert_eq!(refused(&|r| r.parts.swap(0, 1)).await, Err(MetaError::InvalidPartOrder { number: 2 }));
+    assert_eq!(refused(&|r| r.parts[1].md5 = [0; 16]).await, Err(MetaError::InvalidPart { number: 5 }));
+    assert_eq!(refused(&|r| r.parts[2].number = 10).await, Err(MetaError::InvalidPart { number: 10 }));
+    let small = MetaError::PartTooSmall { number: 2, length: 20, min: 21 };
+    assert_eq!(refused(&|r| r.min_part_bytes = 21).await, Err(small));
+    assert!(matches!(refused(&|r| r.parts.clear()).await, Err(MetaError::Invalid { .. })));
+    assert!(keys(&meta, "b").await.is_empty());
+
+    let committed = meta.complete_upload(request.clone()).await.unwrap();
+    let digests: Vec<u8> = named.iter().flat_map(|part| part.md5).collect();
+    assert_eq!(committed.version.etag, Etag { md5: md5_simd::digest(&digests), parts: Some(3) });
+    assert_eq!(committed.version.size, 51);
+    let repeated = CompleteUpload { attempt: AttemptId::random(), ..request.clone() };
+    assert_eq!(meta.complete_upload(repeated.clone()).await.unwrap(), committed);
+    assert_eq!(meta.usage("b").await.unwrap(), Usage { objects: 1, bytes: 51 });
+    let mut unused = vec![replaced, parts[2].blob.id];
+    unused.sort();
+    assert_eq!(queued(&meta).await, unused);
+    assert_eq!(meta.upload("b", "k", upload.id).await, Err(MetaError::NoSuchUpload(upload.id)));
+    assert_eq!(
+        meta.put_part(put_part(&group, &upload, 1, 5)).await,
+        Err(MetaError::NoSuchUpload(upload.id))
+    );
+
+    let read = async |range| meta.locate("b", "k", VersionSelector::Current, range).await;
+    let second = read(RangeRequest::Part(2)).await.unwrap();
+    assert_eq!((second.range, second.parts_offset, second.parts[0].number), (20..51, 20, 5));
+    assert_eq!(read(RangeRequest::Part(3)).await.unwrap().range, 51..51);
+    assert_eq!(read(RangeRequest::Part(4)).await.unwrap_err(), MetaError::InvalidPart { number: 4 });
+    let across = read(RangeRequest::Inclusive(19, 20)).await.unwrap();
+    assert_eq!((across.range, across.parts_offset, across.parts.len()), (19..21, 0, 2));
+    assert_eq!(read(RangeRequest::From(51)).await.unwrap_err(), MetaError::InvalidRange { size: 51 });
+    assert_eq!(read(RangeRequest::Suffix(1)).await.unwrap().parts_offset, 20);
+    assert!(read(RangeRequest::Nothing).await.unwrap().parts.is_empty());
+
+    meta.expire_attempts(u64::MAX, 1000).await.unwrap();
+    assert_eq!(meta.complete_upload(repeated).await, Err(MetaError::NoSuchUpload(upload.id)));
+}
+
+#[tokio::test]
+async fn an_aborted_upload_leaves_nothing() {
+    let meta = Meta::in_memory();
+    meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+    let group = group(&meta).await;
+    let upload = upload("b", "k");
+    let sizes: Vec<(u16, u64)> = (1..=1200).map(|number| (number, 10)).collect();
+    let parts = uploaded(&meta, &group, &upload, &sizes).await;
+    meta.abort_upload("b", "k", upload.id).await.unwrap();
+    assert_eq!(meta.abort_upload("b", "k", upload.id).await, Err(MetaError::NoSuchUpload(upload.id)));
+    let mut ids: Vec<BlobId> = parts.iter().map(|part| part.blob.id).collect();
+    ids.sort();
+    assert_eq!(queued(&meta).await, ids);
+    meta.delete_bucket("b").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_parts_complete_quickly_and_are_read_copied_and_reclaimed() {
+    let (kvs, _directory) = every_kv();
+    for (name, kv) in kvs {
+        let meta = Meta::new(kv);
+        meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+        let group = group(&meta).await;
+        let upload = upload("b", "k");
+        // 5 TB in parts of 500 MiB, the last one shorter, number 77 left out.
+        const PART: u64 = 500 << 20;
+        let sizes: Vec<(u16, u64)> =
+            (1..=10_000).map(|number| (number, if number == 10_000 { 5 } else { PART })).collect();
+        let mut parts = uploaded(&meta, &group, &upload, &sizes).await;
+        let unused = parts.remove(76);
+        let request = complete(&upload, &parts);
+        let started = Instant::now();
+        let committed = meta.complete_upload(request).await.unwrap();
+        println!("{name}: Complete of 9,999 parts took {:?}", started.elapsed());
+        assert_eq!(committed.version.size, 9998 * PART + 5);
+        assert_eq!(queued(&meta).await, [unused.blob.id]);
+
+        let read = async |range| meta.locate("b", "k", VersionSelector::Current, range).await.unwrap();
+        let all = read(RangeRequest::All).await;
+        assert!(all.parts.iter().map(|part| part.number).eq((1..=10_000).filter(|number| *number != 77)));
+        // Around the hole: byte 76 x PART is the first of part 78.
+        let hole = read(RangeRequest::Inclusive(76 * PART - 1, 76 * PART)).await;
+        assert_eq!(hole.parts.iter().map(|part| part.number).collect::<Vec<_>>(), [76, 78]);
+        assert_eq!(hole.parts_offset, 75 * PART);
+        assert_eq!(read(RangeRequest::Part(77)).await.parts[0].number, 78);
+        assert_eq!(read(RangeRequest::Suffix(6)).await.parts.len(), 2);
+
+        let copy = CopyObject {
+            attempt: AttemptId::random(),
+            source: ("b".into(), "k".into(), VersionSelector::Current),
+            source_precondition: Precondition::default(),
+            bucket: "b".into(),
+            key: "copy".into(),
+            attributes: None,
+            owner: "owner".into(),
+            precondition: Precondition::default(),
+        };
+        meta.copy_object(copy).await.unwrap();
+        meta.delete_object(delete("b", "k", VersionSelector::Current)).await.unwrap();
+        assert_eq!(queued(&meta).await.len(), 1, "GC-1");
+        let copied = meta.locate("b", "copy", VersionSelector::Current, RangeRequest::All).await.unwrap();
+        assert_eq!(copied.parts, all.parts);
+        let started = Instant::now();
+        meta.delete_object(delete("b", "copy", VersionSelector::Current)).await.unwrap();
+        println!("{name}: delete of 9,999 parts took {:?}", started.elapsed());
+        assert_eq!(queued(&meta).await.len(), 10_000);
+        assert_eq!(meta.usage("b").await.unwrap(), Usage::default());
+    }
+}
