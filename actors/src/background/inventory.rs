@@ -42,7 +42,7 @@ impl GroupCheck {
         }
         // The metadata first: a fragment is durable before its blob is committed, so what is expected must be there by now.
         let blobs = ctx.meta.group_blobs(self.group, self.after, BLOBS_PER_PAGE).await?;
-        self.done = blobs.len() < BLOBS_PER_PAGE;
+        self.done = blobs.is_empty();
         let mut page = Page::default();
         let mut names = blobs.iter().flat_map(|blob| names_in(blob, self.group, self.position));
         loop {
@@ -65,7 +65,7 @@ impl GroupCheck {
             let list = ctx.fragments.list(self.disk, Some(self.group), after, LISTED_AT_ONCE, ctx.deadline()).await?;
             after = list.last().map(|info| info.name);
             found.extend(list.iter().map(|info| info.name));
-            if list.len() < LISTED_AT_ONCE || after.is_none_or(|name| name >= *last) {
+            if after.is_none_or(|name| name >= *last) {
                 break;
             }
         }

@@ -44,16 +44,15 @@ pub async fn scan(
         let page = ctx.meta.ledger(after, ROWS_PER_PAGE).await?;
         after = page.last().map(|entry| entry.fragment);
         scan.rows += page.len() as u64;
-        let last = page.len() < ROWS_PER_PAGE;
+        if page.is_empty() {
+            break;
+        }
         for entry in page {
             // In order of name, so that a stripe's rows follow each other.
             if gathering.last().is_some_and(|before| stripe_of(before) != stripe_of(&entry)) {
                 scan.keep(rows, std::mem::take(&mut gathering), limit, &skip);
             }
             gathering.push(entry);
-        }
-        if last {
-            break;
         }
     }
     scan.keep(rows, gathering, limit, &skip);

@@ -94,8 +94,8 @@ async fn list_all(ctx: &Context, group: GroupId, positions: &[u8]) -> Result<(),
             ctx.meta.ledger_add(&rows).await?;
         }
         match blobs.last() {
-            Some(last) if blobs.len() == BLOBS_PER_PAGE => after = Some(last.id),
-            _ => return Ok(()),
+            Some(last) => after = Some(last.id),
+            None => return Ok(()),
         }
     }
 }

@@ -74,9 +74,8 @@ impl Scrub {
             seen += 1;
         }
         let some = &listed[..seen];
-        let last = (seen < listed.len() || listed.len() == FRAGMENTS_PER_STEP).then(|| some.last()).flatten();
         self.check(disk, some).await?;
-        Ok((bytes, last.map(|info| info.name)))
+        Ok((bytes, some.last().map(|info| info.name)))
     }
 
     async fn check(&self, disk: DiskId, fragments: &[FragmentInfo]) -> Result<(), StepError> {

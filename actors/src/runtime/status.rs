@@ -114,12 +114,11 @@ async fn causes(running: &Running) -> Result<Vec<(MissingCause, u64)>, MetaError
         let page = running.meta.ledger(after, LEDGER_PAGE).await?;
         read += page.len();
         after = page.last().map(|entry| entry.fragment);
-        let last = page.len() < LEDGER_PAGE;
+        if page.is_empty() {
+            break;
+        }
         for entry in page {
             *counts.entry(entry.cause).or_default() += 1;
-        }
-        if last {
-            break;
         }
     }
     let mut counts: Vec<_> = counts.into_iter().collect();
