@@ -1,8 +1,7 @@
-//! An open disk: what its writer thread and its readers share, how it is opened, and what is asked of it.
+//! An open disk: how it is opened, what is asked of it, and how much may wait.
 
 use std::{
     ops::Range,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -18,17 +17,14 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::{
     BLOCK_BYTES, DiskError, DiskOptions, DiskStatus, FragmentInfo, NewFragment,
-    checkpoint::{self, Head},
     file::{Faults, Io, disk_error, sync_dir},
     format::{MAX_FRAGMENT_BYTES, block_checksum, block_count, fragment_units},
-    identity::{Identity, lock, read_identity, refused, write_identity},
-    index::{Entry, Index},
+    identity::{identify, lock, refused},
     metrics::{DiskMetrics, Smoothed},
-    now_ms,
     queue::{Delete, Job, Put, Queue},
-    reader::Record,
-    recover::{RecoveryReport, recover},
+    recover::{RecoveryReport, log_report, recover},
     segment::{Files, segments_dir},
+    state::{Core, Space},
     writer::Writer,
 };
 
@@ -53,181 +49,6 @@ pub struct Extras {
     pub faults: Option<Arc<Faults>>,
     /// Carried over from the engine's predecessor, so that counters go on.
     pub metrics: Option<Arc<DiskMetrics>>,
-}
-
-/// The disk's space, as last worked out.
-#[derive(Debug, Default)]
-pub struct Space {
-    pub capacity: AtomicU64,
-    pub used: AtomicU64,
-    /// Free, the reserve included.
-    pub free: AtomicU64,
-    /// Preallocated in the active segment and not yet written.
-    pub preallocated: AtomicU64,
-}
-
-/// Shared by the writer thread, readers and callers.
-pub struct Core {
-    pub dir: PathBuf,
-    pub identity: Identity,
-    pub options: DiskOptions,
-    pub io: Io,
-    pub files: Files,
-    pub index: RwLock<Index>,
-    /// Log position and next batch, as of the index; changed under the index's lock.
-    pub position: Mutex<(u32, u64, u64)>,
-    pub queue: Queue,
-    pub space: Space,
-    /// Why the disk takes no writes any more.
-    pub failed: ArcSwapOption<String>,
-    pub can_punch: AtomicBool,
-    /// When the batch that is being written began, ms since 1970; 0 between batches.
-    pub busy_since: AtomicU64,
-    /// A batch has been under way for too long; see [`Core::watch`].
-    pub stuck: AtomicBool,
-    pub metrics: Arc<DiskMetrics>,
-    pub read_latency: Smoothed,
-    pub write_latency: Smoothed,
-    pub changes: AtomicU64,
-    checkpointing: Mutex<u64>,
-}
-
-impl Core {
-    /// Looks at the file system and the index and says anew what is free.
-    pub fn refresh_space(&self) {
-        let (totals, fragments, segments) = {
-            let index = self.index.read();
-            (index.totals(), index.len(), index.segments.len())
-        };
-        let Ok(fs) = rustix::fs::statvfs(&self.dir) else { return };
-        let size = fs.f_blocks.saturating_mul(fs.f_frsize);
-        let available = fs.f_bavail.saturating_mul(fs.f_frsize);
-        let capacity = self.options.capacity_bytes.map_or(size, |cap| cap.min(size));
-        let preallocated = self.space.preallocated.load(Ordering::Relaxed);
-        let free = available.saturating_add(preallocated).min(capacity.saturating_sub(totals.occupied));
-        self.space.capacity.store(capacity, Ordering::Relaxed);
-        self.space.used.store(totals.occupied, Ordering::Relaxed);
-        self.space.free.store(free, Ordering::Relaxed);
-        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        self.metrics.capacity.set(gauge(capacity));
-        self.metrics.used.set(gauge(totals.occupied));
-        self.metrics.free.set(gauge(free.saturating_sub(self.options.reserved_bytes)));
-        self.metrics.reserved.set(gauge(self.options.reserved_bytes));
-        self.metrics.dead.set(gauge(totals.occupied.saturating_sub(totals.held)));
-        self.metrics.fragments.set(gauge(fragments));
-        self.metrics.segments.set(gauge(segments as u64));
-        self.metrics.writable.set(i64::from(self.writable(0).is_ok()));
-    }
-
-    /// Whether a write of `bytes` would be taken now.
-    pub fn writable(&self, bytes: u64) -> Result<(), DiskError> {
-        if let Some(why) = self.failed.load().as_deref() {
-            return Err(DiskError::ReadOnly(why.clone()));
-        }
-        if self.stuck.load(Ordering::Relaxed) {
-            return Err(DiskError::ReadOnly("a write has been stuck for too long".into()));
-        }
-        let (free, reserved) = (self.space.free.load(Ordering::Relaxed), self.options.reserved_bytes);
-        if free < reserved.saturating_add(bytes).max(1) {
-            return Err(DiskError::Full { free, reserved });
-        }
-        Ok(())
-    }
-
-    /// Looks whether the disk is still there and its writer still moves. Blocks, on a hung disk for long.
-    pub fn watch(&self) {
-        match read_identity(&self.dir) {
-            Ok(Some(identity)) if identity == self.identity => {}
-            Ok(_) => self.fail(format!("the disk is gone: {} is not it any more", self.dir.display())),
-            Err(error) => self.fail(format!("the disk is gone: {error}")),
-        }
-        self.refresh_space();
-    }
-
-    /// Notes whether the current batch takes too long. Does not block.
-    pub fn watch_writer(&self, limit: Duration) {
-        let since = self.busy_since.load(Ordering::Relaxed);
-        let stuck = since != 0 && Duration::from_millis(now_ms().saturating_sub(since)) > limit;
-        if stuck != self.stuck.swap(stuck, Ordering::Relaxed) {
-            tracing::warn!(disk = %self.identity.disk, stuck, "the disk's writer got stuck, or moves again");
-        }
-    }
-
-    fn fail(&self, why: String) {
-        if self.failed.load().is_none() {
-            tracing::error!(disk = %self.identity.disk, %why, "the disk takes no more writes");
-            self.failed.store(Some(Arc::new(why)));
-        }
-    }
-
-    /// Runs `with` on the record of `entry`.
-    pub fn on_record<T>(
-        &self,
-        name: FragmentName,
-        entry: Entry,
-        with: impl FnOnce(&Record<'_>) -> Result<T, DiskError>,
-    ) -> Result<T, DiskError> {
-        let number = entry.place.segment;
-        let salt = self.index.read().segments.get(&number).map(|segment| segment.salt);
-        let salt = salt.ok_or_else(|| DiskError::Corrupt { name, what: format!("segment {number} is gone") })?;
-        let file = self.files.get(number)?;
-        with(&Record { io: &self.io, file: &file, path: &self.files.path(number), salt, name, entry })
-    }
-
-    /// Runs `with` on the fragment; one that was deleted, moved or replaced meanwhile is looked up again rather than called damaged.
-    fn read<T>(
-        &self,
-        name: FragmentName,
-        with: impl Fn(&Record<'_>) -> Result<T, DiskError>,
-    ) -> Result<(T, Entry), DiskError> {
-        const TRIES: usize = 4;
-        let mut last = DiskError::NotFound(name);
-        for _ in 0..TRIES {
-            let entry = self.index.read().get(&name).ok_or(DiskError::NotFound(name))?;
-            match self.on_record(name, entry, &with) {
-                Ok(value) => return Ok((value, entry)),
-                Err(error) if self.index.read().get(&name) == Some(entry) => {
-                    if matches!(error, DiskError::Corrupt { .. }) {
-                        self.metrics.checksum_failures.inc();
-                        tracing::error!(disk = %self.identity.disk, segment = entry.place.segment, %error, "damage met");
-                    }
-                    return Err(error);
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    /// Writes a checkpoint. Blocks; the disk goes on serving meanwhile.
-    pub fn checkpoint(&self) -> Result<u64, DiskError> {
-        let mut done = self.checkpointing.lock();
-        let changes = self.changes.load(Ordering::Acquire);
-        if *done == changes && checkpoint::checkpoint_path(&self.dir).exists() {
-            return Ok(self.index.read().len());
-        }
-        let started = Instant::now();
-        let (segments, head) = {
-            let index = self.index.read();
-            let (tail_segment, tail_end, next_batch) = *self.position.lock();
-            let segments: Vec<_> =
-                index.segments.iter().map(|(number, state)| (*number, state.without_extents())).collect();
-            (
-                segments,
-                Head { disk: Some(self.identity.disk), written_ms: now_ms(), next_batch, tail_segment, tail_end },
-            )
-        };
-        let written = checkpoint::write(
-            &self.dir,
-            self.identity.disk,
-            &head,
-            segments.iter().map(|(number, state)| (number, state)),
-            |after| self.index.read().after(after).take(checkpoint::RUN).map(|(n, e)| (*n, *e)).collect(),
-        )?;
-        *done = changes;
-        self.metrics.checkpoint_seconds.observe(started.elapsed().as_secs_f64());
-        Ok(written)
-    }
 }
 
 /// An open disk. Dropping it without [`Engine::close`] is safe: the next opening replays the log's tail.
@@ -501,46 +322,4 @@ async fn verified(fragment: NewFragment) -> Result<NewFragment, DiskError> {
         Ok(fragment) => fragment.ok_or(DiskError::BadChecksum),
         Err(error) => Err(DiskError::Io { operation: "verify", why: error.to_string() }),
     }
-}
-
-/// The identity of the disk at `options.path`, made if the directory is empty.
-fn identify(options: &DiskOptions) -> Result<Identity, DiskError> {
-    let dir = &options.path;
-    if let Some(identity) = read_identity(dir)? {
-        if identity.cluster != options.cluster {
-            let why = format!("this disk belongs to cluster {}, not to {}", identity.cluster, options.cluster);
-            return Err(refused(dir, why));
-        }
-        return Ok(identity);
-    }
-    let entries = std::fs::read_dir(dir).map_err(|error| disk_error("list directory", dir, error))?;
-    for entry in entries {
-        let entry = entry.map_err(|error| disk_error("list directory", dir, error))?;
-        let name = entry.file_name();
-        // What a formatting that was cut short leaves behind, and what mkfs puts into every file system.
-        if name != "lock" && name != "identity.new" && name != "lost+found" {
-            let why = format!("not a disk: no identity file, and not empty ({} is there)", name.display());
-            return Err(refused(dir, why));
-        }
-    }
-    let identity = Identity { cluster: options.cluster, disk: DiskId::random(), created_ms: now_ms() };
-    write_identity(dir, &identity)?;
-    Ok(identity)
-}
-
-fn log_report(identity: &Identity, report: &RecoveryReport) {
-    let disk = identity.disk;
-    if let Some(why) = &report.checkpoint_unusable
-        && report.segments > 0
-    {
-        tracing::warn!(%disk, %why, segments = report.segments, "index rebuilt from the segments: the checkpoint is of no use");
-    }
-    if !report.damaged.is_empty() || !report.unreadable_segments.is_empty() || report.lost_with_segments > 0 {
-        tracing::error!(%disk, damaged = ?report.damaged, unreadable = ?report.unreadable_segments,
-            lost = report.lost_with_segments, "damage met while opening; repair will find what is missing");
-    }
-    if report.torn_tail || !report.torn.is_empty() {
-        tracing::info!(%disk, torn = report.torn.len(), "the last batch was cut short and is dropped: it was never acknowledged");
-    }
-    tracing::info!(%disk, fragments = report.fragments, replayed = report.records_replayed, "disk opened");
 }

@@ -24,8 +24,10 @@ pub struct Faults {
     pub syncs: AtomicU32,
     pub reads: AtomicU32,
     /// Called around every sync of a batch.
-    pub on_sync: Option<Box<dyn Fn(&SyncPoint<'_>) + Send + Sync>>,
+    pub on_sync: Option<SyncHook>,
 }
+
+pub type SyncHook = Box<dyn Fn(&SyncPoint<'_>) + Send + Sync>;
 
 /// A batch about to be synced, or just synced.
 pub struct SyncPoint<'a> {

@@ -21,9 +21,10 @@ use rustix::{fs::FlockOperation, io::Errno};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    DiskError,
+    DiskError, DiskOptions,
     file::{disk_error, replace_file},
     format::{COPY_AT, FormatError},
+    now_ms,
 };
 
 const MAGIC: &[u8; 8] = b"CAIRNDSK";
@@ -108,6 +109,31 @@ pub fn write_identity(dir: &Path, identity: &Identity) -> Result<(), DiskError> 
     bytes[..LEN].copy_from_slice(&identity.encode());
     bytes[COPY_AT as usize..].copy_from_slice(&identity.encode());
     replace_file(&identity_path(dir), |out| std::io::Write::write_all(out, &bytes))
+}
+
+/// The identity of the disk at `options.path`, made if the directory is empty.
+pub fn identify(options: &DiskOptions) -> Result<Identity, DiskError> {
+    let dir = &options.path;
+    if let Some(identity) = read_identity(dir)? {
+        if identity.cluster != options.cluster {
+            let why = format!("this disk belongs to cluster {}, not to {}", identity.cluster, options.cluster);
+            return Err(refused(dir, why));
+        }
+        return Ok(identity);
+    }
+    let entries = std::fs::read_dir(dir).map_err(|error| disk_error("list directory", dir, error))?;
+    for entry in entries {
+        let entry = entry.map_err(|error| disk_error("list directory", dir, error))?;
+        let name = entry.file_name();
+        // What a formatting that was cut short leaves behind, and what mkfs puts into every file system.
+        if name != "lock" && name != "identity.new" && name != "lost+found" {
+            let why = format!("not a disk: no identity file, and not empty ({} is there)", name.display());
+            return Err(refused(dir, why));
+        }
+    }
+    let identity = Identity { cluster: options.cluster, disk: DiskId::random(), created_ms: now_ms() };
+    write_identity(dir, &identity)?;
+    Ok(identity)
 }
 
 /// Held for as long as an engine has the disk; released by the kernel when the process dies.

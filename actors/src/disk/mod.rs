@@ -29,6 +29,8 @@ mod reader;
 mod recover;
 mod scan;
 mod segment;
+mod segments;
+mod state;
 pub mod tools;
 mod writer;
 

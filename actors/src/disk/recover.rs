@@ -316,6 +316,24 @@ impl Replay<'_> {
     }
 }
 
+/// Says in the log what an opening found.
+pub fn log_report(identity: &Identity, report: &RecoveryReport) {
+    let disk = identity.disk;
+    if let Some(why) = &report.checkpoint_unusable
+        && report.segments > 0
+    {
+        tracing::warn!(%disk, %why, segments = report.segments, "index rebuilt from the segments: the checkpoint is of no use");
+    }
+    if !report.damaged.is_empty() || !report.unreadable_segments.is_empty() || report.lost_with_segments > 0 {
+        tracing::error!(%disk, damaged = ?report.damaged, unreadable = ?report.unreadable_segments,
+            lost = report.lost_with_segments, "damage met while opening; repair will find what is missing");
+    }
+    if report.torn_tail || !report.torn.is_empty() {
+        tracing::info!(%disk, torn = report.torn.len(), "the last batch was cut short and is dropped: it was never acknowledged");
+    }
+    tracing::info!(%disk, fragments = report.fragments, replayed = report.records_replayed, "disk opened");
+}
+
 /// The parts of `units` that no dead record explains. `dead` in order.
 fn unexplained(units: std::ops::Range<u32>, dead: &[Extent]) -> Vec<Extent> {
     let mut from = units.start;

@@ -92,11 +92,14 @@ fn fill(io: &Io, disk: DiskId, number: u32, capacity: u64, path: &Path) -> Resul
     Ok(Active { number, file: Arc::new(file), path: path.to_owned(), salt: header.salt, end, capacity })
 }
 
+/// A clock that counts uses, and each open file with when it was last used.
+type Open = (u64, HashMap<u32, (u64, Arc<File>)>);
+
 /// Open segment files, the least recently used closed when there are too many.
 #[derive(Debug)]
 pub struct Files {
     dir: PathBuf,
-    open: Mutex<(u64, HashMap<u32, (u64, Arc<File>)>)>,
+    open: Mutex<Open>,
 }
 
 impl Files {
