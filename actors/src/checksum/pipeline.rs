@@ -4,17 +4,24 @@
 //! have gathered and comes back with the result; no thread waits for a client. A body too small to be worth a thread is
 //! hashed where it stands.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::LazyLock};
 
 use bytes::Bytes;
 use md5_simd::Md5;
-use tokio::task::JoinHandle;
+use tokio::{
+    sync::Semaphore,
+    task::{JoinError, JoinHandle},
+};
 
 use super::digester::{BodyDigests, Digester, Others};
 use super::{DigestPlan, Digests};
 
 /// Bytes that are worth a blocking task; fewer wait for more, or are hashed in place at the end.
 const TASK_BYTES: usize = 64 * 1024;
+
+/// Hash tasks of all bodies together. More than the processors gains nothing, and the disks' blocking work needs threads too.
+static HASHING: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(2 * std::thread::available_parallelism().map_or(1, usize::from)));
 
 /// A digest that could not be computed because its task did not end: a panic in it, or the runtime shutting down.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,7 +99,7 @@ impl Hash for Others {
 struct Lane<H> {
     /// Here while no task runs.
     idle: Option<H>,
-    running: Option<JoinHandle<H>>,
+    running: Option<JoinHandle<Result<H, JoinError>>>,
     running_bytes: usize,
     waiting: VecDeque<Bytes>,
     waiting_bytes: usize,
@@ -133,11 +140,14 @@ impl<H: Hash> Lane<H> {
         let Some(mut hash) = self.idle.take() else { return };
         let batch = std::mem::take(&mut self.waiting);
         self.running_bytes = std::mem::take(&mut self.waiting_bytes);
-        self.running = Some(tokio::task::spawn_blocking(move || {
-            for bytes in batch {
-                hash.feed(&bytes);
-            }
-            hash
+        self.running = Some(tokio::spawn(async move {
+            // Never closed, so always granted in the end.
+            let _permit = HASHING.acquire().await;
+            let work = move || {
+                batch.iter().for_each(|bytes| hash.feed(bytes));
+                hash
+            };
+            tokio::task::spawn_blocking(work).await
         }));
     }
 
@@ -146,7 +156,7 @@ impl<H: Hash> Lane<H> {
             let done = task.await;
             self.running = None;
             self.running_bytes = 0;
-            self.idle = Some(done.map_err(|error| DigestError(error.to_string()))?);
+            self.idle = Some(done.flatten().map_err(|error| DigestError(error.to_string()))?);
         }
         Ok(())
     }

@@ -66,7 +66,7 @@ impl Default for QuicOptions {
             keep_alive: Duration::from_secs(2),
             backoff: Duration::from_millis(50),
             max_backoff: Duration::from_secs(2),
-            connection_window_bytes: 16 << 20,
+            connection_window_bytes: 8 << 20,
             stream_window_bytes: 4 << 20,
             max_datagram_bytes: 4000,
             socket_buffer_bytes: 4 << 20,

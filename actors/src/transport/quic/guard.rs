@@ -73,30 +73,35 @@ impl BytePermits {
 pub(super) struct PeerTable {
     peers: Mutex<HashMap<NodeId, Entry>>,
     max_connections: usize,
+    max_requests: u32,
     max_bytes: u32,
 }
 
 struct Entry {
     connections: usize,
+    requests: Arc<Semaphore>,
     bytes: BytePermits,
 }
 
 impl PeerTable {
-    pub fn new(max_connections: usize, max_bytes: u32) -> Arc<Self> {
-        Arc::new(Self { peers: Mutex::default(), max_connections, max_bytes })
+    pub fn new(max_connections: usize, max_requests: u32, max_bytes: u32) -> Arc<Self> {
+        Arc::new(Self { peers: Mutex::default(), max_connections, max_requests, max_bytes })
     }
 
     /// `None` when the peer has as many connections as it may.
     pub fn admit(self: &Arc<Self>, peer: &NodeId) -> Option<Admitted> {
         let mut peers = self.peers.lock();
-        let entry = peers
-            .entry(peer.clone())
-            .or_insert_with(|| Entry { connections: 0, bytes: BytePermits::new(self.max_bytes) });
+        let entry = peers.entry(peer.clone()).or_insert_with(|| Entry {
+            connections: 0,
+            requests: Arc::new(Semaphore::new(self.max_requests as usize)),
+            bytes: BytePermits::new(self.max_bytes),
+        });
         if entry.connections >= self.max_connections {
             return None;
         }
         entry.connections += 1;
-        Some(Admitted { table: self.clone(), peer: peer.clone(), bytes: entry.bytes.clone() })
+        let (requests, bytes) = (entry.requests.clone(), entry.bytes.clone());
+        Some(Admitted { table: self.clone(), peer: peer.clone(), requests, bytes })
     }
 }
 
@@ -104,6 +109,8 @@ impl PeerTable {
 pub(super) struct Admitted {
     table: Arc<PeerTable>,
     pub peer: NodeId,
+    /// Requests of all its connections together.
+    pub requests: Arc<Semaphore>,
     pub bytes: BytePermits,
 }
 
@@ -127,7 +134,7 @@ mod tests {
 
     #[test]
     fn bnd_1_a_peer_has_no_more_connections_than_it_may() {
-        let table = PeerTable::new(2, 10);
+        let table = PeerTable::new(2, 5, 10);
         let peer: NodeId = "a".parse().unwrap();
         let first = table.admit(&peer).unwrap();
         let _second = table.admit(&peer).unwrap();

@@ -186,6 +186,14 @@ impl Endpoint {
     }
 }
 
+impl Drop for Inner {
+    /// An endpoint that nobody holds any more serves nobody.
+    fn drop(&mut self) {
+        self.closing.cancel();
+        self.server.close(code::SHUTTING_DOWN, code::meaning(code::SHUTTING_DOWN).as_bytes());
+    }
+}
+
 /// Tells peers at once, and gives the last packets a moment to leave.
 async fn close(endpoint: &quinn::Endpoint, code: VarInt) {
     endpoint.close(code, code::meaning(code).as_bytes());

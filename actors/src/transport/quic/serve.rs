@@ -50,7 +50,7 @@ impl Acceptor {
         tasks: TaskTracker,
     ) -> Self {
         let handshakes = Arc::new(Semaphore::new(options.max_handshakes));
-        let peers = PeerTable::new(options.max_connections, options.max_bytes);
+        let peers = PeerTable::new(options.max_connections, options.max_requests, options.max_bytes);
         let shared = Shared { endpoint, handler, options, metrics, closing, tasks, handshakes, peers };
         Self { shared: Arc::new(shared) }
     }
@@ -139,6 +139,11 @@ impl Acceptor {
             };
             match stream {
                 Ok((send, recv)) => {
+                    // Without a permit the stream's task is not even started: a peer cannot get more by more connections.
+                    let permit = tokio::select! {
+                        _ = closing.cancelled() => break,
+                        permit = admitted.requests.clone().acquire_owned() => permit,
+                    };
                     let request = PeerRequest {
                         acceptor: self.clone(),
                         peer: peer.clone(),
@@ -146,7 +151,10 @@ impl Acceptor {
                         send: SendGuard::new(send),
                         recv,
                     };
-                    tasks.spawn(request.run());
+                    tasks.spawn(async move {
+                        request.run().await;
+                        drop(permit);
+                    });
                 }
                 Err(error) => {
                     tracing::debug!(%peer, %error, "peer disconnected");

@@ -144,6 +144,9 @@ fn of_io(error: std::io::Error) -> StreamError {
 
 /// Writes a whole frame and finishes the stream. The payload's buffer is handed over, not copied.
 pub(super) async fn write_frame(send: &mut SendGuard, frame: Frame) -> Result<(), StreamError> {
+    // Probes, errors and small fragments do not queue behind bulk. Fails only when the stream is over, which the write notices.
+    let urgent = frame.payload.len() <= BLOCK_BYTES;
+    let _ = send.stream().set_priority(urgent.into());
     let used = if frame.payload.is_empty() { 1 } else { 2 };
     let mut chunks = [frame.head, frame.payload];
     send.stream().write_all_chunks(&mut chunks[..used]).await?;
