@@ -37,8 +37,11 @@ fn model(keys: &BTreeSet<String>, prefix: &str, delimiter: Option<&str>, after: 
 
 fn key() -> impl Strategy<Value = String> {
     // Few letters, so that prefixes are shared; with those that need escaping or sort oddly.
-    proptest::collection::vec(proptest::sample::select(vec!["a", "b", "/", "//", "\0", "\u{1}", "é", "\u{10ffff}", "-"]), 1..6)
-        .prop_map(|parts| parts.concat())
+    proptest::collection::vec(
+        proptest::sample::select(vec!["a", "b", "/", "//", "\0", "\u{1}", "é", "\u{10ffff}", "-"]),
+        1..6,
+    )
+    .prop_map(|parts| parts.concat())
 }
 
 fn prefix() -> impl Strategy<Value = String> {

@@ -59,10 +59,7 @@ async fn parts_become_an_object_and_the_others_are_reclaimed() {
     unused.sort();
     assert_eq!(queued(&meta).await, unused);
     assert_eq!(meta.upload("b", "k", upload.id).await, Err(MetaError::NoSuchUpload(upload.id)));
-    assert_eq!(
-        meta.put_part(put_part(&group, &upload, 1, 5)).await,
-        Err(MetaError::NoSuchUpload(upload.id))
-    );
+    assert_eq!(meta.put_part(put_part(&group, &upload, 1, 5)).await, Err(MetaError::NoSuchUpload(upload.id)));
 
     let read = async |range| meta.locate("b", "k", VersionSelector::Current, range).await;
     let second = read(RangeRequest::Part(2)).await.unwrap();

@@ -8,6 +8,8 @@
 //! The first three share [`occ`]: buffered writes, reads at one version, conflicts decided at commit.
 
 pub mod embedded;
+#[cfg(feature = "fdb")]
+pub mod fdb;
 pub mod inject;
 pub mod mem;
 pub mod occ;

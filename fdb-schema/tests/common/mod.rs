@@ -153,10 +153,7 @@ pub fn complete(upload: &Upload, parts: &[UploadedPart]) -> CompleteUpload {
         upload: upload.id,
         bucket: upload.bucket.clone(),
         key: upload.key.clone(),
-        parts: parts
-            .iter()
-            .map(|part| CompletedPart { number: part.number, md5: part.md5, checksum: None })
-            .collect(),
+        parts: parts.iter().map(|part| CompletedPart { number: part.number, md5: part.md5, checksum: None }).collect(),
         checksum: None,
         min_part_bytes: 5,
         precondition: Precondition::default(),
