@@ -19,7 +19,7 @@ use crate::{
         Context, HealingMetrics, Pace, WorkerMetrics, gc::Gc, placement, placement::PlacementKeeper, repair::Repair,
         scrub::Scrub, worker,
     },
-    disk::{DiskError, DiskHandle, DiskOptions},
+    disk::{DiskError, DiskHandle, spawn_disk},
     membership::{Gossip, GossipOptions, GossipSlot, GossipWorker, Judge, Verdicts, View, leave},
     metrics::NodeRegistry,
     placement::Placement,
@@ -165,7 +165,7 @@ fn open_registry(begun: &mut Begun, options: &NodeOptions) -> Result<Registry, R
 async fn open_disks(begun: &mut Begun, options: &NodeOptions, registry: &Registry) -> Result<(), RuntimeError> {
     let supervisor = Supervisor::start(&format!("{}: disks", options.id)).await?;
     begun.disk_actors = Some(supervisor.clone());
-    let opening = options.disks.iter().map(|disk| open_disk(disk.clone()));
+    let opening = options.disks.iter().map(|disk| spawn_disk(&supervisor, disk.clone()));
     let mut failure = None;
     for (opened, disk) in futures::future::join_all(opening).await.into_iter().zip(&options.disks) {
         match opened {
@@ -184,11 +184,6 @@ async fn open_disks(begun: &mut Begun, options: &NodeOptions, registry: &Registr
         Some(error) if begun.disks.is_empty() => Err(error.into()),
         _ => Ok(()),
     }
-}
-
-async fn open_disk(options: DiskOptions) -> Result<DiskHandle, DiskError> {
-    let opened = tokio::task::spawn_blocking(move || DiskHandle::open(options)).await;
-    opened.map_err(|error| DiskError::Io { operation: "open", why: error.to_string() })?
 }
 
 async fn bind(begun: &mut Begun, options: &NodeOptions, registry: &Registry) -> Result<Endpoint, RuntimeError> {
