@@ -1,0 +1,60 @@
+//! Buckets: life and names.
+
+use crate::{request::Request, world::World};
+
+#[tokio::test]
+async fn buckets_are_made_listed_located_and_deleted() {
+    let world = World::start().await;
+    let made = world.ok(Request::put("/alpha")).await;
+    assert_eq!(made.header("location"), Some("/alpha"));
+    // rclone makes the bucket before every upload.
+    world.ok(Request::put("/alpha")).await;
+    world.ok(Request::put("/beta")).await;
+    let listed = world.ok(Request::get("/")).await;
+    assert_eq!(listed.xml_all("Name"), ["alpha", "beta"]);
+    let head = world.ok(Request::head("/alpha")).await;
+    assert_eq!(head.header("x-amz-bucket-region"), Some("us-east-1"));
+    let location = world.ok(Request::get("/alpha").query("location", "")).await;
+    assert!(location.text().contains("LocationConstraint"), "{}", location.text());
+    assert_eq!(world.ok(Request::delete("/alpha")).await.status, 204);
+    assert_eq!(world.send(Request::head("/alpha")).await.status, 404);
+    world.refused(Request::delete("/alpha"), 404, "NoSuchBucket").await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_bucket_with_an_object_is_not_deleted() {
+    let world = World::with_bucket("full").await;
+    world.ok(Request::put("/full/k").body("x")).await;
+    world.refused(Request::delete("/full"), 409, "BucketNotEmpty").await;
+    world.ok(Request::delete("/full/k")).await;
+    world.ok(Request::delete("/full")).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn long_lists_of_buckets_come_in_pages() {
+    let world = World::start().await;
+    for number in 0..5 {
+        world.ok(Request::put(&format!("/bucket-{number}"))).await;
+    }
+    let first = world.ok(Request::get("/").query("max-buckets", "3")).await;
+    assert_eq!(first.xml_all("Name").len(), 3);
+    let token = first.xml("ContinuationToken");
+    let second = world.ok(Request::get("/").query("max-buckets", "3").query("continuation-token", &token)).await;
+    assert_eq!(second.xml_all("Name"), ["bucket-3", "bucket-4"]);
+    assert_eq!(second.xml("ContinuationToken"), "");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn access_control_lists_are_canned_and_other_documents_not_implemented() {
+    let world = World::with_bucket("acls").await;
+    world.ok(Request::put("/acls/k").body("x")).await;
+    for path in ["/acls", "/acls/k"] {
+        let acl = world.ok(Request::get(path).query("acl", "")).await;
+        assert_eq!(acl.xml("Permission"), "FULL_CONTROL");
+    }
+    world.refused(Request::get("/acls").query("website", ""), 501, "NotImplemented").await;
+    world.stop().await;
+}

@@ -1,0 +1,68 @@
+//! CopyObject and UploadPartCopy.
+
+use crate::{
+    multipart::Upload,
+    request::{Request, bytes, md5_hex},
+    world::World,
+};
+
+#[tokio::test]
+async fn a_copy_has_the_bytes_and_what_the_directives_say() {
+    let world = World::with_bucket("copies").await;
+    let body = bytes(200_000, 1);
+    let put = Request::put("/copies/from").body(body.clone()).header("content-type", "text/plain");
+    world.ok(put.header("x-amz-meta-a", "1").header("x-amz-tagging", "t=1")).await;
+    let copy = |to: &str| Request::put(&format!("/copies/{to}")).header("x-amz-copy-source", "/copies/from");
+    let copied = world.ok(copy("kept")).await;
+    assert!(copied.xml("ETag").contains(&md5_hex(&body)), "{}", copied.text());
+    let kept = world.ok(Request::get("/copies/kept")).await;
+    assert!(kept.body == body);
+    assert_eq!((kept.header("content-type"), kept.header("x-amz-meta-a")), (Some("text/plain"), Some("1")));
+    assert_eq!(kept.header("x-amz-tagging-count"), Some("1"));
+    let replaced = copy("replaced").header("x-amz-metadata-directive", "REPLACE").header("x-amz-meta-b", "2");
+    world.ok(replaced).await;
+    let replaced = world.ok(Request::head("/copies/replaced")).await;
+    assert_eq!((replaced.header("x-amz-meta-a"), replaced.header("x-amz-meta-b")), (None, Some("2")));
+    // The copy outlives its source (GC-1).
+    world.ok(Request::delete("/copies/from")).await;
+    assert!(world.ok(Request::get("/copies/kept")).await.body == body);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn copies_obey_conditions_and_name_what_is_missing() {
+    let world = World::with_bucket("cond").await;
+    world.ok(Request::put("/cond/from").body("x")).await;
+    let copy = |source: &str| Request::put("/cond/to").header("x-amz-copy-source", source);
+    world.refused(copy("/cond/missing"), 404, "NoSuchKey").await;
+    world.refused(copy("/no-such-bucket/k"), 404, "NoSuchBucket").await;
+    let etag = format!("\"{}\"", md5_hex(b"x"));
+    let failing = copy("/cond/from").header("x-amz-copy-source-if-none-match", &etag);
+    world.refused(failing, 412, "PreconditionFailed").await;
+    let stale = copy("/cond/from").header("x-amz-copy-source-if-unmodified-since", "Wed, 21 Oct 2015 07:28:00 GMT");
+    world.refused(stale, 412, "PreconditionFailed").await;
+    world.ok(copy("/cond/from").header("x-amz-copy-source-if-match", &etag)).await;
+    let itself = Request::put("/cond/from").header("x-amz-copy-source", "/cond/from");
+    world.refused(itself, 400, "InvalidRequest").await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_part_can_be_copied_from_a_range_of_an_object() {
+    let world = World::with_bucket("parts").await;
+    let body = bytes(6 << 20, 5);
+    world.ok(Request::put("/parts/from").body(body.clone())).await;
+    let upload = Upload::create(&world, "/parts/to", &[]).await;
+    let copy = |number: &str, range: &str| {
+        let request = Request::put("/parts/to").query("partNumber", number).query("uploadId", &upload.id);
+        request.header("x-amz-copy-source", "/parts/from").header("x-amz-copy-source-range", range)
+    };
+    world.refused(copy("1", "bytes=0-"), 400, "InvalidArgument").await;
+    world.refused(copy("1", "bytes=0-99999999"), 400, "InvalidArgument").await;
+    let first = world.ok(copy("1", "bytes=0-5242879")).await.xml("ETag");
+    let second = world.ok(copy("2", "bytes=100-199")).await.xml("ETag");
+    upload.complete(&world, &[(1, first.trim_matches('"')), (2, second.trim_matches('"'))]).await;
+    let got = world.ok(Request::get("/parts/to")).await;
+    assert!(got.body == [&body[..5_242_880], &body[100..200]].concat());
+    world.stop().await;
+}

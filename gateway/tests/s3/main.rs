@@ -1,0 +1,20 @@
+//! The S3 face over a real store, as clients see it on the wire.
+
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod buckets;
+mod conditions;
+mod copies;
+mod listing;
+mod multipart;
+mod objects;
+mod request;
+#[path = "../support/sign.rs"]
+mod sign;
+mod signatures;
+mod versions;
+#[path = "../support/wire.rs"]
+#[allow(dead_code)]
+mod wire;
+mod world;

@@ -1,0 +1,139 @@
+//! A gateway over a real store: one node with six disks in a temporary folder, metadata in memory.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use cairn_actors::{
+    disk::DiskOptions,
+    runtime::{Identity, NodeOptions, NodeRuntime, Policy, Timings},
+    tls,
+};
+use cairn_gateway::{Gateway, GatewayOptions};
+use cairn_schema::{
+    Meta,
+    ids::NodeId,
+    kv,
+    record::{ErasureCode, FailureDomain, Scheme},
+};
+
+use crate::{
+    request::Request,
+    sign::Signer,
+    wire::{Answer, DEADLINE},
+};
+
+pub const ACCESS_KEY: &str = "cairntest";
+pub const SECRET_KEY: &str = "cairntestsecret";
+
+pub struct World {
+    pub gateway: Gateway,
+    pub node: NodeRuntime,
+    pub meta: Meta,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    pub async fn start_with(change: impl FnOnce(&mut GatewayOptions)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let meta = Meta::new(Arc::new(kv::mem::kv()));
+        let node = NodeRuntime::start(node_options(&folder, meta.clone()).await).await.unwrap();
+        let mut options = GatewayOptions::new("127.0.0.1:0".parse().unwrap(), ACCESS_KEY, SECRET_KEY);
+        change(&mut options);
+        let gateway = Gateway::start(node.store(), options).await.unwrap();
+        Self { gateway, node, meta, _folder: folder }
+    }
+
+    /// The same with a bucket.
+    pub async fn with_bucket(bucket: &str) -> Self {
+        let world = Self::start().await;
+        world.ok(Request::put(&format!("/{bucket}"))).await;
+        world
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.gateway.local_addr()
+    }
+
+    pub fn signer(&self) -> Signer {
+        Signer::now(ACCESS_KEY, SECRET_KEY)
+    }
+
+    pub async fn send(&self, request: Request) -> Answer {
+        request.send(self.address(), &self.signer()).await
+    }
+
+    /// Sends what must succeed.
+    pub async fn ok(&self, request: Request) -> Answer {
+        let what = request.to_string();
+        let answer = self.send(request).await;
+        assert!((200..300).contains(&answer.status), "{what}: {} {}", answer.status, answer.text());
+        answer
+    }
+
+    /// Sends what must be refused, and with this.
+    pub async fn refused(&self, request: Request, status: u16, code: &str) -> Answer {
+        let what = request.to_string();
+        let answer = self.send(request).await;
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{what}: {}", answer.text());
+        assert!(answer.header("x-amz-request-id").is_some(), "{what}");
+        answer
+    }
+
+    /// Keys of a bucket, by listing.
+    pub async fn keys(&self, bucket: &str) -> Vec<String> {
+        self.ok(Request::get(&format!("/{bucket}")).query("list-type", "2")).await.xml_all("Key")
+    }
+
+    pub async fn stop(self) {
+        self.gateway.stop(DEADLINE).await;
+        self.node.stop(DEADLINE).await;
+    }
+}
+
+async fn node_options(folder: &tempfile::TempDir, meta: Meta) -> NodeOptions {
+    let id: NodeId = "n1".parse().unwrap();
+    let ca = tls::new_ca("test").unwrap();
+    let made = tls::new_node(&ca, &id, &[]).unwrap();
+    let cluster = meta.cluster().await.unwrap().id;
+    let disk = |number: u8| DiskOptions {
+        path: folder.path().join(format!("disk{number}")),
+        cluster,
+        segment_bytes: 64 << 20,
+        reserved_bytes: 1 << 20,
+        capacity_bytes: Some(2 << 30),
+        max_queued_bytes: 64 << 20,
+        max_queued_reads: 256,
+    };
+    NodeOptions {
+        rack: "r1".into(),
+        zone: "z1".into(),
+        disks: (1..=6).map(disk).collect(),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        gossip_listen: "127.0.0.1:0".parse().unwrap(),
+        gossip_seeds: Vec::new(),
+        identity: Identity { ca_pem: ca.cert_pem, cert_pem: made.cert_pem, key_pem: made.key_pem },
+        policy: Policy {
+            scheme: Scheme::Rs { data: 4, parity: 2, code: ErasureCode::Gf256 },
+            small_scheme: Scheme::Replicated { copies: 3 },
+            small_below: 128 << 10,
+            failure_domain: FailureDomain::Disk,
+            write_margin: 1,
+            fragment_bytes: 256 << 10,
+        },
+        timings: Timings {
+            gossip_interval: Duration::from_millis(250),
+            probe_timeout: Duration::from_secs(1),
+            down_to_lost: Duration::from_secs(600),
+            fragment_deadline: Duration::from_secs(10),
+            reclaim_grace: Duration::from_secs(3600),
+            scrub_interval: Duration::from_secs(24 * 3600),
+        },
+        memory_bytes: 256 << 20,
+        metrics: prometheus::Registry::new(),
+        id,
+        meta,
+    }
+}
