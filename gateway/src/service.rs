@@ -117,6 +117,10 @@ fn finish(response: &mut Response<s3s::Body>, resource: &str, context: &RequestC
         response.headers_mut().insert("x-amz-request-id", id);
     }
     response.headers_mut().insert(header::SERVER, HeaderValue::from_static("Cairn"));
+    // `s3s` forgets it for HEAD.
+    if response.status() == StatusCode::OK && response.headers().contains_key(header::CONTENT_RANGE) {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
     if !(response.status().is_client_error() || response.status().is_server_error()) {
         return;
     }

@@ -108,7 +108,7 @@ impl Api {
         request: S3Request<DeleteBucketInput>,
     ) -> S3Result<S3Response<DeleteBucketOutput>> {
         self.meta().delete_bucket(&request.input.bucket).await.map_err(from_meta)?;
-        Ok(S3Response::with_status(DeleteBucketOutput::default(), http::StatusCode::NO_CONTENT))
+        Ok(S3Response::new(DeleteBucketOutput::default()))
     }
 
     pub(super) async fn do_get_bucket_location(

@@ -45,14 +45,11 @@ impl Api {
                 told.then(|| version.to_string())
             }
         };
-        Ok(S3Response::with_status(
-            DeleteObjectOutput {
-                delete_marker: deleted.delete_marker.then_some(true),
-                request_charged: None,
-                version_id,
-            },
-            http::StatusCode::NO_CONTENT,
-        ))
+        Ok(S3Response::new(DeleteObjectOutput {
+            delete_marker: deleted.delete_marker.then_some(true),
+            request_charged: None,
+            version_id,
+        }))
     }
 
     pub(super) async fn do_delete_objects(

@@ -165,7 +165,7 @@ impl Api {
         check_key(&input.key)?;
         let id = upload_id(&input.upload_id)?;
         self.meta().abort_upload(&input.bucket, &input.key, id).await.map_err(from_meta)?;
-        Ok(S3Response::with_status(AbortMultipartUploadOutput::default(), http::StatusCode::NO_CONTENT))
+        Ok(S3Response::new(AbortMultipartUploadOutput::default()))
     }
 }
 

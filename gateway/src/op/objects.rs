@@ -138,14 +138,13 @@ impl Api {
         }
         let checksum = wants_checksum(input.checksum_mode.as_ref()).then(|| checksum_of(&located, wanted)).flatten();
         let content_range = content_range(wanted, &located.range, located.version.size);
-        let status = content_range.as_ref().map(|_| http::StatusCode::PARTIAL_CONTENT);
         let mut output = HeadObjectOutput {
             content_length: Some(signed(located.range.end - located.range.start)),
             content_range,
             ..Default::default()
         };
         describe!(output, located.version, checksum, wanted);
-        Ok(S3Response { status, ..S3Response::with_headers(output, overrides) })
+        Ok(S3Response::with_headers(output, overrides))
     }
 
     pub(super) async fn do_get_object_attributes(
@@ -153,7 +152,11 @@ impl Api {
         request: S3Request<GetObjectAttributesInput>,
     ) -> S3Result<S3Response<GetObjectAttributesOutput>> {
         let input = request.input;
-        let wants = |name: &str| input.object_attributes.iter().any(|attribute| attribute.as_str() == name);
+        // `s3s` does not split the header's list.
+        let wants = |name: &str| {
+            let mut listed = input.object_attributes.iter().flat_map(|list| list.as_str().split(','));
+            listed.any(|attribute| attribute.trim() == name)
+        };
         let version = self.inspect(&input.bucket, &input.key, input.version_id.as_deref()).await?;
         let checksum = version.checksum.as_ref().filter(|_| wants(ObjectAttributes::CHECKSUM)).map(|checksum| {
             let mut out = Checksum::default();

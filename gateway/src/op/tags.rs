@@ -77,8 +77,7 @@ impl Api {
     ) -> S3Result<S3Response<DeleteObjectTaggingOutput>> {
         let input = request.input;
         let version = self.set_tags(&input.bucket, &input.key, input.version_id.as_deref(), Vec::new()).await?;
-        let output = DeleteObjectTaggingOutput { version_id: shown_id(version) };
-        Ok(S3Response::with_status(output, http::StatusCode::NO_CONTENT))
+        Ok(S3Response::new(DeleteObjectTaggingOutput { version_id: shown_id(version) }))
     }
 
     async fn set_tags(
