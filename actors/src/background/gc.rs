@@ -13,6 +13,9 @@ use crate::clock::now_ms;
 const BLOBS_AT_ONCE: usize = 32;
 const NAMES_AT_ONCE: usize = 1024;
 const LEASE: Duration = Duration::from_secs(60);
+/// Nobody repeats an attempt after this.
+const ATTEMPTS_KEPT: Duration = Duration::from_secs(24 * 3600);
+const ATTEMPTS_AT_ONCE: usize = 1000;
 
 pub struct Gc {
     ctx: Context,
@@ -53,6 +56,15 @@ impl Gc {
         }
         self.ctx.metrics.reclaimed_fragments.inc_by(deleted);
         Ok(deleted.max(1))
+    }
+
+    /// Forgets attempts that nobody can be waiting for. True when there may be more.
+    async fn forget_attempts(&self) -> Result<bool, StepError> {
+        let kept = u64::try_from(ATTEMPTS_KEPT.as_millis()).unwrap_or(u64::MAX);
+        let Some(lease) = self.ctx.lease("gc/attempts", LEASE).await? else { return Ok(false) };
+        let forgotten = self.ctx.meta.expire_attempts(now_ms().saturating_sub(kept), ATTEMPTS_AT_ONCE).await;
+        self.ctx.release(lease).await;
+        Ok(forgotten? >= ATTEMPTS_AT_ONCE)
     }
 
     /// Deletes a blob's fragments wherever they can be reached; how many there were.
@@ -103,6 +115,11 @@ impl Worker for Gc {
         self.bucket = (self.bucket + 1) % RECLAIM_BUCKETS;
         self.empty += 1;
         if self.empty < RECLAIM_BUCKETS {
+            return Ok(Step::Worked { bytes: 0 });
+        }
+        // A round in which no bucket had anything: the queue is empty.
+        self.empty = RECLAIM_BUCKETS - 1;
+        if self.forget_attempts().await? {
             return Ok(Step::Worked { bytes: 0 });
         }
         self.empty = 0;

@@ -42,7 +42,7 @@ where
     A: Actor,
     F: Fn() -> (A, A::Arguments) + Send + Sync + 'static,
 {
-    pub fn new(name: &str, factory: F) -> (Arc<dyn Spec>, ChildHandle<A::Msg>) {
+    pub fn make(name: &str, factory: F) -> (Arc<dyn Spec>, ChildHandle<A::Msg>) {
         let (current, watched) = watch::channel(None);
         let spec = Self { factory: Arc::new(factory), current: Arc::new(current) };
         (Arc::new(spec), ChildHandle::new(name.into(), watched))

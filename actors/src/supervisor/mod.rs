@@ -133,7 +133,7 @@ impl Supervisor {
         A: Actor,
         F: Fn() -> (A, A::Arguments) + Send + Sync + 'static,
     {
-        let (spec, handle) = ChildSpec::new(name, factory);
+        let (spec, handle) = ChildSpec::make(name, factory);
         let gone = || SupervisorError::NotRunning(self.inner.name.clone());
         let (reply, started) = tokio::sync::oneshot::channel();
         let add = Command::Add { name: name.to_owned(), policy, spec, reply };

@@ -1,0 +1,276 @@
+//! Six nodes in one process, each on a runtime of its own, so that one can be killed without any good-bye.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use cairn_actors::{
+    Store,
+    checksum::DigestPlan,
+    disk::DiskOptions,
+    runtime::{ClusterStatus, Identity, NodeOptions, NodeRuntime, Policy, Timings},
+    store::PutObject,
+    tls::{self, PemPair},
+};
+use cairn_schema::{Meta, ids::*, record::*, verbs::*};
+use futures::TryStreamExt;
+
+/// Everything that is waited for comes much sooner.
+pub const LIMIT: Duration = Duration::from_secs(60);
+pub const BUCKET: &str = "bucket";
+
+pub struct Cluster {
+    dir: tempfile::TempDir,
+    ca: PemPair,
+    pub meta: Meta,
+    id: ClusterId,
+    pub timings: Timings,
+    nodes: Vec<Option<Node>>,
+}
+
+struct Node {
+    runtime: NodeRuntime,
+    threads: tokio::runtime::Runtime,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // A runtime must not be dropped where tasks run.
+        for node in self.nodes.drain(..).flatten() {
+            node.threads.shutdown_background();
+        }
+    }
+}
+
+pub fn timings() -> Timings {
+    Timings {
+        gossip_interval: Duration::from_millis(100),
+        probe_timeout: Duration::from_millis(500),
+        down_to_lost: Duration::from_secs(3600),
+        fragment_deadline: Duration::from_secs(5),
+        reclaim_grace: Duration::from_secs(3600),
+        scrub_interval: Duration::from_secs(3600),
+    }
+}
+
+impl Cluster {
+    pub async fn start(nodes: usize, timings: Timings) -> Self {
+        let meta = Meta::in_memory();
+        let id = meta.cluster().await.unwrap().id;
+        let ca = tls::new_ca("test").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut cluster = Self { dir, ca, meta, id, timings, nodes: (0..nodes).map(|_| None).collect() };
+        for index in 0..nodes {
+            cluster.start_node(index).await;
+        }
+        let bucket = Bucket {
+            name: BUCKET.into(),
+            created_ms: 0,
+            owner: "test".into(),
+            region: String::new(),
+            versioning: Versioning::Off,
+        };
+        cluster.meta.create_bucket(bucket).await.unwrap();
+        cluster.until_disks("all up", |disks| disks.iter().all(|disk| disk.state == DiskState::Up)).await;
+        cluster
+    }
+
+    fn node_id(index: usize) -> NodeId {
+        format!("n{index}").parse().unwrap()
+    }
+
+    pub fn disk_dir(&self, node: usize, disk: usize) -> PathBuf {
+        self.dir.path().join(format!("n{node}-d{disk}"))
+    }
+
+    fn options(&self, index: usize) -> NodeOptions {
+        let id = Self::node_id(index);
+        let disk = |number| DiskOptions {
+            path: self.disk_dir(index, number),
+            cluster: self.id,
+            segment_bytes: 16 << 20,
+            reserved_bytes: 1 << 20,
+            capacity_bytes: Some(1 << 30),
+            max_queued_bytes: 64 << 20,
+            max_queued_reads: 1024,
+        };
+        let seed = self.nodes.iter().flatten().next().map(|node| node.runtime.addresses().1.to_string());
+        NodeOptions {
+            identity: Identity::issue(&self.ca, &id, &[]).unwrap(),
+            id,
+            rack: format!("r{index}"),
+            zone: "z".into(),
+            meta: self.meta.clone(),
+            disks: (0..2).map(disk).collect(),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            gossip_listen: "127.0.0.1:0".parse().unwrap(),
+            gossip_seeds: seed.into_iter().collect(),
+            policy: Policy {
+                scheme: "4+2".parse().unwrap(),
+                small_scheme: "replicated(3)".parse().unwrap(),
+                small_below: 128 << 10,
+                failure_domain: FailureDomain::Rack,
+                write_margin: 1,
+                fragment_bytes: 256 << 10,
+            },
+            timings: self.timings.clone(),
+            memory_bytes: 256 << 20,
+            metrics: prometheus::Registry::new(),
+        }
+    }
+
+    pub async fn start_node(&mut self, index: usize) {
+        assert!(self.nodes[index].is_none());
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            let options = self.options(index);
+            match threads.spawn(NodeRuntime::start(options)).await.unwrap() {
+                Ok(runtime) => {
+                    self.nodes[index] = Some(Node { runtime, threads });
+                    return;
+                }
+                // The threads of a killed node may still be letting go of its disks.
+                Err(error) => {
+                    threads.shutdown_background();
+                    assert!(Instant::now() < deadline, "node {index} does not start: {error}");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    /// The node is gone from one moment to the next: no message, no flush.
+    pub fn kill(&mut self, index: usize) {
+        self.nodes[index].take().unwrap().threads.shutdown_background();
+    }
+
+    pub async fn stop(&mut self, index: usize) {
+        let node = self.nodes[index].take().unwrap();
+        let runtime = node.runtime.clone();
+        node.threads.spawn(async move { runtime.stop(Duration::from_secs(5)).await }).await.unwrap();
+        drop(node.runtime);
+        node.threads.shutdown_background();
+    }
+
+    pub async fn stop_all(mut self) {
+        for index in 0..self.nodes.len() {
+            if self.nodes[index].is_some() {
+                self.stop(index).await;
+            }
+        }
+    }
+
+    pub fn runtime(&self, index: usize) -> &NodeRuntime {
+        &self.nodes[index].as_ref().unwrap().runtime
+    }
+
+    pub fn store(&self, index: usize) -> Store {
+        self.runtime(index).store()
+    }
+
+    pub async fn status(&self, index: usize) -> ClusterStatus {
+        self.runtime(index).status().await.unwrap()
+    }
+
+    pub async fn put(&self, node: usize, key: &str, body: &Bytes) {
+        let chunks: Vec<Result<Bytes, cairn_actors::error::BoxError>> =
+            body.chunks(100_000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+        let request = PutObject {
+            bucket: BUCKET.into(),
+            key: key.into(),
+            length: Some(body.len() as u64),
+            body: Box::pin(futures::stream::iter(chunks)),
+            digests: DigestPlan::default(),
+            verify: Box::new(|_| Ok(None)),
+            owner: "test".into(),
+            attributes: Attributes::default(),
+            precondition: Precondition::default(),
+        };
+        let put = tokio::time::timeout(LIMIT, self.store(node).put(request)).await;
+        put.expect("a put in time").unwrap_or_else(|error| panic!("put {key} on n{node}: {error}"));
+    }
+
+    pub async fn get(&self, node: usize, key: &str) -> Bytes {
+        let store = self.store(node);
+        let read = async {
+            let located = store.locate(BUCKET, key, VersionSelector::Current, RangeRequest::All).await?;
+            let got = store.open(located).await?;
+            let chunks: Vec<Bytes> = got.body.try_collect().await?;
+            Ok::<_, cairn_actors::StoreError>(Bytes::from(chunks.concat()))
+        };
+        let got = tokio::time::timeout(LIMIT, read).await;
+        got.expect("a get in time").unwrap_or_else(|error| panic!("get {key} on n{node}: {error}"))
+    }
+
+    pub async fn delete(&self, key: &str) {
+        let request = DeleteObject {
+            attempt: AttemptId::random(),
+            bucket: BUCKET.into(),
+            key: key.into(),
+            selector: VersionSelector::Current,
+            precondition: Precondition::default(),
+        };
+        self.meta.delete_object(request).await.unwrap();
+    }
+
+    /// DUR-1: every object is what was put, byte for byte, from every node named.
+    pub async fn check(&self, nodes: &[usize], objects: &[(String, Bytes)]) {
+        for node in nodes {
+            for (key, body) in objects {
+                let got = self.get(*node, key).await;
+                assert!(got == body, "{key} from n{node}: {} bytes, not the {} that were put", got.len(), body.len());
+            }
+        }
+    }
+
+    pub async fn until_disks(&self, what: &str, condition: impl Fn(&[Disk]) -> bool) {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let disks = self.meta.disks().await.unwrap();
+            if condition(&disks) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not in time: {what}; {disks:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub async fn until_node(&self, index: usize, state: DiskState) {
+        let id = Self::node_id(index);
+        let of_node = |disks: &[Disk]| disks.iter().filter(|disk| disk.node == id).all(|disk| disk.state == state);
+        self.until_disks(&format!("disks of {id} {state:?}"), of_node).await;
+    }
+
+    pub async fn until_ledger_empty(&self) {
+        let deadline = Instant::now() + LIMIT;
+        while self.meta.ledger_len().await.unwrap() > 0 {
+            let rows = self.meta.ledger(None, 5).await.unwrap();
+            assert!(Instant::now() < deadline, "the ledger does not drain: {rows:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(self.meta.ledger(None, 1).await.unwrap().is_empty());
+    }
+
+    pub async fn fragments(&self, seen_by: usize) -> u64 {
+        let status = self.status(seen_by).await;
+        status.nodes.iter().flat_map(|node| &node.disks).filter_map(|disk| disk.fragments).sum()
+    }
+}
+
+/// Bytes that differ everywhere and by seed.
+pub fn body(seed: u64, length: usize) -> Bytes {
+    use rand::{RngCore, SeedableRng};
+    let mut bytes = vec![0; length];
+    rand::rngs::StdRng::seed_from_u64(seed).fill_bytes(&mut bytes);
+    bytes.into()
+}
+
+/// Objects of all kinds: empty, replicated, one short stripe, many stripes.
+pub fn objects(seed: u64) -> Vec<(String, Bytes)> {
+    let sizes = [0, 1, 100 << 10, (1 << 20) + 13, (5 << 20) + 1];
+    let object = |(index, size): (u64, &usize)| (format!("{seed}/{index}"), body(seed * 100 + index, *size));
+    (0..).zip(&sizes).map(object).collect()
+}
