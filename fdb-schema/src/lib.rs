@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod codec;
+pub mod conformance;
 pub mod error;
 pub mod ids;
 pub mod keyspace;

@@ -1,0 +1,59 @@
+//! The limits of keys, values and transactions, and versionstamps.
+
+use bytes::Bytes;
+
+use super::Suite;
+use crate::kv::{KvError, RangeQuery, limits};
+
+impl Suite {
+    pub(super) async fn limits(&self) {
+        let key = self.key("l");
+        let refused = async |key: Bytes, value: usize, what: &str| {
+            let mut tx = self.begin().await;
+            tx.set(self.key("lbeside"), Bytes::new());
+            tx.set(key, vec![7; value].into());
+            match tx.commit().await {
+                Err(KvError::TooLarge { what: found, .. }) => assert_eq!(found, what),
+                other => panic!("{what} over its limit: {other:?}"),
+            }
+            assert_eq!(self.read(&self.key("lbeside")).await, None, "nothing is changed");
+        };
+        refused(key.clone(), limits::VALUE_BYTES + 1, "value").await;
+        refused(self.key(&"k".repeat(limits::KEY_BYTES)), 1, "key").await;
+        let mut tx = self.begin().await;
+        let each = limits::VALUE_BYTES;
+        for index in 0..=limits::TRANSACTION_BYTES / each {
+            tx.set(self.key(&format!("l{index}")), vec![1; each].into());
+        }
+        assert!(matches!(tx.commit().await, Err(KvError::TooLarge { what: "transaction", .. })));
+
+        // At the limits, and read back in one range that is far larger than any page.
+        let mut tx = self.begin().await;
+        for index in 0..60 {
+            tx.set(self.key(&format!("l{index:02}")), vec![index; each].into());
+        }
+        tx.commit().await.unwrap();
+        let mut tx = self.begin().await;
+        let rows = tx.range(RangeQuery::prefix(key.clone(), 100)).await.unwrap().rows;
+        assert_eq!(rows.iter().map(|(_, value)| value[0]).collect::<Vec<_>>(), (0..60).collect::<Vec<_>>());
+        let keys: Vec<Bytes> = rows.iter().map(|(key, _)| key.clone()).collect();
+        let values = tx.get_many(&keys, false).await.unwrap();
+        assert!(values.iter().zip(&rows).all(|(value, (_, row))| value.as_ref() == Some(row)));
+        let reversed = tx.range(RangeQuery::prefix(key.clone(), 100).reversed()).await.unwrap().rows;
+        assert!(reversed.iter().rev().eq(&rows));
+        let end = self.key("m");
+        self.write(|tx| tx.clear_range(key.clone(), end.clone())).await;
+    }
+
+    pub(super) async fn versionstamps(&self) {
+        let area = self.key("v");
+        for index in 0..5u8 {
+            let mut tx = self.begin().await;
+            tx.set_versionstamped(area.clone(), Bytes::from_static(b"!"), vec![index].into());
+            tx.commit().await.unwrap();
+        }
+        let rows = self.begin().await.range(RangeQuery::prefix(area.clone(), 10)).await.unwrap().rows;
+        assert_eq!(rows.iter().map(|(_, value)| value[0]).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+        assert!(rows.iter().all(|(key, _)| key.len() == area.len() + 11 && key.ends_with(b"!")));
+    }
+}
