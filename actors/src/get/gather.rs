@@ -17,7 +17,11 @@ use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rand::Rng;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{damage::Finding, plan::Piece};
+use super::{
+    damage::Finding,
+    place::{Place, contains, cut},
+    plan::Piece,
+};
 use crate::{
     codec::Codec,
     disk::DiskError,
@@ -54,39 +58,6 @@ pub(super) async fn fetch(inner: &Arc<Inner>, piece: &Piece) -> Result<Vec<Bytes
         group = now;
     }
     Err(StoreError::Timeout("the group's members keep changing"))
-}
-
-/// What is known of one position.
-#[derive(Default)]
-struct Place {
-    /// Ranges asked for and not answered.
-    pending: Vec<Range<u32>>,
-    /// Asked so long ago that others are asked in its stead.
-    late: bool,
-    failed: bool,
-    busy: bool,
-    /// What came: its own range, the window, or both.
-    have: Vec<(Range<u32>, Bytes)>,
-}
-
-impl Place {
-    fn covers(&self, window: &Range<u32>) -> bool {
-        self.have.iter().any(|(range, _)| contains(range, window))
-    }
-
-    fn expects(&self, window: &Range<u32>) -> bool {
-        !self.late && self.pending.iter().any(|range| contains(range, window))
-    }
-
-    fn slice(&self, wanted: &Range<u32>) -> Option<Bytes> {
-        let (range, bytes) = self.have.iter().find(|(range, _)| contains(range, wanted))?;
-        let from = (wanted.start - range.start) as usize;
-        Some(bytes.slice(from..from + wanted.len()))
-    }
-}
-
-fn contains(outer: &Range<u32>, inner: &Range<u32>) -> bool {
-    outer.start <= inner.start && inner.end <= outer.end
 }
 
 struct Answer {
@@ -455,18 +426,4 @@ async fn off_thread<T: Send + 'static>(
         return Ok(work());
     }
     tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::ShuttingDown)
-}
-
-/// The range of the bytes that the pieces make up one after the other.
-fn cut(pieces: Vec<Bytes>, range: &Range<u32>) -> Vec<Bytes> {
-    let (mut offset, mut cut) = (0usize, Vec::with_capacity(pieces.len()));
-    for piece in pieces {
-        let from = (range.start as usize).max(offset) - offset;
-        let to = (range.end as usize).clamp(offset, offset + piece.len()) - offset;
-        if from < to {
-            cut.push(piece.slice(from..to));
-        }
-        offset += piece.len();
-    }
-    cut
 }

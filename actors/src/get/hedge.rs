@@ -53,7 +53,7 @@ impl Latencies {
             recent.us[next] = us;
         }
         recent.next = recent.next.wrapping_add(1);
-        if recent.next % EVERY == 0 {
+        if recent.next.is_multiple_of(EVERY) {
             let mut sorted = recent.us.clone();
             drop(recent);
             sorted.sort_unstable();

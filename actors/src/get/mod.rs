@@ -7,6 +7,7 @@
 mod damage;
 mod gather;
 mod hedge;
+mod place;
 mod plan;
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};

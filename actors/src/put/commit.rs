@@ -4,7 +4,7 @@ use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
 use cairn_schema::{MetaError, ids::GroupId, record::*};
 
-use super::writer::PendingBlob;
+use super::pending::PendingBlob;
 use crate::{error::StoreError, store::Inner};
 
 /// Repetitions of a commit whose outcome is unknown, or whose groups keep changing.

@@ -6,6 +6,7 @@
 mod body;
 mod clean;
 mod commit;
+mod pending;
 mod stripe;
 mod writer;
 
@@ -22,7 +23,7 @@ use crate::{
 };
 use body::BodyReader;
 use commit::commit;
-use writer::PendingBlob;
+use pending::PendingBlob;
 
 /// A body that is durable and that the verifier has let pass, and that nobody can see yet.
 struct Received {

@@ -1,0 +1,123 @@
+//! A blob between its last durable fragment and its commit.
+
+use std::{collections::HashMap, sync::Arc};
+
+use cairn_schema::{ids::*, record::*};
+
+use super::{
+    clean::{Remains, Span},
+    stripe::WriteContext,
+};
+use crate::{error::StoreError, placement::write_quorum};
+
+/// A blob whose stripes are all safe and that no metadata names. Dropping it deletes its fragments.
+pub(super) struct PendingBlob {
+    pub context: Option<Arc<WriteContext>>,
+    pub stripe_bytes: u32,
+    pub length: u64,
+    pub checksum: u64,
+    pub written: Vec<Span>,
+    pub absent: Vec<(u32, u8)>,
+}
+
+impl PendingBlob {
+    /// From now on dropping it deletes nothing; what it returns does, given to the cleaner.
+    pub fn disarm(&mut self) -> Option<Remains> {
+        let context = self.context.take()?;
+        let (blob, spans) = (context.blob, Vec::new());
+        Some(Remains { blob, spans, stripes: Vec::new(), sendings: Vec::new(), context: Some(context) })
+    }
+
+    /// Groups of the blob whose members changed between two of its stripes: the caller must say what they are now.
+    pub fn groups_of_two_minds(&self) -> Vec<GroupId> {
+        let mut epochs = HashMap::new();
+        let mut changed: Vec<_> = self
+            .written
+            .iter()
+            .filter(|span| *epochs.entry(span.group.id).or_insert(span.group.epoch) != span.group.epoch)
+            .map(|span| span.group.id)
+            .collect();
+        changed.sort();
+        changed.dedup();
+        changed
+    }
+
+    pub fn groups(&self) -> Vec<GroupId> {
+        let mut groups: Vec<_> = self.written.iter().map(|span| span.group.id).collect();
+        groups.sort();
+        groups.dedup();
+        groups
+    }
+
+    /// The blob as it is to be committed, where `now` are the groups as they are now, if other than when they were written to.
+    /// A fragment whose position has since moved to another disk counts as missing; if that leaves a stripe below its quorum the
+    /// answer is an error, and the client must send the body again.
+    pub fn to_commit(
+        &self,
+        blob: BlobId,
+        scheme: Scheme,
+        now: &HashMap<GroupId, Arc<Group>>,
+        margin: u8,
+    ) -> Result<NewBlob, StoreError> {
+        let mut runs: Vec<StripeRun> = Vec::new();
+        let mut epochs: Vec<(GroupId, u64)> = Vec::new();
+        let mut missing = Vec::new();
+        let mut absent = self.absent.clone();
+        absent.sort_unstable();
+        let quorum = write_quorum(scheme, margin);
+        for span in &self.written {
+            let current = now.get(&span.group.id).unwrap_or(&span.group);
+            if !epochs.iter().any(|(id, _)| *id == current.id) {
+                epochs.push((current.id, current.epoch));
+            }
+            match runs.last_mut() {
+                Some(run) if run.group == span.group.id => run.stripes += span.stripes,
+                _ => runs.push(StripeRun { group: span.group.id, stripes: span.stripes }),
+            }
+            let moved = moved_positions(&span.group, current);
+            for stripe in span.first..span.first + span.stripes {
+                let from = absent.partition_point(|(other, _)| *other < stripe);
+                let mut gone: Vec<u8> =
+                    absent[from..].iter().take_while(|(other, _)| *other == stripe).map(|(_, p)| *p).collect();
+                gone.extend(&moved);
+                gone.sort_unstable();
+                gone.dedup();
+                let durable = scheme.width().saturating_sub(gone.len());
+                if durable < quorum {
+                    let why = format!("{} was given other members while it was written to", span.group.id);
+                    return Err(StoreError::NotEnoughFragments { durable, needed: quorum, why });
+                }
+                let name = |position| FragmentName { group: span.group.id, blob, stripe, position };
+                missing.extend(gone.into_iter().map(name));
+            }
+        }
+        let blob = Blob {
+            id: blob,
+            scheme,
+            length: self.length,
+            stripe_bytes: self.stripe_bytes,
+            runs,
+            checksum: self.checksum,
+        };
+        Ok(NewBlob { blob, epochs, missing })
+    }
+
+    pub fn identity(&self) -> Option<(BlobId, Scheme)> {
+        self.context.as_ref().map(|context| (context.blob, context.scheme))
+    }
+}
+
+impl Drop for PendingBlob {
+    fn drop(&mut self) {
+        let inner = self.context.as_ref().map(|context| context.inner.clone());
+        if let (Some(inner), Some(remains)) = (inner, self.disarm()) {
+            inner.cleaner.clean(remains);
+        }
+    }
+}
+
+/// Positions whose disk is another than when the fragments were written. A group that shrank has lost the rest.
+fn moved_positions(then: &Group, now: &Group) -> Vec<u8> {
+    let moved = then.members.iter().enumerate().filter(|(position, disk)| now.members.get(*position) != Some(disk));
+    moved.map(|(position, _)| position as u8).collect()
+}
