@@ -27,6 +27,7 @@
 //! | 17 | shard, minute, attempt | [`AttemptRow`] |
 //! | 18 | upload | [`CompletedRow`] |
 //! | 19 | shard, completed ms, upload | empty: when to forget the row above |
+//! | 1a | | when the import began that is not finished |
 //!
 //! Numbers are big-endian, so that they sort. Counters are the little-endian integers of [`crate::kv::Transaction::add`]. Object keys are
 //! arbitrary UTF-8 and sort by their bytes: at the end of a key they stand as they are; before something else, a zero byte is
@@ -73,6 +74,43 @@ pub enum Space {
     Attempt = 0x17,
     Completed = 0x18,
     CompletedTime = 0x19,
+    /// Not a row of the metadata: there while an import is under way.
+    Importing = 0x1a,
+}
+
+impl Space {
+    const ALL: [Self; 26] = [
+        Self::Cluster,
+        Self::Bucket,
+        Self::Document,
+        Self::Usage,
+        Self::Head,
+        Self::Version,
+        Self::Upload,
+        Self::Part,
+        Self::Blob,
+        Self::BlobExtra,
+        Self::ListExtra,
+        Self::GroupBlob,
+        Self::Reclaim,
+        Self::Ledger,
+        Self::LedgerCount,
+        Self::Node,
+        Self::Disk,
+        Self::Group,
+        Self::PlacementRevision,
+        Self::NextGroup,
+        Self::Lease,
+        Self::Credential,
+        Self::Attempt,
+        Self::Completed,
+        Self::CompletedTime,
+        Self::Importing,
+    ];
+
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|space| *space as u8 == byte)
+    }
 }
 
 /// All rows of the store: import and export work on these.
@@ -357,6 +395,10 @@ pub fn placement_revision() -> Bytes {
 
 pub fn next_group() -> Bytes {
     Key::of(Space::NextGroup).done()
+}
+
+pub fn importing() -> Bytes {
+    Key::of(Space::Importing).done()
 }
 
 pub fn lease(name: &str) -> Bytes {

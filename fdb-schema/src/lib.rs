@@ -10,6 +10,7 @@ pub mod ids;
 pub mod keyspace;
 pub mod kv;
 pub mod record;
+pub mod transfer;
 pub mod verbs;
 
 pub use error::MetaError;

@@ -131,7 +131,8 @@ proptest! {
                 }
                 versions.insert(0, (id, marker));
             }
-            let mut wanted: Vec<(String, Option<(VersionId, bool, bool)>)> = Vec::new();
+            type Listed = (String, Option<(VersionId, bool, bool)>);
+            let mut wanted: Vec<Listed> = Vec::new();
             for (key, versions) in model.iter().filter(|(key, _)| key.starts_with(&prefix)) {
                 if let Some(common) = common_prefix(key, &prefix, delimiter.as_deref()) {
                     if wanted.last().is_none_or(|last| *last != (common.clone(), None)) {

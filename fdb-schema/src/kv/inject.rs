@@ -50,6 +50,10 @@ impl Kv for Injecting {
         let inner = self.inner.begin().await?;
         Ok(Box::new(InjectingTransaction { inner, decide: Arc::clone(&self.decide) }))
     }
+
+    async fn long_snapshot(&self) -> Result<Option<Box<dyn Transaction>>, KvError> {
+        self.inner.long_snapshot().await
+    }
 }
 
 struct InjectingTransaction {

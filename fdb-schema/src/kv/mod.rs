@@ -108,6 +108,11 @@ pub struct CommitVersion(pub u64);
 pub trait Kv: Send + Sync + 'static {
     /// A new transaction. Nothing is asked of the store before the first read or the commit unless a backend must.
     async fn begin(&self) -> Result<Box<dyn Transaction>, KvError>;
+
+    /// A transaction for reading, of no matter how long a life, if the store keeps old versions for as long as one is read.
+    async fn long_snapshot(&self) -> Result<Option<Box<dyn Transaction>>, KvError> {
+        Ok(None)
+    }
 }
 
 /// One serializable transaction: reads see one version of the store and the transaction's own writes; at commit, everything read

@@ -1,7 +1,7 @@
 //! The cluster's identity.
 
 use crate::{
-    error::Result,
+    error::{MetaError, Result},
     ids::ClusterId,
     keyspace,
     record::rows::ClusterRow,
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Meta {
-    /// The cluster's identity; created by the first caller.
+    /// The cluster's identity; created by the first caller. Err(Corrupt) while an import is unfinished.
     pub async fn cluster(&self) -> Result<ClusterInfo> {
         transact!(self, "cluster", |tx| cluster(tx))
     }
@@ -25,6 +25,11 @@ impl Meta {
 
 async fn cluster(tx: &mut Tx) -> Outcome<ClusterInfo> {
     let key = keyspace::cluster();
+    tx.prefetch(&[key.clone(), keyspace::importing()]).await?;
+    if tx.raw(&keyspace::importing()).await?.is_some() {
+        let why = "an import was not finished; run it again".to_owned();
+        return Err(MetaError::Corrupt { what: "metadata store", why }.into());
+    }
     if let Some(ClusterRow { id, created_ms }) = tx.get(&key).await? {
         return Ok(ClusterInfo { id, created_ms });
     }

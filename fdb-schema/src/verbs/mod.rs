@@ -15,7 +15,7 @@ mod locate;
 mod multipart;
 mod objects;
 mod placement;
-mod tx;
+pub(crate) mod tx;
 mod version_rows;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -30,8 +30,8 @@ use crate::{
 /// The metadata of one cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct Meta {
-    kv: SharedKv,
-    clock: Arc<dyn Fn() -> u64 + Send + Sync>,
+    pub(crate) kv: SharedKv,
+    pub(crate) clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     deadline: Duration,
 }
 

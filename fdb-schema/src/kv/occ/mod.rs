@@ -80,6 +80,9 @@ pub trait View: Send + Sync {
 pub trait Engine: Send + Sync + 'static {
     type View: View + 'static;
 
+    /// Whether a view can be read for as long as it is held.
+    const LONG_VIEWS: bool = true;
+
     /// The newest committed version: sees everything acknowledged before the call.
     async fn view(&self) -> Result<Self::View, KvError>;
 
@@ -89,6 +92,8 @@ pub trait Engine: Send + Sync + 'static {
 #[async_trait]
 impl<E: Engine> Engine for std::sync::Arc<E> {
     type View = E::View;
+
+    const LONG_VIEWS: bool = E::LONG_VIEWS;
 
     async fn view(&self) -> Result<Self::View, KvError> {
         E::view(self).await

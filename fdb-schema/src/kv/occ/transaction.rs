@@ -19,15 +19,14 @@ pub struct OccKv<E>(pub E);
 #[async_trait]
 impl<E: Engine + Clone> Kv for OccKv<E> {
     async fn begin(&self) -> Result<Box<dyn Transaction>, KvError> {
-        Ok(Box::new(OccTransaction {
-            engine: self.0.clone(),
-            view: None,
-            started: Instant::now(),
-            buffer: WriteBuffer::default(),
-            reads: Vec::new(),
-            extra_writes: Vec::new(),
-            conflict_bytes: 0,
-        }))
+        Ok(Box::new(OccTransaction::new(self.0.clone(), false)))
+    }
+
+    async fn long_snapshot(&self) -> Result<Option<Box<dyn Transaction>>, KvError> {
+        if !E::LONG_VIEWS {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(OccTransaction::new(self.0.clone(), true))))
     }
 }
 
@@ -36,6 +35,8 @@ struct OccTransaction<E: Engine> {
     /// Opened by the first read.
     view: Option<E::View>,
     started: Instant,
+    /// It may live for as long as it likes, and cannot commit.
+    long: bool,
     buffer: WriteBuffer,
     reads: Vec<KeyRange>,
     extra_writes: Vec<KeyRange>,
@@ -43,8 +44,21 @@ struct OccTransaction<E: Engine> {
 }
 
 impl<E: Engine> OccTransaction<E> {
+    fn new(engine: E, long: bool) -> Self {
+        Self {
+            engine,
+            view: None,
+            started: Instant::now(),
+            long,
+            buffer: WriteBuffer::default(),
+            reads: Vec::new(),
+            extra_writes: Vec::new(),
+            conflict_bytes: 0,
+        }
+    }
+
     fn check_age(&self) -> Result<(), KvError> {
-        if self.started.elapsed() > limits::TRANSACTION_LIFE { Err(KvError::TooOld) } else { Ok(()) }
+        if !self.long && self.started.elapsed() > limits::TRANSACTION_LIFE { Err(KvError::TooOld) } else { Ok(()) }
     }
 
     async fn view(&mut self) -> Result<&E::View, KvError> {
@@ -247,6 +261,9 @@ impl<E: Engine + Clone> Transaction for OccTransaction<E> {
         if self.buffer.is_empty() && self.extra_writes.is_empty() {
             // Reads alone were consistent at their version.
             return Ok(CommitVersion(read_version.unwrap_or(0)));
+        }
+        if self.long {
+            return Err(KvError::TooOld);
         }
         self.check_age()?;
         self.check_sizes()?;

@@ -83,6 +83,8 @@ fn unexpected(response: &Response) -> String {
 impl Engine for RemoteEngine {
     type View = RemoteView;
 
+    const LONG_VIEWS: bool = false;
+
     async fn view(&self) -> Result<RemoteView, KvError> {
         Ok(RemoteView { engine: self.clone(), at: OnceLock::new() })
     }

@@ -1,0 +1,307 @@
+//! Conflicts and unknown commits under every verb: each change happens once or not at all, and what is counted equals a recount.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cairn_schema::{
+    Meta, MetaError,
+    ids::*,
+    kv::{
+        SharedKv,
+        inject::{Fault, Injecting},
+        mem,
+        remote::{MetaTransport, RemoteServer, TransportFailure},
+    },
+    record::*,
+    verbs::*,
+};
+use common::*;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+const FAULTS: [Fault; 5] =
+    [Fault::None, Fault::Conflict, Fault::UnknownNotApplied, Fault::UnknownApplied, Fault::Unavailable];
+
+#[tokio::test]
+async fn each_verb_answers_the_same_after_each_fault() {
+    for first in FAULTS {
+        for second in FAULTS {
+            let kv = mem_kv();
+            let plain = Meta::new(kv.clone());
+            plain.create_bucket(bucket("b", Versioning::Enabled)).await.unwrap();
+            let group = group(&plain).await;
+            let upload = upload("b", "mp");
+            plain.create_upload(upload.clone()).await.unwrap();
+            let faulty = || Meta::new(Arc::new(Injecting::script(kv.clone(), [first, second])));
+            let case = format!("{first:?}, {second:?}");
+
+            faulty().create_bucket(bucket("new", Versioning::Off)).await.expect(&case);
+            let made = faulty().commit_object(put(&group, "b", "k", 5)).await.expect(&case);
+            let marker = faulty().delete_object(delete("b", "k", VersionSelector::Current)).await.expect(&case);
+            let part = faulty().put_part(put_part(&group, &upload, 1, 10)).await.expect(&case);
+            let whole = faulty().complete_upload(complete(&upload, &[part])).await.expect(&case);
+            let members = group.members.clone();
+            let second_group = faulty().create_group(group.scheme, members.clone()).await.expect(&case);
+            let reversed: Vec<_> = members.iter().rev().copied().collect();
+            let moved = faulty().update_group(second_group.id, 1, reversed, GroupState::Open).await.expect(&case);
+            assert_eq!(moved.epoch, 2, "{case}");
+            let down = faulty().set_disk_state(members[0], DiskState::Up, DiskState::Down).await.expect(&case);
+            assert_eq!(down.state, DiskState::Down);
+            let lease = faulty().lease("l", "me", 1000).await.expect(&case).unwrap();
+            assert_eq!(lease.term, 1, "{case}");
+            faulty().delete_bucket("new").await.expect(&case);
+
+            let query = ListVersionsQuery { bucket: "b".into(), limit: 100, ..Default::default() };
+            let listed = plain.list_versions(&query).await.unwrap().entries;
+            let ids = listed.into_iter().map(|entry| match entry {
+                ListVersionsEntry::Version { version, .. } => version.id,
+                ListVersionsEntry::CommonPrefix(_) => unreachable!(),
+            });
+            let wanted = [marker.version.unwrap(), made.version.id, whole.version.id];
+            assert_eq!(ids.collect::<Vec<_>>(), wanted, "{case}");
+            assert_eq!(plain.groups().await.unwrap().len(), 2, "{case}");
+            assert_eq!(plain.usage("b").await.unwrap(), Usage { objects: 2, bytes: 15 }, "{case}");
+            assert!(queued(&plain).await.is_empty(), "{case}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn endless_trouble_ends_in_a_typed_error_within_the_deadline() {
+    let ends = |fault: Fault| {
+        let kv: SharedKv = Arc::new(Injecting::new(mem_kv(), move || fault));
+        Meta::new(kv).with_deadline(SHORT)
+    };
+    let started = Instant::now();
+    let made = bucket("b", Versioning::Off);
+    assert_eq!(ends(Fault::Conflict).create_bucket(made.clone()).await, Err(MetaError::Contention));
+    let unknown = ends(Fault::UnknownNotApplied).create_bucket(made.clone()).await;
+    assert!(matches!(unknown, Err(MetaError::CommitUnknown(_))));
+    let gone = ends(Fault::Unavailable).create_bucket(made).await;
+    assert!(matches!(gone, Err(MetaError::Unavailable(_))));
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+/// Everything that must hold of a bucket's bookkeeping: what a recount finds.
+async fn recount(meta: &Meta, all_blobs: &BTreeSet<BlobId>, seed: u64) {
+    let mut usage = Usage::default();
+    let mut referenced = BTreeSet::new();
+    let mut query = ListVersionsQuery { bucket: "b".into(), limit: 7, ..Default::default() };
+    loop {
+        let page = meta.list_versions(&query).await.unwrap();
+        for entry in page.entries {
+            let ListVersionsEntry::Version { key, version, .. } = entry else { unreachable!() };
+            if version.kind == VersionKind::Object {
+                usage.objects += 1;
+                usage.bytes += version.size;
+                let selector = VersionSelector::Id(version.id);
+                let located = meta.locate("b", &key, selector, RangeRequest::All).await.unwrap();
+                referenced.extend(located.parts.into_iter().map(|part| part.blob.id));
+            }
+        }
+        match page.next {
+            Some((key, version)) => (query.key_marker, query.version_marker) = (Some(key), version),
+            None => break,
+        }
+    }
+    let query = ListUploadsQuery { bucket: "b".into(), limit: 1000, ..Default::default() };
+    for upload in meta.list_uploads(&query).await.unwrap().uploads {
+        let parts = meta.list_parts("b", &upload.key, upload.id, 0, 1000).await.unwrap().parts;
+        referenced.extend(parts.into_iter().map(|part| part.blob.id));
+    }
+    assert_eq!(meta.usage("b").await.unwrap(), usage, "seed {seed}: usage equals a recount");
+    let queue = queued(meta).await;
+    let queued: BTreeSet<BlobId> = queue.iter().copied().collect();
+    assert_eq!(queued.len(), queue.len(), "seed {seed}: queued once");
+    assert!(queued.is_disjoint(&referenced), "seed {seed}: GC-1");
+    let stored: Vec<BlobId> = all_blobs.iter().copied().collect();
+    let rows = meta.blobs(&stored).await.unwrap();
+    let stored: BTreeSet<BlobId> = rows.into_iter().flatten().map(|blob| blob.id).collect();
+    let known: BTreeSet<BlobId> = queued.union(&referenced).copied().collect();
+    assert_eq!(stored, known, "seed {seed}: GC-2: every blob is referenced or queued");
+}
+
+struct Worker {
+    meta: Meta,
+    group: Group,
+    rng: StdRng,
+    blobs: BTreeSet<BlobId>,
+    uploads: BTreeMap<UploadId, (Upload, Vec<UploadedPart>)>,
+}
+
+impl Worker {
+    fn key(&mut self) -> String {
+        ["a", "b", "c"][self.rng.random_range(0..3)].to_owned()
+    }
+
+    fn keep(&mut self, blob: &Option<NewBlob>) {
+        self.blobs.extend(blob.iter().map(|new| new.blob.id));
+    }
+
+    /// One verb, whatever comes of it.
+    async fn step(&mut self) -> Result<(), MetaError> {
+        let key = self.key();
+        match self.rng.random_range(0..10) {
+            0..3 => {
+                let put = put(&self.group, "b", &key, self.rng.random_range(0..50));
+                self.keep(&put.blob);
+                self.meta.commit_object(put).await.map(drop)
+            }
+            3 => self.meta.delete_object(delete("b", &key, VersionSelector::Current)).await.map(drop),
+            4 => {
+                let located = self.meta.locate("b", &key, VersionSelector::Current, RangeRequest::Nothing).await?;
+                let selector = VersionSelector::Id(located.version.id);
+                self.meta.delete_object(delete("b", &key, selector)).await.map(drop)
+            }
+            5 => {
+                let copy = CopyObject {
+                    attempt: AttemptId::random(),
+                    source: ("b".into(), key, VersionSelector::Current),
+                    source_precondition: Precondition::default(),
+                    bucket: "b".into(),
+                    key: self.key(),
+                    attributes: None,
+                    owner: "o".into(),
+                    precondition: Precondition::default(),
+                };
+                self.meta.copy_object(copy).await.map(drop)
+            }
+            6 => {
+                let versioning = [Versioning::Enabled, Versioning::Suspended][self.rng.random_range(0..2)];
+                self.meta.set_versioning("b", versioning).await
+            }
+            7 => {
+                let upload = upload("b", &key);
+                self.meta.create_upload(upload.clone()).await?;
+                let mut parts = Vec::new();
+                // Sometimes more than fit in a version's row.
+                for number in 1..=self.rng.random_range(1..25) {
+                    let put = put_part(&self.group, &upload, number, 10);
+                    self.keep(&put.blob);
+                    parts.push(self.meta.put_part(put).await?);
+                }
+                self.uploads.insert(upload.id, (upload, parts));
+                Ok(())
+            }
+            8 => {
+                let Some((_, (upload, mut parts))) = self.uploads.pop_first() else { return Ok(()) };
+                let dropped = self.rng.random_range(0..parts.len());
+                if parts.len() > 1 {
+                    parts.remove(dropped);
+                }
+                self.meta.complete_upload(complete(&upload, &parts)).await.map(drop)
+            }
+            _ => {
+                let Some((_, (upload, _))) = self.uploads.pop_first() else { return Ok(()) };
+                self.meta.abort_upload("b", &upload.key, upload.id).await
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counters_and_references_equal_a_recount_after_random_work_under_faults() {
+    let seed: u64 = std::env::var("CAIRN_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    println!("seed {seed}");
+    for round in 0..6u64 {
+        let kv = mem_kv();
+        let plain = Meta::new(kv.clone());
+        plain.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+        let group = group(&plain).await;
+        let workers = (0..4u64).map(|worker| {
+            let mut faults = StdRng::seed_from_u64(seed ^ (round << 32) ^ worker);
+            let decide = move || if faults.random_bool(0.7) { Fault::None } else { FAULTS[faults.random_range(0..5)] };
+            let mut worker = Worker {
+                meta: Meta::new(Arc::new(Injecting::new(kv.clone(), decide))),
+                group: group.clone(),
+                rng: StdRng::seed_from_u64(!seed ^ (round << 32) ^ worker),
+                blobs: BTreeSet::new(),
+                uploads: BTreeMap::new(),
+            };
+            tokio::spawn(async move {
+                for _ in 0..60 {
+                    match worker.step().await {
+                        Ok(()) | Err(MetaError::NoSuchKey(_) | MetaError::NoSuchVersion { .. }) => {}
+                        Err(error) => panic!("seed {seed}: {error}"),
+                    }
+                }
+                worker.blobs
+            })
+        });
+        let mut blobs = BTreeSet::new();
+        for worker in workers.collect::<Vec<_>>() {
+            blobs.extend(worker.await.unwrap());
+        }
+        recount(&plain, &blobs, seed).await;
+    }
+}
+
+/// Drops answers, or requests.
+struct Lossy {
+    server: RemoteServer,
+    rng: parking_lot::Mutex<StdRng>,
+    dead: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl MetaTransport for Lossy {
+    async fn call(&self, request: Bytes) -> Result<Bytes, TransportFailure> {
+        if self.dead.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        let luck = self.rng.lock().random_range(0..20);
+        if luck == 0 {
+            return Err(TransportFailure::NotSent("dropped".into()));
+        }
+        let answer = self.server.handle("test", request).await;
+        match luck {
+            1 => Err(TransportFailure::NoResponse("lost".into())),
+            2 => Ok(Bytes::from_static(b"\x09garbage")),
+            _ => Ok(answer),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lossy_connection_loses_no_change_and_doubles_none() {
+    let store = mem::kv();
+    let server = RemoteServer::new(store);
+    let plain = Meta::remote(Arc::new(Loopback(server.clone())));
+    plain.create_bucket(bucket("b", Versioning::Enabled)).await.unwrap();
+    let group = group(&plain).await;
+    let dead = Arc::new(AtomicBool::new(false));
+    let rng = parking_lot::Mutex::new(StdRng::seed_from_u64(1));
+    let meta = Meta::remote(Arc::new(Lossy { server, rng, dead: dead.clone() }));
+    for _ in 0..100 {
+        meta.commit_object(put(&group, "b", "k", 3)).await.unwrap();
+    }
+    assert_eq!(plain.usage("b").await.unwrap(), Usage { objects: 100, bytes: 300 });
+    // A server that is gone: an error, in time.
+    dead.store(true, Ordering::Relaxed);
+    let started = Instant::now();
+    let late = meta.with_deadline(SHORT).ping().await;
+    assert!(matches!(late, Err(MetaError::Timeout(_) | MetaError::Unavailable(_))), "{late:?}");
+    assert!(started.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn a_server_refuses_garbage_and_forgets_versions() {
+    let server = RemoteServer::new(mem::kv());
+    for garbage in [&b""[..], b"\x02", b"\x01\xc1", b"\x01\xff\xff"] {
+        let answer = server.handle("peer", Bytes::copy_from_slice(garbage)).await;
+        assert!(answer.windows(10).any(|window| window == b"BadRequest"), "{garbage:?}");
+    }
+    // A read at a version that nobody holds: GetMany { at: 99, keys: ["k"] }.
+    let old = Bytes::from_static(b"\x01\x81\xa7GetMany\x92\x63\x91\xc4\x01k");
+    let answer = server.handle("peer", old).await;
+    assert!(answer.windows(6).any(|window| window == b"TooOld"), "{answer:?}");
+}

@@ -1,0 +1,243 @@
+//! The stored bytes of every record. A change here is a change of format: it needs a new version and a migration, not a new golden.
+#![allow(clippy::unwrap_used)]
+
+use cairn_schema::{
+    codec::{CodecError, Stored},
+    ids::*,
+    keyspace,
+    record::{rows::*, *},
+};
+
+fn check<R: Stored + PartialEq + std::fmt::Debug>(record: R, golden: &str) {
+    assert_eq!(hex::encode(record.encode()), golden, "{record:?}");
+    assert_eq!(R::decode(&hex::decode(golden).unwrap()).unwrap(), record);
+    let mut newer = record.encode().to_vec();
+    newer[0] = 2;
+    assert_eq!(R::decode(&newer), Err(CodecError::UnknownVersion { found: 2, known: 1 }));
+    assert_eq!(R::decode(&[]), Err(CodecError::Empty));
+    // Cut short anywhere it is an error, never a guess.
+    let whole = record.encode();
+    for cut in 1..whole.len() {
+        assert!(R::decode(&whole[..cut]).is_err(), "{record:?} cut to {cut}");
+    }
+}
+
+fn blob() -> Blob {
+    Blob {
+        id: BlobId([1; 16]),
+        scheme: Scheme::Rs { data: 4, parity: 2, code: ErasureCode::Gf256 },
+        length: 70_000,
+        stripe_bytes: 4 << 20,
+        runs: vec![StripeRun { group: GroupId(3), stripes: 1 }],
+        checksum: 0x0102_0304_0506_0708,
+    }
+}
+
+fn attributes() -> Attributes {
+    Attributes {
+        content_type: Some("a/b".into()),
+        user_metadata: vec![("n".into(), "v".into())],
+        tags: vec![("t".into(), "w".into())],
+        storage_class: "STANDARD".into(),
+        ..Attributes::default()
+    }
+}
+
+fn checksum() -> StoredChecksum {
+    StoredChecksum { algorithm: ChecksumAlgorithm::Crc32, kind: ChecksumKind::FullObject, value: vec![1, 2, 3, 255] }
+}
+
+fn version() -> Version {
+    Version {
+        id: VersionId([2; 16]),
+        kind: VersionKind::Object,
+        etag: Etag { md5: [9; 16], parts: Some(2) },
+        size: 10,
+        modified_ms: 1_700_000_000_000,
+        owner: "o".into(),
+        attributes: attributes(),
+        checksum: Some(checksum()),
+        part_count: Some(2),
+    }
+}
+
+fn part() -> PartRow {
+    PartRow {
+        number: 1,
+        length: 10,
+        md5: [9; 16],
+        checksum: Some(checksum()),
+        modified_ms: 7,
+        blob_offset: 0,
+        blob: Some(BlobRef::Inline(blob())),
+    }
+}
+
+#[test]
+fn records_have_their_golden_bytes() {
+    // bucket
+    check(
+        Bucket {
+            name: "b".into(),
+            created_ms: 1,
+            owner: "o".into(),
+            region: String::new(),
+            versioning: Versioning::Enabled,
+        },
+        "0195a16201a16fa0a7456e61626c6564",
+    );
+    // blob
+    check(
+        blob(),
+        "0196c4100101010101010101010101010101010181a25273930402a54766323536ce00011170ce0040000091920301cf0102030405060708",
+    );
+    // upload
+    check(
+        Upload {
+            id: UploadId([4; 16]),
+            bucket: "b".into(),
+            key: "k".into(),
+            created_ms: 5,
+            owner: "o".into(),
+            attributes: attributes(),
+            checksum: Some((ChecksumAlgorithm::Sha256, ChecksumKind::Composite)),
+        },
+        "0197c41004040404040404040404040404040404a162a16b05a16f9aa3612f62c0c0c0c0c0c09192a16ea1769192a174a177a85354414e4441524492a6536861323536a9436f6d706f73697465",
+    );
+    // node
+    check(
+        Node {
+            id: "n1".parse().unwrap(),
+            rack: "r".into(),
+            zone: "z".into(),
+            address: "127.0.0.1:7000".parse().unwrap(),
+        },
+        "0194a26e31a172a17a81a2563492947f000001cd1b58",
+    );
+    // disk
+    check(
+        Disk {
+            id: DiskId([6; 16]),
+            node: "n1".parse().unwrap(),
+            rack: "r".into(),
+            zone: "z".into(),
+            capacity_bytes: 1 << 40,
+            state: DiskState::Draining,
+            since_ms: 8,
+        },
+        "0197c41006060606060606060606060606060606a26e31a172a17acf0000010000000000a8647261696e696e6708",
+    );
+    // group
+    check(
+        Group {
+            id: GroupId(3),
+            scheme: Scheme::Replicated { copies: 2 },
+            members: vec![DiskId([6; 16]), DiskId([7; 16])],
+            epoch: 4,
+            state: GroupState::Sealed,
+        },
+        "01950381aa5265706c696361746564910292c41006060606060606060606060606060606c4100707070707070707070707070707070704a67365616c6564",
+    );
+    // credential
+    check(
+        Credential { access_key: "a".into(), secret_key: "s".into(), user: "u".into(), enabled: true, created_ms: 1 },
+        "0195a161a173a175c301",
+    );
+    // lease
+    check(Lease { name: "l".into(), holder: "h".into(), expires_ms: 9, term: 2 }, "0194a16ca1680902");
+    // cluster
+    check(ClusterRow { id: ClusterId([8; 16]), created_ms: 3 }, "0192c4100808080808080808080808080808080803");
+    // head
+    check(
+        HeadRow {
+            row: VersionId([2; 16]),
+            id: VersionId::NULL,
+            kind: VersionKind::DeleteMarker,
+            etag: Etag { md5: [9; 16], parts: None },
+            size: 10,
+            modified_ms: 5,
+            owner: "o".into(),
+            storage_class: "STANDARD".into(),
+            checksum: Some((ChecksumAlgorithm::Crc64Nvme, ChecksumKind::FullObject)),
+            null_row: Some(VersionId([2; 16])),
+        },
+        "019ac41002020202020202020202020202020202c410ffffffffffffffffffffffffffffffffac44656c6574654d61726b657292c41009090909090909090909090909090909c00a05a16fa85354414e4441524492a943726336344e766d65aa46756c6c4f626a656374c41002020202020202020202020202020202",
+    );
+    // version_inline
+    check(
+        VersionRow { version: version(), parts: PartList::Inline(vec![part()]) },
+        "019299c41002020202020202020202020202020202a64f626a65637492c41009090909090909090909090909090909020acf0000018bcfe56800a16f9aa3612f62c0c0c0c0c0c09192a16ea1769192a174a177a85354414e4441524493a54372633332aa46756c6c4f626a656374c404010203ff0281a6496e6c696e659197010ac4100909090909090909090909090909090993a54372633332aa46756c6c4f626a656374c404010203ff070081a6496e6c696e6596c4100101010101010101010101010101010181a25273930402a54766323536ce00011170ce0040000091920301cf0102030405060708",
+    );
+    // version_listed
+    check(
+        VersionRow {
+            version: version(),
+            parts: PartList::Listed {
+                list: UploadId([4; 16]),
+                runs: vec![PartRun { first: 1, count: 9999, length: 5 << 20 }],
+            },
+        },
+        "019299c41002020202020202020202020202020202a64f626a65637492c41009090909090909090909090909090909020acf0000018bcfe56800a16f9aa3612f62c0c0c0c0c0c09192a16ea1769192a174a177a85354414e4441524493a54372633332aa46756c6c4f626a656374c404010203ff0281a64c697374656492c41004040404040404040404040404040404919301cd270fce00500000",
+    );
+    // part_by_row
+    check(
+        PartRow { blob: Some(BlobRef::Row(BlobId([1; 16]))), checksum: None, ..part() },
+        "0197010ac41009090909090909090909090909090909c0070081a3526f77c41001010101010101010101010101010101",
+    );
+    // ledger
+    check(LedgerRow { cause: MissingCause::Corrupt, since_ms: 4 }, "0192a7636f727275707404");
+    // reclaim_blob
+    check(ReclaimRow::Blob, "01a4426c6f62");
+    // reclaim_list
+    check(ReclaimRow::List, "01a44c697374");
+    // attempt_committed
+    check(
+        AttemptRow::Committed { version: Box::new(version()), versioned: true },
+        "0181a9436f6d6d69747465649299c41002020202020202020202020202020202a64f626a65637492c41009090909090909090909090909090909020acf0000018bcfe56800a16f9aa3612f62c0c0c0c0c0c09192a16ea1769192a174a177a85354414e4441524493a54372633332aa46756c6c4f626a656374c404010203ff02c3",
+    );
+    // attempt_deleted
+    check(
+        AttemptRow::Deleted { version: Some(VersionId::NULL), delete_marker: true },
+        "0181a744656c6574656492c410ffffffffffffffffffffffffffffffffc3",
+    );
+    // attempt_part
+    check(
+        AttemptRow::Part(part()),
+        "0181a45061727497010ac4100909090909090909090909090909090993a54372633332aa46756c6c4f626a656374c404010203ff070081a6496e6c696e6596c4100101010101010101010101010101010181a25273930402a54766323536ce00011170ce0040000091920301cf0102030405060708",
+    );
+    // completed
+    check(
+        CompletedRow { bucket: "b".into(), key: "k".into(), completed_ms: 6, version: version(), versioned: false },
+        "0195a162a16b0699c41002020202020202020202020202020202a64f626a65637492c41009090909090909090909090909090909020acf0000018bcfe56800a16f9aa3612f62c0c0c0c0c0c09192a16ea1769192a174a177a85354414e4441524493a54372633332aa46756c6c4f626a656374c404010203ff02c2",
+    );
+    // number
+    check(300u64, "01cd012c");
+}
+
+#[test]
+fn keys_are_as_the_table_says_and_read_back() {
+    assert_eq!(
+        hex::encode(keyspace::version("b", "a\0", VersionId([5; 16]))),
+        format!("0662006100ff0001{}", "05".repeat(16))
+    );
+    let key = keyspace::version("bucket", "a\0\u{1}\0", VersionId([5; 16]));
+    assert_eq!(keyspace::split_keyed("bucket", &key), Some(("a\0\u{1}\0".into(), [5; 16])));
+    assert_eq!(hex::encode(keyspace::head("b", "k")), "0562006b");
+    assert_eq!(keyspace::head_object_key("b", &keyspace::head("b", "k\0é")), Some("k\0é"));
+    let fragment = FragmentName { group: GroupId(1), blob: BlobId([2; 16]), stripe: 3, position: 4 };
+    assert_eq!(keyspace::ledger_fragment(&keyspace::ledger(fragment)), Some(fragment));
+    let queued = keyspace::reclaim(keyspace::ReclaimKind::List, 77, [0x21; 16]);
+    assert_eq!(hex::encode(&queued), format!("0d01000000000000004d02{}", "21".repeat(16)));
+    assert_eq!(keyspace::split_reclaim(&queued), Some((77, keyspace::ReclaimKind::List, [0x21; 16])));
+}
+
+proptest::proptest! {
+    #[test]
+    fn object_keys_sort_by_their_bytes(a in "\\PC{0,6}|[\0\u{1}a]{0,6}", b in "\\PC{0,6}|[\0\u{1}a]{0,6}", ids: ([u8; 16], [u8; 16])) {
+        let key = |key: &str, id| keyspace::version("b", key, VersionId(id));
+        let order = key(&a, ids.0).cmp(&key(&b, ids.1));
+        proptest::prop_assert_eq!(order, (a.as_bytes(), ids.0).cmp(&(b.as_bytes(), ids.1)));
+        let heads = keyspace::head("b", &a).cmp(&keyspace::head("b", &b));
+        proptest::prop_assert_eq!(heads, a.as_bytes().cmp(b.as_bytes()));
+    }
+}
