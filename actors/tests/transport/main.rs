@@ -3,5 +3,4 @@
 
 mod calls;
 mod hostile;
-mod speed;
 mod support;

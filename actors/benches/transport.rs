@@ -1,12 +1,17 @@
-//! Measurements, for whoever changes the transport's settings: `cargo test -p cairn-actors --release --test transport -- --ignored
-//! --nocapture speed`.
+//! Fragments over QUIC on loopback, for whoever changes the transport's settings:
+//! `cargo bench --ignore-rust-version -p cairn-actors --bench transport`.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../tests/transport/support.rs"]
+#[allow(dead_code)]
+mod support;
 
 use std::time::{Duration, Instant};
 
 use cairn_actors::transport::{Fragments, quic::QuicOptions};
 use futures::{StreamExt, stream};
 
-use crate::support::*;
+use support::*;
 
 async fn rate(what: &str, count: u32, at_once: usize, size: usize, work: impl AsyncFn(u32)) {
     let started = Instant::now();
@@ -17,9 +22,8 @@ async fn rate(what: &str, count: u32, at_once: usize, size: usize, work: impl As
     println!("{what}: {:.0} MiB/s, {each:?} each at {at_once} at once", mib / took.as_secs_f64());
 }
 
-#[ignore = "a measurement, not a check"]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn speed_of_fragments_over_loopback() {
+#[tokio::main(worker_threads = 2)]
+async fn main() {
     let ca = ca();
     for max_datagram_bytes in [1452, 4000] {
         let options = QuicOptions { max_datagram_bytes, ..QuicOptions::default() };
