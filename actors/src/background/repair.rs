@@ -29,8 +29,11 @@ const LEASE: Duration = Duration::from_secs(30);
 const LEASE_FRESH: Duration = Duration::from_secs(12);
 /// A queue older than this is made anew: others repair too, and dangers change.
 const QUEUE_AGE: Duration = Duration::from_secs(30);
-/// A ledger with nothing that can be repaired is read again after this, or when it or the placement has changed.
+/// A ledger with nothing that can be repaired is read again after this, or when the placement has changed. If it has grown (writes
+/// go on while a disk is away), sooner, but reading it takes at most a twentieth of the time.
 const FRUITLESS_PAUSE: Duration = Duration::from_secs(15);
+const GROWN_PAUSE: Duration = Duration::from_secs(1);
+const READING_SHARE: u32 = 20;
 /// A stripe that failed is tried again after this, doubled each time.
 const RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
@@ -48,8 +51,8 @@ pub struct Repair {
     failed: HashMap<StripeName, (Instant, u32)>,
     /// Groups whose lost members found no stand-in: not tried again until the placement changes.
     stuck: HashMap<GroupId, usize>,
-    /// Length of the ledger when it was last read in vain, and when that was.
-    fruitless: Option<(u64, Instant)>,
+    /// The last reading of the ledger, if it was in vain.
+    fruitless: Option<Fruitless>,
     progress: Progress,
 }
 
@@ -99,8 +102,7 @@ impl Repair {
         self.queue.clear();
         let length = self.ctx.meta.ledger_len().await?;
         self.progress.note(&self.ctx, length);
-        let in_vain = |(seen, when): (u64, Instant)| seen == length && when.elapsed() < FRUITLESS_PAUSE;
-        if length == 0 || self.fruitless.is_some_and(in_vain) {
+        if length == 0 || self.fruitless.is_some_and(|reading| reading.suffices(length)) {
             return Ok(false);
         }
         let now = Instant::now();
@@ -110,7 +112,8 @@ impl Repair {
         self.spread();
         self.queued_at = now;
         // Stripes that wait for another try do not make a pass fruitless.
-        self.fruitless = (self.queue.is_empty() && self.failed.is_empty()).then_some((length, now));
+        let in_vain = self.queue.is_empty() && self.failed.is_empty();
+        self.fruitless = in_vain.then(|| Fruitless { length, ended: Instant::now(), took: now.elapsed() });
         Ok(!self.queue.is_empty())
     }
 
@@ -243,6 +246,22 @@ impl Worker for Repair {
         }
         let bytes = self.mend(batch).await?;
         Ok(Step::Worked { bytes })
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Fruitless {
+    /// The ledger's, when it was read.
+    length: u64,
+    ended: Instant,
+    took: Duration,
+}
+
+impl Fruitless {
+    /// There is no point yet in reading a ledger that is now of this length.
+    fn suffices(&self, length: u64) -> bool {
+        let grown = (self.took * READING_SHARE).clamp(GROWN_PAUSE, FRUITLESS_PAUSE);
+        self.ended.elapsed() < if length == self.length { FRUITLESS_PAUSE } else { grown }
     }
 }
 

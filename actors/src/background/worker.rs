@@ -46,8 +46,9 @@ pub struct Pace {
     pub step_limit: Duration,
 }
 
-/// Errors make a worker pause for this long, doubled for each in a row.
+/// Errors make a worker pause for this long, doubled for each in a row, up to four times its idle pause or these bounds.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LEAST_LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// However slow the disks, a worker takes the next step within this.
 const LONGEST_REST: Duration = Duration::from_secs(60);
@@ -163,7 +164,8 @@ impl<W> WorkerActor<W> {
             }
             Err(error) => {
                 self.metrics.errors.with_label_values(&labels).inc();
-                let pause = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(state.errors_in_a_row)).min(LONGEST_PAUSE);
+                let longest = (self.pace.idle * 4).clamp(LEAST_LONGEST_PAUSE, LONGEST_PAUSE);
+                let pause = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(state.errors_in_a_row)).min(longest);
                 state.errors_in_a_row = state.errors_in_a_row.saturating_add(1);
                 tracing::warn!(worker = %self.name, %error, ?pause, "a background step failed, to be tried again");
                 pause

@@ -18,6 +18,8 @@ use chitchat::{
 
 /// Elapsed time over the mean interval at which a node counts as suspect.
 const PHI_THRESHOLD: f64 = 8.0;
+/// Where gossip is quick the threshold is higher: a busy machine makes a process wait this long, and it is not dead.
+const LEAST_SILENCE: Duration = Duration::from_secs(3);
 /// A node that stays dead is forgotten by gossip after this; the metadata still knows it.
 const FORGET_DEAD: Duration = Duration::from_secs(600);
 /// Between finding a free port and binding it someone else may take it.
@@ -101,10 +103,10 @@ impl Gossip {
             listen_addr: listen,
             seed_nodes: options.seeds.clone(),
             failure_detector_config: FailureDetectorConfig {
-                phi_threshold: PHI_THRESHOLD,
+                phi_threshold: phi_threshold(options.interval),
                 sampling_window_size: 1000,
                 // Longer gaps are deaths, not samples: they would make the next death take as long to notice.
-                max_interval: options.interval * 20,
+                max_interval: (options.interval * 20).max(LEAST_SILENCE),
                 // The prior weighs as much as five samples: far from the truth it would dominate a young node's verdicts.
                 initial_interval: options.interval,
                 dead_node_grace_period: FORGET_DEAD,
@@ -148,6 +150,10 @@ impl Gossip {
             tracing::debug!(%error, "gossip had ended already");
         }
     }
+}
+
+fn phi_threshold(interval: Duration) -> f64 {
+    (LEAST_SILENCE.as_secs_f64() / interval.as_secs_f64().max(0.001)).max(PHI_THRESHOLD)
 }
 
 fn read_view(state: &Chitchat) -> View {

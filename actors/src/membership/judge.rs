@@ -11,6 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use cairn_schema::{Meta, MetaError, ids::*, record::*};
+use futures::FutureExt;
 use tokio::sync::watch;
 
 use super::{
@@ -194,38 +195,47 @@ impl Judge {
             .take(SUSPECTS_PER_STEP)
             .cloned()
             .collect();
-        for suspect in suspects {
-            self.examine(rows, view, suspect).await?;
+        // Together: each waits for the deadlines of probes that are not answered.
+        let examined = suspects.iter().map(|suspect| self.examine(rows, view, suspect).boxed());
+        let findings = futures::future::join_all(examined.collect::<Vec<_>>()).await;
+        for (suspect, finding) in suspects.into_iter().zip(findings) {
+            match finding? {
+                Some(Finding::Answers) => {
+                    let until = Instant::now() + self.ctx.timings.gossip_interval * ROUNDS_AFTER_ANSWER;
+                    self.answered.insert(suspect, until);
+                }
+                Some(Finding::Silent) => {
+                    self.silent.insert(suspect);
+                }
+                Some(Finding::Unsure) | None => {}
+            }
         }
         Ok(())
     }
 
-    async fn examine(&mut self, rows: &Rows, view: &View, suspect: NodeId) -> Result<(), StepError> {
+    /// None: another node is at it.
+    async fn examine(&self, rows: &Rows, view: &View, suspect: &NodeId) -> Result<Option<Finding>, StepError> {
         let limit = self.ctx.timings.probe_timeout;
         let ttl = limit * 6 + Duration::from_secs(1);
         let name = format!("membership/{suspect}");
-        let Some(lease) = self.ctx.lease(&name, ttl).await? else { return Ok(()) };
-        let others = rows.nodes.keys().filter(|node| **node != suspect && **node != self.ctx.node);
+        let Some(lease) = self.ctx.lease(&name, ttl).await? else { return Ok(None) };
+        let others = rows.nodes.keys().filter(|node| *node != suspect && **node != self.ctx.node);
         let peers: Vec<NodeId> = others.clone().filter(|node| view.is_alive(node)).cloned().collect();
         let alone = others.count() == 0;
-        let finding = confirm(&*self.ctx.fragments, &suspect, &peers, alone, limit).await;
+        let finding = confirm(&*self.ctx.fragments, suspect, &peers, alone, limit).await;
         tracing::info!(%suspect, ?finding, "gossip suspects a node");
         match finding {
-            Finding::Answers => {
-                let until = Instant::now() + self.ctx.timings.gossip_interval * ROUNDS_AFTER_ANSWER;
-                self.answered.insert(suspect, until);
-            }
+            Finding::Answers => {}
             Finding::Silent => {
-                for disk in rows.disks.values().filter(|disk| disk.node == suspect && disk.state == DiskState::Up) {
+                for disk in rows.disks.values().filter(|disk| disk.node == *suspect && disk.state == DiskState::Up) {
                     self.change(disk, DiskState::Down).await?;
                 }
-                self.silent.insert(suspect);
             }
             // The lease is left to run out: asking again at once would find the same.
-            Finding::Unsure => return Ok(()),
+            Finding::Unsure => return Ok(Some(finding)),
         }
         self.ctx.release(lease).await;
-        Ok(())
+        Ok(Some(finding))
     }
 
     /// Disks down for too long are given up, so that their groups repair without them. The time counts from when this judge saw
@@ -286,11 +296,12 @@ impl Worker for Judge {
         let mut rows = std::mem::take(&mut self.rows);
         let read = rows.refresh(&self.ctx.meta).await;
         let view = self.views.borrow().clone();
+        // Before anything is asked, and even when the metadata is away: writers must learn at once who is silent.
+        self.publish(&rows, &view);
         let result = match read {
             Ok(_) => self.judge(&rows, &view).await,
             Err(error) => Err(error.into()),
         };
-        // Published even when the metadata is away: writers must learn about silence.
         self.publish(&rows, &view);
         self.rows = rows;
         result.map(|()| Step::Idle)
@@ -319,3 +330,7 @@ pub async fn leave(meta: &Meta, own: &[DiskId]) -> Result<(), MetaError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

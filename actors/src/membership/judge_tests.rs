@@ -1,0 +1,299 @@
+#![allow(clippy::unwrap_used)]
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use cairn_schema::verbs::*;
+use parking_lot::Mutex;
+
+use super::*;
+use crate::{
+    background::HealingMetrics,
+    disk::{DiskStatus, FragmentInfo, NewFragment},
+    membership::Peer,
+    runtime::{Policy, Timings},
+    transport::{Fragments, TransportError},
+};
+
+/// The network as node 0 meets it: who answers whom.
+#[derive(Default)]
+struct Net {
+    /// Pairs (from, to) that cannot talk.
+    cut: Mutex<HashSet<(NodeId, NodeId)>>,
+    failed: Mutex<Option<String>>,
+}
+
+fn node(index: usize) -> NodeId {
+    format!("n{index}").parse().unwrap()
+}
+
+fn disk(index: usize) -> DiskId {
+    DiskId([u8::try_from(index).unwrap(); 16])
+}
+
+impl Net {
+    fn kill(&self, target: usize) {
+        self.cut.lock().extend((0..9).map(|from| (node(from), node(target))));
+    }
+
+    fn talks(&self, from: &NodeId, to: &NodeId) -> Result<(), TransportError> {
+        match self.cut.lock().contains(&(from.clone(), to.clone())) {
+            true => Err(TransportError::Unreachable(to.clone(), "cut".into())),
+            false => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Fragments for Net {
+    async fn probe(&self, target: &NodeId, _: Instant) -> Result<(), TransportError> {
+        self.talks(&node(0), target)
+    }
+    async fn probe_through(&self, through: &NodeId, target: &NodeId, _: Instant) -> Result<bool, TransportError> {
+        self.talks(&node(0), through)?;
+        Ok(self.talks(through, target).is_ok())
+    }
+    async fn disk_status(&self, _: DiskId, _: Instant) -> Result<DiskStatus, TransportError> {
+        Ok(DiskStatus { failed: self.failed.lock().clone(), ..DiskStatus::default() })
+    }
+    async fn list(
+        &self,
+        _: DiskId,
+        _: Option<GroupId>,
+        _: Option<FragmentName>,
+        _: usize,
+        _: Instant,
+    ) -> Result<Vec<FragmentInfo>, TransportError> {
+        Ok(Vec::new())
+    }
+    async fn put(&self, _: DiskId, _: NewFragment, _: Instant) -> Result<(), TransportError> {
+        unreachable!("a judge writes no fragments")
+    }
+    async fn get(&self, _: DiskId, _: FragmentName, _: Range<u32>, _: Instant) -> Result<Bytes, TransportError> {
+        unreachable!("a judge reads no fragments")
+    }
+    async fn info(&self, _: DiskId, _: FragmentName, _: Instant) -> Result<FragmentInfo, TransportError> {
+        unreachable!("a judge reads no fragments")
+    }
+    async fn delete(&self, _: DiskId, _: Vec<FragmentName>, _: Instant) -> Result<u64, TransportError> {
+        unreachable!("a judge deletes no fragments")
+    }
+    async fn verify(&self, _: DiskId, _: FragmentName, _: Instant) -> Result<FragmentInfo, TransportError> {
+        unreachable!("a judge reads no fragments")
+    }
+}
+
+/// Node 0's judge over a cluster of nodes with one disk each.
+struct Court {
+    judge: Judge,
+    meta: Meta,
+    net: Arc<Net>,
+    views: watch::Sender<Arc<View>>,
+    verdicts: watch::Receiver<Arc<Verdicts>>,
+    nodes: usize,
+}
+
+impl Court {
+    async fn of(nodes: usize, down_to_lost: Duration) -> Self {
+        let meta = Meta::in_memory();
+        for index in 0..nodes {
+            let (id, rack, zone) = (node(index), format!("r{index}"), "z".to_owned());
+            let address = "127.0.0.1:1".parse().unwrap();
+            meta.register_node(Node { id: id.clone(), rack: rack.clone(), zone: zone.clone(), address }).await.unwrap();
+            let row =
+                Disk { id: disk(index), node: id, rack, zone, capacity_bytes: 1, state: DiskState::Up, since_ms: 0 };
+            meta.register_disk(row).await.unwrap();
+        }
+        let (net, registry) = (Arc::new(Net::default()), prometheus::Registry::new());
+        let second = Duration::from_secs(1);
+        let policy = Policy {
+            scheme: "4+2".parse().unwrap(),
+            small_scheme: "replicated(2)".parse().unwrap(),
+            small_below: 1,
+            failure_domain: FailureDomain::Node,
+            write_margin: 1,
+            fragment_bytes: 1,
+        };
+        let timings = Timings {
+            gossip_interval: second,
+            probe_timeout: second,
+            down_to_lost,
+            fragment_deadline: second,
+            reclaim_grace: second,
+            scrub_interval: second,
+        };
+        let ctx = Context {
+            node: node(0),
+            meta: meta.clone(),
+            fragments: net.clone(),
+            policy: Arc::new(policy),
+            timings: Arc::new(timings),
+            metrics: HealingMetrics::new(&registry).unwrap(),
+        };
+        let (views, seen) = watch::channel(Arc::new(View::default()));
+        let (told, verdicts) = watch::channel(Arc::new(Verdicts::new()));
+        let judge = Judge::new(ctx, vec![disk(0)], seen, Arc::new(told));
+        let mut court = Self { judge, meta, net, views, verdicts, nodes };
+        court.hear(&[]).await;
+        court
+    }
+
+    /// Gossip calls all alive but `silent`; the judge takes a step.
+    async fn hear(&mut self, silent: &[usize]) {
+        let peer = |alive| Peer {
+            alive,
+            generation: 1,
+            gossip: "127.0.0.1:1".parse().unwrap(),
+            quic: None,
+            rack: None,
+            zone: None,
+        };
+        let peers = (1..self.nodes).map(|index| (node(index), peer(!silent.contains(&index)))).collect();
+        self.views.send_replace(Arc::new(View { peers }));
+        assert_eq!(self.judge.step().await.unwrap(), Step::Idle);
+    }
+
+    async fn not_up(&self) -> Vec<(usize, DiskState)> {
+        let disks = self.meta.disks().await.unwrap();
+        let mut away: Vec<_> = disks
+            .iter()
+            .filter(|row| row.state != DiskState::Up)
+            .map(|row| (usize::from(row.id.0[0]), row.state))
+            .collect();
+        away.sort_unstable();
+        away
+    }
+
+    fn verdict(&self, index: usize) -> Verdict {
+        self.verdicts.borrow()[&node(index)]
+    }
+}
+
+const LONG: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn silence_confirmed_by_a_second_peer_takes_the_disks_of_that_node_down() {
+    let mut court = Court::of(6, LONG).await;
+    court.net.kill(3);
+    court.hear(&[3, 4]).await;
+    // 4 is silent in gossip only: it answers the probe.
+    assert_eq!(court.not_up().await, [(3, DiskState::Down)]);
+    assert_eq!((court.verdict(3), court.verdict(4), court.verdict(5)), (Verdict::Dead, Verdict::Alive, Verdict::Alive));
+}
+
+#[tokio::test]
+async fn a_node_that_only_we_cannot_reach_stays_up() {
+    let mut court = Court::of(6, LONG).await;
+    court.net.cut.lock().insert((node(0), node(3)));
+    court.hear(&[3]).await;
+    assert!(court.not_up().await.is_empty());
+    // Nobody can be asked: open, not guilty.
+    court.net.kill(4);
+    court.net.cut.lock().extend([1, 2, 3, 5].map(|peer| (node(0), node(peer))));
+    court.hear(&[4]).await;
+    assert!(court.not_up().await.is_empty());
+    assert_eq!(court.verdict(4), Verdict::Suspect);
+}
+
+#[tokio::test]
+async fn who_is_cut_off_or_accused_judges_nobody() {
+    let mut court = Court::of(6, Duration::ZERO).await;
+    for other in 1..6 {
+        court.net.kill(other);
+    }
+    court.hear(&[1, 2, 3, 4, 5]).await;
+    assert!(court.not_up().await.is_empty(), "one of six must not call five down");
+    // The others have called us down: we neither judge nor call ourselves up while we see none of them.
+    court.meta.set_disk_state(disk(0), DiskState::Up, DiskState::Down).await.unwrap();
+    court.hear(&[1, 2, 3, 4, 5]).await;
+    assert_eq!(court.not_up().await, [(0, DiskState::Down)]);
+    // Back among them we are up again.
+    court.net.cut.lock().clear();
+    court.hear(&[]).await;
+    assert!(court.not_up().await.is_empty());
+}
+
+#[tokio::test]
+async fn of_two_nodes_the_one_that_lives_decides_alone() {
+    let mut court = Court::of(2, LONG).await;
+    court.net.kill(1);
+    court.hear(&[1]).await;
+    assert_eq!(court.not_up().await, [(1, DiskState::Down)]);
+}
+
+#[tokio::test]
+async fn a_failed_disk_of_our_own_goes_down_and_returns_when_it_works() {
+    let mut court = Court::of(3, LONG).await;
+    *court.net.failed.lock() = Some("EIO".into());
+    court.hear(&[]).await;
+    assert_eq!(court.not_up().await, [(0, DiskState::Down)]);
+    court.hear(&[]).await;
+    assert_eq!(court.not_up().await, [(0, DiskState::Down)], "while it fails it stays down");
+    *court.net.failed.lock() = None;
+    court.hear(&[]).await;
+    assert!(court.not_up().await.is_empty());
+}
+
+#[tokio::test]
+async fn down_for_long_is_lost_unless_half_the_cluster_is_away() {
+    for (gone, expected) in [(2, DiskState::Lost), (3, DiskState::Down)] {
+        let mut court = Court::of(6, Duration::from_millis(20)).await;
+        let silent: Vec<usize> = (1..=gone).collect();
+        for index in &silent {
+            court.meta.set_disk_state(disk(*index), DiskState::Up, DiskState::Down).await.unwrap();
+            court.net.kill(*index);
+        }
+        court.hear(&silent).await;
+        assert!(court.not_up().await.iter().all(|(_, state)| *state == DiskState::Down), "not at first sight");
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        court.hear(&silent).await;
+        let states: Vec<_> = silent.iter().map(|index| (*index, expected)).collect();
+        assert_eq!(court.not_up().await, states);
+    }
+}
+
+#[tokio::test]
+async fn red1_a_returning_disk_is_compared_with_what_it_should_hold() {
+    let mut court = Court::of(3, LONG).await;
+    let scheme: Scheme = "replicated(2)".parse().unwrap();
+    let group = court.meta.create_group(scheme, vec![disk(1), disk(0)]).await.unwrap();
+    let blob = Blob {
+        id: BlobId::random(),
+        scheme,
+        length: 25,
+        stripe_bytes: 10,
+        runs: vec![StripeRun { group: group.id, stripes: 3 }],
+        checksum: 0,
+    };
+    let bucket = Bucket {
+        name: "bucket".into(),
+        created_ms: 0,
+        owner: "o".into(),
+        region: String::new(),
+        versioning: Versioning::Off,
+    };
+    court.meta.create_bucket(bucket).await.unwrap();
+    let object = CommitObject {
+        attempt: AttemptId::random(),
+        bucket: "bucket".into(),
+        key: "key".into(),
+        version: NewVersion {
+            etag: Etag { md5: [0; 16], parts: None },
+            size: 25,
+            owner: "o".into(),
+            attributes: Attributes::default(),
+            checksum: None,
+        },
+        blob: Some(NewBlob { blob: blob.clone(), epochs: vec![(group.id, group.epoch)], missing: Vec::new() }),
+        precondition: Precondition::default(),
+    };
+    court.meta.commit_object(object).await.unwrap();
+    court.meta.set_disk_state(disk(0), DiskState::Up, DiskState::Down).await.unwrap();
+    court.hear(&[]).await;
+    assert!(court.not_up().await.is_empty());
+    // The disk turned out to be empty: all three stripes' second copies are missing.
+    let rows = court.meta.ledger(None, 10).await.unwrap();
+    let names: Vec<_> = rows.iter().map(|row| (row.fragment.stripe, row.fragment.position, row.cause)).collect();
+    let missing = MissingCause::NotFound;
+    assert_eq!(names, [(0, 1, missing), (1, 1, missing), (2, 1, missing)]);
+}
