@@ -1,8 +1,8 @@
 //! Why a command did not do what was asked. Printed once, by `main`.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
-use cairn_actors::runtime::RuntimeError;
+use cairn_actors::{disk::DiskError, runtime::RuntimeError};
 use cairn_gateway::GatewayError;
 use cairn_schema::{MetaError, ids::NodeId};
 
@@ -41,6 +41,12 @@ pub enum Failure {
     Certificates(String),
     #[error("the certificate is for {named}, but the configuration says {wanted}: use the certificate of {wanted}")]
     WrongName { wanted: NodeId, named: NodeId },
+    #[error("disk: {0}")]
+    Disk(DiskError),
+    #[error("{}: the disk is damaged", .0.display())]
+    DamagedDisk(PathBuf),
+    #[error("encode the report: {0}")]
+    Encode(String),
     #[error("root keys: {0}")]
     Keys(String),
     #[error(

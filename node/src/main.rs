@@ -24,6 +24,7 @@ use crate::{
     cli::{CertCommand, Cli, Command, ConfigCommand, LogArgs, ServeArgs, StatusArgs, status::StatusView},
     config::{LogFormat, LogSection, MetaFile, NodeFile},
     failure::Failure,
+    metadata::Network,
 };
 
 /// Fragments are large buffers that come and go on many threads: the system's allocator keeps too much of that memory.
@@ -64,6 +65,11 @@ fn run(command: Command) -> Result<(), Failure> {
             certs::new_node(&dir, &id, out)?;
             print(&format!("made {id}.pem and {id}.key in {}\n", out.display()))
         }
+        Command::Disk(command) => {
+            let (report, wrong) = cli::disk::run(&command)?;
+            print(&report)?;
+            wrong.map_or(Ok(()), Err)
+        }
         Command::Version => print(&cli::version::text()),
     }
 }
@@ -71,8 +77,11 @@ fn run(command: Command) -> Result<(), Failure> {
 fn run_node(args: ServeArgs) -> Result<(), Failure> {
     let file: NodeFile = config::load(&args.config)?;
     let format = start_log(&args.log, &file.log)?;
+    // Declared here so that it is dropped after the runtime has ended.
+    let network = Network::start(file.metadata.kind)?;
+    let network = &network;
     serve(|max_fds, stop| async move {
-        node::run(&file, args.ready_file.as_deref(), max_fds, format == LogFormat::Json, stop).await
+        node::run(&file, network, args.ready_file.as_deref(), max_fds, format == LogFormat::Json, stop).await
     })
 }
 

@@ -19,7 +19,7 @@ use cairn_schema::{
 };
 
 use crate::{
-    admin::{AdminServer, ProcessMetrics, Source, Subject},
+    admin::{AdminServer, ProcessMetrics, Subject},
     certs,
     config::MetaFile,
     failure::Failure,
@@ -45,16 +45,13 @@ pub async fn run(
     let identity = certs::read_identity(&file.tls)?;
     certs::check_name(&identity, &file.meta.id)?;
     // 2. The admin API: it says "starting" while the store recovers.
-    let quic_metrics = prometheus::Registry::new();
-    let sources = vec![
-        ProcessMetrics::source(max_fds)?,
-        Source { node: Some(file.meta.id.to_string()), registry: quic_metrics.clone() },
-    ];
-    let admin = AdminServer::start(file.admin.listen, sources, stop.clone()).await?;
+    let registry = prometheus::Registry::new();
+    ProcessMetrics::register(&registry, max_fds)?;
+    let admin = AdminServer::start(file.admin.listen, registry.clone(), stop.clone()).await?;
     // 3. The store.
     let (meta, server) = open(&file.meta.path).await?;
     // 4. QUIC.
-    let options = QuicOptions { metrics: Some(quic_metrics), max_requests: CALLS_PER_NODE, ..QuicOptions::default() };
+    let options = QuicOptions { metrics: Some(registry), max_requests: CALLS_PER_NODE, ..QuicOptions::default() };
     let quic = |error: QuicError| Failure::Quic(error.to_string());
     let endpoint = Endpoint::bind(file.meta.listen, &identity, options).await.map_err(quic)?;
     endpoint.serve(Arc::new(MetaService::new(Calls(server))));

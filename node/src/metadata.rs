@@ -106,12 +106,12 @@ pub async fn open_embedded(path: &Path) -> Result<Opened, Failure> {
 }
 
 /// The store that a node's configuration names.
-pub async fn open(file: &NodeFile, identity: &Identity, stop: &mut Stop) -> Result<Opened, Failure> {
+pub async fn open(file: &NodeFile, identity: &Identity, network: &Network, stop: &mut Stop) -> Result<Opened, Failure> {
     let section = &file.metadata;
     let opened = match section.kind {
         MetadataKind::Embedded => open_embedded(section.path.as_deref().unwrap_or(Path::new("metadata"))).await?,
         MetadataKind::Remote => open_remote(section, identity, file.listen.quic).await?,
-        MetadataKind::Fdb => open_fdb(section)?,
+        MetadataKind::Fdb => open_fdb(section, network).await?,
     };
     opened.answering(stop).await
 }
@@ -146,7 +146,45 @@ impl MetaTransport for Calls {
     }
 }
 
+/// FoundationDB's client library, running if the configuration wants it. Owned by `main` and dropped after everything
+/// that uses it, because the library must be stopped before the process ends.
+pub struct Network {
+    #[cfg(feature = "fdb")]
+    fdb: Option<cairn_schema::kv::fdb::FdbNetwork>,
+}
+
+impl Network {
+    #[cfg(feature = "fdb")]
+    pub fn start(kind: MetadataKind) -> Result<Self, Failure> {
+        if kind != MetadataKind::Fdb {
+            return Ok(Self { fdb: None });
+        }
+        // SAFETY: `main` drops it after the runtime has ended and before the process does.
+        let network = unsafe { cairn_schema::kv::fdb::boot() };
+        let unusable = |why: String| Failure::Metadata("FoundationDB".to_owned(), MetaError::Unavailable(why));
+        network.map(|network| Self { fdb: Some(network) }).map_err(|error| unusable(error.to_string()))
+    }
+
+    /// Says at once that this build cannot.
+    #[cfg(not(feature = "fdb"))]
+    pub fn start(kind: MetadataKind) -> Result<Self, Failure> {
+        if kind == MetadataKind::Fdb { Err(Failure::NoFdb) } else { Ok(Self {}) }
+    }
+}
+
+#[cfg(feature = "fdb")]
+async fn open_fdb(section: &MetadataSection, network: &Network) -> Result<Opened, Failure> {
+    use cairn_schema::kv::fdb::{FdbKv, FdbOptions};
+    let place = section.cluster_file.as_ref().map_or("FoundationDB".to_owned(), |file| file.display().to_string());
+    let network = network.fdb.as_ref().ok_or(Failure::NoFdb)?;
+    let options = FdbOptions { cluster_file: section.cluster_file.clone(), ..FdbOptions::default() };
+    match FdbKv::open(network, &options).await {
+        Ok(store) => Ok(Opened { meta: Meta::new(Arc::new(store)), place, endpoint: None }),
+        Err(error) => Err(Failure::Metadata(place, MetaError::Unavailable(error.to_string()))),
+    }
+}
+
 #[cfg(not(feature = "fdb"))]
-fn open_fdb(_section: &MetadataSection) -> Result<Opened, Failure> {
+async fn open_fdb(_section: &MetadataSection, _network: &Network) -> Result<Opened, Failure> {
     Err(Failure::NoFdb)
 }

@@ -14,7 +14,7 @@ use crate::{
     failure::Failure,
     files,
     keys::RootKeys,
-    metadata,
+    metadata::{self, Network},
     process::{Stop, stopped},
     serve::{MAX_QUEUED_BYTES, MAX_QUEUED_READS, Plan, Serving},
 };
@@ -22,6 +22,7 @@ use crate::{
 /// Runs until `stop`.
 pub async fn run(
     file: &NodeFile,
+    network: &Network,
     ready_file: Option<&Path>,
     max_fds: Option<u64>,
     json: bool,
@@ -33,11 +34,12 @@ pub async fn run(
     certs::check_name(&identity, &file.node.id)?;
     let gateway = gateway_options(file, &keys)?;
     // 2. Metadata. Its server may start after the nodes, so it is waited for.
-    let opened = metadata::open(file, &identity, &mut stop).await?;
+    let opened = metadata::open(file, &identity, network, &mut stop).await?;
     // 3. The engine, the gateway, the admin API.
     let options = node_options(file, identity, &opened).await?;
-    let gateway = GatewayOptions { metrics: options.metrics.clone(), ..gateway };
-    let plan = Plan { nodes: vec![options], gateway, admin: file.admin.listen, max_fds };
+    let metrics = options.metrics.clone();
+    let gateway = GatewayOptions { metrics: metrics.clone(), ..gateway };
+    let plan = Plan { nodes: vec![options], gateway, admin: file.admin.listen, metrics, max_fds };
     let (serving, ready) = Serving::start(plan, &stop).await?;
     // 4. Tell where.
     if let Some(path) = ready_file {

@@ -1,6 +1,9 @@
 //! What the process needs from its system: file handles, a log, a hook for panics, and signals to stop by.
 
-use std::{io, time::Duration};
+use std::{
+    io::{self, IsTerminal},
+    time::Duration,
+};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
@@ -39,7 +42,7 @@ pub fn start_log(format: LogFormat, filter: Option<&str>) -> Result<(), String> 
         }
     }
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
     let started = match format {
         LogFormat::Human => registry.with(layer.with_target(true)).try_init(),
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
@@ -50,7 +53,14 @@ pub fn start_log(format: LogFormat, filter: Option<&str>) -> Result<(), String> 
 }
 
 /// Libraries that say too much: every refused S3 request at ERROR, every gossip round at INFO.
-const QUIET: &[&str] = &["s3s=off", "chitchat=warn", "quinn=warn", "quinn_proto=warn", "fjall=warn", "lsm_tree=warn"];
+const QUIET: &[&str] = &[
+    cairn_gateway::TRACING_DIRECTIVE,
+    "chitchat=warn",
+    "quinn=warn",
+    "quinn_proto=warn",
+    "fjall=warn",
+    "lsm_tree=warn",
+];
 
 /// A panic in a task or an actor is caught by its supervisor; the log must still have it.
 fn log_panics() {

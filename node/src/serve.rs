@@ -12,7 +12,7 @@ use cairn_schema::ids::NodeId;
 use futures::future::{join_all, try_join_all};
 
 use crate::{
-    admin::{AdminServer, ProcessMetrics, Source, Subject},
+    admin::{AdminServer, ProcessMetrics, Subject},
     failure::Failure,
     process::Stop,
     ready_file::{Ready, ReadyNode},
@@ -39,6 +39,8 @@ pub struct Plan {
     pub nodes: Vec<NodeOptions>,
     pub gateway: GatewayOptions,
     pub admin: SocketAddr,
+    /// The process's; nodes and gateway register theirs with it.
+    pub metrics: prometheus::Registry,
     pub max_fds: Option<u64>,
 }
 
@@ -71,10 +73,8 @@ impl Serving {
     async fn start_all(&mut self, plan: Plan, stop: &Stop) -> Result<Ready, Failure> {
         let begun = Instant::now();
         // 1. The admin API: an operator can see from the first moment that the process lives and is starting.
-        let of_node = |node: &NodeOptions| Source { node: Some(node.id.to_string()), registry: node.metrics.clone() };
-        let mut sources: Vec<_> = plan.nodes.iter().map(of_node).collect();
-        sources.push(ProcessMetrics::source(plan.max_fds)?);
-        let admin = self.admin.insert(AdminServer::start(plan.admin, sources, stop.clone()).await?);
+        ProcessMetrics::register(&plan.metrics, plan.max_fds)?;
+        let admin = self.admin.insert(AdminServer::start(plan.admin, plan.metrics, stop.clone()).await?);
         tracing::info!(address = %admin.local_addr(), "1. admin API listens");
 
         // 2. The engines. The first alone, because the others find the cluster through its gossip address.

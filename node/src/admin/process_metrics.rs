@@ -11,8 +11,6 @@ use prometheus::{
     proto::MetricFamily,
 };
 
-use super::Source;
-
 /// The unit of CPU time in /proc, the same on every Linux architecture.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -47,11 +45,8 @@ impl ProcessMetrics {
         Ok(metrics)
     }
 
-    /// A registry with nothing else in it.
-    pub fn source(max_fds: Option<u64>) -> Result<Source, prometheus::Error> {
-        let registry = Registry::new();
-        registry.register(Box::new(Self::new(max_fds)?))?;
-        Ok(Source { node: None, registry })
+    pub fn register(registry: &Registry, max_fds: Option<u64>) -> Result<(), prometheus::Error> {
+        registry.register(Box::new(Self::new(max_fds)?))
     }
 
     fn collectors(&self) -> [&dyn Collector; 7] {

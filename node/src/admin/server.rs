@@ -13,6 +13,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus::{Registry, TextEncoder};
 use serde_json::json;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -20,10 +21,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{
-    metrics_text::{self, Source},
-    subject::{ProcessStatus, Readiness, Subject},
-};
+use super::subject::{ProcessStatus, Readiness, Subject};
 
 /// More connections are accepted and closed at once.
 const MAX_CONNECTIONS: usize = 256;
@@ -42,7 +40,7 @@ pub enum AdminError {
 
 struct Pages {
     started: Instant,
-    sources: Vec<Source>,
+    registry: Registry,
     /// Unset while the process starts.
     subject: OnceLock<Subject>,
     readiness: Readiness,
@@ -62,7 +60,7 @@ impl AdminServer {
     /// `stopping` turns readiness off as soon as a shutdown begins.
     pub async fn start(
         listen: SocketAddr,
-        sources: Vec<Source>,
+        registry: Registry,
         stopping: watch::Receiver<bool>,
     ) -> Result<Self, AdminError> {
         let wrong = |error| AdminError::Listen(listen, error);
@@ -70,7 +68,7 @@ impl AdminServer {
         let local_addr = listener.local_addr().map_err(wrong)?;
         let pages = Arc::new(Pages {
             started: Instant::now(),
-            sources,
+            registry,
             subject: OnceLock::new(),
             readiness: Readiness::default(),
             stopping,
@@ -192,7 +190,7 @@ impl Pages {
     }
 
     fn metrics(&self) -> Page {
-        match metrics_text::render(&self.sources) {
+        match TextEncoder::new().encode_to_string(&self.registry.gather()) {
             Ok(text) => text_page(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text),
             Err(error) => {
                 tracing::error!(%error, "render metrics");
@@ -236,3 +234,7 @@ fn text_page(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> 
     page.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     page
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -43,6 +43,9 @@ pub enum Command {
     /// Make the certificates of the mutual TLS between nodes
     #[command(subcommand)]
     Cert(CertCommand),
+    /// Look into a disk's folder while no node uses it
+    #[command(subcommand)]
+    Disk(DiskCommand),
     /// Print the version and what this build can do
     Version,
 }
@@ -203,6 +206,31 @@ pub enum CertCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub enum DiskCommand {
+    /// Show what a disk's folder holds: its identity, segments, fragments, garbage
+    Inspect {
+        /// The disk's folder, as in disks.path
+        dir: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read every fragment and check its checksums; exits with 1 if any is damaged
+    Verify {
+        /// The disk's folder, as in disks.path
+        dir: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make the index anew from the segments, which are the truth
+    RebuildIndex {
+        /// The disk's folder, as in disks.path
+        dir: PathBuf,
+    },
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -227,6 +255,9 @@ mod tests {
             "cairn config check node.toml",
             "cairn cert new-ca --dir tls",
             "cairn cert new-node --dir tls --id n1 --out there",
+            "cairn disk inspect /d --json",
+            "cairn disk verify /d",
+            "cairn disk rebuild-index /d",
             "cairn version",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));

@@ -1,7 +1,9 @@
 //! The command line and the commands that end by themselves.
 
 mod args;
+pub mod disk;
 pub mod status;
 pub mod version;
+mod words;
 
 pub use args::*;

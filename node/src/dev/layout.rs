@@ -45,21 +45,8 @@ pub enum LayoutError {
     TooManyNodes(u32),
     #[error("{flag} {scheme} keeps nothing in reserve, so no disk could fail; use replicated(2) or more, or k+m")]
     NoRedundancy { flag: &'static str, scheme: Scheme },
-    #[error(
-        "{flag} {scheme} does not fit: of its {width} fragments no {domain} may hold more than {most}, so {have} \
-         with {disks} take only {room}; {advice}"
-    )]
-    DoesNotFit {
-        flag: &'static str,
-        scheme: Scheme,
-        width: usize,
-        domain: &'static str,
-        most: usize,
-        have: String,
-        disks: String,
-        room: usize,
-        advice: String,
-    },
+    #[error("{flag} {scheme} does not fit: {why}; {advice}")]
+    DoesNotFit { flag: &'static str, scheme: Scheme, why: String, advice: String },
     #[error(
         "{flag} {asked} differs from the {recorded} that this data was created with; leave {flag} out to go on with \
          it, or start another cluster with --data"
@@ -156,19 +143,15 @@ impl Layout {
         if room >= scheme.width() {
             return Ok(());
         }
-        let domains = self.disks_by_domain(self.failure_domain).len();
         let domain = domain_name(self.failure_domain);
-        Err(LayoutError::DoesNotFit {
-            flag,
-            scheme,
-            width: scheme.width(),
-            domain,
-            most: scheme.parity(),
-            have: plural(domains, domain),
-            disks: plural(self.total_disks(), "disk"),
-            room,
-            advice: self.advice(scheme),
-        })
+        let why = format!(
+            "of its {} fragments no {domain} may hold more than {}, so {} with {} take only {room}",
+            scheme.width(),
+            scheme.parity(),
+            plural(self.disks_by_domain(self.failure_domain).len(), domain),
+            plural(self.total_disks(), "disk"),
+        );
+        Err(LayoutError::DoesNotFit { flag, scheme, why, advice: self.advice(scheme) })
     }
 
     /// Fragments of one stripe that can be placed with no more than m in any domain (PLC-1), each on a disk of its own.

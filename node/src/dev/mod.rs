@@ -14,6 +14,7 @@ use cairn_actors::{
 use cairn_gateway::GatewayOptions;
 use cairn_schema::ids::NodeId;
 pub use layout::{Wanted, plural};
+use prometheus::Registry;
 pub use record::RecordError;
 
 use self::{
@@ -51,12 +52,14 @@ pub async fn run(args: &DevArgs, max_fds: Option<u64>, json: bool, mut stop: Sto
     // 2. Metadata, shared by all nodes.
     let opened = metadata::open_embedded(&data.metadata()).await?;
     // 3. The nodes, the gateway over the first, the admin API.
+    let metrics = Registry::new();
     let mut nodes = Vec::new();
     for node in &layout.nodes {
-        nodes.push(node_options(args, &layout, node, &data, &opened).await?);
+        nodes.push(node_options(args, &layout, node, &data, &opened, &metrics).await?);
     }
-    let gateway = gateway_options(args, &keys, &nodes);
-    let plan = Plan { nodes, gateway, admin: args.admin, max_fds };
+    let mut gateway = GatewayOptions::new(args.s3, &keys.access, &keys.secret);
+    gateway.metrics = metrics.clone();
+    let plan = Plan { nodes, gateway, admin: args.admin, metrics, max_fds };
     let (serving, ready) = Serving::start(plan, &stop).await?;
     // 4. Tell where.
     if let Some(path) = &args.ready_file {
@@ -83,6 +86,7 @@ async fn node_options(
     node: &DevNode,
     data: &DataDir,
     opened: &metadata::Opened,
+    metrics: &Registry,
 ) -> Result<NodeOptions, Failure> {
     let id: NodeId = node.id.parse().map_err(|error| Failure::Certificates(format!("{error}")))?;
     let cluster = opened.cluster().await?;
@@ -97,7 +101,7 @@ async fn node_options(
     };
     Ok(NodeOptions {
         identity: certs::dev_identity(&data.certs(), &id)?,
-        metrics: prometheus::Registry::new(),
+        metrics: metrics.clone(),
         id,
         rack: node.rack.clone(),
         zone: node.zone.clone(),
@@ -129,12 +133,4 @@ fn timings() -> Timings {
         reclaim_grace: Duration::from_secs(3600),
         scrub_interval: Duration::from_secs(24 * 3600),
     }
-}
-
-fn gateway_options(args: &DevArgs, keys: &RootKeys, nodes: &[NodeOptions]) -> GatewayOptions {
-    let mut options = GatewayOptions::new(args.s3, &keys.access, &keys.secret);
-    if let Some(first) = nodes.first() {
-        options.metrics = first.metrics.clone();
-    }
-    options
 }
