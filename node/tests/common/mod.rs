@@ -42,8 +42,15 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Starts it in `folder` and waits until its ready file is there.
-    pub fn start(folder: &Path, name: &str, mut command: Command) -> Self {
+    /// Starts it in `folder` and waits until it serves.
+    pub fn start(folder: &Path, name: &str, command: Command) -> Self {
+        let mut serving = Self::spawn(folder, name, command);
+        serving.wait();
+        serving
+    }
+
+    /// Starts it in `folder`; it does not serve yet.
+    pub fn spawn(folder: &Path, name: &str, mut command: Command) -> Self {
         let ready_file = folder.join(format!("{name}.ready.json"));
         let _ = fs::remove_file(&ready_file);
         let log = folder.join(format!("{name}.log"));
@@ -51,17 +58,20 @@ impl Serving {
         command.arg("--ready-file").arg(&ready_file);
         let output = log_file.try_clone().unwrap();
         let child = command.stdin(Stdio::null()).stdout(output).stderr(log_file).spawn().unwrap();
-        let mut serving = Self { ready: Value::Null, ready_file, log, child };
+        Self { ready: Value::Null, ready_file, log, child }
+    }
+
+    /// Waits until its ready file is there.
+    pub fn wait(&mut self) {
         let deadline = Instant::now() + START;
-        while !serving.ready_file.exists() {
-            if let Some(status) = serving.child.try_wait().unwrap() {
-                panic!("{name} ended with {status}:\n{}", serving.log());
+        while !self.ready_file.exists() {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("ended with {status}:\n{}", self.log());
             }
-            assert!(Instant::now() < deadline, "{name} does not serve:\n{}", serving.log());
+            assert!(Instant::now() < deadline, "does not serve:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
-        serving.ready = serde_json::from_slice(&fs::read(&serving.ready_file).unwrap()).unwrap();
-        serving
+        self.ready = serde_json::from_slice(&fs::read(&self.ready_file).unwrap()).unwrap();
     }
 
     pub fn log(&self) -> String {

@@ -1,0 +1,81 @@
+//! `cairn dev` as a process: it serves, says so, stops in order, and finds its data again.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{path::Path, process::Command};
+
+use common::{Serving, cairn, request, run, text};
+
+fn dev(data: &Path, more: &[&str]) -> Command {
+    let mut command = cairn();
+    command.arg("dev").arg("--data").arg(data).args(["--s3", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).args(more);
+    command
+}
+
+#[test]
+fn dev_serves_stops_and_starts_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let first = Serving::start(folder.path(), "dev", dev(&data, &[]));
+
+    let (status, body) = first.get("/readyz");
+    assert_eq!(status, 200, "{body}\n{}", first.log());
+    assert_eq!(first.get("/healthz").0, 200);
+    assert_eq!(first.get("/nothing").0, 404);
+    assert_eq!(request(first.address("admin"), "POST", "/readyz").0, 405);
+    let (_, metrics) = first.get("/metrics");
+    for name in ["process_resident_memory_bytes", "process_open_fds", "process_cpu_seconds_total", "node=\"n6\""] {
+        assert!(metrics.contains(name), "{name} is missing in\n{metrics}");
+    }
+    let status = first.json("/v1/status");
+    assert_eq!(status["nodes"].as_array().map(Vec::len), Some(6), "{status}");
+    let disks: usize =
+        status["nodes"].as_array().unwrap().iter().map(|node| node["disks"].as_array().unwrap().len()).sum();
+    assert_eq!(disks, 12);
+    assert_eq!(status["missing_fragments"], 0);
+    assert_eq!(first.ready["nodes"].as_array().map(Vec::len), Some(6));
+    // Unsigned: refused, but by S3.
+    assert_eq!(request(first.address("s3"), "GET", "/").0, 403);
+
+    let admin = format!("http://{}", first.address("admin"));
+    let words = run(&["status", "--admin", &admin]);
+    assert!(text(&words.stdout).contains("6 nodes in 6 racks, 12 disks"), "{}", text(&words.stdout));
+    let json = run(&["status", "--json", "--admin", &admin]);
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&json.stdout).unwrap()["cluster"], status["cluster"]);
+
+    // The data folder has one user at a time.
+    let second = dev(&data, &[]).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(text(&second.stderr).contains("in use by another"), "{}", text(&second.stderr));
+
+    assert_eq!(first.terminate(), Some(0));
+
+    let fewer = dev(&data, &["--racks", "3"]).output().unwrap();
+    assert_eq!(fewer.status.code(), Some(1));
+    assert!(text(&fewer.stderr).contains("can only grow"), "{}", text(&fewer.stderr));
+
+    let again = Serving::start(folder.path(), "dev", dev(&data, &[]));
+    let found = again.json("/v1/status");
+    assert_eq!(found["cluster"], status["cluster"], "the same cluster");
+    let ids = |status: &serde_json::Value| {
+        let nodes = status["nodes"].as_array().unwrap().iter();
+        let mut ids: Vec<_> =
+            nodes.flat_map(|node| node["disks"].as_array().unwrap()).map(|disk| disk["id"].to_string()).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(ids(&found), ids(&status), "the same disks");
+    assert_eq!(again.get("/readyz").0, 200, "{}", again.log());
+    assert_eq!(again.terminate(), Some(0));
+}
+
+#[test]
+fn one_machine_with_six_disks_is_a_cluster() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["--racks", "1", "--disks", "6", "--failure-domain", "disk", "--log-format", "json"];
+    let serving = Serving::start(folder.path(), "dev", dev(&folder.path().join("data"), &arguments));
+    assert_eq!(serving.get("/readyz").0, 200, "{}", serving.log());
+    assert!(serving.log().lines().all(|line| line.starts_with('{')), "{}", serving.log());
+    assert_eq!(serving.terminate(), Some(0));
+}
