@@ -90,14 +90,8 @@ impl Wire {
     }
 
     async fn more(&mut self) -> bool {
-        let mut chunk = [0; 65_536];
-        match within(self.stream.read(&mut chunk)).await {
-            Ok(0) | Err(_) => false,
-            Ok(read) => {
-                self.read.extend_from_slice(&chunk[..read]);
-                true
-            }
-        }
+        self.read.reserve(65_536);
+        !matches!(within(self.stream.read_buf(&mut self.read)).await, Ok(0) | Err(_))
     }
 
     /// Waits until so many bytes of an answer have come.
