@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -55,6 +55,7 @@ impl Service {
         );
         let meter = Meter::start(context.clone(), self.metrics.clone(), span.clone());
         let resource = request.uri().path().to_owned();
+        let head = *request.method() == Method::HEAD;
         let (permit, answered) = match self.in_flight.clone().try_acquire_owned() {
             Ok(permit) => (Some(permit), self.answer(request, &context).instrument(span.clone()).await),
             Err(_) => (None, self.refuse(request)),
@@ -71,7 +72,7 @@ impl Service {
             tokio::spawn(drain(rest));
         }
         let (parts, body) = response.into_parts();
-        let meter = meter.answered(parts.status, permit);
+        let meter = meter.answered(parts.status, permit, head);
         Ok(Response::from_parts(parts, MeteredBody { inner: body, meter }))
     }
 
@@ -172,8 +173,10 @@ impl Meter {
         }
     }
 
-    fn answered(mut self, status: StatusCode, permit: Option<OwnedSemaphorePermit>) -> Self {
+    /// `complete`: no body follows, whatever the headers say of its length (HEAD).
+    fn answered(mut self, status: StatusCode, permit: Option<OwnedSemaphorePermit>, complete: bool) -> Self {
         self.status = Some(status);
+        self.complete = complete;
         self._permit = permit;
         self
     }

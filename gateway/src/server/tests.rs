@@ -275,6 +275,12 @@ async fn requests_are_counted_by_operation_and_status() {
         tokio::task::yield_now().await;
     }
     assert_eq!(requests("200"), 1.0);
+    // An error that HEAD has no body for is an answer all the same.
+    let mut wire = running.wire().await;
+    wire.send("HEAD /bucket/k HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await;
+    assert_eq!(wire.answer(false).await.unwrap().status, 501);
+    assert!(wire.closes().await);
+    assert_eq!((requests("501"), requests("aborted")), (1.0, 1.0));
     assert_eq!(running.metric("cairn_gateway_received_bytes_total", &[]), 3.0);
     assert_eq!(running.metric("cairn_gateway_requests_in_flight", &[]), 0.0);
 }
