@@ -73,6 +73,8 @@ impl Suite {
             }
             let id = Bytes::from(format!("{worker}/{}", rng.random::<u64>()));
             tx.set_versionstamped(self.key("log"), Bytes::new(), id.clone());
+            // Let others commit between the reads and the commit.
+            tokio::task::yield_now().await;
             match tx.commit().await {
                 Ok(_) => done.push((id, Done { seen, changes })),
                 Err(KvError::Conflict | KvError::TooOld) => {}

@@ -20,7 +20,7 @@ pub async fn run(kv: SharedKv, seed: u64) {
     suite.conflicts().await;
     suite.limits().await;
     suite.versionstamps().await;
-    suite.isolation(8, 40).await;
+    suite.isolation(8, 150).await;
 }
 
 /// A store and the part of it that the suite may use.

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    codec::Stored,
+    error::MetaError,
     ids::{BlobId, ClusterId, UploadId, VersionId},
     record::*,
 };
@@ -66,6 +68,41 @@ pub struct PartRow {
     pub blob_offset: u64,
     /// None for a part of 0 bytes.
     pub blob: Option<BlobRef>,
+}
+
+/// What Complete must know of a part: it has up to 10,000 of them and no use for their blobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartFacts {
+    pub number: u16,
+    pub length: u64,
+    pub md5: [u8; 16],
+    pub checksum: Option<StoredChecksum>,
+}
+
+/// [`PartRow`] with the blob passed over.
+#[derive(Deserialize)]
+struct PartRowWithoutBlob {
+    number: u16,
+    length: u64,
+    #[serde(with = "crate::record::bytes16")]
+    md5: [u8; 16],
+    checksum: Option<StoredChecksum>,
+    _modified_ms: u64,
+    _blob_offset: u64,
+    _blob: serde::de::IgnoredAny,
+}
+
+impl PartFacts {
+    pub fn read(bytes: &[u8]) -> Result<Self, MetaError> {
+        if let Some((&PartRow::VERSION, body)) = bytes.split_first()
+            && let Ok(row) = rmp_serde::from_slice::<PartRowWithoutBlob>(body)
+        {
+            return Ok(Self { number: row.number, length: row.length, md5: row.md5, checksum: row.checksum });
+        }
+        // Of another version, or damaged: let the whole row's reading tell.
+        let row = PartRow::read(bytes)?;
+        Ok(Self { number: row.number, length: row.length, md5: row.md5, checksum: row.checksum })
+    }
 }
 
 /// A part's blob: with the part if it is short, so that a read needs no second exchange.

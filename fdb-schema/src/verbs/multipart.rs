@@ -1,6 +1,6 @@
 //! Multipart uploads. Their parts stay where they were written: Complete writes one row that points at them.
 
-use std::collections::BTreeMap;
+use bytes::Bytes;
 
 use crate::{
     codec::Stored,
@@ -10,7 +10,7 @@ use crate::{
     kv::{RangeQuery, key_after, prefix_end},
     record::{
         Blob, CompletedPart, Etag, Upload, UploadedPart, Version, VersionKind, Versioning,
-        rows::{AttemptRow, BlobRef, CompletedRow, HeadRow, PartList, PartRow, PartRun},
+        rows::{AttemptRow, BlobRef, CompletedRow, HeadRow, PartFacts, PartList, PartRow, PartRun},
     },
     verbs::{
         Committed, CompleteUpload, Meta, PartsPage, PutPart, attempts, blobs, locate,
@@ -170,19 +170,28 @@ async fn list_parts(
     Ok(PartsPage { upload, parts: parts.collect(), next })
 }
 
-async fn all_parts(tx: &mut Tx, id: UploadId) -> Outcome<BTreeMap<u16, PartRow>> {
+/// A part that was uploaded: what decides, and its row.
+struct Uploaded {
+    facts: PartFacts,
+    row: Bytes,
+}
+
+/// In order of number.
+async fn all_parts(tx: &mut Tx, id: UploadId) -> Outcome<Vec<Uploaded>> {
     let mut begin = keyspace::parts(id);
     let end = prefix_end(&begin);
-    let mut parts = BTreeMap::new();
+    let mut parts = Vec::new();
     loop {
         let page = tx.range(RangeQuery::new(begin, end.clone(), PAGE)).await?;
-        for (_, value) in &page.rows {
-            let part = PartRow::read(value)?;
-            parts.insert(part.number, part);
+        begin = match page.rows.last().filter(|_| page.more) {
+            Some((last, _)) => key_after(last),
+            None => end.clone(),
+        };
+        for (_, row) in page.rows {
+            parts.push(Uploaded { facts: PartFacts::read(&row)?, row });
         }
-        match page.rows.last().filter(|_| page.more) {
-            Some((last, _)) => begin = key_after(last),
-            None => return Ok(parts),
+        if begin == end {
+            return Ok(parts);
         }
     }
 }
@@ -203,13 +212,11 @@ async fn complete(tx: &mut Tx, request: &CompleteUpload) -> Outcome<Committed> {
     let bucket = tx.bucket(&request.bucket).await?;
     let head = tx.get::<HeadRow>(&head_key).await?;
     version_rows::check_write(&request.precondition, &request.key, head.as_ref())?;
-    let mut stored = all_parts(tx, request.upload).await?;
-    let parts = chosen(&request.parts, &mut stored, request.min_part_bytes)?;
+    let stored = all_parts(tx, request.upload).await?;
+    let (parts, unused) = chosen(&request.parts, stored, request.min_part_bytes)?;
     let version = version_of(upload, request, &parts)?;
-    // What is left of `stored` was uploaded and not named.
-    let unused: Vec<PartRow> = stored.into_values().collect();
     blobs::release_parts(tx, &unused, tx.now_ms).await?;
-    let parts = part_list(tx, request.upload, parts, &unused);
+    let parts = part_list(tx, request.upload, parts, &unused)?;
     tx.clear(upload_key);
     let version = version_rows::insert(tx, &bucket, &request.key, head, Draft { version, parts }).await?;
     let versioned = bucket.versioning == Versioning::Enabled;
@@ -221,12 +228,12 @@ async fn complete(tx: &mut Tx, request: &CompleteUpload) -> Outcome<Committed> {
         versioned,
     };
     tx.set(completed_key, &done);
-    tx.set_raw(keyspace::completed_time(tx.now_ms, request.upload), bytes::Bytes::new());
+    tx.set_raw(keyspace::completed_time(tx.now_ms, request.upload), Bytes::new());
     Ok(Committed { version, versioned })
 }
 
-/// Takes the named parts out of those that were uploaded.
-fn chosen(named: &[CompletedPart], stored: &mut BTreeMap<u16, PartRow>, min_bytes: u64) -> Result<Vec<PartRow>> {
+/// Parts the named from the other parts that were uploaded.
+fn chosen(named: &[CompletedPart], stored: Vec<Uploaded>, min_bytes: u64) -> Result<(Vec<Uploaded>, Vec<PartRow>)> {
     if named.is_empty() {
         return Err(MetaError::Invalid { what: "part list", why: "empty".to_owned() });
     }
@@ -234,33 +241,41 @@ fn chosen(named: &[CompletedPart], stored: &mut BTreeMap<u16, PartRow>, min_byte
         return Err(MetaError::InvalidPartOrder { number: pair[1].number });
     }
     let mut parts = Vec::with_capacity(named.len());
-    for (index, named_part) in named.iter().enumerate() {
-        let number = named_part.number;
-        let part = stored.remove(&number).filter(|part| {
-            let checksum_agrees = named_part.checksum.as_ref().is_none_or(|named| {
-                part.checksum
-                    .as_ref()
-                    .is_some_and(|stored| stored.algorithm == named.algorithm && stored.value == named.value)
-            });
-            part.md5 == named_part.md5 && checksum_agrees
-        });
-        let part = part.ok_or(MetaError::InvalidPart { number })?;
-        if index + 1 < named.len() && part.length < min_bytes {
-            return Err(MetaError::PartTooSmall { number, length: part.length, min: min_bytes });
+    let mut unused = Vec::new();
+    // Both are in order of number.
+    let mut wanted = named.iter().peekable();
+    for part in stored {
+        match wanted.next_if(|named| named.number <= part.facts.number) {
+            Some(named) if agrees(named, &part.facts) => parts.push(part),
+            Some(named) => return Err(MetaError::InvalidPart { number: named.number }),
+            None => unused.push(PartRow::read(&part.row)?),
         }
-        parts.push(part);
     }
-    Ok(parts)
+    if let Some(missing) = wanted.next() {
+        return Err(MetaError::InvalidPart { number: missing.number });
+    }
+    let all_but_last = &parts[..parts.len() - 1];
+    if let Some(Uploaded { facts, .. }) = all_but_last.iter().find(|part| part.facts.length < min_bytes) {
+        return Err(MetaError::PartTooSmall { number: facts.number, length: facts.length, min: min_bytes });
+    }
+    Ok((parts, unused))
 }
 
-fn version_of(upload: Upload, request: &CompleteUpload, parts: &[PartRow]) -> Result<Version> {
-    let size = parts.iter().try_fold(0u64, |size, part| size.checked_add(part.length));
+fn agrees(named: &CompletedPart, part: &PartFacts) -> bool {
+    let checksum_agrees = named.checksum.as_ref().is_none_or(|named| {
+        part.checksum.as_ref().is_some_and(|stored| stored.algorithm == named.algorithm && stored.value == named.value)
+    });
+    part.number == named.number && part.md5 == named.md5 && checksum_agrees
+}
+
+fn version_of(upload: Upload, request: &CompleteUpload, parts: &[Uploaded]) -> Result<Version> {
+    let size = parts.iter().try_fold(0u64, |size, part| size.checked_add(part.facts.length));
     let size = size.filter(|size| *size <= MAX_OBJECT_BYTES).ok_or_else(|| MetaError::TooLarge {
         what: "object",
         actual: size.unwrap_or(u64::MAX),
         limit: MAX_OBJECT_BYTES,
     })?;
-    let digests: Vec<u8> = parts.iter().flat_map(|part| part.md5).collect();
+    let digests: Vec<u8> = parts.iter().flat_map(|part| part.facts.md5).collect();
     let count = u16::try_from(parts.len()).unwrap_or(u16::MAX);
     Ok(Version {
         id: VersionId::NULL,
@@ -276,24 +291,25 @@ fn version_of(upload: Upload, request: &CompleteUpload, parts: &[PartRow]) -> Re
 }
 
 /// Few parts move into the version's row; many stay in theirs, and the others' rows go.
-fn part_list(tx: &mut Tx, list: UploadId, parts: Vec<PartRow>, unused: &[PartRow]) -> PartList {
+fn part_list(tx: &mut Tx, list: UploadId, parts: Vec<Uploaded>, unused: &[PartRow]) -> Result<PartList> {
     if parts.len() <= INLINE_PARTS {
         let begin = keyspace::parts(list);
         let end = prefix_end(&begin);
         tx.clear_range(begin, end);
-        return PartList::Inline(parts);
+        let rows = parts.iter().map(|part| PartRow::read(&part.row)).collect::<Result<_>>()?;
+        return Ok(PartList::Inline(rows));
     }
     for part in unused {
         tx.clear(keyspace::part(list, part.number));
     }
     let mut runs: Vec<PartRun> = Vec::new();
-    for part in &parts {
+    for Uploaded { facts: part, .. } in &parts {
         match runs.last_mut() {
             Some(run) if run.length == part.length && run.first + run.count == part.number => run.count += 1,
             _ => runs.push(PartRun { first: part.number, count: 1, length: part.length }),
         }
     }
-    PartList::Listed { list, runs }
+    Ok(PartList::Listed { list, runs })
 }
 
 async fn abort(tx: &mut Tx, bucket: &str, key: &str, id: UploadId) -> Outcome<()> {
