@@ -8,11 +8,7 @@ use cairn_actors::{
 };
 use cairn_schema::ids::NodeId;
 
-use crate::{
-    config::TlsSection,
-    failure::Failure,
-    files::{self, FileError},
-};
+use crate::{config::TlsSection, failure::Failure, files};
 
 const CA_CERT: &str = "ca.pem";
 const CA_KEY: &str = "ca.key";
@@ -21,7 +17,7 @@ const CA_KEY: &str = "ca.key";
 /// `name` only helps people to tell authorities apart.
 pub fn new_ca(dir: &Path, name: &str) -> Result<(), Failure> {
     files::create_folder(dir)?;
-    refuse_existing(&[&dir.join(CA_CERT), &dir.join(CA_KEY)])?;
+    files::refuse_existing(&[&dir.join(CA_CERT), &dir.join(CA_KEY)])?;
     let ca = tls::new_ca(name).map_err(failure)?;
     // The key first: a certificate without its key would block a second try, and help nobody.
     files::write_new_secret(&dir.join(CA_KEY), ca.key_pem.as_bytes())?;
@@ -34,7 +30,7 @@ pub fn new_node(dir: &Path, id: &NodeId, out: &Path) -> Result<(), Failure> {
     let ca = PemPair { cert_pem: files::read_text(&dir.join(CA_CERT))?, key_pem: files::read_text(&dir.join(CA_KEY))? };
     files::create_folder(out)?;
     let (cert, key) = node_files(out, id);
-    refuse_existing(&[&cert, &key])?;
+    files::refuse_existing(&[&cert, &key])?;
     let made = tls::new_node(&ca, id, &[]).map_err(failure)?;
     files::write_new_secret(&key, made.key_pem.as_bytes())?;
     files::write_new_secret(&cert, made.cert_pem.as_bytes())?;
@@ -70,14 +66,6 @@ pub fn dev_identity(dir: &Path, id: &NodeId) -> Result<Identity, Failure> {
 
 fn node_files(dir: &Path, id: &NodeId) -> (std::path::PathBuf, std::path::PathBuf) {
     (dir.join(format!("{id}.pem")), dir.join(format!("{id}.key")))
-}
-
-/// Before anything is made, so that a refusal leaves nothing behind.
-fn refuse_existing(paths: &[&Path]) -> Result<(), FileError> {
-    match paths.iter().find(|path| path.exists()) {
-        Some(path) => Err(FileError::new("refuse to overwrite", path, files::EXISTS)),
-        None => Ok(()),
-    }
 }
 
 fn failure(error: impl std::fmt::Display) -> Failure {

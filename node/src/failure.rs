@@ -31,6 +31,8 @@ pub enum Failure {
     Admin(#[from] AdminError),
     #[error("metadata at {0}: {1}")]
     Metadata(String, MetaError),
+    #[error("there is no metadata store in {}: check the path", .0.display())]
+    NoStore(PathBuf),
     #[error(
         "this build has no FoundationDB backend: build it with `--features fdb`, or use metadata.kind = \"remote\""
     )]
@@ -62,6 +64,6 @@ pub enum Failure {
     Log(String),
     #[error("start the asynchronous runtime: {0}")]
     Runtime(std::io::Error),
-    #[error("stopped while starting")]
+    #[error("stopped before it was done")]
     Interrupted,
 }

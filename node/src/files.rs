@@ -23,7 +23,7 @@ impl FileError {
 }
 
 /// What to say about a file that must not be there.
-pub const EXISTS: &str = "it exists; remove it first if it is no longer needed";
+const EXISTS: &str = "it exists; remove it first if it is no longer needed";
 
 /// Creates a file that must not exist yet, readable by its owner only, synced.
 pub fn write_new_secret(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
@@ -43,8 +43,28 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let aside = PathBuf::from(aside);
     let written = File::create(&aside).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
     written.map_err(|error| FileError::new("write", &aside, error))?;
-    std::fs::rename(&aside, path).map_err(|error| FileError::new("replace", path, error))?;
-    sync_folder(path)
+    rename(&aside, path)
+}
+
+/// Gives a file that is written and synced its name, durably.
+pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
+    std::fs::rename(from, to).map_err(|error| FileError::new("replace", to, error))?;
+    sync_folder(to)
+}
+
+/// Creates or empties a file that only its owner reads.
+pub fn private(path: &Path) -> Result<File, FileError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(path).map_err(|error| FileError::new("create", path, error))
+}
+
+/// Looked at before anything is made, so that a refusal leaves nothing behind.
+pub fn refuse_existing(paths: &[&Path]) -> Result<(), FileError> {
+    match paths.iter().find(|path| path.exists()) {
+        Some(path) => Err(FileError::new("refuse to overwrite", path, EXISTS)),
+        None => Ok(()),
+    }
 }
 
 pub fn create_folder(path: &Path) -> Result<(), FileError> {

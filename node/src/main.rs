@@ -14,6 +14,7 @@ mod node;
 mod process;
 mod ready_file;
 mod serve;
+mod transfer;
 
 use std::{io::Write, path::Path, process::ExitCode, time::Duration};
 
@@ -21,7 +22,10 @@ use clap::Parser;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
-    cli::{CertCommand, Cli, Command, ConfigCommand, LogArgs, ServeArgs, StatusArgs, status::StatusView},
+    cli::{
+        AdminCommand, CertCommand, Cli, Command, ConfigCommand, LogArgs, MetadataCommand, ServeArgs, StatusArgs,
+        status::StatusView,
+    },
     config::{LogFormat, LogSection, MetaFile, NodeFile},
     failure::Failure,
     metadata::Network,
@@ -50,10 +54,11 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Dev(args) => {
             let log = LogSection::default();
             let format = start_log(&args.log, &log)?;
-            serve(|max_fds, stop| async move { dev::run(&args, max_fds, format == LogFormat::Json, stop).await })
+            let json = format == LogFormat::Json;
+            stopped_is_fine(serve(|max_fds, stop| async move { dev::run(&args, max_fds, json, stop).await }))
         }
-        Command::Node(args) => run_node(args),
-        Command::Meta(args) => run_meta(args),
+        Command::Node(args) => stopped_is_fine(run_node(args)),
+        Command::Meta(args) => stopped_is_fine(run_meta(args)),
         Command::Status(args) => print_status(&args),
         Command::Config(ConfigCommand::Check { file, syntax_only }) => check_config(&file, !syntax_only),
         Command::Cert(CertCommand::NewCa { dir, name }) => {
@@ -65,6 +70,7 @@ fn run(command: Command) -> Result<(), Failure> {
             certs::new_node(&dir, &id, out)?;
             print(&format!("made {id}.pem and {id}.key in {}\n", out.display()))
         }
+        Command::Admin(AdminCommand::Metadata(command)) => run_transfer(&command),
         Command::Disk(command) => {
             let (report, wrong) = cli::disk::run(&command)?;
             print(&report)?;
@@ -93,6 +99,14 @@ fn run_meta(args: ServeArgs) -> Result<(), Failure> {
     })
 }
 
+fn run_transfer(command: &MetadataCommand) -> Result<(), Failure> {
+    process::start_log(LogFormat::Human, Some("warn")).map_err(Failure::Log)?;
+    let store = transfer::Store::of(command)?;
+    let network = Network::start(store.kind())?;
+    let network = &network;
+    serve(|_, stop| async move { print(&transfer::run(command, &store, network, stop).await?) })
+}
+
 /// The command line's format wins over the file's.
 fn start_log(args: &LogArgs, section: &LogSection) -> Result<LogFormat, Failure> {
     let format = args.log_format.unwrap_or(section.format);
@@ -100,7 +114,7 @@ fn start_log(args: &LogArgs, section: &LogSection) -> Result<LogFormat, Failure>
     Ok(format)
 }
 
-/// Runs a serving process until it is told to stop.
+/// Runs something that can be told to stop.
 fn serve<F, T>(body: F) -> Result<(), Failure>
 where
     F: FnOnce(Option<u64>, process::Stop) -> T,
@@ -113,8 +127,12 @@ where
         Box::pin(body(max_fds, stop)).await
     });
     runtime.shutdown_timeout(RUNTIME_GRACE);
+    result
+}
+
+/// An operator who stops a server that is still starting gets what was asked for.
+fn stopped_is_fine(result: Result<(), Failure>) -> Result<(), Failure> {
     match result {
-        // An operator who stops a process that is still starting gets what was asked for.
         Err(Failure::Interrupted) => Ok(()),
         result => result,
     }

@@ -56,7 +56,7 @@ impl Opened {
         Ok(cluster.id)
     }
 
-    fn failure(&self, error: MetaError) -> Failure {
+    pub fn failure(&self, error: MetaError) -> Failure {
         Failure::Metadata(self.place.clone(), error)
     }
 

@@ -49,7 +49,32 @@ fn dev_serves_stops_and_starts_again() {
     assert_eq!(second.status.code(), Some(1));
     assert!(text(&second.stderr).contains("in use by another"), "{}", text(&second.stderr));
 
+    // Nor can its metadata be exported meanwhile; afterwards it can, and moves to another store.
+    let (backup, elsewhere) = (folder.path().join("backup"), folder.path().join("elsewhere"));
+    let (backup, elsewhere) = (backup.to_string_lossy(), elsewhere.to_string_lossy());
+    let export = |out: &str| run(&["admin", "metadata", "export", "--data", &data.to_string_lossy(), "--out", out]);
+    let busy = export(&backup);
+    assert!(text(&busy.stderr).contains("in use by another process"), "{}", text(&busy.stderr));
+
     assert_eq!(first.terminate(), Some(0));
+
+    let exported = export(&backup);
+    assert!(text(&exported.stdout).contains("exported"), "{}", text(&exported.stderr));
+    assert!(text(&export(&backup).stderr).contains("refuse to overwrite"));
+    let import = || run(&["admin", "metadata", "import", "--data", &elsewhere, "--in", &backup]);
+    let imported = import();
+    assert!(text(&imported.stdout).contains("imported"), "{}", text(&imported.stderr));
+    assert!(text(&import().stderr).contains("not empty"));
+    let nowhere = run(&["admin", "metadata", "export", "--data", "/nowhere", "--out", "/nowhere/backup"]);
+    assert!(text(&nowhere.stderr).contains("no metadata store"), "{}", text(&nowhere.stderr));
+
+    // Its disks can be looked into.
+    let disk = data.join("nodes/n1/disk1");
+    for command in ["inspect", "verify", "rebuild-index"] {
+        let output = run(&["disk", command, &disk.to_string_lossy()]);
+        assert!(output.status.success(), "{command}: {}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("disk"), "{}", text(&output.stdout));
+    }
 
     let fewer = dev(&data, &["--racks", "3"]).output().unwrap();
     assert_eq!(fewer.status.code(), Some(1));

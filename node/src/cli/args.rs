@@ -43,6 +43,9 @@ pub enum Command {
     /// Make the certificates of the mutual TLS between nodes
     #[command(subcommand)]
     Cert(CertCommand),
+    /// Work on a cluster's metadata
+    #[command(subcommand)]
+    Admin(AdminCommand),
     /// Look into a disk's folder while no node uses it
     #[command(subcommand)]
     Disk(DiskCommand),
@@ -207,6 +210,51 @@ pub enum CertCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum AdminCommand {
+    /// Export all metadata to a file, or import it into an empty store
+    #[command(subcommand)]
+    Metadata(MetadataCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum MetadataCommand {
+    /// Write all metadata to one file: a backup, and the way to another backend
+    ///
+    /// The file is versioned and checksummed, as of one moment, and holds secrets: access keys and, with them, everything
+    /// else. Stop the gateways before an export from a remote store or FoundationDB, which cannot be read while it changes;
+    /// an embedded store must not be in use by another process.
+    Export {
+        #[command(flatten)]
+        store: StoreArgs,
+        /// The file to write; must not exist
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Fill an empty store from an export, whatever backend it came from
+    ///
+    /// The whole file is verified first: a damaged one changes nothing. An import that was interrupted is started again.
+    Import {
+        #[command(flatten)]
+        store: StoreArgs,
+        /// The export to read
+        #[arg(long = "in", value_name = "FILE")]
+        input: PathBuf,
+    },
+}
+
+/// Which metadata store is meant.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct StoreArgs {
+    /// The store that a node.toml or meta.toml names
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The store of a `cairn dev` in this folder
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
 pub enum DiskCommand {
     /// Show what a disk's folder holds: its identity, segments, fragments, garbage
     Inspect {
@@ -255,6 +303,8 @@ mod tests {
             "cairn config check node.toml",
             "cairn cert new-ca --dir tls",
             "cairn cert new-node --dir tls --id n1 --out there",
+            "cairn admin metadata export --config node.toml --out m.cairn",
+            "cairn admin metadata import --data cairn-data --in m.cairn",
             "cairn disk inspect /d --json",
             "cairn disk verify /d",
             "cairn disk rebuild-index /d",
@@ -273,6 +323,8 @@ mod tests {
             ("cairn dev --failure-domain cage", "possible values: disk, node, rack, zone"),
             ("cairn cert new-node --dir tls --id N_1", "is not a node id"),
             ("cairn node", "--config"),
+            ("cairn admin metadata export --out m", "--config <FILE>|--data <DIR>"),
+            ("cairn admin metadata export --out m --config c --data d", "cannot be used with"),
             ("cairn serve", "unrecognized subcommand"),
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();

@@ -1,0 +1,137 @@
+//! `cairn admin metadata export | import`: all metadata as one file, from and to any backend.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use cairn_schema::transfer::Totals;
+use tokio::io::AsyncWriteExt;
+
+use crate::{
+    certs,
+    cli::{MetadataCommand, StoreArgs},
+    config::{self, AnyFile, MetadataKind, NodeFile},
+    failure::Failure,
+    files::{self, FileError},
+    metadata::{self, Network, Opened},
+    process::{Stop, stopped},
+};
+
+/// The store that a command names.
+pub enum Store {
+    /// An embedded one, by its folder.
+    Folder(PathBuf),
+    /// The one a node uses.
+    Node(Box<NodeFile>),
+}
+
+impl Store {
+    pub fn of(command: &MetadataCommand) -> Result<Self, Failure> {
+        let (MetadataCommand::Export { store, .. } | MetadataCommand::Import { store, .. }) = command;
+        match store {
+            StoreArgs { config: Some(file), .. } => match config::load_any(file, false)? {
+                AnyFile::Node(file) => Ok(Self::Node(file)),
+                AnyFile::Meta(file) => Ok(Self::Folder(file.meta.path)),
+            },
+            StoreArgs { data: Some(data), .. } => Ok(Self::Folder(data.join("metadata"))),
+            // The command line demands one of both.
+            StoreArgs { .. } => Err(Failure::NoStore(PathBuf::new())),
+        }
+    }
+
+    pub fn kind(&self) -> MetadataKind {
+        match self {
+            Self::Folder(_) => MetadataKind::Embedded,
+            Self::Node(file) => file.metadata.kind,
+        }
+    }
+
+    async fn open(&self, network: &Network, stop: &mut Stop) -> Result<Opened, Failure> {
+        match self {
+            Self::Folder(path) => metadata::open_embedded(path).await,
+            Self::Node(file) => metadata::open(file, &certs::read_identity(&file.tls)?, network, stop).await,
+        }
+    }
+
+    /// An export must not create the empty store that a mistyped path names, and call it a backup.
+    fn must_exist(&self) -> Result<(), Failure> {
+        let folder = match self {
+            Self::Folder(path) => Some(path),
+            Self::Node(file) => file.metadata.path.as_ref(),
+        };
+        match folder {
+            Some(path) if !path.is_dir() => Err(Failure::NoStore(path.clone())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Does it, and says what was done. `Interrupted` if `stop` comes first.
+pub async fn run(command: &MetadataCommand, store: &Store, network: &Network, stop: Stop) -> Result<String, Failure> {
+    let mut interrupted = stop.clone();
+    tokio::select! {
+        done = Box::pin(transfer(command, store, network, stop)) => done,
+        () = stopped(&mut interrupted) => Err(Failure::Interrupted),
+    }
+}
+
+async fn transfer(
+    command: &MetadataCommand,
+    store: &Store,
+    network: &Network,
+    mut stop: Stop,
+) -> Result<String, Failure> {
+    match command {
+        MetadataCommand::Export { out, .. } => {
+            store.must_exist()?;
+            files::refuse_existing(&[out])?;
+            let opened = store.open(network, &mut stop).await?;
+            let totals = export(&opened, out).await;
+            opened.close().await;
+            Ok(format!("exported {} to {}\n", in_words(&totals?), out.display()))
+        }
+        MetadataCommand::Import { input, .. } => {
+            let file = File::open(input).map_err(|error| FileError::new("open", input, error))?;
+            let opened = store.open(network, &mut stop).await?;
+            let mut file = tokio::io::BufReader::new(tokio::fs::File::from_std(file));
+            let totals = opened.meta().import(&mut file).await.map_err(|error| opened.failure(error));
+            opened.close().await;
+            Ok(format!("imported {} from {}\n", in_words(&totals?), input.display()))
+        }
+    }
+}
+
+/// Written aside and renamed when it is whole and synced: a file of this name is a valid export.
+async fn export(opened: &Opened, out: &Path) -> Result<Totals, Failure> {
+    let mut name = out.as_os_str().to_owned();
+    name.push(".partial");
+    let partial = Partial(PathBuf::from(name));
+    let totals = write(opened, &partial.0).await?;
+    files::rename(&partial.0, out)?;
+    Ok(totals)
+}
+
+/// What is left of an export that failed or was interrupted helps nobody, so it goes.
+struct Partial(PathBuf);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // After a good export it has another name already.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+async fn write(opened: &Opened, path: &Path) -> Result<Totals, Failure> {
+    let file = tokio::fs::File::from_std(files::private(path)?);
+    let mut writer = tokio::io::BufWriter::new(file);
+    let totals = opened.meta().export(&mut writer).await.map_err(|error| opened.failure(error))?;
+    let wrong = |error: std::io::Error| FileError::new("write", path, error);
+    writer.flush().await.map_err(wrong)?;
+    writer.get_ref().sync_all().await.map_err(wrong)?;
+    Ok(totals)
+}
+
+fn in_words(totals: &Totals) -> String {
+    format!("{} rows", totals.rows)
+}
