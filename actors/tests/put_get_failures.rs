@@ -141,6 +141,17 @@ async fn refused_short_long_broken_and_abandoned_bodies_leave_nothing() {
     assert_eq!(twin.ledger().await, []);
 }
 
+/// Scrub takes fragments without a blob row for orphans once they are as old as the grace: a write may not live as long.
+#[tokio::test]
+async fn gc1_a_body_that_outlives_half_the_grace_is_refused_and_leaves_nothing() {
+    let twin = twin(Shape { reclaim_grace: Duration::from_secs(1), ..Shape::default() }).await;
+    let dawdling = body_of(random_bytes(50_000, 1), 900).chain(futures::stream::pending()).boxed();
+    let refused = twin.store.put(put_request("key", None, dawdling)).await;
+    assert!(matches!(refused, Err(StoreError::Timeout(_))), "{refused:?}");
+    assert_eq!(twin.settled().await, []);
+    assert_eq!(twin.store.memory().0, 0);
+}
+
 #[tokio::test]
 async fn a_failed_precondition_leaves_the_old_object_and_no_fragments_of_the_new() {
     let twin = twin(Shape::default()).await;

@@ -93,9 +93,11 @@ async fn receive(
 ) -> Result<Received, StoreError> {
     let plan = DigestPlan { md5: true, ..plan };
     let reader = BodyReader::new(body, length);
-    let (blob, hashed) =
-        writer::write_body(inner, reader, plan, |digests| verify(digests).map_err(StoreError::Rejected)).await?;
-    let (hashed, checksum) = hashed;
+    let writing = writer::write_body(inner, reader, plan, |digests| verify(digests).map_err(StoreError::Rejected));
+    let limit = inner.timings.write_limit();
+    let in_time = tokio::time::timeout(limit, writing).await;
+    let (blob, (hashed, checksum)) =
+        in_time.map_err(|_| StoreError::Timeout("a body took longer than its limit"))??;
     let md5 = hashed.md5.expect("MD5 is always planned");
     Ok(Received { digests: hashed, md5, checksum, blob })
 }

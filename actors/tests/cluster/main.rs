@@ -109,7 +109,7 @@ async fn plc1_lost_disks_leave_their_groups_and_their_fragments_are_rebuilt_else
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn int1_gc2_rot_is_found_and_mended_and_deleted_objects_leave_nothing() {
     let second = Duration::from_secs(1);
-    let timings = Timings { scrub_interval: second, reclaim_grace: second, ..timings() };
+    let timings = Timings { scrub_interval: second, reclaim_grace: 10 * second, ..timings() };
     let cluster = Cluster::start(6, timings).await;
     let kept = objects(1);
     for (key, body) in &kept {

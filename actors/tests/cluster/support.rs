@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use cairn_actors::{
-    Store,
+    Store, StoreError,
     checksum::DigestPlan,
     disk::DiskOptions,
     runtime::{ClusterStatus, Identity, NodeOptions, NodeRuntime, Policy, Timings},
@@ -176,20 +176,16 @@ impl Cluster {
     }
 
     pub async fn put(&self, node: usize, key: &str, body: &Bytes) {
-        let chunks: Vec<Result<Bytes, cairn_actors::error::BoxError>> =
-            body.chunks(100_000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
-        let request = PutObject {
-            bucket: BUCKET.into(),
-            key: key.into(),
-            length: Some(body.len() as u64),
-            body: Box::pin(futures::stream::iter(chunks)),
-            digests: DigestPlan::default(),
-            verify: Box::new(|_| Ok(None)),
-            owner: "test".into(),
-            attributes: Attributes::default(),
-            precondition: Precondition::default(),
+        // A node that has just started learns of the others within a second; until then a client would be told to slow down.
+        let placed = async {
+            loop {
+                match self.store(node).put(put_request(key, body)).await {
+                    Err(StoreError::NoPlacement { .. }) => tokio::time::sleep(Duration::from_millis(50)).await,
+                    other => return other,
+                }
+            }
         };
-        let put = tokio::time::timeout(LIMIT, self.store(node).put(request)).await;
+        let put = tokio::time::timeout(LIMIT, placed).await;
         put.expect("a put in time").unwrap_or_else(|error| panic!("put {key} on n{node}: {error}"));
     }
 
@@ -273,4 +269,20 @@ pub fn objects(seed: u64) -> Vec<(String, Bytes)> {
     let sizes = [0, 1, 100 << 10, (1 << 20) + 13, (5 << 20) + 1];
     let object = |(index, size): (u64, &usize)| (format!("{seed}/{index}"), body(seed * 100 + index, *size));
     (0..).zip(&sizes).map(object).collect()
+}
+
+fn put_request(key: &str, body: &[u8]) -> PutObject {
+    let chunks: Vec<Result<Bytes, cairn_actors::error::BoxError>> =
+        body.chunks(100_000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+    PutObject {
+        bucket: BUCKET.into(),
+        key: key.into(),
+        length: Some(body.len() as u64),
+        body: Box::pin(futures::stream::iter(chunks)),
+        digests: DigestPlan::default(),
+        verify: Box::new(|_| Ok(None)),
+        owner: "test".into(),
+        attributes: Attributes::default(),
+        precondition: Precondition::default(),
+    }
 }

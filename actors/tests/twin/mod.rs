@@ -232,6 +232,7 @@ pub struct Shape {
     pub fragment_bytes: u32,
     pub memory: u64,
     pub deadline: Duration,
+    pub reclaim_grace: Duration,
     pub limits: StoreLimits,
 }
 
@@ -248,6 +249,7 @@ impl Default for Shape {
             fragment_bytes: 1000,
             memory: 64 << 20,
             deadline: Duration::from_secs(5),
+            reclaim_grace: Duration::from_secs(3600),
             limits: StoreLimits { straggler_grace: Duration::from_millis(100), ..StoreLimits::default() },
         }
     }
@@ -313,7 +315,7 @@ pub async fn twin(shape: Shape) -> Twin {
         probe_timeout: second,
         down_to_lost: second,
         fragment_deadline: shape.deadline,
-        reclaim_grace: second,
+        reclaim_grace: shape.reclaim_grace,
         scrub_interval: second,
     };
     let placement = Placement::new(meta.clone(), node_id(0, 0), PlacementPolicy::from(&policy));
