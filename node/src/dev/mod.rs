@@ -5,7 +5,7 @@ mod banner;
 mod layout;
 mod record;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use cairn_actors::{
     disk::DiskOptions,
@@ -35,6 +35,8 @@ use crate::{
 /// Ten disks on one file system need small segments, or an empty cluster would look full.
 const SEGMENT_BYTES: u64 = 64 << 20;
 const RESERVED_BYTES: u64 = 128 << 20;
+/// A disk with room for fewer could not compact what is deleted.
+const LEAST_SEGMENTS: u64 = 4;
 const SMALL_BELOW: u64 = 128 << 10;
 const FRAGMENT_BYTES: u32 = 1 << 20;
 const WRITE_MARGIN: u8 = 1;
@@ -90,12 +92,13 @@ async fn node_options(
 ) -> Result<NodeOptions, Failure> {
     let id: NodeId = node.id.parse().map_err(|error| Failure::Certificates(format!("{error}")))?;
     let cluster = opened.cluster().await?;
+    let capacity_bytes = share_of_file_system(data.root(), layout.total_disks());
     let disk = |number| DiskOptions {
         path: data.disk(&node.id, number),
         cluster,
         segment_bytes: SEGMENT_BYTES,
         reserved_bytes: RESERVED_BYTES,
-        capacity_bytes: None,
+        capacity_bytes,
         max_queued_bytes: MAX_QUEUED_BYTES,
         max_queued_reads: MAX_QUEUED_READS,
     };
@@ -121,6 +124,13 @@ async fn node_options(
         timings: timings(),
         memory_bytes: args.memory.0,
     })
+}
+
+/// All disks are folders of one file system: each may have its part, or the cluster would claim the space many times over.
+fn share_of_file_system(root: &Path, disks: usize) -> Option<u64> {
+    let of = rustix::fs::statvfs(root).ok()?;
+    let share = of.f_blocks.saturating_mul(of.f_frsize) / disks.max(1) as u64;
+    Some(share.max(RESERVED_BYTES + LEAST_SEGMENTS * SEGMENT_BYTES))
 }
 
 /// Quicker than production's: a developer who breaks something wants to watch it heal.
