@@ -44,7 +44,7 @@ fn root() -> PathBuf {
 fn cargo(command: &str) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.arg(command).current_dir(root());
-    if command != "fmt" {
+    if !matches!(command, "fmt" | "fetch") {
         cargo.arg("--ignore-rust-version");
     }
     cargo
