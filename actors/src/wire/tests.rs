@@ -124,7 +124,8 @@ proptest! {
         }
     }
 
-    /// One changed byte of a header makes another header or an error, and never one with other bytes behind it.
+    /// One changed byte of a header makes a header that can be sent on or an error, and never one with other bytes behind it. It may be
+    /// another spelling of the same header (MessagePack has several for bytes): damage on the way is QUIC's to find, not this format's.
     #[test]
     fn damaged_headers_never_panic(position in 0usize..60, with in 1u8..=255) {
         let header = RequestHeader {
@@ -134,7 +135,7 @@ proptest! {
         let position = position % bytes.len();
         bytes[position] ^= with;
         if let Ok(damaged) = decode::<RequestHeader>(&bytes) {
-            prop_assert!(damaged != header);
+            prop_assert_eq!(decode::<RequestHeader>(&encode(&damaged).unwrap()).unwrap(), damaged);
             bytes.push(0);
             prop_assert!(decode::<RequestHeader>(&bytes).is_err());
         }
