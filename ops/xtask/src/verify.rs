@@ -12,7 +12,7 @@ use crate::{cargo, python, report::Report, root, target};
 #[derive(Args)]
 pub struct Options {
     /// Also the 1 GiB round trip of every client and the 5 GiB stream. On by itself in CI.
-    #[arg(long, env = "CI")]
+    #[arg(long, env = "CI", value_parser = clap::builder::FalseyValueParser::new())]
     large: bool,
     /// Seed of the chaos scenarios; each prints its own when none is given.
     #[arg(long)]
