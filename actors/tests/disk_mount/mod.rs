@@ -1,0 +1,131 @@
+//! File systems of our own in a file: what a test may fill, remount, cut the power of and take away.
+#![allow(clippy::unwrap_used, dead_code)]
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+/// How long the kernel may keep a file system busy after its last file was closed.
+const UNMOUNT_PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Xfs,
+    Ext4,
+}
+
+/// A file system on a loop device. Dropping it unmounts and removes it.
+pub struct LoopFs {
+    kind: Kind,
+    mounted: bool,
+    dir: tempfile::TempDir,
+}
+
+/// Says on the real standard error, past the capture of the test harness, that something was not tested.
+pub fn skipped(what: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "\nSKIPPED: {what}: {why}\n");
+}
+
+/// Runs a command; its output is the error when it fails.
+pub fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let output = Command::new(program).args(arguments).output().map_err(|error| format!("{program}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{program} {}: {}: {}", arguments.join(" "), output.status, said.trim()))
+}
+
+impl LoopFs {
+    /// A mounted file system of `mib` MiB; None, said loudly, where this user or machine cannot make one.
+    pub fn new(kind: Kind, mib: u64, test: &str) -> Option<Self> {
+        match Self::try_new(kind, mib) {
+            Ok(made) => Some(made),
+            Err(why) => {
+                skipped(test, &why);
+                None
+            }
+        }
+    }
+
+    fn try_new(kind: Kind, mib: u64) -> Result<Self, String> {
+        if !rustix::process::geteuid().is_root() {
+            return Err("mounting needs root".into());
+        }
+        let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let mut made = Self { kind, mounted: false, dir };
+        std::fs::create_dir(made.path()).unwrap();
+        std::fs::File::create(made.image()).unwrap().set_len(mib << 20).unwrap();
+        let image = made.image();
+        match kind {
+            Kind::Xfs => run("mkfs.xfs", &["-q", "-f", text(&image)])?,
+            Kind::Ext4 => run("mkfs.ext4", &["-q", "-F", "-m", "0", text(&image)])?,
+        }
+        if kind == Kind::Xfs {
+            run("xfs_io", &["-V"])?;
+        }
+        made.try_mount()?;
+        Ok(made)
+    }
+
+    fn image(&self) -> PathBuf {
+        self.dir.path().join("image")
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join("mnt")
+    }
+
+    fn try_mount(&mut self) -> Result<(), String> {
+        run("mount", &["-o", "loop", text(&self.image()), text(&self.path())])?;
+        self.mounted = true;
+        Ok(())
+    }
+
+    /// Replays the file system's log, as after a power cut.
+    pub fn mount(&mut self) {
+        self.try_mount().unwrap();
+    }
+
+    /// Waits for whoever still has files open.
+    pub fn unmount(&mut self) {
+        let deadline = Instant::now() + UNMOUNT_PATIENCE;
+        while let Err(why) = run("umount", &[text(&self.path())]) {
+            assert!(Instant::now() < deadline, "{why}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.mounted = false;
+    }
+
+    /// Takes it away under those who use it; they keep the files they have open.
+    pub fn detach(&mut self) {
+        run("umount", &["-l", text(&self.path())]).unwrap();
+        self.mounted = false;
+    }
+
+    pub fn remount(&self, how: &str) -> Result<(), String> {
+        run("mount", &["-o", &format!("remount,{how}"), text(&self.path())])
+    }
+
+    /// From now on nothing reaches the medium any more, as in a power cut: what was not synced is lost.
+    pub fn cut_power(&self) {
+        run("xfs_io", &["-x", "-c", "shutdown", text(&self.path())]).unwrap();
+    }
+}
+
+impl Drop for LoopFs {
+    fn drop(&mut self) {
+        if self.mounted && run("umount", &[text(&self.path())]).is_err() {
+            // Somebody still has files open (a failed test): let go of it as soon as they are closed.
+            let _ = run("umount", &["-l", text(&self.path())]);
+        }
+    }
+}
+
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
