@@ -1,5 +1,0 @@
-//! Figures of the disk engine.
-
-fn main() {
-    println!("{}", cairn_bench::thousands(0));
-}
