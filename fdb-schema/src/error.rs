@@ -58,12 +58,17 @@ pub type Result<T, E = MetaError> = std::result::Result<T, E>;
 
 impl From<crate::kv::embedded::OpenError> for MetaError {
     fn from(error: crate::kv::embedded::OpenError) -> Self {
-        use crate::kv::embedded::OpenError;
+        use crate::kv::embedded::{JournalError, OpenError};
         match &error {
             OpenError::NewerFormat { .. } | OpenError::NotOurs { .. } => {
                 Self::Corrupt { what: "metadata directory", why: error.to_string() }
             }
-            OpenError::Locked(_) | OpenError::Io { .. } | OpenError::Store { .. } => Self::Storage(error.to_string()),
+            OpenError::Journal(JournalError::Damaged { .. }) => {
+                Self::Corrupt { what: "metadata journal", why: error.to_string() }
+            }
+            OpenError::Journal(_) | OpenError::Locked(_) | OpenError::Io { .. } | OpenError::Store { .. } => {
+                Self::Storage(error.to_string())
+            }
         }
     }
 }

@@ -3,10 +3,11 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, PersistMode, Readable};
+use fjall::{AbstractTree, Database, Keyspace, PersistMode, Readable};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::kv::{
@@ -19,6 +20,14 @@ use crate::kv::{
 const GROUP_COMMITS: usize = 1024;
 /// Bytes of the commits that share a sync, roughly.
 const GROUP_BYTES: usize = 16 << 20;
+
+/// Memtables and runs of tables that wait for fjall's threads, at most: below where fjall makes its writers wait, counting those that a
+/// batch under way may add.
+const MEMTABLES_WAITING: usize = 1;
+const RUNS_WAITING: usize = 25;
+/// A disk that takes longer than this to write a memtable is as good as broken.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(60);
+const ROOM_PAUSE: Duration = Duration::from_millis(2);
 
 const VERSION_KEY: &[u8] = b"version";
 
@@ -192,7 +201,37 @@ impl Committer {
         *self.shared.published.write() = Arc::new(published);
     }
 
+    /// Waits until fjall has room for another batch. It would wait itself, but for ever if the threads that make room have failed.
+    fn wait_for_room(&self) -> Result<(), String> {
+        let started = Instant::now();
+        while self.shared.rows.sealed_memtable_count() > MEMTABLES_WAITING
+            || self.shared.rows.tree.l0_run_count() > RUNS_WAITING
+        {
+            // Writes nothing: tells whether they have failed.
+            self.db.persist(PersistMode::Buffer).map_err(|error| error.to_string())?;
+            if started.elapsed() > ROOM_TIMEOUT {
+                return Err(format!("no memtable was written to disk in {ROOM_TIMEOUT:?}"));
+            }
+            std::thread::sleep(ROOM_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Takes no more changes: only opening the store again tells what it has.
+    fn poison(&mut self, group: Group<'_>, why: &str, answered: impl Fn(String) -> KvError) {
+        let why = format!("the metadata store failed and takes no more changes until it is restarted: {why}");
+        tracing::error!(%why, "a metadata commit failed; refusing all that follow");
+        for sender in group.answers {
+            answer(sender, Err(answered(why.clone())));
+        }
+        self.poisoned = Some(why);
+    }
+
     fn write(&mut self, group: Group<'_>) {
+        if let Err(why) = self.wait_for_room() {
+            // Nothing was written.
+            return self.poison(group, &why, KvError::Storage);
+        }
         let mut batch = self.db.batch().durability(Some(PersistMode::SyncAll));
         batch.insert(&self.about, VERSION_KEY, group.version.to_be_bytes());
         for (key, value) in &group.rows.changed {
@@ -212,16 +251,8 @@ impl Committer {
                     answer(sender, Ok(CommitVersion(group.version)));
                 }
             }
-            Err(error) => {
-                // The journal may or may not have the batch, and what the kernel did with pages that it failed to write is
-                // not known: only opening the store again tells.
-                let why = format!("the metadata store failed and takes no more changes until it is restarted: {error}");
-                tracing::error!(%error, "a metadata commit failed; refusing all that follow");
-                self.poisoned = Some(why.clone());
-                for sender in group.answers {
-                    answer(sender, Err(KvError::CommitUnknown(why.clone())));
-                }
-            }
+            // The journal may or may not have the batch, and what the kernel did with pages that it failed to write is not known.
+            Err(error) => self.poison(group, &error.to_string(), KvError::CommitUnknown),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! <directory>/LOCK      held while the store is open
 //! <directory>/FORMAT    "cairn metadata 1\n"
 //! <directory>/store/    fjall's files
+//! <directory>/store.new a store being made; renamed when it is whole, because fjall does not open one that was made by half
 //! ```
 
 use std::{
@@ -11,6 +12,8 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
 };
+
+use crate::kv::embedded::journal::JournalError;
 
 const FORMAT: u32 = 1;
 const FORMAT_PREFIX: &str = "cairn metadata ";
@@ -27,6 +30,8 @@ pub enum OpenError {
     Io { path: PathBuf, source: io::Error },
     #[error("metadata store in {path} cannot be opened: {why}")]
     Store { path: PathBuf, why: String },
+    #[error(transparent)]
+    Journal(#[from] JournalError),
 }
 
 /// A directory that no other process has open.
@@ -54,6 +59,31 @@ impl DirectoryLock {
 
     pub fn store_path(&self) -> PathBuf {
         self.path.join("store")
+    }
+
+    /// Where to make a store, if there is none: what an earlier try left is taken away.
+    pub fn to_make(&self) -> Result<Option<PathBuf>, OpenError> {
+        let io = |source| OpenError::Io { path: self.path.clone(), source };
+        if self.store_path().try_exists().map_err(io)? {
+            return Ok(None);
+        }
+        let aside = self.path.join("store.new");
+        match std::fs::remove_dir_all(&aside) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io(error)),
+        }
+        Ok(Some(aside))
+    }
+
+    /// Puts a store that was made in its place, durably.
+    pub fn put_in_place(&self, made: &Path) -> Result<(), OpenError> {
+        let durable = || {
+            sync_tree(made)?;
+            std::fs::rename(made, self.store_path())?;
+            File::open(&self.path)?.sync_all()
+        };
+        durable().map_err(|source| OpenError::Io { path: self.path.clone(), source })
     }
 
     fn check_format(&self) -> Result<(), OpenError> {
@@ -89,4 +119,17 @@ impl DirectoryLock {
         std::fs::rename(&aside, self.path.join("FORMAT"))?;
         File::open(&self.path)?.sync_all()
     }
+}
+
+/// Syncs every file and directory of a tree: fjall syncs its files, but not each directory that it makes.
+fn sync_tree(path: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_tree(&entry.path())?;
+        } else {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    File::open(path)?.sync_all()
 }

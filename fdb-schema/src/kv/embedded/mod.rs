@@ -6,8 +6,10 @@
 
 mod committer;
 mod directory;
+mod journal;
 
 pub use directory::OpenError;
+pub use journal::JournalError;
 
 use std::{
     path::Path,
@@ -20,7 +22,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use fjall::{Keyspace, KeyspaceCreateOptions, Readable, Snapshot};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, Snapshot};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -115,14 +117,37 @@ impl Drop for Handle {
     }
 }
 
+/// fjall's handles of an open store.
+struct Files {
+    db: Database,
+    rows: Keyspace,
+    /// What the store says about itself.
+    about: Keyspace,
+}
+
+impl Files {
+    fn open(path: &Path, options: EmbeddedOptions) -> fjall::Result<Self> {
+        let db = Database::builder(path).cache_size(options.cache_bytes).open()?;
+        let create = || KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes);
+        let rows = db.keyspace("rows", create)?;
+        let about = db.keyspace("about", KeyspaceCreateOptions::default)?;
+        Ok(Self { db, rows, about })
+    }
+}
+
 /// Opens or creates the store in a directory. Blocks while it recovers.
 pub fn open(path: &Path, options: EmbeddedOptions) -> Result<OccKv<EmbeddedEngine>, OpenError> {
     let lock = DirectoryLock::take(path)?;
     let failed = |error: fjall::Error| OpenError::Store { path: path.to_owned(), why: error.to_string() };
-    let db = fjall::Database::builder(lock.store_path()).cache_size(options.cache_bytes).open().map_err(failed)?;
-    let create = || KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes);
-    let rows = db.keyspace("rows", create).map_err(failed)?;
-    let about = db.keyspace("about", KeyspaceCreateOptions::default).map_err(failed)?;
+    if let Some(aside) = lock.to_make()? {
+        Files::open(&aside, options).map_err(failed)?;
+        lock.put_in_place(&aside)?;
+    }
+    if let Some(mended) = journal::mend(&lock.store_path())? {
+        let (journal, at) = (mended.path.display(), mended.at);
+        tracing::warn!(%journal, at, "cut off a batch that was being written when the metadata store was last stopped");
+    }
+    let Files { db, rows, about } = Files::open(&lock.store_path(), options).map_err(failed)?;
     let version = committer::stored_version(&about).map_err(|why| OpenError::Store { path: path.to_owned(), why })?;
     let published = RwLock::new(Arc::new(Published { version, snapshot: db.snapshot() }));
     let shared = Arc::new(Shared {

@@ -1,0 +1,157 @@
+//! fjall's format of a journal, version 3, as far as it takes to tell whether a batch is whole.
+//!
+//! ```text
+//! batch  = start, item or clear × count, end
+//! start  = 01, count u32, seqno u64
+//! item   = 02, kind u8, compression u8, keyspace u64, key length u16, value length u32, stored length u32, key, stored value
+//! clear  = 04, keyspace u64
+//! end    = 03, xxh3-64 of the items and clears, "FJL" 03
+//! ```
+//! Numbers are little-endian. The file is longer than what was written: zeros follow.
+
+use std::io::{self, Read};
+
+use xxhash_rust::xxh3::Xxh3;
+
+const START: u8 = 1;
+const ITEM: u8 = 2;
+const END: u8 = 3;
+const CLEAR: u8 = 4;
+const MAGIC: &[u8] = b"FJL\x03";
+
+/// The tag and what follows it.
+pub const START_BYTES: usize = 1 + 4 + 8;
+const ITEM_HEADER_BYTES: usize = 1 + 1 + 8 + 2 + 4 + 4;
+const CLEAR_BYTES: usize = 8;
+const END_BYTES: usize = 8 + MAGIC.len();
+
+/// What begins at a place of a journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A whole batch and its number.
+    Batch(u64),
+    /// Zeros, to the end.
+    Nothing,
+    /// Anything else.
+    Torn,
+}
+
+/// Why a batch is not whole.
+enum Broken {
+    /// It ends early, or is not what it should be.
+    Torn,
+    Io(io::Error),
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::UnexpectedEof { Self::Torn } else { Self::Io(error) }
+    }
+}
+
+/// Reads batches one after the other, in little memory whatever their lengths say.
+pub struct Cursor<R> {
+    reader: R,
+    at: u64,
+}
+
+impl<R: Read> Cursor<R> {
+    pub fn new(reader: R) -> Self {
+        Self { reader, at: 0 }
+    }
+
+    pub fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// What begins here; goes on after it if it is a batch.
+    pub fn next(&mut self) -> io::Result<Found> {
+        let mut tag = [0];
+        if self.reader.read(&mut tag)? == 0 {
+            return Ok(Found::Nothing);
+        }
+        self.at += 1;
+        if tag == [0] {
+            return self.zeros();
+        }
+        match self.batch(tag[0]) {
+            Ok(seqno) => Ok(Found::Batch(seqno)),
+            Err(Broken::Torn) => Ok(Found::Torn),
+            Err(Broken::Io(error)) => Err(error),
+        }
+    }
+
+    fn zeros(&mut self) -> io::Result<Found> {
+        let mut buffer = [0; 4096];
+        loop {
+            let read = self.reader.read(&mut buffer)?;
+            if read == 0 {
+                return Ok(Found::Nothing);
+            }
+            if buffer[..read].iter().any(|byte| *byte != 0) {
+                return Ok(Found::Torn);
+            }
+        }
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], Broken> {
+        let mut bytes = [0; N];
+        self.reader.read_exact(&mut bytes)?;
+        self.at += N as u64;
+        Ok(bytes)
+    }
+
+    fn hash(&mut self, mut bytes: u64, hasher: &mut Xxh3) -> Result<(), Broken> {
+        let mut buffer = [0; 4096];
+        while bytes > 0 {
+            let step = bytes.min(buffer.len() as u64) as usize;
+            self.reader.read_exact(&mut buffer[..step])?;
+            self.at += step as u64;
+            hasher.update(&buffer[..step]);
+            bytes -= step as u64;
+        }
+        Ok(())
+    }
+
+    fn batch(&mut self, tag: u8) -> Result<u64, Broken> {
+        if tag != START {
+            return Err(Broken::Torn);
+        }
+        let start: [u8; START_BYTES - 1] = self.take()?;
+        let (count, seqno) = (le(&start[..4]), le(&start[4..]));
+        let mut hasher = Xxh3::new();
+        for _ in 0..count {
+            let [tag] = self.take()?;
+            hasher.update(&[tag]);
+            match tag {
+                ITEM => {
+                    let header: [u8; ITEM_HEADER_BYTES] = self.take()?;
+                    hasher.update(&header);
+                    self.hash(le(&header[10..12]) + le(&header[16..20]), &mut hasher)?;
+                }
+                CLEAR => {
+                    let keyspace: [u8; CLEAR_BYTES] = self.take()?;
+                    hasher.update(&keyspace);
+                }
+                _ => return Err(Broken::Torn),
+            }
+        }
+        let [tag] = self.take()?;
+        let end: [u8; END_BYTES] = self.take()?;
+        if tag == END && le(&end[..8]) == hasher.digest() && &end[8..] == MAGIC { Ok(seqno) } else { Err(Broken::Torn) }
+    }
+}
+
+fn le(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// Whether these bytes may be the beginning of a batch: a quick look.
+pub fn is_start(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&START) && bytes.get(START_BYTES).is_some_and(|tag| matches!(*tag, ITEM | CLEAR))
+}
+
+/// Whether these bytes begin with a whole batch.
+pub fn is_whole(bytes: &[u8]) -> bool {
+    matches!(Cursor::new(bytes).next(), Ok(Found::Batch(_)))
+}

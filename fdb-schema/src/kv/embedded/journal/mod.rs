@@ -1,0 +1,130 @@
+//! Looks through fjall's journals before fjall does.
+//!
+//! The committer writes one batch at a time and syncs it before the next, so a power cut can tear only the last batch of the last journal, and
+//! that one was acknowledged to nobody. Sectors reach the disk in any order: a torn batch may have its end and lack its middle. fjall takes
+//! that for damage and does not open; and where it finds a batch that it cannot parse, it drops all that follow it, which were
+//! acknowledged. So we decide first:
+//!
+//! - A batch that is not whole, with nothing whole after it, was torn: it is cut off.
+//! - One with a whole batch after it had been synced: the journal is damaged, and the store is not opened.
+//!
+//! Damage to the very last batch looks like a torn one.
+
+mod batch;
+
+use std::{
+    fs::{self, File},
+    io::{self, BufReader, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+use batch::{Cursor, Found};
+
+/// A page of a file or a sector of a disk is written whole or not at all.
+const SECTOR: u64 = 512;
+const READ_BYTES: usize = 1 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    #[error("journal {path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error(
+        "journal {path} is damaged at byte {at}, before commits that were acknowledged; nothing was changed; restore the file or a backup"
+    )]
+    Damaged { path: PathBuf, at: u64 },
+}
+
+/// What was cut off the last journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mended {
+    pub path: PathBuf,
+    /// The journal's length now.
+    pub at: u64,
+}
+
+/// Checks the journals of a store that is not open, and cuts off a batch that was being written when the power went.
+///
+/// # Errors
+/// [`JournalError::Damaged`] when acknowledged commits are not readable; then nothing was changed.
+pub fn mend(store: &Path) -> Result<Option<Mended>, JournalError> {
+    let mut journals = journals(store)?;
+    let Some(last) = journals.pop() else { return Ok(None) };
+    let mut seqno = None;
+    for path in journals {
+        // Synced before the next one was made.
+        if let Some(at) = scan(&path, &mut seqno)?.bad {
+            return Err(JournalError::Damaged { path, at });
+        }
+    }
+    let scanned = scan(&last, &mut seqno)?;
+    let Some(at) = scanned.bad else { return Ok(None) };
+    if scanned.acknowledged {
+        return Err(JournalError::Damaged { path: last, at });
+    }
+    let io = |source| JournalError::Io { path: last.clone(), source };
+    let file = File::options().write(true).open(&last).map_err(io)?;
+    file.set_len(at).and_then(|()| file.sync_all()).map_err(io)?;
+    Ok(Some(Mended { path: last, at }))
+}
+
+/// In the order in which they were written.
+fn journals(store: &Path) -> Result<Vec<PathBuf>, JournalError> {
+    let io = |source| JournalError::Io { path: store.to_owned(), source };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(store).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".jnl"));
+        // What has another name is fjall's to judge.
+        if let Some(number) = number.and_then(|number| number.parse::<u64>().ok()) {
+            found.push((number, path));
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+/// What is wrong with a journal.
+struct Scanned {
+    /// Where the first batch begins that is not whole.
+    bad: Option<u64>,
+    /// It had been synced.
+    acknowledged: bool,
+}
+
+/// Goes through a journal; `seqno` is that of the last batch seen.
+fn scan(path: &Path, seqno: &mut Option<u64>) -> Result<Scanned, JournalError> {
+    let io = |source| JournalError::Io { path: path.to_owned(), source };
+    let file = File::open(path).map_err(io)?;
+    let mut cursor = Cursor::new(BufReader::with_capacity(READ_BYTES, &file));
+    loop {
+        let at = cursor.at();
+        match cursor.next().map_err(io)? {
+            Found::Batch(found) if seqno.is_none_or(|last| found > last) => *seqno = Some(found),
+            Found::Batch(_) => {
+                // Whole, but for the number, which no checksum covers: lost with a sector, or damaged here or in the batch before.
+                let across_sectors = at % SECTOR + batch::START_BYTES as u64 > SECTOR;
+                let acknowledged = !across_sectors || whole_batch_after(&file, at).map_err(io)?;
+                return Ok(Scanned { bad: Some(at), acknowledged });
+            }
+            Found::Nothing => return Ok(Scanned { bad: None, acknowledged: false }),
+            Found::Torn => {
+                let acknowledged = whole_batch_after(&file, at).map_err(io)?;
+                return Ok(Scanned { bad: Some(at), acknowledged });
+            }
+        }
+    }
+}
+
+/// Whether a whole batch begins anywhere after a byte. In memory: what follows the last good batch is one torn batch, unless the journal
+/// is damaged.
+fn whole_batch_after(mut file: &File, at: u64) -> io::Result<bool> {
+    file.seek(SeekFrom::Start(at))?;
+    let mut rest = Vec::new();
+    file.read_to_end(&mut rest)?;
+    let written = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let rest = &rest[..written];
+    Ok((1..rest.len()).any(|begin| batch::is_start(&rest[begin..]) && batch::is_whole(&rest[begin..])))
+}
+
+#[cfg(test)]
+mod tests;
