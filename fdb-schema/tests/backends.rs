@@ -18,10 +18,6 @@ use cairn_schema::{
 };
 use common::*;
 
-fn seed() -> u64 {
-    std::env::var("CAIRN_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn mem_conforms() {
     conformance::run(mem_kv(), seed()).await;

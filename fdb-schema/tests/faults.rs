@@ -28,51 +28,68 @@ use cairn_schema::{
 use common::*;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-const FAULTS: [Fault; 5] =
-    [Fault::None, Fault::Conflict, Fault::UnknownNotApplied, Fault::UnknownApplied, Fault::Unavailable];
+pub const FAULTS: [Fault; 7] = [
+    Fault::None,
+    Fault::Conflict,
+    Fault::UnknownNotApplied,
+    Fault::UnknownApplied,
+    Fault::UnknownBeforeNext,
+    Fault::UnknownAfterNext,
+    Fault::Unavailable,
+];
 
-#[tokio::test]
+/// Every two faults in memory, and each fault first and second on every backend: what the faults leave behind is decided by the
+/// store's own conflicts.
+#[tokio::test(flavor = "multi_thread")]
 async fn each_verb_answers_the_same_after_each_fault() {
     for first in FAULTS {
         for second in FAULTS {
-            let kv = mem_kv();
-            let plain = Meta::new(kv.clone());
-            plain.create_bucket(bucket("b", Versioning::Enabled)).await.unwrap();
-            let group = group(&plain).await;
-            let upload = upload("b", "mp");
-            plain.create_upload(upload.clone()).await.unwrap();
-            let faulty = || Meta::new(Arc::new(Injecting::script(kv.clone(), [first, second])));
-            let case = format!("{first:?}, {second:?}");
-
-            faulty().create_bucket(bucket("new", Versioning::Off)).await.expect(&case);
-            let made = faulty().commit_object(put(&group, "b", "k", 5)).await.expect(&case);
-            let marker = faulty().delete_object(delete("b", "k", VersionSelector::Current)).await.expect(&case);
-            let part = faulty().put_part(put_part(&group, &upload, 1, 10)).await.expect(&case);
-            let whole = faulty().complete_upload(complete(&upload, &[part])).await.expect(&case);
-            let members = group.members.clone();
-            let second_group = faulty().create_group(group.scheme, members.clone()).await.expect(&case);
-            let reversed: Vec<_> = members.iter().rev().copied().collect();
-            let moved = faulty().update_group(second_group.id, 1, reversed, GroupState::Open).await.expect(&case);
-            assert_eq!(moved.epoch, 2, "{case}");
-            let down = faulty().set_disk_state(members[0], DiskState::Up, DiskState::Down).await.expect(&case);
-            assert_eq!(down.state, DiskState::Down);
-            let lease = faulty().lease("l", "me", 1000).await.expect(&case).unwrap();
-            assert_eq!(lease.term, 1, "{case}");
-            faulty().delete_bucket("new").await.expect(&case);
-
-            let query = ListVersionsQuery { bucket: "b".into(), limit: 100, ..Default::default() };
-            let listed = plain.list_versions(&query).await.unwrap().entries;
-            let ids = listed.into_iter().map(|entry| match entry {
-                ListVersionsEntry::Version { version, .. } => version.id,
-                ListVersionsEntry::CommonPrefix(_) => unreachable!(),
-            });
-            let wanted = [marker.version.unwrap(), made.version.id, whole.version.id];
-            assert_eq!(ids.collect::<Vec<_>>(), wanted, "{case}");
-            assert_eq!(plain.groups().await.unwrap().len(), 2, "{case}");
-            assert_eq!(plain.usage("b").await.unwrap(), Usage { objects: 2, bytes: 15 }, "{case}");
-            assert!(queued(&plain).await.is_empty(), "{case}");
+            each_verb(mem_kv(), [first, second], &format!("mem, {first:?}, {second:?}")).await;
         }
     }
+    for (first, second) in FAULTS.into_iter().zip(FAULTS.into_iter().cycle().skip(1)) {
+        let (kvs, _directory) = every_kv();
+        for (backend, kv) in kvs {
+            each_verb(kv, [first, second], &format!("{backend}, {first:?}, {second:?}")).await;
+        }
+    }
+}
+
+pub async fn each_verb(kv: SharedKv, faults: [Fault; 2], case: &str) {
+    let plain = Meta::new(kv.clone());
+    plain.create_bucket(bucket("b", Versioning::Enabled)).await.unwrap();
+    let group = group(&plain).await;
+    let upload = upload("b", "mp");
+    plain.create_upload(upload.clone()).await.unwrap();
+    let faulty = || Meta::new(Arc::new(Injecting::script(kv.clone(), faults)));
+
+    faulty().create_bucket(bucket("new", Versioning::Off)).await.expect(case);
+    let made = faulty().commit_object(put(&group, "b", "k", 5)).await.expect(case);
+    let marker = faulty().delete_object(delete("b", "k", VersionSelector::Current)).await.expect(case);
+    let part = faulty().put_part(put_part(&group, &upload, 1, 10)).await.expect(case);
+    let whole = faulty().complete_upload(complete(&upload, &[part])).await.expect(case);
+    let members = group.members.clone();
+    let second_group = faulty().create_group(group.scheme, members.clone()).await.expect(case);
+    let reversed: Vec<_> = members.iter().rev().copied().collect();
+    let moved = faulty().update_group(second_group.id, 1, reversed, GroupState::Open).await.expect(case);
+    assert_eq!(moved.epoch, 2, "{case}");
+    let down = faulty().set_disk_state(members[0], DiskState::Up, DiskState::Down).await.expect(case);
+    assert_eq!(down.state, DiskState::Down);
+    let lease = faulty().lease("l", "me", 1000).await.expect(case).unwrap();
+    assert_eq!(lease.term, 1, "{case}");
+    faulty().delete_bucket("new").await.expect(case);
+
+    let query = ListVersionsQuery { bucket: "b".into(), limit: 100, ..Default::default() };
+    let listed = plain.list_versions(&query).await.unwrap().entries;
+    let ids = listed.into_iter().map(|entry| match entry {
+        ListVersionsEntry::Version { version, .. } => version.id,
+        ListVersionsEntry::CommonPrefix(_) => unreachable!(),
+    });
+    let wanted = [marker.version.unwrap(), made.version.id, whole.version.id];
+    assert_eq!(ids.collect::<Vec<_>>(), wanted, "{case}");
+    assert_eq!(plain.groups().await.unwrap().len(), 2, "{case}");
+    assert_eq!(plain.usage("b").await.unwrap(), Usage { objects: 2, bytes: 15 }, "{case}");
+    assert!(queued(&plain).await.is_empty(), "{case}");
 }
 
 #[tokio::test]
@@ -210,39 +227,48 @@ impl Worker {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn counters_and_references_equal_a_recount_after_random_work_under_faults() {
-    let seed: u64 = std::env::var("CAIRN_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    let seed = seed();
     println!("seed {seed}");
-    for round in 0..6u64 {
-        let kv = mem_kv();
-        let plain = Meta::new(kv.clone());
-        plain.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
-        let group = group(&plain).await;
-        let workers = (0..4u64).map(|worker| {
-            let mut faults = StdRng::seed_from_u64(seed ^ (round << 32) ^ worker);
-            let decide = move || if faults.random_bool(0.7) { Fault::None } else { FAULTS[faults.random_range(0..5)] };
-            let mut worker = Worker {
-                meta: Meta::new(Arc::new(Injecting::new(kv.clone(), decide))),
-                group: group.clone(),
-                rng: StdRng::seed_from_u64(!seed ^ (round << 32) ^ worker),
-                blobs: BTreeSet::new(),
-                uploads: BTreeMap::new(),
-            };
-            tokio::spawn(async move {
-                for _ in 0..60 {
-                    match worker.step().await {
-                        Ok(()) | Err(MetaError::NoSuchKey(_) | MetaError::NoSuchVersion { .. }) => {}
-                        Err(error) => panic!("seed {seed}: {error}"),
-                    }
-                }
-                worker.blobs
-            })
-        });
-        let mut blobs = BTreeSet::new();
-        for worker in workers.collect::<Vec<_>>() {
-            blobs.extend(worker.await.unwrap());
-        }
-        recount(&plain, &blobs, seed).await;
+    for round in 0..6 {
+        random_work(mem_kv(), seed ^ (round << 32)).await;
     }
+    let (kvs, _directory) = every_kv();
+    for (backend, kv) in kvs {
+        println!("{backend}");
+        random_work(kv, seed).await;
+    }
+}
+
+pub async fn random_work(kv: SharedKv, seed: u64) {
+    let plain = Meta::new(kv.clone());
+    plain.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+    let group = group(&plain).await;
+    let workers = (0..4u64).map(|worker| {
+        let mut faults = StdRng::seed_from_u64(seed ^ worker);
+        let decide =
+            move || if faults.random_bool(0.7) { Fault::None } else { FAULTS[faults.random_range(0..FAULTS.len())] };
+        let mut worker = Worker {
+            meta: Meta::new(Arc::new(Injecting::new(kv.clone(), decide))),
+            group: group.clone(),
+            rng: StdRng::seed_from_u64(!seed ^ worker),
+            blobs: BTreeSet::new(),
+            uploads: BTreeMap::new(),
+        };
+        tokio::spawn(async move {
+            for _ in 0..60 {
+                match worker.step().await {
+                    Ok(()) | Err(MetaError::NoSuchKey(_) | MetaError::NoSuchVersion { .. }) => {}
+                    Err(error) => panic!("seed {seed}: {error}"),
+                }
+            }
+            worker.blobs
+        })
+    });
+    let mut blobs = BTreeSet::new();
+    for worker in workers.collect::<Vec<_>>() {
+        blobs.extend(worker.await.unwrap());
+    }
+    recount(&plain, &blobs, seed).await;
 }
 
 /// Drops answers, or requests.

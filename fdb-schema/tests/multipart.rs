@@ -4,7 +4,7 @@
 mod common;
 use std::time::Instant;
 
-use cairn_schema::{Meta, MetaError, ids::*, record::*, verbs::*};
+use cairn_schema::{Meta, MetaError, ids::*, kv::SharedKv, record::*, verbs::*};
 use common::*;
 use futures::{StreamExt, stream};
 
@@ -96,52 +96,55 @@ async fn an_aborted_upload_leaves_nothing() {
 async fn ten_thousand_parts_complete_quickly_and_are_read_copied_and_reclaimed() {
     let (kvs, _directory) = every_kv();
     for (name, kv) in kvs {
-        let meta = Meta::new(kv);
-        meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
-        let group = group(&meta).await;
-        let upload = upload("b", "k");
-        // 5 TB in parts of 500 MiB, the last one shorter, number 77 left out.
-        const PART: u64 = 500 << 20;
-        let sizes: Vec<(u16, u64)> =
-            (1..=10_000).map(|number| (number, if number == 10_000 { 5 } else { PART })).collect();
-        let mut parts = uploaded(&meta, &group, &upload, &sizes).await;
-        let unused = parts.remove(76);
-        let request = complete(&upload, &parts);
-        let started = Instant::now();
-        let committed = meta.complete_upload(request).await.unwrap();
-        println!("{name}: Complete of 9,999 parts took {:?}", started.elapsed());
-        assert_eq!(committed.version.size, 9998 * PART + 5);
-        assert_eq!(queued(&meta).await, [unused.blob.id]);
-
-        let read = async |range| meta.locate("b", "k", VersionSelector::Current, range).await.unwrap();
-        let all = read(RangeRequest::All).await;
-        assert!(all.parts.iter().map(|part| part.number).eq((1..=10_000).filter(|number| *number != 77)));
-        // Around the hole: byte 76 x PART is the first of part 78.
-        let hole = read(RangeRequest::Inclusive(76 * PART - 1, 76 * PART)).await;
-        assert_eq!(hole.parts.iter().map(|part| part.number).collect::<Vec<_>>(), [76, 78]);
-        assert_eq!(hole.parts_offset, 75 * PART);
-        assert_eq!(read(RangeRequest::Part(77)).await.parts[0].number, 78);
-        assert_eq!(read(RangeRequest::Suffix(6)).await.parts.len(), 2);
-
-        let copy = CopyObject {
-            attempt: AttemptId::random(),
-            source: ("b".into(), "k".into(), VersionSelector::Current),
-            source_precondition: Precondition::default(),
-            bucket: "b".into(),
-            key: "copy".into(),
-            attributes: None,
-            owner: "owner".into(),
-            precondition: Precondition::default(),
-        };
-        meta.copy_object(copy).await.unwrap();
-        meta.delete_object(delete("b", "k", VersionSelector::Current)).await.unwrap();
-        assert_eq!(queued(&meta).await.len(), 1, "GC-1");
-        let copied = meta.locate("b", "copy", VersionSelector::Current, RangeRequest::All).await.unwrap();
-        assert_eq!(copied.parts, all.parts);
-        let started = Instant::now();
-        meta.delete_object(delete("b", "copy", VersionSelector::Current)).await.unwrap();
-        println!("{name}: delete of 9,999 parts took {:?}", started.elapsed());
-        assert_eq!(queued(&meta).await.len(), 10_000);
-        assert_eq!(meta.usage("b").await.unwrap(), Usage::default());
+        ten_thousand_parts(name, kv).await;
     }
+}
+
+pub async fn ten_thousand_parts(name: &str, kv: SharedKv) {
+    let meta = Meta::new(kv);
+    meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+    let group = group(&meta).await;
+    let upload = upload("b", "k");
+    // 5 TB in parts of 500 MiB, the last one shorter, number 77 left out.
+    const PART: u64 = 500 << 20;
+    let sizes: Vec<(u16, u64)> = (1..=10_000).map(|number| (number, if number == 10_000 { 5 } else { PART })).collect();
+    let mut parts = uploaded(&meta, &group, &upload, &sizes).await;
+    let unused = parts.remove(76);
+    let request = complete(&upload, &parts);
+    let started = Instant::now();
+    let committed = meta.complete_upload(request).await.unwrap();
+    println!("{name}: Complete of 9,999 parts took {:?}", started.elapsed());
+    assert_eq!(committed.version.size, 9998 * PART + 5);
+    assert_eq!(queued(&meta).await, [unused.blob.id]);
+
+    let read = async |range| meta.locate("b", "k", VersionSelector::Current, range).await.unwrap();
+    let all = read(RangeRequest::All).await;
+    assert!(all.parts.iter().map(|part| part.number).eq((1..=10_000).filter(|number| *number != 77)));
+    // Around the hole: byte 76 x PART is the first of part 78.
+    let hole = read(RangeRequest::Inclusive(76 * PART - 1, 76 * PART)).await;
+    assert_eq!(hole.parts.iter().map(|part| part.number).collect::<Vec<_>>(), [76, 78]);
+    assert_eq!(hole.parts_offset, 75 * PART);
+    assert_eq!(read(RangeRequest::Part(77)).await.parts[0].number, 78);
+    assert_eq!(read(RangeRequest::Suffix(6)).await.parts.len(), 2);
+
+    let copy = CopyObject {
+        attempt: AttemptId::random(),
+        source: ("b".into(), "k".into(), VersionSelector::Current),
+        source_precondition: Precondition::default(),
+        bucket: "b".into(),
+        key: "copy".into(),
+        attributes: None,
+        owner: "owner".into(),
+        precondition: Precondition::default(),
+    };
+    meta.copy_object(copy).await.unwrap();
+    meta.delete_object(delete("b", "k", VersionSelector::Current)).await.unwrap();
+    assert_eq!(queued(&meta).await.len(), 1, "GC-1");
+    let copied = meta.locate("b", "copy", VersionSelector::Current, RangeRequest::All).await.unwrap();
+    assert_eq!(copied.parts, all.parts);
+    let started = Instant::now();
+    meta.delete_object(delete("b", "copy", VersionSelector::Current)).await.unwrap();
+    println!("{name}: delete of 9,999 parts took {:?}", started.elapsed());
+    assert_eq!(queued(&meta).await.len(), 10_000);
+    assert_eq!(meta.usage("b").await.unwrap(), Usage::default());
 }

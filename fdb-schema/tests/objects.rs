@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
-use cairn_schema::{Meta, MetaError, ids::*, record::*, verbs::*};
+use cairn_schema::{Meta, MetaError, ids::*, kv::SharedKv, record::*, verbs::*};
 use common::*;
 
 async fn located(meta: &Meta, key: &str) -> Result<Located, MetaError> {
@@ -13,44 +13,48 @@ async fn located(meta: &Meta, key: &str) -> Result<Located, MetaError> {
 async fn an_object_is_seen_at_once_and_its_blob_reclaimed_once_replaced() {
     let (kvs, _directory) = every_kv();
     for (name, kv) in kvs {
-        let meta = Meta::new(kv);
-        meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
-        let group = group(&meta).await;
-        let first = put(&group, "b", "k", 10);
-        let committed = meta.commit_object(first.clone()).await.unwrap();
-        assert!(committed.version.id.is_null(), "{name}");
-        // The same attempt again is the same outcome, not another version.
-        assert_eq!(meta.commit_object(first.clone()).await.unwrap(), committed);
-        let read = located(&meta, "k").await.unwrap();
-        assert_eq!((read.version, read.range, read.parts.len()), (committed.version, 0..10, 1));
-        assert_eq!(read.parts[0].blob, first.blob.as_ref().unwrap().blob);
-        assert_eq!(keys(&meta, "b").await, ["k"]);
-        assert_eq!(meta.usage("b").await.unwrap(), Usage { objects: 1, bytes: 10 });
-        assert!(queued(&meta).await.is_empty());
-
-        let second = put(&group, "b", "k", 7);
-        meta.commit_object(second.clone()).await.unwrap();
-        assert_eq!(meta.usage("b").await.unwrap(), Usage { objects: 1, bytes: 7 });
-        assert_eq!(queued(&meta).await, [first.blob.unwrap().blob.id]);
-        assert_eq!(meta.delete_bucket("b").await, Err(MetaError::BucketNotEmpty("b".into())));
-
-        let gone = meta.delete_object(delete("b", "k", VersionSelector::Current)).await.unwrap();
-        assert_eq!(gone, Deleted { version: Some(VersionId::NULL), delete_marker: false });
-        assert_eq!(located(&meta, "k").await.unwrap_err(), MetaError::NoSuchKey("k".into()));
-        assert_eq!(meta.usage("b").await.unwrap(), Usage::default());
-        assert_eq!(queued(&meta).await.len(), 2);
-        let again = meta.delete_object(delete("b", "k", VersionSelector::Current)).await.unwrap();
-        assert_eq!(again, Deleted { version: None, delete_marker: false });
-        for bucket in 0..RECLAIM_BUCKETS {
-            for reclaim in meta.reclaimable(bucket, u64::MAX, 10).await.unwrap() {
-                meta.reclaimed(&reclaim).await.unwrap();
-                assert_eq!(meta.blobs(&[reclaim.blob.id]).await.unwrap(), [None]);
-            }
-        }
-        assert!(meta.group_blobs(group.id, None, 10).await.unwrap().is_empty());
-        meta.delete_bucket("b").await.unwrap();
-        assert_eq!(located(&meta, "k").await.unwrap_err(), MetaError::NoSuchBucket("b".into()));
+        an_object_is_seen_and_reclaimed(name, kv).await;
     }
+}
+
+pub async fn an_object_is_seen_and_reclaimed(name: &str, kv: SharedKv) {
+    let meta = Meta::new(kv);
+    meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+    let group = group(&meta).await;
+    let first = put(&group, "b", "k", 10);
+    let committed = meta.commit_object(first.clone()).await.unwrap();
+    assert!(committed.version.id.is_null(), "{name}");
+    // The same attempt again is the same outcome, not another version.
+    assert_eq!(meta.commit_object(first.clone()).await.unwrap(), committed);
+    let read = located(&meta, "k").await.unwrap();
+    assert_eq!((read.version, read.range, read.parts.len()), (committed.version, 0..10, 1));
+    assert_eq!(read.parts[0].blob, first.blob.as_ref().unwrap().blob);
+    assert_eq!(keys(&meta, "b").await, ["k"]);
+    assert_eq!(meta.usage("b").await.unwrap(), Usage { objects: 1, bytes: 10 });
+    assert!(queued(&meta).await.is_empty());
+
+    let second = put(&group, "b", "k", 7);
+    meta.commit_object(second.clone()).await.unwrap();
+    assert_eq!(meta.usage("b").await.unwrap(), Usage { objects: 1, bytes: 7 });
+    assert_eq!(queued(&meta).await, [first.blob.unwrap().blob.id]);
+    assert_eq!(meta.delete_bucket("b").await, Err(MetaError::BucketNotEmpty("b".into())));
+
+    let gone = meta.delete_object(delete("b", "k", VersionSelector::Current)).await.unwrap();
+    assert_eq!(gone, Deleted { version: Some(VersionId::NULL), delete_marker: false });
+    assert_eq!(located(&meta, "k").await.unwrap_err(), MetaError::NoSuchKey("k".into()));
+    assert_eq!(meta.usage("b").await.unwrap(), Usage::default());
+    assert_eq!(queued(&meta).await.len(), 2);
+    let again = meta.delete_object(delete("b", "k", VersionSelector::Current)).await.unwrap();
+    assert_eq!(again, Deleted { version: None, delete_marker: false });
+    for bucket in 0..RECLAIM_BUCKETS {
+        for reclaim in meta.reclaimable(bucket, u64::MAX, 10).await.unwrap() {
+            meta.reclaimed(&reclaim).await.unwrap();
+            assert_eq!(meta.blobs(&[reclaim.blob.id]).await.unwrap(), [None]);
+        }
+    }
+    assert!(meta.group_blobs(group.id, None, 10).await.unwrap().is_empty());
+    meta.delete_bucket("b").await.unwrap();
+    assert_eq!(located(&meta, "k").await.unwrap_err(), MetaError::NoSuchBucket("b".into()));
 }
 
 #[tokio::test]

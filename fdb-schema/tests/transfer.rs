@@ -7,7 +7,10 @@ use std::{io::Cursor, sync::Arc};
 use cairn_schema::{
     Meta, MetaError,
     ids::*,
-    kv::inject::{Fault, Injecting},
+    kv::{
+        SharedKv,
+        inject::{Fault, Injecting},
+    },
     record::*,
     verbs::*,
 };
@@ -53,23 +56,27 @@ fn body(file: &[u8]) -> &[u8] {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_moves_from_any_backend_to_any() {
+    let (kvs, _directory) = every_kv();
+    for (name, kv) in kvs {
+        an_export_arrives_and_leaves_again(name, kv).await;
+    }
+}
+
+pub async fn an_export_arrives_and_leaves_again(name: &str, kv: SharedKv) {
     let source = Meta::in_memory();
     filled(&source).await;
     let file = exported(&source).await;
-    let (kvs, _directory) = every_kv();
-    for (name, kv) in kvs {
-        let meta = Meta::new(kv);
-        meta.import(&mut Cursor::new(&file)).await.unwrap();
-        assert_eq!(meta.cluster().await.unwrap(), source.cluster().await.unwrap(), "{name}");
-        assert_eq!(meta.usage("b").await.unwrap(), source.usage("b").await.unwrap());
-        assert_eq!(meta.ledger_len().await.unwrap(), 1);
-        let read = meta.locate("b", "mp", VersionSelector::Current, RangeRequest::All).await.unwrap();
-        assert_eq!(read.parts.len(), 39);
-        let again = exported(&meta).await;
-        assert!(body(&again) == body(&file), "{name}");
-        let twice = meta.import(&mut Cursor::new(&file)).await;
-        assert!(matches!(twice, Err(MetaError::Invalid { what: "metadata store", .. })), "{twice:?}");
-    }
+    let meta = Meta::new(kv);
+    meta.import(&mut Cursor::new(&file)).await.unwrap();
+    assert_eq!(meta.cluster().await.unwrap(), source.cluster().await.unwrap(), "{name}");
+    assert_eq!(meta.usage("b").await.unwrap(), source.usage("b").await.unwrap());
+    assert_eq!(meta.ledger_len().await.unwrap(), 1);
+    let read = meta.locate("b", "mp", VersionSelector::Current, RangeRequest::All).await.unwrap();
+    assert_eq!(read.parts.len(), 39);
+    let again = exported(&meta).await;
+    assert!(body(&again) == body(&file), "{name}");
+    let twice = meta.import(&mut Cursor::new(&file)).await;
+    assert!(matches!(twice, Err(MetaError::Invalid { what: "metadata store", .. })), "{twice:?}");
 }
 
 #[tokio::test]

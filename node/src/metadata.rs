@@ -23,7 +23,7 @@ use cairn_schema::{
 };
 
 use crate::{
-    config::{MetadataKind, MetadataSection, NodeFile},
+    config::{self, MetadataKind, MetadataSection, NodeFile},
     failure::Failure,
     files,
     process::{Stop, stopped},
@@ -68,7 +68,8 @@ impl Opened {
                 Ok(()) => return Ok(self),
                 Err(error) => error,
             };
-            if begun.elapsed() > WAIT_LIMIT {
+            let may_pass = matches!(error, MetaError::Timeout(_) | MetaError::Unavailable(_));
+            if !may_pass || begun.elapsed() > WAIT_LIMIT {
                 return Err(self.failure(error));
             }
             tracing::info!(place = self.place, %error, "waiting for the metadata store");
@@ -111,7 +112,7 @@ pub async fn open(file: &NodeFile, identity: &Identity, network: &Network, stop:
     let opened = match section.kind {
         MetadataKind::Embedded => open_embedded(section.path.as_deref().unwrap_or(Path::new("metadata"))).await?,
         MetadataKind::Remote => open_remote(section, identity, file.listen.quic).await?,
-        MetadataKind::Fdb => open_fdb(section, network).await?,
+        MetadataKind::Fdb => open_fdb(section, network)?,
     };
     opened.answering(stop).await
 }
@@ -172,19 +173,25 @@ impl Network {
     }
 }
 
+/// Without waiting for the cluster: whoever opens it waits until it answers, as for the other kinds.
 #[cfg(feature = "fdb")]
-async fn open_fdb(section: &MetadataSection, network: &Network) -> Result<Opened, Failure> {
-    use cairn_schema::kv::fdb::{FdbKv, FdbOptions};
+fn open_fdb(section: &MetadataSection, network: &Network) -> Result<Opened, Failure> {
+    use cairn_schema::kv::fdb::{FdbKv, FdbOptions, OpenError};
     let place = section.cluster_file.as_ref().map_or("FoundationDB".to_owned(), |file| file.display().to_string());
     let network = network.fdb.as_ref().ok_or(Failure::NoFdb)?;
-    let options = FdbOptions { cluster_file: section.cluster_file.clone(), ..FdbOptions::default() };
-    match FdbKv::open(network, &options).await {
+    let prefix = section.prefix.as_deref().unwrap_or(config::DEFAULT_PREFIX).as_bytes().to_vec();
+    let options = FdbOptions { cluster_file: section.cluster_file.clone(), prefix };
+    match FdbKv::connect(network, &options) {
         Ok(store) => Ok(Opened { meta: Meta::new(Arc::new(store)), place, endpoint: None }),
-        Err(error) => Err(Failure::Metadata(place, MetaError::Unavailable(error.to_string()))),
+        Err(error @ OpenError::ClusterFile { .. }) => {
+            let why = error.to_string();
+            Err(Failure::Metadata(place, MetaError::Invalid { what: "metadata.cluster_file", why }))
+        }
+        Err(error) => Err(Failure::Metadata(place, MetaError::Storage(error.to_string()))),
     }
 }
 
 #[cfg(not(feature = "fdb"))]
-async fn open_fdb(_section: &MetadataSection, _network: &Network) -> Result<Opened, Failure> {
+fn open_fdb(_section: &MetadataSection, _network: &Network) -> Result<Opened, Failure> {
     Err(Failure::NoFdb)
 }

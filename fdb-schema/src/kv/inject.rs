@@ -19,6 +19,10 @@ pub enum Fault {
     UnknownNotApplied,
     /// Written, and the caller is not told.
     UnknownApplied,
+    /// The caller is not told, and it is written just before the store's next commit, whoever makes that.
+    UnknownBeforeNext,
+    /// The caller is not told, and it is written just after the store's next commit.
+    UnknownAfterNext,
     /// Refused as unreachable, nothing written.
     Unavailable,
 }
@@ -26,15 +30,35 @@ pub enum Fault {
 /// Decides about every commit that would write.
 pub type Decide = dyn FnMut() -> Fault + Send;
 
+/// A commit on its way, and whether it arrives before the next one.
+type Late = (bool, Box<dyn Transaction>);
+
+#[derive(Clone)]
+struct Faults {
+    decide: Arc<Mutex<Box<Decide>>>,
+    late: Arc<Mutex<Vec<Late>>>,
+}
+
+impl Faults {
+    /// Lets the commits arrive that were to do so before, or after, the one being made; what comes of them nobody is told.
+    async fn arrive(&self, before: bool) {
+        let due: Vec<Late> = self.late.lock().extract_if(.., |(first, _)| *first == before).collect();
+        for (_, transaction) in due {
+            let _ = transaction.commit().await;
+        }
+    }
+}
+
 /// Wraps a store.
 pub struct Injecting {
     inner: SharedKv,
-    decide: Arc<Mutex<Box<Decide>>>,
+    faults: Faults,
 }
 
 impl Injecting {
     pub fn new(inner: SharedKv, decide: impl FnMut() -> Fault + Send + 'static) -> Self {
-        Self { inner, decide: Arc::new(Mutex::new(Box::new(decide))) }
+        let faults = Faults { decide: Arc::new(Mutex::new(Box::new(decide))), late: Arc::default() };
+        Self { inner, faults }
     }
 
     /// The faults in order, then none.
@@ -48,7 +72,7 @@ impl Injecting {
 impl Kv for Injecting {
     async fn begin(&self) -> Result<Box<dyn Transaction>, KvError> {
         let inner = self.inner.begin().await?;
-        Ok(Box::new(InjectingTransaction { inner, decide: Arc::clone(&self.decide) }))
+        Ok(Box::new(InjectingTransaction { inner, faults: self.faults.clone() }))
     }
 
     async fn long_snapshot(&self) -> Result<Option<Box<dyn Transaction>>, KvError> {
@@ -58,7 +82,7 @@ impl Kv for Injecting {
 
 struct InjectingTransaction {
     inner: Box<dyn Transaction>,
-    decide: Arc<Mutex<Box<Decide>>>,
+    faults: Faults,
 }
 
 #[async_trait]
@@ -111,10 +135,15 @@ impl Transaction for InjectingTransaction {
         if self.inner.bytes() == 0 {
             return self.inner.commit().await;
         }
-        let fault = (self.decide.lock())();
+        let fault = (self.faults.decide.lock())();
         let injected = || "injected".to_owned();
         match fault {
-            Fault::None => self.inner.commit().await,
+            Fault::None => {
+                self.faults.arrive(true).await;
+                let done = self.inner.commit().await;
+                self.faults.arrive(false).await;
+                done
+            }
             Fault::Conflict => Err(KvError::Conflict),
             Fault::UnknownNotApplied => Err(KvError::CommitUnknown(injected())),
             Fault::Unavailable => Err(KvError::Unavailable(injected())),
@@ -122,6 +151,10 @@ impl Transaction for InjectingTransaction {
                 Ok(_) => Err(KvError::CommitUnknown(injected())),
                 Err(error) => Err(error),
             },
+            Fault::UnknownBeforeNext | Fault::UnknownAfterNext => {
+                self.faults.late.lock().push((fault == Fault::UnknownBeforeNext, self.inner));
+                Err(KvError::CommitUnknown(injected()))
+            }
         }
     }
 }

@@ -26,10 +26,30 @@ pub mod limits {
 
     pub const KEY_BYTES: usize = 10_000;
     pub const VALUE_BYTES: usize = 100_000;
-    /// Keys and values written, and the bounds of conflict ranges, of one transaction.
+    /// What a store that is shared with others may have before every key; leaves nearly all of the limit to the keys.
+    pub const PREFIX_BYTES: usize = 100;
+    /// What the writes and conflict ranges of one transaction may take together, counted as below.
     pub const TRANSACTION_BYTES: usize = 10_000_000;
     /// From the first read to the commit.
     pub const TRANSACTION_LIFE: Duration = Duration::from_secs(5);
+
+    /// What FoundationDB keeps for each write and its conflict range besides keys and values, rounded up.
+    const WRITE_OVERHEAD: usize = 96;
+
+    /// What a write of a row counts: the write itself, and the conflict range that goes with it, whose bounds are the key twice.
+    pub const fn write_bytes(key: usize, value: usize) -> usize {
+        3 * key + value + WRITE_OVERHEAD
+    }
+
+    /// What clearing a range counts: its bounds, for the write and for the conflict range.
+    pub const fn clear_range_bytes(begin: usize, end: usize) -> usize {
+        2 * (begin + end) + WRITE_OVERHEAD
+    }
+
+    /// What a conflict range counts that was read or declared.
+    pub const fn conflict_bytes(begin: usize, end: usize) -> usize {
+        begin + end + WRITE_OVERHEAD / 2
+    }
 }
 
 /// Why an operation of a transaction failed.
@@ -146,7 +166,7 @@ pub trait Transaction: Send {
     /// Let others that read `begin..end` conflict, as if it had been written.
     fn add_write_conflict(&mut self, begin: Bytes, end: Bytes);
 
-    /// Bytes written so far, to stay below [`limits::TRANSACTION_BYTES`].
+    /// What the writes so far count towards [`limits::TRANSACTION_BYTES`].
     fn bytes(&self) -> usize;
 
     /// Commits. [`KvError::CommitUnknown`] means that it may have happened or may yet happen.

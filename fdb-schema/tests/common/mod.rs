@@ -40,11 +40,15 @@ pub fn remote_kv() -> SharedKv {
     Arc::new(remote::kv(Arc::new(Loopback(RemoteServer::new(mem::kv())))))
 }
 
-/// A store of each kind; the directory goes with the last.
+/// A new store of each kind that needs no server; the directory goes with the last. `tests/fdb.rs` runs what uses this on FoundationDB.
 pub fn every_kv() -> (Vec<(&'static str, SharedKv)>, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let kvs = vec![("mem", mem_kv()), ("embedded", embedded_kv(directory.path())), ("remote", remote_kv())];
     (kvs, directory)
+}
+
+pub fn seed() -> u64 {
+    std::env::var("CAIRN_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random)
 }
 
 pub fn bucket(name: &str, versioning: Versioning) -> Bucket {

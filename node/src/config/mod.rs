@@ -9,6 +9,8 @@ mod values;
 use std::path::{Path, PathBuf};
 
 pub use meta_file::MetaFile;
+#[cfg(feature = "fdb")]
+pub use node_file::DEFAULT_PREFIX;
 pub use node_file::{MetadataKind, MetadataSection, NodeFile};
 pub use problem::{ConfigError, Findings};
 use serde::de::DeserializeOwned;

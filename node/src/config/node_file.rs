@@ -7,6 +7,7 @@ use std::{
 
 use cairn_schema::{
     ids::NodeId,
+    kv::limits,
     record::{FailureDomain, Scheme},
 };
 use serde::Deserialize;
@@ -108,7 +109,12 @@ pub struct MetadataSection {
     pub server: Option<NodeId>,
     /// fdb: the cluster file.
     pub cluster_file: Option<PathBuf>,
+    /// fdb: stands before every key, so that others can use the same FoundationDB. [`DEFAULT_PREFIX`] unless given.
+    pub prefix: Option<String>,
 }
+
+/// What a FoundationDB's keys start with.
+pub const DEFAULT_PREFIX: &str = "cairn/";
 
 /// The same on every node of a cluster.
 #[derive(Clone, Debug, Deserialize)]
@@ -325,11 +331,12 @@ impl MetadataSection {
             ("address", self.address.is_some(), MetadataKind::Remote),
             ("server", self.server.is_some(), MetadataKind::Remote),
             ("cluster_file", self.cluster_file.is_some(), MetadataKind::Fdb),
+            ("prefix", self.prefix.is_some(), MetadataKind::Fdb),
         ];
         for (name, present, kind) in given {
             let field = format!("metadata.{name}");
-            // FoundationDB's client has a default cluster file.
-            let needed = kind == self.kind && name != "cluster_file";
+            // FoundationDB's client has a default cluster file, and we have a default prefix.
+            let needed = kind == self.kind && kind != MetadataKind::Fdb;
             if needed && !present {
                 let fix = format!("add metadata.{name}; ops/config has commented examples");
                 findings.refuse(&field, format!("is needed by kind = \"{}\"", self.kind.name()), fix);
@@ -341,6 +348,15 @@ impl MetadataSection {
         }
         if let Some(address) = &self.address {
             check_host_port("metadata.address", address, findings);
+        }
+        if let Some(prefix) = &self.prefix
+            && (prefix.len() > limits::PREFIX_BYTES || prefix.chars().any(char::is_control))
+        {
+            findings.refuse(
+                "metadata.prefix",
+                format!("is longer than {} bytes, or not plain text", limits::PREFIX_BYTES),
+                format!("leave it out for {DEFAULT_PREFIX:?}"),
+            );
         }
     }
 }

@@ -49,6 +49,8 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     ("kind = \"remote\"", "kind = \"embedded\"", "metadata.path", "is needed by kind = \"embedded\""),
     ("kind = \"remote\"", "kind = \"carrier pigeon\"", "metadata.kind", "unknown variant"),
     ("server = \"meta\"", "path = \"x\"", "metadata.path", "has no meaning"),
+    ("server = \"meta\"", "prefix = \"x\"", "metadata.prefix", "has no meaning"),
+    ("server = \"meta\"", "prefix = \"x\\ny\"", "metadata.prefix", "not plain text"),
     ("listen = \"127.0.0.1:9001\"", "listen = \"0.0.0.0:9001\"", "admin.listen", "no credentials"),
     ("filter = \"info\"", "filter = \"a=b=c\"", "log.filter", "not a log filter"),
     ("region = \"us-east-1\"", "tls_cert = \"a.pem\"", "s3.tls_cert", "stands alone"),

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::kv::{Row, counter, occ::Mutation};
+use crate::kv::{Row, counter, limits, occ::Mutation};
 
 /// What the transaction has done to one key, as far as reading it goes.
 #[derive(Clone, Debug)]
@@ -53,13 +53,13 @@ impl WriteBuffer {
     }
 
     pub fn set(&mut self, key: Bytes, value: Bytes) {
-        self.bytes += key.len() + value.len();
+        self.bytes += limits::write_bytes(key.len(), value.len());
         self.keys.insert(key.clone(), Pending::Value(value.clone()));
         self.mutations.push(Mutation::Set(key, value));
     }
 
     pub fn clear(&mut self, key: Bytes) {
-        self.bytes += key.len();
+        self.bytes += limits::write_bytes(key.len(), 0);
         self.keys.insert(key.clone(), Pending::Cleared);
         self.mutations.push(Mutation::Clear(key));
     }
@@ -68,7 +68,7 @@ impl WriteBuffer {
         if begin >= end {
             return;
         }
-        self.bytes += begin.len() + end.len();
+        self.bytes += limits::clear_range_bytes(begin.len(), end.len());
         let inside: Vec<Bytes> = self.keys.range(begin.clone()..end.clone()).map(|(key, _)| key.clone()).collect();
         for key in inside {
             self.keys.remove(&key);
@@ -99,7 +99,7 @@ impl WriteBuffer {
     }
 
     pub fn add(&mut self, key: Bytes, delta: i64) {
-        self.bytes += key.len() + 8;
+        self.bytes += limits::write_bytes(key.len(), 8);
         let folded = match self.lookup(&key) {
             Lookup::Known(value) => {
                 let sum = counter(value.as_deref()).wrapping_add(delta);
@@ -114,7 +114,7 @@ impl WriteBuffer {
 
     /// The row cannot be read back: its key is not known before the commit.
     pub fn set_versionstamped(&mut self, prefix: Bytes, suffix: Bytes, value: Bytes) {
-        self.bytes += prefix.len() + suffix.len() + value.len() + 10;
+        self.bytes += limits::write_bytes(prefix.len() + suffix.len() + 10, value.len());
         self.mutations.push(Mutation::SetVersionstamped(prefix, suffix, value));
     }
 

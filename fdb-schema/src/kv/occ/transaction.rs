@@ -72,7 +72,7 @@ impl<E: Engine> OccTransaction<E> {
     }
 
     fn read_range(&mut self, begin: Bytes, end: Bytes) {
-        self.conflict_bytes += begin.len() + end.len();
+        self.conflict_bytes += limits::conflict_bytes(begin.len(), end.len());
         self.reads.push(KeyRange { begin, end });
     }
 
@@ -248,7 +248,7 @@ impl<E: Engine + Clone> Transaction for OccTransaction<E> {
     }
 
     fn add_write_conflict(&mut self, begin: Bytes, end: Bytes) {
-        self.conflict_bytes += begin.len() + end.len();
+        self.conflict_bytes += limits::conflict_bytes(begin.len(), end.len());
         self.extra_writes.push(KeyRange { begin, end });
     }
 
