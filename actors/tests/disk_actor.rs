@@ -67,7 +67,7 @@ async fn a_failed_disk_is_opened_again_behind_the_same_handle() {
     disk.put(fragment(7, 10)).await.unwrap();
     assert_eq!(whole(&disk, 2).await.unwrap(), payload(2, 1000));
 
-    let written = dir.path().join("checkpoint");
+    let written = dir.path().join("index/current");
     let deadline = Instant::now() + Duration::from_secs(20);
     while !written.exists() {
         assert!(Instant::now() < deadline, "no checkpoint");
@@ -96,9 +96,9 @@ async fn spawned_disks_work_and_tools_are_kept_out() {
     assert_eq!(report.disk, disk.id().to_string());
     let report = tools::rebuild_index(dir.path()).unwrap();
     assert_eq!(report.fragments, 1);
-    assert!(report.recovery.checkpoint_unusable.is_some());
+    assert!(report.recovery.index_unusable.is_some());
     let report = tools::verify(dir.path()).unwrap();
-    assert!(report.is_clean() && report.recovery.checkpoint_unusable.is_none(), "{report:?}");
+    assert!(report.is_clean() && report.recovery.index_unusable.is_none(), "{report:?}");
     assert_eq!((report.fragments_verified, report.bytes_verified), (1, 100_000));
     assert!(tools::inspect(&dir.path().join("segments")).is_err());
     supervisor.stop(Duration::from_secs(1)).await;

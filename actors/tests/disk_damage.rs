@@ -50,7 +50,7 @@ async fn int_1_every_flipped_byte_is_noticed_never_served_and_spares_the_rest() 
         let image = tempfile::tempdir().unwrap();
         copy_dir(dir.path(), image.path());
         if round % 2 == 1 {
-            std::fs::remove_file(image.path().join("checkpoint")).unwrap();
+            std::fs::remove_dir_all(image.path().join("index")).unwrap();
         }
         // A byte of a known record, its head as often as its payload; or any byte of any file.
         let mut victim = None;
@@ -95,7 +95,7 @@ async fn int_1_every_flipped_byte_is_noticed_never_served_and_spares_the_rest() 
             disk.put(fragment(n, length(n))).await.unwrap();
         }
         disk.close().await;
-        std::fs::remove_file(image.path().join("checkpoint")).unwrap();
+        std::fs::remove_dir_all(image.path().join("index")).unwrap();
         let disk = DiskHandle::open(options(image.path())).unwrap();
         for n in &live {
             assert_eq!(whole(&disk, *n).await.unwrap(), payload(*n, length(*n)), "{what}: {n} after repair");
@@ -119,7 +119,7 @@ async fn a_segment_cut_anywhere_loses_only_what_was_cut_off() {
         let image = tempfile::tempdir().unwrap();
         copy_dir(dir.path(), image.path());
         if round % 2 == 1 {
-            std::fs::remove_file(image.path().join("checkpoint")).unwrap();
+            std::fs::remove_dir_all(image.path().join("index")).unwrap();
         }
         let files = segment_files(image.path());
         let path = &files[dice.roll(files.len() as u64) as usize];
@@ -231,7 +231,7 @@ async fn dur_2_a_power_cut_at_any_sync_loses_nothing_acknowledged() {
     assert!(images.len() > 20, "only {} images", images.len());
     for (i, image) in images.into_iter().enumerate() {
         for rebuild in [false, true] {
-            if rebuild && std::fs::remove_file(image.dir.path().join("checkpoint")).is_err() {
+            if rebuild && std::fs::remove_dir_all(image.dir.path().join("index")).is_err() {
                 continue;
             }
             let disk = DiskHandle::open(options(image.dir.path())).unwrap();

@@ -9,28 +9,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{
     DiskError, NewFragment,
     format::{Place, RecordBody, RecordHeader, UNIT, fragment_units, payload_at},
-    index::Entry,
+    index::{Effect, rows::Entry},
     queue::Reply,
     recover::Ghost,
 };
 
 static PADDING: [u8; UNIT as usize] = [0; UNIT as usize];
-
-/// What becomes true once the batch is durable.
-#[derive(Debug)]
-pub enum Effect {
-    Put { name: FragmentName, entry: Entry },
-    Kill { at: Place, name: FragmentName, kills: Place },
-}
-
-impl Effect {
-    pub fn kills(&self) -> Option<Place> {
-        match self {
-            Self::Kill { kills, .. } => Some(*kills),
-            Self::Put { .. } => None,
-        }
-    }
-}
 
 /// A name as the batch will leave it.
 #[derive(Debug, Clone)]
@@ -54,7 +38,10 @@ pub struct Batch {
     pub bytes: u64,
     pub written_ms: u64,
     pub names: HashMap<FragmentName, Pending>,
+    /// What becomes true once the batch is durable.
     pub effects: Vec<Effect>,
+    /// Records that are dead then, to be given back.
+    pub dead: Vec<(Place, u32)>,
     pub puts: Vec<Reply<()>>,
     pub deletes: Vec<(u64, Reply<u64>)>,
     /// Held until the batch is done: what bounds the queue bounds the batch too.
@@ -73,6 +60,7 @@ impl Batch {
             written_ms,
             names: HashMap::new(),
             effects: Vec::new(),
+            dead: Vec::new(),
             puts: Vec::new(),
             deletes: Vec::new(),
             permits: Vec::new(),
@@ -89,35 +77,41 @@ impl Batch {
         Place { segment: self.segment, unit: ((self.start + self.bytes) / UNIT) as u32 }
     }
 
-    pub fn put(&mut self, fragment: NewFragment) {
+    /// A record of `fragment`, written at `written_ms`, that counts in place of `replaces`.
+    pub fn put(&mut self, fragment: NewFragment, written_ms: u64, replaces: Option<Entry>) {
         let NewFragment { name, payload, block_checksums } = fragment;
         let length = payload.len() as u32; // bounded by MAX_FRAGMENT_BYTES when it was accepted
         let place = self.next_place();
-        let entry = Entry { place, length, written_ms: self.written_ms };
-        let header = RecordHeader {
-            name,
-            body: RecordBody::Fragment { length },
-            batch: self.number,
-            written_ms: self.written_ms,
-        };
+        let entry = Entry { place, length, written_ms };
+        let header = RecordHeader { name, body: RecordBody::Fragment { length }, batch: self.number, written_ms };
         let head = header.encode(&block_checksums, self.salt, place.unit);
         let record = u64::from(fragment_units(length)) * UNIT;
         let padding = (record - payload_at(length) - u64::from(length)) as usize;
         self.records.push(Planned { head, payload, padding });
         self.bytes += record;
-        self.effects.push(Effect::Put { name, entry });
+        self.effects.push(Effect::Put { name, entry, replaces });
         self.names.insert(name, Pending::Put { entry, block_checksums });
     }
 
-    /// A tombstone for the record of `name` at `kills`.
-    pub fn kill(&mut self, name: FragmentName, kills: Place, units: u32) {
+    /// A tombstone for the record of `name` at `kills`, whose pages are given back; `live` is that record if it is the one that counts.
+    pub fn kill(&mut self, name: FragmentName, kills: Place, units: u32, live: Option<Entry>) {
+        self.tombstone(name, kills, units, live);
+        self.dead.push((kills, units));
+    }
+
+    /// A tombstone that says again what another one has said.
+    pub fn repeat_tombstone(&mut self, name: FragmentName, kills: Place, units: u32) {
+        self.tombstone(name, kills, units, None);
+    }
+
+    fn tombstone(&mut self, name: FragmentName, kills: Place, units: u32, live: Option<Entry>) {
         let at = self.next_place();
         let body = RecordBody::Tombstone { kills, units };
         let header = RecordHeader { name, body, batch: self.number, written_ms: self.written_ms };
         let head = header.encode(&[], self.salt, at.unit);
         self.records.push(Planned { head, payload: Bytes::new(), padding: 0 });
         self.bytes += UNIT;
-        self.effects.push(Effect::Kill { at, name, kills });
+        self.effects.push(Effect::Kill { at, name, kills, live });
     }
 
     /// All bytes of the batch in order, where they lie.
@@ -138,7 +132,7 @@ impl Batch {
     /// Fragments that may lie in the segment after the batch has failed, though nobody was told so.
     pub fn in_doubt(&self) -> impl Iterator<Item = Ghost> {
         self.effects.iter().filter_map(|effect| match effect {
-            Effect::Put { name, entry } => Some(Ghost::of(*name, *entry)),
+            Effect::Put { name, entry, .. } => Some(Ghost::of(*name, *entry)),
             Effect::Kill { .. } => None,
         })
     }

@@ -2,6 +2,7 @@
 
 use std::{
     ops::Range,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -12,7 +13,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use cairn_schema::ids::{DiskId, FragmentName, GroupId};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::{
@@ -22,7 +23,7 @@ use super::{
     identity::{identify, lock, refused},
     metrics::{DiskMetrics, Smoothed},
     queue::{Delete, Job, Put, Queue},
-    recover::{RecoveryReport, log_report, recover},
+    recover::{IndexAt, RecoveryReport, log_report, recover},
     segment::{Files, segments_dir},
     state::{Core, Space},
     writer::Writer,
@@ -80,7 +81,10 @@ impl Engine {
         }
         let io = Io { faults: extras.faults.clone() };
         let files = Files::new(&dir);
-        let recovered = recover(&io, &dir, &identity, &files)?;
+        let aside = read_only(&dir)?.then(tempfile::tempdir).transpose();
+        let aside = aside.map_err(|error| disk_error("make a temporary directory for the index of", &dir, error))?;
+        let at = aside.as_ref().map_or(IndexAt::Disk, |aside| IndexAt::Aside(aside.path()));
+        let recovered = recover(&io, &dir, &identity, &files, at)?;
         log_report(&identity, &recovered.report);
         let metrics = match extras.metrics {
             Some(metrics) => metrics,
@@ -91,8 +95,8 @@ impl Engine {
             identity,
             io,
             files,
-            index: RwLock::new(recovered.index),
-            position: Mutex::new((recovered.last_segment, 0, recovered.next_batch)),
+            index: recovered.index,
+            aside,
             queue: Queue::default(),
             space: Space::default(),
             failed: ArcSwapOption::empty(),
@@ -102,12 +106,20 @@ impl Engine {
             metrics,
             read_latency: Smoothed::default(),
             write_latency: Smoothed::default(),
-            changes: AtomicU64::new(1),
-            checkpointing: Mutex::new(0),
+            checkpointing: Mutex::new(false),
+            checkpoint_begun: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             options,
         });
         let (ending, ended) = watch::channel(false);
-        let writer = Writer::prepare(core.clone(), lock, recovered.leftovers)?;
+        let writer = Writer::prepare(core.clone(), lock, recovered.last_segment, recovered.leftovers)?;
+        if recovered.report.index_unusable.is_some()
+            && recovered.report.segments > 0
+            && core.failed.load().is_none()
+            && let Err(error) = core.checkpoint()
+        {
+            tracing::warn!(disk = %identity.disk, %error, "the index that was made anew is not yet durable");
+        }
         core.refresh_space();
         std::thread::Builder::new()
             .name(format!("disk-{}", &identity.disk.to_string()[..8]))
@@ -191,16 +203,16 @@ impl Engine {
         result
     }
 
-    pub fn info(&self, name: FragmentName) -> Result<FragmentInfo, DiskError> {
-        let entry = self.core.index.read().get(&name).ok_or(DiskError::NotFound(name))?;
-        Ok(FragmentInfo { name, length: entry.length, written_ms: entry.written_ms })
+    pub async fn info(&self, name: FragmentName) -> Result<FragmentInfo, DiskError> {
+        let found = self.reading(move |core| core.lookup(&name)?.ok_or(DiskError::NotFound(name))).await;
+        Ok(FragmentInfo::from((name, found?)))
     }
 
     pub async fn verify(&self, name: FragmentName) -> Result<FragmentInfo, DiskError> {
         let result = self
             .reading(move |core| {
                 let (_, entry) = core.read(name, |record| record.verify())?;
-                Ok(FragmentInfo { name, length: entry.length, written_ms: entry.written_ms })
+                Ok(FragmentInfo::from((name, entry)))
             })
             .await;
         self.note("verify", &result);
@@ -222,8 +234,17 @@ impl Engine {
         Ok(deleted)
     }
 
-    pub fn list(&self, group: Option<GroupId>, after: Option<FragmentName>, limit: usize) -> Vec<FragmentInfo> {
-        self.core.index.read().list(group, after, limit.min(LIST_LIMIT))
+    pub async fn list(
+        &self,
+        group: Option<GroupId>,
+        after: Option<FragmentName>,
+        limit: usize,
+    ) -> Result<Vec<FragmentInfo>, DiskError> {
+        let list = move |core: &Core| {
+            let found = core.index.list(group, after, limit.min(LIST_LIMIT)).map_err(|error| core.index_failed(error))?;
+            Ok(found.into_iter().map(FragmentInfo::from).collect())
+        };
+        self.reading(list).await
     }
 
     pub fn status(&self) -> DiskStatus {
@@ -233,7 +254,7 @@ impl Engine {
             capacity_bytes: core.space.capacity.load(Ordering::Relaxed),
             used_bytes: core.space.used.load(Ordering::Relaxed),
             free_bytes: core.space.free.load(Ordering::Relaxed).saturating_sub(core.options.reserved_bytes),
-            fragments: core.index.read().len(),
+            fragments: core.index.totals().fragments,
             writable: core.writable(0).is_ok(),
             failed,
             read_us: core.read_latency.get(),
@@ -290,6 +311,12 @@ impl Drop for Engine {
         // The writer finishes what is queued on its own and lets go of the disk.
         self.core.queue.close();
     }
+}
+
+/// Whether the file system takes no writes at all.
+fn read_only(dir: &Path) -> Result<bool, DiskError> {
+    let mounted = rustix::fs::statvfs(dir).map_err(|errno| disk_error("stat file system", dir, errno))?;
+    Ok(mounted.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
 fn closed() -> DiskError {

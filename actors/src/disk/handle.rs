@@ -96,7 +96,7 @@ impl DiskHandle {
     }
 
     pub async fn info(&self, name: FragmentName) -> Result<FragmentInfo, DiskError> {
-        self.engine()?.info(name)
+        self.engine()?.info(name).await
     }
 
     /// Durable when it returns. Names that are not there are not an error; returns how many were.
@@ -111,7 +111,7 @@ impl DiskHandle {
         after: Option<FragmentName>,
         limit: usize,
     ) -> Result<Vec<FragmentInfo>, DiskError> {
-        Ok(self.engine()?.list(group, after, limit))
+        self.engine()?.list(group, after, limit).await
     }
 
     /// Re-reads and verifies a whole fragment.

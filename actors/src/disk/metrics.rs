@@ -28,6 +28,9 @@ pub struct DiskMetrics {
     pub segments: IntGauge,
     pub writable: IntGauge,
     pub checkpoint_seconds: Histogram,
+    pub index_bytes: IntGauge,
+    pub index_memory: IntGauge,
+    pub moved_bytes: IntCounter,
 }
 
 fn latency_buckets() -> Vec<f64> {
@@ -76,6 +79,9 @@ impl DiskMetrics {
             segments: gauge("segments", "Segment files.")?,
             writable: gauge("writable", "1 if the disk takes writes.")?,
             checkpoint_seconds: histogram("checkpoint_seconds", "Time to write a checkpoint.", latency_buckets())?,
+            index_bytes: gauge("index_bytes", "Bytes of the index on the disk.")?,
+            index_memory: gauge("index_memory_bytes", "Bytes of the index pinned in memory, its cache not counted.")?,
+            moved_bytes: counter("moved_bytes_total", "Bytes of live records moved to free the segments they were in.")?,
         })
     }
 
@@ -100,6 +106,9 @@ impl DiskMetrics {
             Box::new(self.segments.clone()),
             Box::new(self.writable.clone()),
             Box::new(self.checkpoint_seconds.clone()),
+            Box::new(self.index_bytes.clone()),
+            Box::new(self.index_memory.clone()),
+            Box::new(self.moved_bytes.clone()),
         ]
     }
 

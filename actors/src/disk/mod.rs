@@ -3,24 +3,26 @@
 //! ```text
 //! DIR/identity          whose disk this is                                   (identity)
 //!     lock              held by the process that has it open                  (identity)
-//!     checkpoint        the index as it was a while ago                       (checkpoint)
+//!     index/                where every fragment lies: a tree of sorted tables     (index)
 //!     segments/N.seg    the truth: records of fragments and tombstones        (format)
 //!
 //!  put ─ permit ─ verify ─▶ queue ─▶ writer thread: plan a batch, one vectored write, one fdatasync ─▶ index ─▶ replies
 //!  get ─ permit ─▶ index ─▶ blocking thread: pread, verify the blocks touched ─▶ bytes
 //! ```
 //!
-//! Deletes write a tombstone, then give the pages of the fragment back by punching holes. A tombstone names exactly the record it
-//! kills and is kept until the segment file of that record is gone, so an index rebuilt from the segments resurrects nothing. A
-//! segment that holds no fragment and no tombstone that another segment needs is removed.
+//! Deletes write a tombstone, then give the pages of large fragments back by punching holes. A tombstone names exactly the record it
+//! kills and is kept until the segment file of that record is gone, so an index rebuilt from the segments resurrects nothing. What
+//! holes cannot give back, the leavings of small records, a compaction does: it moves what is live of a segment to the end of the log
+//! (compact). A segment that holds no fragment, and nothing that another segment needs, is removed after the next checkpoint.
 
 pub mod actor;
 mod batch;
-mod checkpoint;
+mod compact;
 mod engine;
 mod file;
 pub mod format;
 mod handle;
+mod holes;
 mod identity;
 mod index;
 pub mod metrics;

@@ -1,6 +1,6 @@
 //! What waits for a disk's writer. Bounded by the permits the jobs carry.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -62,14 +62,19 @@ impl Queue {
         Ok(())
     }
 
-    /// Everything that waits, up to about `bytes`; waits until there is something. None: closed, and nothing is left.
-    pub fn take(&self, bytes: usize) -> Option<Vec<Job>> {
+    /// Everything that waits, up to about `bytes`; waits until there is something, or for `patience` if given. None: closed, and
+    /// nothing is left.
+    pub fn take(&self, bytes: usize, patience: Option<Duration>) -> Option<Vec<Job>> {
         let mut state = self.state.lock();
         while state.jobs.is_empty() {
             if state.closed {
                 return None;
             }
-            self.ready.wait(&mut state);
+            match patience {
+                None => self.ready.wait(&mut state),
+                Some(patience) if self.ready.wait_for(&mut state, patience).timed_out() => break,
+                Some(_) => {}
+            }
         }
         let mut taken = Vec::with_capacity(state.jobs.len());
         let mut sum = 0;

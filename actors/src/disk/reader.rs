@@ -9,7 +9,7 @@ use super::{
     BLOCK_BYTES, DiskError,
     file::Io,
     format::{RecordBody, RecordHeader, UNIT, block_checksum, fragment_units, payload_at, table_entry},
-    index::Entry,
+    index::rows::Entry,
 };
 
 /// One record of one open segment.

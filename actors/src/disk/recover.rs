@@ -1,8 +1,8 @@
-//! Makes the index of a disk: from its checkpoint and the tail of the log, or from all segments when there is no checkpoint to trust.
+//! Makes the index of a disk current: from its last checkpoint and the tail of the log, or from all segments when it cannot be trusted.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    path::Path,
+    collections::HashMap,
+    path::{Path, PathBuf},
 };
 
 use cairn_schema::ids::FragmentName;
@@ -10,11 +10,15 @@ use serde::Serialize;
 
 use super::{
     DiskError,
-    checkpoint::{self, Checkpoint},
     file::{Io, disk_error},
     format::{Place, RecordBody, RecordHeader, SEGMENT_HEADER_BYTES, UNIT, fragment_units},
     identity::{Identity, refused},
-    index::{Entry, Extent, Index, SegmentState},
+    index::{
+        Effect, Index, Position, UNFLUSHED_BYTES, index_path,
+        rows::Entry,
+        segments::{Extent, SegmentState},
+        tree::{self, IndexError},
+    },
     reader::Record,
     scan::{Found, Gap, Scan, read_segment_header},
     segment::{Files, list_segments},
@@ -23,8 +27,8 @@ use super::{
 /// What an opening found, for logs and `cairn disk inspect`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct RecoveryReport {
-    /// None: the checkpoint was used.
-    pub checkpoint_unusable: Option<String>,
+    /// None: the index was used as it was and only the tail of the log was read.
+    pub index_unusable: Option<String>,
     pub segments: u64,
     pub segments_scanned: u64,
     pub records_replayed: u64,
@@ -37,7 +41,7 @@ pub struct RecoveryReport {
     pub torn: Vec<String>,
     /// Bytes after the last record of the log that are no record.
     pub torn_tail: bool,
-    /// Fragments the checkpoint knew in segment files that are gone.
+    /// Fragments the index knew in segment files that are gone.
     pub lost_with_segments: u64,
 }
 
@@ -61,8 +65,8 @@ pub struct Leftovers {
     pub ghosts: Vec<Ghost>,
     /// A segment file whose creation was cut short: to be removed.
     pub empty: Option<u32>,
-    /// Segments in which something was found dead that may not have been given back yet.
-    pub stale: BTreeSet<u32>,
+    /// By segment, records that were found dead and whose pages may not have been given back yet.
+    pub dead: HashMap<u32, Vec<Extent>>,
     /// Segments that were scanned: what was read of them may still be only in the page cache.
     pub scanned: Vec<u32>,
 }
@@ -70,24 +74,28 @@ pub struct Leftovers {
 #[derive(Debug)]
 pub struct Recovered {
     pub index: Index,
-    pub next_batch: u64,
     /// The highest segment number there is; 0 if none.
     pub last_segment: u32,
     pub leftovers: Leftovers,
     pub report: RecoveryReport,
 }
 
+/// Where the index is kept while the disk is looked at.
+#[derive(Clone, Copy, Debug)]
+pub enum IndexAt<'a> {
+    /// On the disk itself.
+    Disk,
+    /// In this empty directory elsewhere: nothing on the disk changes.
+    Aside(&'a Path),
+}
+
 struct Replay<'a> {
     io: &'a Io,
     files: &'a Files,
-    fragments: BTreeMap<FragmentName, Entry>,
-    segments: BTreeMap<u32, SegmentState>,
-    tombstones: Vec<(Place, u32)>,
+    index: Index,
+    /// Made from nothing: may be flushed while it grows, because no checkpoint makes anyone believe it.
+    anew: bool,
     gaps: Vec<(u32, Gap)>,
-    /// By segment, what the tombstones that were read have killed.
-    dead: HashMap<u32, Vec<Extent>>,
-    /// Superseded records without a tombstone of their own.
-    losers: HashMap<Place, Ghost>,
     /// Records of the newest batch so far: applied when a newer one proves that it was synced.
     newest: Vec<(Place, RecordHeader)>,
     newest_batch: u64,
@@ -95,77 +103,102 @@ struct Replay<'a> {
     report: RecoveryReport,
 }
 
-/// Reads everything about the disk at `dir` but changes nothing.
-pub fn recover(io: &Io, dir: &Path, identity: &Identity, files: &Files) -> Result<Recovered, DiskError> {
+/// Reads what is needed of the disk at `dir`. Changes nothing on it but the index, and that only if it is kept there.
+pub fn recover(
+    io: &Io,
+    dir: &Path,
+    identity: &Identity,
+    files: &Files,
+    at: IndexAt<'_>,
+) -> Result<Recovered, DiskError> {
     let numbers = list_segments(dir)?;
-    let checkpoint = checkpoint::read(dir, identity.disk).map_err(|why| why.to_string()).and_then(|checkpoint| {
-        let tail = checkpoint.head.tail_segment;
-        match numbers.iter().find(|number| **number < tail && !checkpoint.segments.contains_key(number)) {
-            Some(number) => Err(format!("it does not know segment {number}")),
-            None => Ok(checkpoint),
-        }
-    });
     let mut report = RecoveryReport { segments: numbers.len() as u64, ..RecoveryReport::default() };
-    let checkpoint = checkpoint.unwrap_or_else(|why| {
-        report.checkpoint_unusable = Some(why);
-        Checkpoint::default()
-    });
-    let mut replay = Replay {
-        io,
-        files,
-        fragments: checkpoint.fragments,
-        segments: BTreeMap::new(),
-        tombstones: Vec::new(),
-        gaps: Vec::new(),
-        dead: HashMap::new(),
-        losers: HashMap::new(),
-        newest: Vec::new(),
-        newest_batch: 0,
-        leftovers: Leftovers::default(),
-        report,
+    let path = place_index(dir, at);
+    let usable = Index::open(&path, identity.disk).and_then(|index| fits(index, &numbers, &mut report));
+    let anew = usable.is_err();
+    let index = match usable {
+        Ok(index) => index,
+        Err(why) => {
+            report.index_unusable = Some(why.to_string());
+            Index::create(&path, identity.disk).map_err(|error| refused(&path, error.to_string()))?
+        }
     };
-    let (tail_segment, tail_end) = (checkpoint.head.tail_segment, checkpoint.head.tail_end);
+    let (newest, gaps, leftovers) = (Vec::new(), Vec::new(), Leftovers::default());
+    let mut replay = Replay { io, files, index, anew, gaps, newest, newest_batch: 0, leftovers, report };
     let last = numbers.last().copied().unwrap_or(0);
+    let tail = replay.index.position();
     for number in numbers {
-        let known = checkpoint.segments.get(&number).cloned();
-        let from = match &known {
-            Some(state) if number < tail_segment => {
-                replay.know(number, state.clone());
+        let known = replay.index.segments(|segments| segments.contains(number));
+        let from = match known {
+            true if number < tail.segment => {
+                // Only the newest is ever appended to.
+                replay.index.change_segments(|segments| segments.seal(number));
                 continue;
             }
-            Some(_) if number == tail_segment => tail_end.max(SEGMENT_HEADER_BYTES),
+            true if number == tail.segment => tail.end.max(SEGMENT_HEADER_BYTES),
             _ => SEGMENT_HEADER_BYTES,
         };
         replay.scan(identity, number, known, from, number == last)?;
     }
-    replay.finish(checkpoint.head.next_batch, last)
+    replay.finish(tail.next_batch, last)
+}
+
+/// The directory of the index; aside, a copy of what is on the disk if that can be had.
+fn place_index(dir: &Path, at: IndexAt<'_>) -> PathBuf {
+    let home = index_path(dir);
+    match at {
+        IndexAt::Disk => home,
+        IndexAt::Aside(elsewhere) => {
+            let path = index_path(elsewhere);
+            if let Err(error) = tree::copy(&home, &path) {
+                tracing::info!(%error, "the index is made anew from the segments");
+            }
+            path
+        }
+    }
+}
+
+/// Whether the index knows the segments that are there. It may know some that are gone, if nothing was in them.
+fn fits(index: Index, numbers: &[u32], report: &mut RecoveryReport) -> Result<Index, IndexError> {
+    let tail = index.position().segment;
+    let gone: Vec<(u32, u32)> = index.segments(|segments| {
+        let gone = segments.iter().filter(|(number, _)| numbers.binary_search(number).is_err());
+        gone.map(|(number, state)| (number, state.fragments)).collect()
+    });
+    if let Some(unknown) = numbers.iter().find(|number| **number < tail && !index.segments(|s| s.contains(**number))) {
+        return Err(IndexError::Segments(format!("it does not know segment {unknown}")));
+    }
+    let lost: u64 = gone.iter().map(|(_, fragments)| u64::from(*fragments)).sum();
+    if lost > 0 {
+        report.lost_with_segments = lost;
+        let (number, _) = gone.iter().find(|(_, fragments)| *fragments > 0).copied().unwrap_or_default();
+        return Err(IndexError::Segments(format!("segment {number} is gone with {lost} fragments")));
+    }
+    for (number, _) in gone {
+        index.forget_segment(number);
+    }
+    Ok(index)
 }
 
 impl Replay<'_> {
-    fn know(&mut self, number: u32, mut state: SegmentState) {
-        self.tombstones.extend(state.killers.drain(..).map(|place| (place, number)));
-        state.sealed = true;
-        self.segments.insert(number, state);
-    }
-
     fn scan(
         &mut self,
         identity: &Identity,
         number: u32,
-        known: Option<SegmentState>,
+        known: bool,
         from: u64,
         last: bool,
     ) -> Result<(), DiskError> {
         let path = self.files.path(number);
         let file = self.files.get(number)?;
-        let salt = match (read_segment_header(self.io, &file, &path), &known) {
+        let salt = match (read_segment_header(self.io, &file, &path), self.index.salt(number)) {
             (Ok(Some(header)), _) if header.disk != identity.disk || header.number != number => {
                 let why = format!("it is segment {} of disk {}, not of this one", header.number, header.disk);
                 return Err(refused(&path, why));
             }
             (Ok(Some(header)), _) => header.salt,
             (Err(refusal @ DiskError::Refused { .. }), _) => return Err(refusal),
-            (_, Some(state)) => state.salt,
+            (_, Some(salt)) => salt,
             (Ok(None), None) if last => {
                 // Its creation was cut short: nothing was ever in it.
                 self.leftovers.empty = Some(number);
@@ -175,41 +208,54 @@ impl Replay<'_> {
         };
         self.report.segments_scanned += 1;
         self.leftovers.scanned.push(number);
-        self.know(number, known.unwrap_or_else(|| SegmentState::new(salt, SEGMENT_HEADER_BYTES)));
+        if !known {
+            let state = SegmentState::new(salt, SEGMENT_HEADER_BYTES);
+            self.index.change_segments(|segments| segments.insert(number, state));
+        }
         let io = self.io;
-        let scanned = Scan { io, file: &file, path: &path, number, salt }.run(from, &mut |found| match found {
-            Found::Record { place, header } => self.record(place, header),
+        let mut failed = None;
+        let scanned = Scan { io, file: &file, path: &path, number, salt }.run(from, u64::MAX, &mut |found| match found {
+            Found::Record { place, header } if failed.is_none() => failed = self.record(place, header).err(),
+            Found::Record { .. } => {}
             Found::Gap(gap) => self.gaps.push((number, gap)),
         })?;
-        if let Some(state) = self.segments.get_mut(&number) {
-            state.end = scanned.end;
-            // Nothing is appended to a file of which parts cannot be read.
-            state.sealed = !last || scanned.unreadable;
+        if let Some(error) = failed {
+            return Err(error.into());
         }
+        self.index.change_segments(|segments| {
+            segments.advance(number, scanned.end);
+            // Nothing is appended to a file of which parts cannot be read.
+            if !last || scanned.unreadable {
+                segments.seal(number);
+            }
+        });
         Ok(())
     }
 
     /// Tells the gaps that deletes have left from those that nobody can explain.
     fn explain_gaps(&mut self, last_segment: u32) {
-        for dead in self.dead.values_mut() {
+        for dead in self.leftovers.dead.values_mut() {
             dead.sort_unstable();
         }
         for (number, gap) in std::mem::take(&mut self.gaps) {
             // Zeros are no damage: they were given back with whatever died there, or preallocated and never written.
-            let dead = self.dead.get(&number).map(Vec::as_slice).unwrap_or_default();
+            let dead = self.leftovers.dead.get(&number).map(Vec::as_slice).unwrap_or_default();
             let units = gap.strange.iter().map(|(start, end)| (start / UNIT) as u32..(end / UNIT) as u32);
             let regions: Vec<Extent> = units.flat_map(|units| unexplained(units, dead)).collect();
+            let (sealed, accepted) = self.index.segments(|segments| {
+                let state = segments.get(number);
+                (state.is_some_and(|state| state.sealed), state.map_or(0, |state| state.end))
+            });
             for region in regions {
-                let Some(state) = self.segments.get_mut(&number) else { continue };
-                if gap.last && number == last_segment && !state.sealed {
+                if gap.last && number == last_segment && !sealed {
                     self.report.torn_tail = true;
                     continue;
                 }
                 let start = u64::from(region.unit) * UNIT;
                 let end = start + u64::from(region.units) * UNIT;
                 self.report.damaged.push((number, start, end));
-                if end <= state.end {
-                    state.damaged.push(region);
+                if end <= accepted {
+                    self.index.change_segments(|segments| segments.add_damage(number, region));
                 }
             }
         }
@@ -222,107 +268,81 @@ impl Replay<'_> {
         self.report.unreadable_segments.push(number);
         let mut state = SegmentState { sealed: true, ..SegmentState::new(0, length) };
         state.damaged.push(Extent { unit: 0, units: (length / UNIT) as u32 });
-        self.segments.insert(number, state);
+        self.index.change_segments(|segments| segments.insert(number, state));
         Ok(())
     }
 
-    fn record(&mut self, place: Place, header: RecordHeader) {
+    fn record(&mut self, place: Place, header: RecordHeader) -> Result<(), IndexError> {
         self.report.records_replayed += 1;
         if header.batch != self.newest_batch {
             self.newest_batch = self.newest_batch.max(header.batch);
             for (place, header) in std::mem::take(&mut self.newest) {
-                self.apply(place, &header);
+                self.apply(place, &header)?;
             }
         }
         self.newest.push((place, header));
+        Ok(())
     }
 
-    fn apply(&mut self, place: Place, header: &RecordHeader) {
+    fn apply(&mut self, place: Place, header: &RecordHeader) -> Result<(), IndexError> {
+        let name = header.name;
+        let counts = self.index.get(&name)?;
         match header.body {
             RecordBody::Fragment { length } => {
-                self.losers.remove(&place);
                 let entry = Entry { place, length, written_ms: header.written_ms };
-                if let Some(old) = self.fragments.insert(header.name, entry)
-                    && old.place != place
-                {
-                    self.losers.insert(old.place, Ghost::of(header.name, old));
-                }
+                self.index.replay(Effect::Put { name, entry, replaces: counts });
             }
             RecordBody::Tombstone { kills, units } => {
-                self.dead.entry(kills.segment).or_default().push(Extent { unit: kills.unit, units });
-                self.tombstones.push((place, kills.segment));
-                self.losers.remove(&kills);
-                self.leftovers.stale.insert(kills.segment);
-                if self.fragments.get(&header.name).is_some_and(|entry| entry.place == kills) {
-                    self.fragments.remove(&header.name);
-                }
+                let dead = Extent { unit: kills.unit, units };
+                self.leftovers.dead.entry(kills.segment).or_default().push(dead);
+                let live = counts.filter(|entry| entry.place == kills);
+                self.index.replay(Effect::Kill { at: place, name, kills, live });
             }
         }
+        if self.anew && self.index.unflushed() > UNFLUSHED_BYTES {
+            self.index.spill()?;
+        }
+        Ok(())
     }
 
     /// Whether a record of the newest batch arrived on the disk whole.
     fn whole(&self, place: Place, header: &RecordHeader) -> bool {
         let RecordBody::Fragment { length } = header.body else { return true };
         let entry = Entry { place, length, written_ms: header.written_ms };
-        let Some(state) = self.segments.get(&place.segment) else { return false };
+        let Some(salt) = self.index.salt(place.segment) else { return false };
         let path = self.files.path(place.segment);
         let Ok(file) = self.files.get(place.segment) else { return false };
-        let record = Record { io: self.io, file: &file, path: &path, salt: state.salt, name: header.name, entry };
+        let record = Record { io: self.io, file: &file, path: &path, salt, name: header.name, entry };
         // An I/O error is no proof of a torn write: such a fragment stays, and reads of it fail.
         !matches!(record.verify(), Err(DiskError::Corrupt { .. }))
     }
 
     fn finish(mut self, next_batch: u64, last_segment: u32) -> Result<Recovered, DiskError> {
-        let mut ghosts: Vec<Ghost> = Vec::new();
         for (place, header) in std::mem::take(&mut self.newest) {
-            // What a checkpoint knows was whole once: if it is not now, that is damage, to be seen as such.
-            let known = self.fragments.get(&header.name).is_some_and(|entry| entry.place == place);
-            if known || self.whole(place, &header) {
-                self.apply(place, &header);
+            if self.whole(place, &header) {
+                self.apply(place, &header)?;
             } else {
                 self.report.torn.push(header.name.to_string());
-                ghosts.push(Ghost { name: header.name, place, units: header.units() });
+                self.leftovers.ghosts.push(Ghost { name: header.name, place, units: header.units() });
             }
         }
         self.explain_gaps(last_segment);
-        let before = self.fragments.len();
-        let segments = &self.segments;
-        self.fragments.retain(|_, entry| segments.contains_key(&entry.place.segment));
-        self.report.lost_with_segments = (before - self.fragments.len()) as u64;
-        for (name, entry) in &self.fragments {
-            self.losers.remove(&entry.place);
-            let end = (u64::from(entry.place.unit) + u64::from(fragment_units(entry.length))) * UNIT;
-            if let Some(state) = self.segments.get_mut(&entry.place.segment) {
-                if end > state.end {
-                    tracing::warn!(fragment = %name, segment = entry.place.segment, "a fragment lies beyond its segment's last record");
-                }
-                state.end = state.end.max(end);
-            }
-        }
-        let segments = &self.segments;
-        ghosts.extend(self.losers.into_values());
-        ghosts.retain(|ghost| segments.contains_key(&ghost.place.segment));
-        self.report.fragments = self.fragments.len() as u64;
-        if self.report.checkpoint_unusable.is_some() {
-            self.leftovers.stale.extend(self.segments.keys());
-        }
-        Ok(Recovered {
-            next_batch: next_batch.max(self.newest_batch + 1),
-            last_segment,
-            index: Index::build(self.fragments, self.segments, self.tombstones),
-            leftovers: Leftovers { ghosts, ..self.leftovers },
-            report: self.report,
-        })
+        self.report.fragments = self.index.totals().fragments;
+        let newest = self.index.segments(|segments| segments.iter().next_back().map(|(number, state)| (number, state.end)));
+        let (segment, end) = newest.unwrap_or_default();
+        let next_batch = next_batch.max(self.newest_batch + 1);
+        self.index.set_position(Position { segment, end, next_batch });
+        Ok(Recovered { last_segment, index: self.index, leftovers: self.leftovers, report: self.report })
     }
 }
 
 /// Says in the log what an opening found.
 pub fn log_report(identity: &Identity, report: &RecoveryReport) {
     let disk = identity.disk;
-    if let Some(why) = &report.checkpoint_unusable
+    if let Some(why) = &report.index_unusable
         && report.segments > 0
     {
-        tracing::warn!(%disk, %why, segments = report.segments, "index rebuilt from the segments: the checkpoint is of no use");
+        tracing::warn!(%disk, %why, segments = report.segments, "index made anew from the segments");
     }
     if !report.damaged.is_empty() || !report.unreadable_segments.is_empty() || report.lost_with_segments > 0 {
         tracing::error!(%disk, damaged = ?report.damaged, unreadable = ?report.unreadable_segments,

@@ -7,7 +7,7 @@ use super::{
     file::{Io, disk_error, next_data},
     format::{COPY_AT, FormatError, Place, RECORD_HEADER_LEN, RecordHeader, SEGMENT_HEADER_LEN, SegmentHeader, UNIT},
     identity::refused,
-    index::PAGE,
+    index::segments::PAGE,
 };
 
 /// A window is read at once when records are small, less when payloads are skipped anyway.
@@ -80,6 +80,8 @@ struct Window<'a> {
 pub struct Scanned {
     /// Where the last valid record ends; where the scan began if there is none.
     pub end: u64,
+    /// Where a scan that goes on begins.
+    pub next: u64,
     /// The disk refused to read some of it.
     pub unreadable: bool,
 }
@@ -116,7 +118,7 @@ impl Window<'_> {
     }
 }
 
-/// Scans one segment file from byte `from` to its end.
+/// Scans one segment file.
 pub struct Scan<'a> {
     pub io: &'a Io,
     pub file: &'a File,
@@ -126,8 +128,10 @@ pub struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    pub fn run(&self, from: u64, sink: &mut dyn FnMut(Found)) -> Result<Scanned, DiskError> {
+    /// The records that begin from byte `from` on and before `until`, and what lies between them.
+    pub fn run(&self, from: u64, until: u64, sink: &mut dyn FnMut(Found)) -> Result<Scanned, DiskError> {
         let length = self.file.metadata().map_err(|error| disk_error("stat segment", self.path, error))?.len();
+        let length = length.min(until);
         let mut window = Window {
             io: self.io,
             file: self.file,
@@ -170,7 +174,7 @@ impl Scan<'_> {
         if length > end {
             sink(Found::Gap(Gap { end: length, last: true, ..gap }));
         }
-        Ok(Scanned { end, unreadable: window.unreadable })
+        Ok(Scanned { end, next: at.max(length), unreadable: window.unreadable })
     }
 
     /// The valid record at `at`, if there is one. A valid record of a newer version refuses the disk.

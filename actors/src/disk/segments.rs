@@ -1,16 +1,19 @@
-//! The writer's segments: tidied at the start, begun, sealed, thinned out, removed.
+//! The writer's segments: tidied at the start, begun, sealed, thinned out.
 
 use std::{
-    collections::BTreeSet,
+    collections::HashMap,
+    os::unix::fs::MetadataExt,
     sync::{Arc, atomic::Ordering},
 };
 
 use super::{
     DiskError,
-    file::{disk_error, preallocate, punch_hole, sync_dir},
-    format::SEGMENT_HEADER_BYTES,
+    compact::Compaction,
+    file::{disk_error, preallocate, sync_dir},
+    format::{Place, SEGMENT_HEADER_BYTES},
+    holes::Holes,
     identity::DiskLock,
-    index::Freed,
+    index::segments::{Extent, SegmentState},
     recover::Leftovers,
     segment::{self, Active, segments_dir},
     state::Core,
@@ -24,10 +27,16 @@ const LARGEST_SEGMENT: u64 = 1 << 37;
 
 impl Writer {
     /// Makes the recovered state durable and tidy, and finds the segment to go on with.
-    pub fn prepare(core: Arc<Core>, lock: DiskLock, leftovers: Leftovers) -> Result<Self, DiskError> {
-        let Leftovers { ghosts, empty, stale, scanned } = leftovers;
-        let (last_segment, _, next_batch) = *core.position.lock();
+    pub fn prepare(
+        core: Arc<Core>,
+        lock: DiskLock,
+        last_segment: u32,
+        leftovers: Leftovers,
+    ) -> Result<Self, DiskError> {
+        let Leftovers { ghosts, empty, dead, scanned } = leftovers;
+        let next_batch = core.index.position().next_batch;
         let mut writer = Self {
+            holes: Holes::begin(core.clone())?,
             core,
             _lock: lock,
             active: None,
@@ -36,10 +45,10 @@ impl Writer {
             last_segment,
             ghosts,
             failures: 0,
-            touched: BTreeSet::new(),
+            compaction: Compaction::default(),
             finished: false,
         };
-        match writer.settle(&stale, empty, &scanned) {
+        match writer.settle(dead, empty, &scanned) {
             Ok(()) => Ok(writer),
             // A disk that can only be read is better than none.
             Err(error @ DiskError::ReadOnly(_)) => {
@@ -50,11 +59,14 @@ impl Writer {
         }
     }
 
-    fn settle(&mut self, stale: &BTreeSet<u32>, empty: Option<u32>, scanned: &[u32]) -> Result<(), DiskError> {
+    fn settle(
+        &mut self,
+        dead: HashMap<u32, Vec<Extent>>,
+        empty: Option<u32>,
+        scanned: &[u32],
+    ) -> Result<(), DiskError> {
         let core = self.core.clone();
-        let mounted =
-            rustix::fs::statvfs(&core.dir).map_err(|errno| disk_error("stat file system", &core.dir, errno))?;
-        if mounted.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+        if core.aside.is_some() {
             return Err(DiskError::ReadOnly(format!("{} is mounted read-only", core.dir.display())));
         }
         if let Some(number) = empty {
@@ -68,21 +80,29 @@ impl Writer {
             let (file, path) = (core.files.get(*number)?, core.files.path(*number));
             file.sync_all().map_err(|error| disk_error("sync segment", &path, error))?;
         }
-        let last =
-            core.index.read().segments.iter().next_back().map(|(number, state)| (*number, state.without_extents()));
-        let unsealed = last.filter(|(_, state)| !state.sealed).map(|(number, state)| (number, state.salt, state.end));
-        if let Some((number, salt, end)) = unsealed {
+        let last = core.index.segments(|segments| {
+            let newest = segments.iter().next_back();
+            newest.map(|(number, state)| (number, state.sealed, state.salt, state.end))
+        });
+        if let Some((number, false, salt, end)) = last {
             self.resume(number, salt, end)?;
         }
-        if let Some((number, state)) = core.index.read().segments.iter().next_back() {
-            *core.position.lock() = (*number, state.end, self.next_batch);
+        for (segment, extents) in dead {
+            let places = extents.into_iter().map(|extent| (Place { segment, unit: extent.unit }, extent.units));
+            self.holes.punch(places);
         }
-        for number in stale {
-            let gaps = core.index.read().segments.get(number).map(|state| state.gaps()).unwrap_or_default();
-            self.punch(gaps.into_iter().map(|bytes| Freed { segment: *number, bytes }).collect());
+        self.measure()
+    }
+
+    /// What each segment takes from the file system is asked once; from then on it is counted.
+    fn measure(&self) -> Result<(), DiskError> {
+        let core = &self.core;
+        let numbers: Vec<u32> = core.index.segments(|segments| segments.iter().map(|(number, _)| number).collect());
+        for number in numbers {
+            let path = core.files.path(number);
+            let found = std::fs::metadata(&path).map_err(|error| disk_error("stat segment", &path, error))?;
+            core.index.change_segments(|segments| segments.measured(number, found.blocks() * 512));
         }
-        self.touched.extend(core.index.read().segments.keys());
-        self.remove_empty();
         Ok(())
     }
 
@@ -108,7 +128,7 @@ impl Writer {
 
     fn retire(&mut self, number: u32, file: &std::fs::File) -> Result<(), DiskError> {
         file.sync_all().map_err(|error| disk_error("sync segment", &self.core.files.path(number), error))?;
-        self.core.index.write().seal(number);
+        self.core.index.change_segments(|segments| segments.seal(number));
         Ok(())
     }
 
@@ -138,7 +158,8 @@ impl Writer {
         match segment::create(&core.io, &core.dir, core.identity.disk, number, capacity) {
             Ok(active) => {
                 self.last_segment = number;
-                core.index.write().add_segment(number, active.salt);
+                let state = SegmentState::new(active.salt, SEGMENT_HEADER_BYTES);
+                core.index.change_segments(|segments| segments.insert(number, state));
                 core.files.insert(number, active.file.clone());
                 self.active = Some(active);
                 self.note_preallocated();
@@ -155,65 +176,16 @@ impl Writer {
 
     pub(super) fn seal(&mut self) {
         let Some(active) = self.active.take() else { return };
-        self.core.index.write().seal(active.number);
+        self.core.index.change_segments(|segments| segments.seal(active.number));
         // Gives the rest of the preallocated space back. If that fails the space is merely wasted.
         if let Err(error) = active.file.set_len(active.end) {
             tracing::warn!(path = %active.path.display(), %error, "a sealed segment keeps its preallocated space");
         }
-        self.touched.insert(active.number);
         self.note_preallocated();
-        self.remove_empty();
     }
 
     pub(super) fn note_preallocated(&self) {
         let rest = self.active.as_ref().map_or(0, |active| active.capacity.saturating_sub(active.end));
         self.core.space.preallocated.store(rest, Ordering::Relaxed);
-    }
-
-    /// Gives pages back. Their tombstones are durable; failing is only a waste of space.
-    pub(super) fn punch(&self, freed: Vec<Freed>) {
-        if !self.core.can_punch.load(Ordering::Relaxed) {
-            return;
-        }
-        for Freed { segment, bytes } in freed {
-            let path = self.core.files.path(segment);
-            let punched = self
-                .core
-                .files
-                .get(segment)
-                .and_then(|file| punch_hole(&file, &path, bytes.start, bytes.end - bytes.start));
-            match punched {
-                Ok(true) => {}
-                Ok(false) => {
-                    tracing::warn!(disk = %self.core.identity.disk, "the file system cannot punch holes: only whole segments are given back");
-                    return self.core.can_punch.store(false, Ordering::Relaxed);
-                }
-                Err(error) => tracing::warn!(%error, "pages not given back"),
-            }
-        }
-    }
-
-    /// Removes the touched segments that hold nothing any more, and those that only held tombstones about them.
-    pub(super) fn remove_empty(&mut self) {
-        while let Some(number) = self.touched.pop_first() {
-            if !self.core.index.read().is_removable(number) {
-                continue;
-            }
-            let path = self.core.files.path(number);
-            let killers = self.core.index.write().remove_segment(number);
-            self.core.files.forget(number);
-            let removed = std::fs::remove_file(&path)
-                .map_err(|error| disk_error("remove segment", &path, error))
-                .and_then(|()| sync_dir(&segments_dir(&self.core.dir)));
-            if let Err(error) = removed {
-                // The file may come back, so its tombstones stay; the next opening tries again.
-                tracing::warn!(%error, "an empty segment was not removed");
-                continue;
-            }
-            self.touched.extend(killers.iter().map(|place| place.segment));
-            let freed = self.core.index.write().removed(killers);
-            self.core.changes.fetch_add(1, Ordering::Release);
-            self.punch(freed);
-        }
     }
 }

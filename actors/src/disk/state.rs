@@ -11,19 +11,18 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use cairn_schema::ids::FragmentName;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 use super::{
     DiskError, DiskOptions,
-    checkpoint::{self, Head},
-    file::Io,
+    file::{Io, disk_error, sync_dir},
     identity::{Identity, read_identity},
-    index::{Entry, Index},
+    index::{Index, rows::Entry, tree::IndexError},
     metrics::{DiskMetrics, Smoothed},
     now_ms,
     queue::Queue,
     reader::Record,
-    segment::Files,
+    segment::{Files, segments_dir},
 };
 
 /// The disk's space, as last worked out.
@@ -44,9 +43,9 @@ pub struct Core {
     pub options: DiskOptions,
     pub io: Io,
     pub files: Files,
-    pub index: RwLock<Index>,
-    /// Log position and next batch, as of the index; changed under the index's lock.
-    pub position: Mutex<(u32, u64, u64)>,
+    pub index: Index,
+    /// Where the index is kept when the disk itself takes no writes.
+    pub aside: Option<tempfile::TempDir>,
     pub queue: Queue,
     pub space: Space,
     /// Why the disk takes no writes any more.
@@ -59,17 +58,18 @@ pub struct Core {
     pub metrics: Arc<DiskMetrics>,
     pub read_latency: Smoothed,
     pub write_latency: Smoothed,
-    pub changes: AtomicU64,
-    pub checkpointing: Mutex<u64>,
+    /// One checkpoint at a time; true once the writer is done with the disk.
+    pub checkpointing: Mutex<bool>,
+    /// The writer is done: nothing more is tidied up.
+    pub closing: AtomicBool,
+    /// A checkpoint that the writer asked for is under way.
+    pub checkpoint_begun: AtomicBool,
 }
 
 impl Core {
     /// Looks at the file system and the index and says anew what is free.
     pub fn refresh_space(&self) {
-        let (totals, fragments, segments) = {
-            let index = self.index.read();
-            (index.totals(), index.len(), index.segments.len())
-        };
+        let (totals, segments) = self.index.segments(|segments| (segments.totals(), segments.len()));
         let Ok(fs) = rustix::fs::statvfs(&self.dir) else { return };
         let size = fs.f_blocks.saturating_mul(fs.f_frsize);
         let available = fs.f_bavail.saturating_mul(fs.f_frsize);
@@ -84,8 +84,8 @@ impl Core {
         self.metrics.used.set(gauge(totals.occupied));
         self.metrics.free.set(gauge(free.saturating_sub(self.options.reserved_bytes)));
         self.metrics.reserved.set(gauge(self.options.reserved_bytes));
-        self.metrics.dead.set(gauge(totals.occupied.saturating_sub(totals.held)));
-        self.metrics.fragments.set(gauge(fragments));
+        self.metrics.dead.set(gauge(totals.dead));
+        self.metrics.fragments.set(gauge(totals.fragments));
         self.metrics.segments.set(gauge(segments as u64));
         self.metrics.writable.set(i64::from(self.writable(0).is_ok()));
     }
@@ -139,7 +139,7 @@ impl Core {
         with: impl FnOnce(&Record<'_>) -> Result<T, DiskError>,
     ) -> Result<T, DiskError> {
         let number = entry.place.segment;
-        let salt = self.index.read().segments.get(&number).map(|segment| segment.salt);
+        let salt = self.index.salt(number);
         let salt = salt.ok_or_else(|| DiskError::Corrupt { name, what: format!("segment {number} is gone") })?;
         let file = self.files.get(number)?;
         with(&Record { io: &self.io, file: &file, path: &self.files.path(number), salt, name, entry })
@@ -154,10 +154,10 @@ impl Core {
         const TRIES: usize = 4;
         let mut last = DiskError::NotFound(name);
         for _ in 0..TRIES {
-            let entry = self.index.read().get(&name).ok_or(DiskError::NotFound(name))?;
+            let entry = self.lookup(&name)?.ok_or(DiskError::NotFound(name))?;
             match self.on_record(name, entry, &with) {
                 Ok(value) => return Ok((value, entry)),
-                Err(error) if self.index.read().get(&name) == Some(entry) => {
+                Err(error) if self.lookup(&name)? == Some(entry) => {
                     if matches!(error, DiskError::Corrupt { .. }) {
                         self.metrics.checksum_failures.inc();
                         tracing::error!(disk = %self.identity.disk, segment = entry.place.segment, %error, "damage met");
@@ -170,33 +170,59 @@ impl Core {
         Err(last)
     }
 
-    /// Writes a checkpoint. Blocks; the disk goes on serving meanwhile.
+    /// Where a fragment is. An index that cannot be read fails the disk: opening it again makes the index anew.
+    pub fn lookup(&self, name: &FragmentName) -> Result<Option<Entry>, DiskError> {
+        self.index.get(name).map_err(|error| self.index_failed(error))
+    }
+
+    pub fn index_failed(&self, error: IndexError) -> DiskError {
+        if self.index.is_damaged() {
+            self.fail(format!("its index is damaged ({error}); it is made anew when the disk is opened again"));
+        }
+        error.into()
+    }
+
+    /// Writes a checkpoint, then removes the segment files that nothing needed at that instant. Blocks; the disk goes on serving
+    /// meanwhile.
     pub fn checkpoint(&self) -> Result<u64, DiskError> {
-        let mut done = self.checkpointing.lock();
-        let changes = self.changes.load(Ordering::Acquire);
-        if *done == changes && checkpoint::checkpoint_path(&self.dir).exists() {
-            return Ok(self.index.read().len());
+        let closed = self.checkpointing.lock();
+        if *closed {
+            return Err(DiskError::Gone("it is closed".into()));
+        }
+        let fragments = self.index.totals().fragments;
+        if !self.index.has_changed() {
+            return Ok(fragments);
         }
         let started = Instant::now();
-        let (segments, head) = {
-            let index = self.index.read();
-            let (tail_segment, tail_end, next_batch) = *self.position.lock();
-            let segments: Vec<_> =
-                index.segments.iter().map(|(number, state)| (*number, state.without_extents())).collect();
-            (
-                segments,
-                Head { disk: Some(self.identity.disk), written_ms: now_ms(), next_batch, tail_segment, tail_end },
-            )
-        };
-        let written = checkpoint::write(
-            &self.dir,
-            self.identity.disk,
-            &head,
-            segments.iter().map(|(number, state)| (number, state)),
-            |after| self.index.read().after(after).take(checkpoint::RUN).map(|(n, e)| (*n, *e)).collect(),
-        )?;
-        *done = changes;
+        let removable = self.index.checkpoint().map_err(|error| self.index_failed(error))?;
+        self.remove_segments(&removable);
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.metrics.index_bytes.set(gauge(self.index.disk_bytes()));
+        self.metrics.index_memory.set(gauge(self.index.pinned_bytes()));
         self.metrics.checkpoint_seconds.observe(started.elapsed().as_secs_f64());
-        Ok(written)
+        Ok(fragments)
+    }
+
+    /// After a checkpoint that knows them to be of no use: before it, an index that is behind would miss their tombstones.
+    fn remove_segments(&self, numbers: &[u32]) {
+        for number in numbers {
+            let path = self.files.path(*number);
+            self.files.forget(*number);
+            let removed = std::fs::remove_file(&path)
+                .map_err(|error| disk_error("remove segment", &path, error))
+                .and_then(|()| sync_dir(&segments_dir(&self.dir)));
+            match removed {
+                Ok(()) => drop(self.index.forget_segment(*number)),
+                // It stays in the index as long as it is there; the next checkpoint tries again.
+                Err(error) => tracing::warn!(%error, "an empty segment was not removed"),
+            }
+        }
+    }
+
+    /// Lets go of the index, once a checkpoint under way has ended.
+    pub fn close_index(&self) {
+        self.closing.store(true, Ordering::Release);
+        *self.checkpointing.lock() = true;
+        self.index.close();
     }
 }

@@ -6,13 +6,13 @@ use cairn_schema::ids::FragmentName;
 use serde::Serialize;
 
 use super::{
-    DiskError, DiskOptions, checkpoint,
+    DiskError, DiskOptions,
     engine::{Engine, Extras},
     file::{Io, disk_error},
     identity::{Identity, identity_path, lock, read_identity, refused},
-    index::Index,
+    index::{Index, index_path, rows::Entry, tree},
     reader::Record,
-    recover::{Recovered, RecoveryReport, recover},
+    recover::{IndexAt, Recovered, RecoveryReport, recover},
     segment::Files,
 };
 
@@ -81,46 +81,59 @@ pub struct RebuildReport {
     pub recovery: RecoveryReport,
 }
 
+/// Fragments looked up at once.
+const PAGE_FRAGMENTS: usize = 4096;
+
 fn identity_of(dir: &Path) -> Result<Identity, DiskError> {
     read_identity(dir)?.ok_or_else(|| refused(&identity_path(dir), "not a disk: there is no identity file"))
 }
 
-fn load(dir: &Path) -> Result<(Identity, Files, Recovered), DiskError> {
+/// A disk that is looked at: its index is a copy elsewhere, brought up to date there.
+struct Looked {
+    identity: Identity,
+    files: Files,
+    recovered: Recovered,
+    _aside: tempfile::TempDir,
+}
+
+fn load(dir: &Path) -> Result<Looked, DiskError> {
     let identity = identity_of(dir)?;
     let files = Files::new(dir);
-    let recovered = recover(&Io::default(), dir, &identity, &files)?;
-    Ok((identity, files, recovered))
+    let aside = tempfile::tempdir()
+        .map_err(|error| disk_error("make a directory for a copy of the index", &std::env::temp_dir(), error))?;
+    let recovered = recover(&Io::default(), dir, &identity, &files, IndexAt::Aside(aside.path()))?;
+    Ok(Looked { identity, files, recovered, _aside: aside })
 }
 
 fn segment_reports(index: &Index, files: &Files) -> Result<Vec<SegmentReport>, DiskError> {
     use std::os::unix::fs::MetadataExt;
-    let report = |(number, state): (&u32, &super::index::SegmentState)| {
-        let path = files.path(*number);
+    let report = |(number, state): (u32, &super::index::segments::SegmentState)| {
+        let path = files.path(number);
         let metadata = std::fs::metadata(&path).map_err(|error| disk_error("stat segment", &path, error))?;
         Ok(SegmentReport {
-            number: *number,
+            number,
             length: metadata.len(),
             allocated: metadata.blocks() * 512,
             end: state.end,
-            held: state.held_bytes(),
+            held: state.held(),
             sealed: state.sealed,
             damaged_regions: state.damaged.len(),
         })
     };
-    index.segments.iter().map(report).collect()
+    index.segments(|segments| segments.iter().map(report).collect())
 }
 
 /// What is on the disk at `dir`, by its checkpoint and the tail of its log. Changes nothing. Refused while a process has it open.
 pub fn inspect(dir: &Path) -> Result<InspectReport, DiskError> {
     identity_of(dir)?;
     let _lock = lock(dir)?;
-    let (identity, files, recovered) = load(dir)?;
+    let Looked { identity, files, recovered, _aside } = load(dir)?;
     let totals = recovered.index.totals();
     Ok(InspectReport {
         cluster: identity.cluster.to_string(),
         disk: identity.disk.to_string(),
         created_ms: identity.created_ms,
-        fragments: recovered.index.len(),
+        fragments: totals.fragments,
         payload_bytes: totals.payload,
         held_bytes: totals.held,
         occupied_bytes: totals.occupied,
@@ -133,7 +146,7 @@ pub fn inspect(dir: &Path) -> Result<InspectReport, DiskError> {
 pub fn verify(dir: &Path) -> Result<VerifyReport, DiskError> {
     identity_of(dir)?;
     let _lock = lock(dir)?;
-    let (identity, files, recovered) = load(dir)?;
+    let Looked { identity, files, recovered, _aside } = load(dir)?;
     let mut report = VerifyReport {
         disk: identity.disk.to_string(),
         fragments_verified: 0,
@@ -141,37 +154,42 @@ pub fn verify(dir: &Path) -> Result<VerifyReport, DiskError> {
         damaged: Vec::new(),
         recovery: recovered.report,
     };
-    for (name, entry) in recovered.index.after(None) {
-        match verify_one(&recovered.index, &files, *name, *entry) {
-            Ok(()) => {
-                report.fragments_verified += 1;
-                report.bytes_verified += u64::from(entry.length);
+    let mut after = None;
+    loop {
+        let page = recovered.index.list(None, after, PAGE_FRAGMENTS)?;
+        let Some((last, _)) = page.last() else { return Ok(report) };
+        after = Some(*last);
+        for (name, entry) in page {
+            match verify_one(&recovered.index, &files, name, entry) {
+                Ok(()) => {
+                    report.fragments_verified += 1;
+                    report.bytes_verified += u64::from(entry.length);
+                }
+                Err(error) => report.damaged.push(DamagedFragment {
+                    name: name.to_string(),
+                    segment: entry.place.segment,
+                    offset: entry.place.offset(),
+                    what: error.to_string(),
+                }),
             }
-            Err(error) => report.damaged.push(DamagedFragment {
-                name: name.to_string(),
-                segment: entry.place.segment,
-                offset: entry.place.offset(),
-                what: error.to_string(),
-            }),
         }
     }
-    Ok(report)
 }
 
-fn verify_one(index: &Index, files: &Files, name: FragmentName, entry: super::index::Entry) -> Result<(), DiskError> {
+fn verify_one(index: &Index, files: &Files, name: FragmentName, entry: Entry) -> Result<(), DiskError> {
     let number = entry.place.segment;
-    let salt = index.segments.get(&number).map(|state| state.salt);
+    let salt = index.salt(number);
     let salt = salt.ok_or_else(|| DiskError::Corrupt { name, what: format!("segment {number} is gone") })?;
     let (file, path) = (files.get(number)?, files.path(number));
     Record { io: &Io::default(), file: &file, path: &path, salt, name, entry }.verify().map(|_| ())
 }
 
-/// Throws the checkpoint away, reads every segment and writes a new one. Refused while a process has the disk open.
+/// Throws the index away and makes it anew from the segments. Refused while a process has the disk open.
 pub fn rebuild_index(dir: &Path) -> Result<RebuildReport, DiskError> {
     let identity = identity_of(dir)?;
     {
         let _lock = lock(dir)?;
-        checkpoint::remove(dir)?;
+        tree::remove(&index_path(dir)).map_err(|error| disk_error("remove the index", &index_path(dir), error))?;
     }
     let options = DiskOptions {
         path: dir.to_owned(),
@@ -184,7 +202,7 @@ pub fn rebuild_index(dir: &Path) -> Result<RebuildReport, DiskError> {
         max_queued_reads: 1,
     };
     let engine = Engine::open(options, Extras::default())?;
-    let (fragments, recovery) = (engine.core().index.read().len(), engine.report().clone());
+    let (fragments, recovery) = (engine.core().index.totals().fragments, engine.report().clone());
     engine.close_blocking();
     Ok(RebuildReport { disk: identity.disk.to_string(), fragments, recovery })
 }

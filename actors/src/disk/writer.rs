@@ -2,19 +2,20 @@
 //! only then tells those who wait (DUR-2). Nothing but this thread changes a segment or the index.
 
 use std::{
-    collections::{BTreeSet, HashSet},
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use cairn_schema::ids::FragmentName;
 
 use super::{
     DiskError, NewFragment,
-    batch::{Batch, Effect, Pending},
+    batch::{Batch, Pending},
+    compact::Compaction,
     format::{Place, UNIT, fragment_units},
+    holes::Holes,
     identity::DiskLock,
-    index::{Entry, Freed},
+    index::{MOST_UNFLUSHED_BYTES, Position, UNFLUSHED_BYTES, rows::Entry},
     now_ms,
     queue::{Delete, Job, Put},
     recover::Ghost,
@@ -26,6 +27,8 @@ use super::{
 const BATCH_BYTES: usize = 32 << 20;
 /// Kept free at the end of every segment for tombstones, so that a delete rarely needs a new segment on a full disk.
 pub(super) const TOMBSTONE_ROOM: u64 = 64 << 10;
+/// How long the queue must have been empty before live data is moved: what foreground work waits for a disk that tidies itself up.
+const IDLE: Duration = Duration::from_millis(10);
 /// This many batches in a row fail before the disk is called failed.
 const FAILURES: u32 = 3;
 
@@ -47,8 +50,9 @@ pub struct Writer {
     pub(super) ghosts: Vec<Ghost>,
     /// Batches in a row that failed.
     pub(super) failures: u32,
-    /// Segments in which something died since they were last looked at.
-    pub(super) touched: BTreeSet<u32>,
+    pub(super) holes: Holes,
+    /// The segment that is being emptied.
+    pub(super) compaction: Compaction,
     pub(super) finished: bool,
 }
 
@@ -58,8 +62,9 @@ impl Writer {
         self.begin_ghosts();
         self.commit();
         let core = self.core.clone();
-        while let Some(jobs) = core.queue.take(BATCH_BYTES) {
+        while let Some(jobs) = core.queue.take(BATCH_BYTES, self.wants_compaction().then_some(IDLE)) {
             core.busy_since.store(now_ms(), Ordering::Relaxed);
+            let idle = jobs.is_empty();
             for job in jobs {
                 match job {
                     Job::Put(put) => self.put(put),
@@ -67,6 +72,8 @@ impl Writer {
                 }
             }
             self.commit();
+            self.compact(idle);
+            self.bound_index();
             core.busy_since.store(0, Ordering::Relaxed);
         }
         if core.failed.load().is_none()
@@ -75,6 +82,25 @@ impl Writer {
             tracing::warn!(disk = %core.identity.disk, %error, "no checkpoint at closing: the next opening replays more");
         }
         self.finished = true;
+    }
+
+    /// Has the index written down beside the writes when it has grown in memory; waits for that when it has grown too far.
+    fn bound_index(&self) {
+        let unflushed = self.core.index.unflushed();
+        if unflushed >= MOST_UNFLUSHED_BYTES {
+            if let Err(error) = self.core.checkpoint() {
+                tracing::error!(disk = %self.core.identity.disk, %error, "the index cannot be written down; the disk takes no more writes");
+                self.core.failed.store(Some(Arc::new(error.to_string())));
+            }
+        } else if unflushed >= UNFLUSHED_BYTES || self.has_empty_segments() {
+            self.core.begin_checkpoint();
+        }
+    }
+
+    /// Whether there are segments that only wait for a checkpoint to be removed, and that would give back much.
+    fn has_empty_segments(&self) -> bool {
+        let much = self.core.options.segment_bytes;
+        self.core.index.segments(|segments| segments.totals().dead > much && !segments.removable().is_empty())
     }
 
     fn put(&mut self, job: Put) {
@@ -111,7 +137,7 @@ impl Writer {
                 return if same { Ok(true) } else { Err(DiskError::Conflict(name)) };
             }
             Some(Pending::Deleted) => None,
-            None => core.index.read().get(&name),
+            None => core.lookup(&name)?,
         };
         if let Some(entry) = replaces {
             match self.existing(&fragment, entry) {
@@ -124,9 +150,9 @@ impl Writer {
         let planned = self.batch.as_ref().map_or(0, |batch| batch.bytes);
         core.writable(planned + bytes)?;
         let batch = self.room(bytes + UNIT, true)?;
-        batch.put(fragment);
+        batch.put(fragment, batch.written_ms, replaces);
         if let Some(old) = replaces {
-            batch.kill(name, old.place, fragment_units(old.length));
+            batch.kill(name, old.place, fragment_units(old.length), None);
         }
         Ok(true)
     }
@@ -169,10 +195,10 @@ impl Writer {
             let entry = match batch.names.get(&name) {
                 Some(Pending::Put { entry, .. }) => Some(*entry),
                 Some(Pending::Deleted) => None,
-                None => core.index.read().get(&name),
+                None => core.lookup(&name)?,
             };
             if let Some(entry) = entry {
-                batch.kill(name, entry.place, fragment_units(entry.length));
+                batch.kill(name, entry.place, fragment_units(entry.length), Some(entry));
                 batch.names.insert(name, Pending::Deleted);
                 count += 1;
             }
@@ -181,7 +207,7 @@ impl Writer {
     }
 
     /// The batch, with room for `bytes` more in its segment; begins a new segment when the active one has none.
-    fn room(&mut self, bytes: u64, data: bool) -> Result<&mut Batch, DiskError> {
+    pub(super) fn room(&mut self, bytes: u64, data: bool) -> Result<&mut Batch, DiskError> {
         let spare = if data { TOMBSTONE_ROOM } else { 0 };
         let planned = self.batch.as_ref().map_or(0, |batch| batch.bytes);
         let fits = self.active.as_ref().is_some_and(|active| active.end + planned + bytes + spare <= active.capacity);
@@ -222,14 +248,14 @@ impl Writer {
         let Some(batch) = &mut self.batch else { return };
         let now = self.ghosts.len().min(room as usize);
         for Ghost { name, place, units } in self.ghosts.drain(..now) {
-            if self.core.index.read().segments.contains_key(&place.segment) {
-                batch.kill(name, place, units);
+            if self.core.index.segments(|segments| segments.contains(place.segment)) {
+                batch.kill(name, place, units, None);
             }
         }
     }
 
     /// Writes the batch, syncs it, makes it true and tells everyone.
-    fn commit(&mut self) {
+    pub(super) fn commit(&mut self) {
         let Some(mut batch) = self.batch.take() else { return };
         if batch.records() == 0 {
             return batch.answer(&Ok(()));
@@ -237,11 +263,10 @@ impl Writer {
         match self.write(&batch) {
             Ok(()) => {
                 self.failures = 0;
-                let freed = self.apply(&mut batch);
+                let dead = self.apply(&mut batch);
                 self.core.refresh_space();
                 batch.answer(&Ok(()));
-                self.punch(freed);
-                self.remove_empty();
+                self.holes.punch(dead);
             }
             Err(error) => {
                 tracing::error!(disk = %self.core.identity.disk, segment = batch.segment, %error, "a batch failed");
@@ -270,30 +295,12 @@ impl Writer {
         Ok(())
     }
 
-    fn apply(&mut self, batch: &mut Batch) -> Vec<Freed> {
-        let mut freed = Vec::new();
-        let killed: HashSet<Place> = batch.effects.iter().filter_map(Effect::kills).collect();
-        let mut index = self.core.index.write();
-        index.advance(batch.segment, batch.start + batch.bytes);
-        for effect in batch.effects.drain(..) {
-            match effect {
-                Effect::Put { name, entry } => {
-                    if let Some(old) = index.insert(name, entry) {
-                        freed.extend(index.let_go(old));
-                        if !killed.contains(&old.place) {
-                            self.ghosts.push(Ghost::of(name, old));
-                        }
-                    }
-                }
-                Effect::Kill { at, name, kills } => {
-                    freed.extend(index.kill(at, &name, kills).1);
-                    self.touched.insert(kills.segment);
-                }
-            }
-        }
-        *self.core.position.lock() = (batch.segment, batch.start + batch.bytes, self.next_batch);
-        self.core.changes.fetch_add(1, Ordering::Release);
-        freed
+    /// Returns the records that are dead now.
+    fn apply(&mut self, batch: &mut Batch) -> Vec<(Place, u32)> {
+        let position =
+            Position { segment: batch.segment, end: batch.start + batch.bytes, next_batch: self.next_batch };
+        self.core.index.apply(position, batch.effects.drain(..));
+        std::mem::take(&mut batch.dead)
     }
 
     /// Counts a failure; the disk is given up after several in a row, at once when it is gone or read-only.
@@ -315,9 +322,10 @@ impl Drop for Writer {
         if !self.finished {
             self.core.failed.store(Some(Arc::new("its writer thread died".into())));
         }
+        self.core.close_index();
         // Nobody will do what still waits: dropping the jobs tells their callers.
         self.core.queue.close();
-        while let Some(jobs) = self.core.queue.take(usize::MAX) {
+        while let Some(jobs) = self.core.queue.take(usize::MAX, None) {
             drop(jobs);
         }
     }

@@ -1,10 +1,13 @@
 //! What the tests of the fragment store share.
 #![allow(clippy::unwrap_used, dead_code)]
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
-use cairn_actors::disk::{DiskError, DiskHandle, DiskOptions, NewFragment, block_checksums};
+use cairn_actors::disk::{DiskError, DiskHandle, DiskOptions, DiskStatus, NewFragment, block_checksums};
 use cairn_schema::ids::{BlobId, ClusterId, FragmentName, GroupId};
 
 pub const CLUSTER: ClusterId = ClusterId([9; 16]);
@@ -44,20 +47,33 @@ pub async fn whole(disk: &DiskHandle, n: u32) -> Result<Bytes, DiskError> {
     disk.get(name(n), 0..info.length).await
 }
 
+/// A copy such as a crash could have left of a disk that nobody puts to or deletes from, whatever it does on its own meanwhile: the
+/// index first and the segments in their order, so that what is copied later knows all that was copied before.
 pub fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_dir() {
-            copy_dir(&entry.path(), &to.join(entry.file_name()));
-        } else {
-            match std::fs::copy(entry.path(), to.join(entry.file_name())) {
-                Ok(_) => {}
-                // A checkpoint that was renamed between the listing and the copy: a crash could have left the folder without it too.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => panic!("copy {}: {error}", entry.path().display()),
-            }
+    let mut names: Vec<_> = std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    for name in names {
+        let path = from.join(&name);
+        if path.is_dir() {
+            copy_dir(&path, &to.join(&name));
+            continue;
         }
+        match std::fs::copy(&path, to.join(&name)) {
+            Ok(_) => {}
+            // Removed between the listing and the copy: a crash could have left the folder without it too.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => panic!("copy {}: {error}", path.display()),
+        }
+    }
+}
+
+/// Waits until the disk's status is as wanted; it tidies up on its own.
+pub async fn until(disk: &DiskHandle, wanted: impl Fn(&DiskStatus) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !wanted(&disk.status()) {
+        assert!(Instant::now() < deadline, "still {:?}", disk.status());
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

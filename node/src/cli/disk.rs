@@ -49,7 +49,7 @@ fn inspected(report: &InspectReport) -> String {
         bytes(report.held_bytes),
         bytes(report.occupied_bytes)
     );
-    let index = report.recovery.checkpoint_unusable.as_deref();
+    let index = report.recovery.index_unusable.as_deref();
     let _ = writeln!(text, "index      {}", index.map_or("good".to_owned(), |why| format!("to be made anew: {why}")));
     let damaged: usize = report.segments.iter().map(|segment| segment.damaged_regions).sum();
     if damaged > 0 {

@@ -1,0 +1,222 @@
+//! Compaction: what holes cannot give back. A hole is whole pages; small records leave the rest of theirs behind when they die, and a
+//! file system may know no holes at all. So the segment that is most dead is emptied, a step at a time: its live records are written
+//! again at the end of the log, and tombstones that are still needed with them; the file goes after the next checkpoint.
+//!
+//! Choosing the most dead segment first is the greedy cleaning of log-structured file systems (Rosenblum and Ousterhout, 1992).
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+};
+
+use bytes::Bytes;
+use cairn_schema::ids::FragmentName;
+
+use super::{
+    DiskError, NewFragment,
+    format::{Place, RecordBody, RecordHeader, SEGMENT_HEADER_BYTES, UNIT, fragment_units},
+    index::{rows::Entry, segments::SegmentState},
+    scan::{Found, Scan},
+    state::Core,
+    writer::Writer,
+};
+
+/// Bytes of a segment looked at in one step: how long foreground work may have to wait for it.
+const STEP_BYTES: u64 = 1 << 20;
+/// An idle disk tidies up when this part of its live data is lost to dead space,
+const IDLE_PART: u64 = 32;
+/// a busy one when it is this part.
+const BUSY_PART: u64 = 4;
+/// Less dead space than this part of a segment's size is left alone.
+const LEAST_PART: u64 = 8;
+
+/// A segment that is being emptied.
+#[derive(Debug)]
+struct Victim {
+    number: u32,
+    /// The step begins at this byte of it.
+    at: u64,
+    /// Tombstones met so far, by the segment they are about.
+    tombstones: HashMap<u32, u32>,
+}
+
+/// Where a compaction stands.
+#[derive(Debug, Default)]
+pub struct Compaction {
+    victim: Option<Victim>,
+    /// Segments that hold something that could not be moved; left until the disk is opened again.
+    refused: Vec<u32>,
+}
+
+/// A live record, or a tombstone that is still needed.
+enum Keep {
+    Fragment(FragmentName, Entry),
+    Tombstone(FragmentName, Place, u32),
+}
+
+impl Writer {
+    /// Whether there is so much dead space that an idle moment should be used.
+    pub(super) fn wants_compaction(&self) -> bool {
+        self.core.failed.load().is_none() && (self.compaction.victim.is_some() || self.due(IDLE_PART).is_some())
+    }
+
+    /// The segment to empty next, if what emptying segments would give back is more than this part of the live data.
+    fn due(&self, part: u64) -> Option<u32> {
+        let segment_bytes = self.core.options.segment_bytes;
+        self.core.index.segments(|segments| {
+            let totals = segments.totals();
+            let least = (segment_bytes / LEAST_PART).max(totals.held / part);
+            if totals.dead <= least {
+                return None;
+            }
+            let last = segments.last();
+            let candidates = || segments.iter().filter(|(number, state)| Some(*number) != last && self.can_empty(*number, state));
+            let dead: u64 = candidates().map(|(_, state)| state.dead()).sum();
+            let share = |state: &SegmentState| u128::from(state.dead() << 20) / u128::from(state.occupied.max(1));
+            let most = candidates().max_by_key(|(_, state)| share(state));
+            most.filter(|_| dead > least).map(|(number, _)| number)
+        })
+    }
+
+    /// Empty ones are not among them: they go by themselves.
+    fn can_empty(&self, number: u32, state: &SegmentState) -> bool {
+        state.sealed
+            && !state.unreadable()
+            && (state.fragments > 0 || state.tombstones > 0)
+            && state.dead() > 0
+            && !self.compaction.refused.contains(&number)
+    }
+
+    /// Takes a step if the disk is idle, or so full of dead space that it cannot wait.
+    pub(super) fn compact(&mut self, idle: bool) {
+        if self.core.failed.load().is_some() || !(idle || self.due(BUSY_PART).is_some()) {
+            return;
+        }
+        let Some(mut victim) = self.compaction.victim.take().or_else(|| self.choose()) else { return };
+        let Some(end) = self.core.index.segments(|segments| segments.get(victim.number).map(|state| state.end)) else {
+            return; // gone meanwhile
+        };
+        match self.step(&mut victim, end) {
+            Ok(()) if victim.at >= end => self.emptied(&victim),
+            Ok(()) => self.compaction.victim = Some(victim),
+            Err(error) => {
+                tracing::warn!(disk = %self.core.identity.disk, segment = victim.number, %error, "a segment could not be emptied");
+                self.compaction.refused.push(victim.number);
+            }
+        }
+    }
+
+    fn choose(&self) -> Option<Victim> {
+        let number = self.due(IDLE_PART)?;
+        Some(Victim { number, at: SEGMENT_HEADER_BYTES, tombstones: HashMap::new() })
+    }
+
+    /// Everything that must be kept of it and could be read is elsewhere now, durably.
+    fn emptied(&mut self, victim: &Victim) {
+        let found = |about: &u32| victim.tombstones.get(about).copied().unwrap_or(0);
+        let whole = self.core.index.change_segments(|segments| {
+            let state = segments.get(victim.number)?;
+            let whole = state.fragments == 0
+                && state.needs.iter().all(|(about, needs)| found(about) >= needs.tombstones);
+            if whole {
+                segments.tombstones_moved(victim.number);
+            }
+            Some(whole)
+        });
+        match whole {
+            Some(true) => self.core.begin_checkpoint(),
+            Some(false) => {
+                tracing::warn!(disk = %self.core.identity.disk, segment = victim.number, "a segment stays: part of it is damaged");
+                self.compaction.refused.push(victim.number);
+            }
+            None => {}
+        }
+    }
+
+    /// Moves what must be kept of the records that begin in the next bytes of the victim.
+    fn step(&mut self, victim: &mut Victim, end: u64) -> Result<(), DiskError> {
+        let core = self.core.clone();
+        for keep in keepers(&core, victim, end.min(victim.at + STEP_BYTES))? {
+            match keep {
+                Keep::Fragment(name, entry) => self.move_fragment(&core, name, entry)?,
+                Keep::Tombstone(name, kills, units) => self.room(UNIT, false)?.repeat_tombstone(name, kills, units),
+            }
+        }
+        self.commit();
+        match core.failed.load().as_deref() {
+            Some(why) => Err(DiskError::ReadOnly(why.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn move_fragment(&mut self, core: &Core, name: FragmentName, entry: Entry) -> Result<(), DiskError> {
+        let read = core.on_record(name, entry, |record| Ok((record.verify()?, record.range(0..entry.length)?)));
+        let (block_checksums, payload): (Vec<u64>, Bytes) = match read {
+            Ok(read) => read,
+            Err(error @ DiskError::Corrupt { .. }) => {
+                core.metrics.checksum_failures.inc();
+                tracing::error!(disk = %core.identity.disk, segment = entry.place.segment, %error, "damage met");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let bytes = u64::from(fragment_units(entry.length)) * UNIT;
+        let fragment = NewFragment { name, payload, block_checksums };
+        // May go into the reserve: it gives back more than it takes.
+        self.room(bytes, false)?.put(fragment, entry.written_ms, Some(entry));
+        core.metrics.moved_bytes.inc_by(bytes);
+        Ok(())
+    }
+}
+
+/// What must be kept of the records that begin from where the victim stands to before `until`.
+fn keepers(core: &Core, victim: &mut Victim, until: u64) -> Result<Vec<Keep>, DiskError> {
+    let number = victim.number;
+    let salt = core.index.salt(number).ok_or_else(|| DiskError::Gone(format!("segment {number} is gone")))?;
+    let (file, path) = (core.files.get(number)?, core.files.path(number));
+    let mut found: Vec<(Place, RecordHeader)> = Vec::new();
+    let scan = Scan { io: &core.io, file: &file, path: &path, number, salt };
+    let scanned = scan.run(victim.at, until, &mut |one| {
+        if let Found::Record { place, header } = one {
+            found.push((place, header));
+        }
+    })?;
+    victim.at = scanned.next;
+    let mut kept = Vec::new();
+    for (place, header) in found {
+        match header.body {
+            RecordBody::Fragment { .. } => {
+                if let Some(entry) = core.lookup(&header.name)?.filter(|entry| entry.place == place) {
+                    kept.push(Keep::Fragment(header.name, entry));
+                }
+            }
+            RecordBody::Tombstone { kills, units } => {
+                *victim.tombstones.entry(kills.segment).or_default() += 1;
+                if kills.segment != number && core.index.segments(|segments| segments.contains(kills.segment)) {
+                    kept.push(Keep::Tombstone(header.name, kills, units));
+                }
+            }
+        }
+    }
+    Ok(kept)
+}
+
+impl Core {
+    /// Has a checkpoint written by a thread of its own, unless one is under way.
+    pub(super) fn begin_checkpoint(self: &Arc<Self>) {
+        if self.checkpoint_begun.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let core = self.clone();
+        let begun = std::thread::Builder::new().name("disk-checkpoint".into()).spawn(move || {
+            if let Err(error) = core.checkpoint() {
+                tracing::warn!(disk = %core.identity.disk, %error, "no checkpoint written; it is tried again");
+            }
+            core.checkpoint_begun.store(false, Ordering::Release);
+        });
+        if begun.is_err() {
+            // Out of threads: the disk's actor writes one before long.
+            self.checkpoint_begun.store(false, Ordering::Release);
+        }
+    }
+}
