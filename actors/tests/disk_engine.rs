@@ -10,7 +10,7 @@ use std::sync::{
 
 use cairn_actors::disk::{BLOCK_BYTES, DiskError, DiskHandle, DiskOptions, Faults, NewFragment};
 use cairn_schema::ids::ClusterId;
-use disk_common::{copy_dir, fragment, name, options, payload, whole};
+use disk_common::{copy_dir, fragment, name, options, payload, until, whole};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_put_is_got_and_survives_every_reopening() {

@@ -81,7 +81,7 @@ pub fn child(runtime: &tokio::runtime::Runtime, dir: &Path) -> Result<(), Failur
         "",
         if took * (10_000_000.0 / fragments.max(1) as f64).max(1.0) <= GOAL_SECONDS { "met" } else { "MISSED" },
         thousands(report.records_replayed),
-        report.checkpoint_unusable.map(|why| format!("; CHECKPOINT NOT USED: {why}")).unwrap_or_default()
+        report.index_unusable.map(|why| format!("; INDEX NOT USED: {why}")).unwrap_or_default()
     );
     println!(
         "memory: {} MiB opened, {:.2} bytes a fragment; after {} random reads ({:.0} µs each) {:.2} bytes a fragment",
