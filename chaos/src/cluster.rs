@@ -30,12 +30,62 @@ pub struct Spec {
     pub scrub_interval: String,
 }
 
+impl Spec {
+    /// Three nodes in three racks: the least that keeps every object when any node dies.
+    pub fn small() -> Self {
+        Self {
+            racks: 3,
+            nodes_per_rack: 1,
+            disks: 2,
+            scheme: "2+1".into(),
+            metadata: Metadata::Remote,
+            reclaim_grace: "1 h".into(),
+            scrub_interval: "1 h".into(),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub enum Metadata {
     /// One `cairn meta`, which is part of the cluster.
     Remote,
-    /// A FoundationDB that runs already; the binary must have the `fdb` feature.
-    Fdb { cluster_file: PathBuf },
+    /// A FoundationDB that runs already; the binary must have the `fdb` feature. Each cluster has a prefix of its own.
+    Fdb { cluster_file: PathBuf, prefix: String },
+}
+
+/// Forgets what a cluster wrote to a FoundationDB that outlives it.
+struct Leftovers {
+    cli: PathBuf,
+    cluster_file: PathBuf,
+    prefix: String,
+}
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        // The last byte of the prefix is a slash, and the next one is a zero.
+        let end = format!("{}0", self.prefix.trim_end_matches('/'));
+        let commands = format!("writemode on; clearrange {} {end}", self.prefix);
+        let mut command = Command::new(&self.cli);
+        command.arg("-C").arg(&self.cluster_file).args(["--timeout", "10", "--exec", &commands]);
+        if !command.output().is_ok_and(|output| output.status.success()) {
+            eprintln!("what was written below {} was left in FoundationDB", self.prefix);
+        }
+    }
+}
+
+impl Metadata {
+    /// In the FoundationDB of a cluster file, apart from whatever else is there.
+    pub fn fdb(cluster_file: &Path) -> Self {
+        Self::Fdb { cluster_file: cluster_file.into(), prefix: format!("cairn-chaos/{:016x}/", rand::random::<u64>()) }
+    }
+
+    /// If there is an `fdbcli`, beside the server of the environment or on the path.
+    fn leftovers(&self) -> Option<Leftovers> {
+        let Self::Fdb { cluster_file, prefix } = self else { return None };
+        let beside = std::env::var_os("CAIRN_FDB_SERVER").map(|server| Path::new(&server).with_file_name("fdbcli"));
+        let cli = beside.unwrap_or_else(|| "fdbcli".into());
+        Some(Leftovers { cli, cluster_file: cluster_file.clone(), prefix: prefix.clone() })
+    }
 }
 
 /// One node: its process while it runs, and what it needs to run again in the same place.
@@ -67,9 +117,17 @@ impl Node {
 /// A running cluster; its processes die with it, its files with the folder it was given.
 pub struct Cluster {
     pub nodes: Vec<Node>,
-    meta: Option<Process>,
+    meta: Option<MetaServer>,
     binary: PathBuf,
     folder: PathBuf,
+    /// Dropped last, when no process writes any more.
+    _leftovers: Option<Leftovers>,
+}
+
+/// `cairn meta`, and what it needs to run again in the same place.
+struct MetaServer {
+    folder: PathBuf,
+    process: Option<Process>,
 }
 
 /// How long a process may take until it serves: machines are small and may be busy.
@@ -78,7 +136,13 @@ const READY: Duration = Duration::from_secs(90);
 impl Cluster {
     /// Writes certificates and configurations below `folder`, starts every process and waits until all serve.
     pub fn start(binary: &Path, folder: &Path, spec: &Spec) -> Result<Self, ChaosError> {
-        let mut cluster = Self { nodes: Vec::new(), meta: None, binary: binary.into(), folder: folder.into() };
+        let mut cluster = Self {
+            nodes: Vec::new(),
+            meta: None,
+            binary: binary.into(),
+            folder: folder.into(),
+            _leftovers: spec.metadata.leftovers(),
+        };
         cluster.certificates(spec)?;
         let metadata = cluster.metadata(&spec.metadata)?;
         let mut seeds: Vec<String> = Vec::new();
@@ -112,22 +176,23 @@ impl Cluster {
         Ok(())
     }
 
-    /// Runs one `cairn` command to its end.
-    fn cairn(&self, arguments: &[&str]) -> Result<(), ChaosError> {
+    /// Runs one `cairn` command to its end; what it printed.
+    fn cairn(&self, arguments: &[&str]) -> Result<String, ChaosError> {
         let what = format!("cairn {}", arguments.join(" "));
         let output = Command::new(&self.binary).args(arguments).output().map_err(ChaosError::io(&what))?;
         if output.status.success() {
-            return Ok(());
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
-        let why = String::from_utf8_lossy(&output.stderr).into_owned();
+        let why = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         Err(ChaosError::Io { what, why })
     }
 
     /// Starts the metadata server if it is ours; returns the nodes' `[metadata]` table.
     fn metadata(&mut self, kind: &Metadata) -> Result<String, ChaosError> {
         let quic = match kind {
-            Metadata::Fdb { cluster_file } => {
-                return Ok(format!("kind = \"fdb\"\ncluster_file = {:?}\n", cluster_file.to_string_lossy()));
+            Metadata::Fdb { cluster_file, prefix } => {
+                let file = cluster_file.to_string_lossy();
+                return Ok(format!("kind = \"fdb\"\ncluster_file = {file:?}\nprefix = {prefix:?}\n"));
             }
             Metadata::Remote => free_udp()?,
         };
@@ -138,14 +203,9 @@ impl Cluster {
             tls_table("meta"),
             free_tcp()?,
         );
-        let file = folder.join("meta.toml");
-        fs::write(&file, config).map_err(ChaosError::io("write meta.toml"))?;
-        let ready = folder.join("ready.json");
-        let mut command = Command::new(&self.binary);
-        command.arg("meta").arg("--config").arg(&file).arg("--ready-file").arg(&ready);
-        let mut process = Process::start("meta", command, &folder.join("log"))?;
-        wait_for_file(&ready, &mut process)?;
-        self.meta = Some(process);
+        fs::write(folder.join("meta.toml"), config).map_err(ChaosError::io("write meta.toml"))?;
+        self.meta = Some(MetaServer { folder, process: None });
+        self.revive_meta()?;
         Ok(format!("kind = \"remote\"\naddress = \"{quic}\"\nserver = \"meta\"\n"))
     }
 
@@ -225,6 +285,43 @@ impl Cluster {
         dead.into_iter().try_for_each(|index| self.wait_ready(index))
     }
 
+    /// `kill -9` of the metadata server.
+    pub fn kill_meta(&mut self) {
+        if let Some(mut process) = self.meta.as_mut().and_then(|meta| meta.process.take()) {
+            process.kill();
+        }
+    }
+
+    /// Starts the metadata server as it was, and waits until it serves.
+    pub fn revive_meta(&mut self) -> Result<(), ChaosError> {
+        let Some(meta) = &mut self.meta else { return Ok(()) };
+        let ready = meta.folder.join("ready.json");
+        let _ = fs::remove_file(&ready);
+        let mut command = Command::new(&self.binary);
+        command.arg("meta").arg("--config").arg(meta.folder.join("meta.toml")).arg("--ready-file").arg(&ready);
+        let process = Process::start("meta", command, &meta.folder.join("log"))?;
+        wait_for_file(&ready, meta.process.insert(process))
+    }
+
+    /// `kill -9` of every node.
+    pub fn kill_all(&mut self) {
+        for process in self.nodes.iter_mut().filter_map(|node| node.process.as_mut()) {
+            process.kill();
+        }
+        self.nodes.iter_mut().for_each(|node| node.process = None);
+    }
+
+    /// Runs `cairn admin metadata check` as a node would reach the metadata; what it printed. Fails if it found anything wrong.
+    pub fn check_metadata(&self) -> Result<String, ChaosError> {
+        let node = self.nodes.first().ok_or(ChaosError::Workload("a cluster without nodes".into()))?;
+        self.cairn(&["admin", "metadata", "check", "--config", &node.config.to_string_lossy()])
+    }
+
+    /// Where the processes' folders are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// S3 endpoints of the nodes that run.
     pub fn endpoints(&self) -> Vec<String> {
         self.nodes.iter().filter(|node| node.is_running()).map(|node| node.s3.clone()).collect()
@@ -240,7 +337,8 @@ impl Cluster {
     /// Stops every process as an operator would and asks that each ends well.
     pub fn stop(mut self) -> Result<(), ChaosError> {
         let mut stopped = Ok(());
-        for process in self.nodes.iter_mut().filter_map(|node| node.process.as_mut()).chain(self.meta.as_mut()) {
+        let meta = self.meta.as_mut().and_then(|meta| meta.process.as_mut());
+        for process in self.nodes.iter_mut().filter_map(|node| node.process.as_mut()).chain(meta) {
             let ended = process.terminate(Duration::from_secs(60));
             stopped = stopped.and(ended);
         }

@@ -5,9 +5,12 @@ pub mod admin;
 pub mod cluster;
 pub mod dev;
 pub mod error;
+pub mod fdb;
 pub mod load;
 pub mod process;
+pub mod registers;
 pub mod s3;
 pub mod scenario;
+pub mod target;
 
 pub use error::ChaosError;

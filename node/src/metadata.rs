@@ -23,7 +23,7 @@ use cairn_schema::{
 };
 
 use crate::{
-    config::{self, MetadataKind, MetadataSection, NodeFile},
+    config::{MetadataKind, MetadataSection, NodeFile},
     failure::Failure,
     files,
     process::{Stop, stopped},
@@ -177,9 +177,11 @@ impl Network {
 #[cfg(feature = "fdb")]
 fn open_fdb(section: &MetadataSection, network: &Network) -> Result<Opened, Failure> {
     use cairn_schema::kv::fdb::{FdbKv, FdbOptions, OpenError};
+
+    use crate::config::DEFAULT_PREFIX;
     let place = section.cluster_file.as_ref().map_or("FoundationDB".to_owned(), |file| file.display().to_string());
     let network = network.fdb.as_ref().ok_or(Failure::NoFdb)?;
-    let prefix = section.prefix.as_deref().unwrap_or(config::DEFAULT_PREFIX).as_bytes().to_vec();
+    let prefix = section.prefix.as_deref().unwrap_or(DEFAULT_PREFIX).as_bytes().to_vec();
     let options = FdbOptions { cluster_file: section.cluster_file.clone(), prefix };
     match FdbKv::connect(network, &options) {
         Ok(store) => Ok(Opened { meta: Meta::new(Arc::new(store)), place, endpoint: None }),

@@ -1,11 +1,11 @@
-//! `cairn admin metadata export | import`: all metadata as one file, from and to any backend.
+//! `cairn admin metadata export | import | check`: all metadata as one file, from and to any backend; and a recount.
 
 use std::{
     fs::File,
     path::{Path, PathBuf},
 };
 
-use cairn_schema::transfer::Totals;
+use cairn_schema::{record::Usage, transfer::Totals, verbs::Recount};
 use tokio::io::AsyncWriteExt;
 
 use crate::{
@@ -28,7 +28,9 @@ pub enum Store {
 
 impl Store {
     pub fn of(command: &MetadataCommand) -> Result<Self, Failure> {
-        let (MetadataCommand::Export { store, .. } | MetadataCommand::Import { store, .. }) = command;
+        let (MetadataCommand::Export { store, .. }
+        | MetadataCommand::Import { store, .. }
+        | MetadataCommand::Check { store }) = command;
         match store {
             StoreArgs { config: Some(file), .. } => match config::load_any(file, false)? {
                 AnyFile::Node(file) => Ok(Self::Node(file)),
@@ -99,7 +101,53 @@ async fn transfer(
             opened.close().await;
             Ok(format!("imported {} from {}\n", in_words(&totals?), input.display()))
         }
+        MetadataCommand::Check { .. } => {
+            store.must_exist()?;
+            let opened = store.open(network, &mut stop).await?;
+            let checked = check(&opened).await;
+            opened.close().await;
+            checked
+        }
     }
+}
+
+/// Compares every bucket's counters with a recount.
+async fn check(opened: &Opened) -> Result<String, Failure> {
+    let meta = opened.meta();
+    let failed = |error| opened.failure(error);
+    let (mut buckets, mut total, mut wrong) = (0, Usage::default(), Vec::new());
+    let mut after: Option<String> = None;
+    loop {
+        let page = meta.list_buckets("", after.as_deref(), BUCKETS_AT_ONCE).await.map_err(failed)?;
+        for bucket in &page {
+            let Recount { kept, counted } = meta.recount_usage(&bucket.name).await.map_err(failed)?;
+            buckets += 1;
+            total.objects += counted.objects;
+            total.bytes += counted.bytes;
+            if kept != counted {
+                wrong.push(format!(
+                    "{}: kept {}, counted {}",
+                    bucket.name,
+                    usage_in_words(&kept),
+                    usage_in_words(&counted)
+                ));
+            }
+        }
+        match page.last() {
+            Some(last) => after = Some(last.name.clone()),
+            None => break,
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(format!("{buckets} buckets with {}, as their counters say\n", usage_in_words(&total)));
+    }
+    Err(Failure::Miscounted(wrong.join("; ")))
+}
+
+const BUCKETS_AT_ONCE: usize = 1000;
+
+fn usage_in_words(usage: &Usage) -> String {
+    format!("{} objects of {} bytes", usage.objects, usage.bytes)
 }
 
 /// Written aside and renamed when it is whole and synced: a file of this name is a valid export.

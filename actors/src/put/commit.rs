@@ -1,6 +1,11 @@
 //! The commit: the one moment at which a blob becomes visible, and the only place that decides whether its fragments may be deleted.
 
-use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use cairn_schema::{MetaError, ids::GroupId, record::*};
 
@@ -9,6 +14,8 @@ use crate::{error::StoreError, store::Inner};
 
 /// Repetitions of a commit whose outcome is unknown, or whose groups keep changing.
 const TRIES: u32 = 6;
+/// How long after its first call a verb is still called again: each call takes as long as a verb may, and a client waits.
+const REPEATED_FOR: Duration = Duration::from_secs(15);
 
 /// Calls the verb with the blob. It runs to its end even if the caller is dropped: a commit that is under way may succeed, so whoever
 /// deletes the fragments must know how it ended.
@@ -25,7 +32,7 @@ where
     let task = tokio::spawn(async move {
         match blob {
             Some(blob) => commit_blob(&inner, blob, verb).await,
-            None => until_known(&verb, None).await.map_err(|failure| failure.error.into()),
+            None => until_known(&verb, None, Instant::now()).await.map_err(|failure| failure.error.into()),
         }
     });
     let lost = |_| StoreError::Meta(MetaError::CommitUnknown("the commit's task ended early".into()));
@@ -46,10 +53,11 @@ where
     let remains = pending.disarm();
     let mut unsure = false;
     let mut tries = 0;
+    let begun = Instant::now();
     let result = loop {
         tries += 1;
         let absent = to_commit.missing.len();
-        let failure = match until_known(&verb, Some(to_commit)).await {
+        let failure = match until_known(&verb, Some(to_commit), begun).await {
             Ok(done) => {
                 inner.metrics.fragments_absent.inc_by(absent as u64);
                 return Ok(done);
@@ -58,7 +66,7 @@ where
         };
         unsure |= failure.unsure;
         match failure.error {
-            MetaError::GroupChanged(group) if tries < TRIES => {
+            MetaError::GroupChanged(group) if tries < TRIES && begun.elapsed() < REPEATED_FOR => {
                 tracing::debug!(blob = %id, %group, "a group changed under a write");
                 if let Err(error) = reread(inner, &pending.groups(), &mut now).await {
                     break Err(error);
@@ -94,26 +102,28 @@ struct Failure {
     unsure: bool,
 }
 
-/// Repeats the verb while its outcome is unknown.
-async fn until_known<T, F, V>(verb: &V, blob: Option<NewBlob>) -> Result<T, Failure>
+/// Repeats the verb while its outcome is unknown, if there is time; `begun` is when it was called first.
+async fn until_known<T, F, V>(verb: &V, blob: Option<NewBlob>, begun: Instant) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, MetaError>> + Send,
     V: Fn(Option<NewBlob>) -> F,
 {
     let mut unsure = false;
     let mut pause = Duration::from_millis(20);
-    for _ in 1..TRIES {
-        match verb(blob.clone()).await {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let error = match verb(blob.clone()).await {
             Ok(done) => return Ok(done),
-            Err(MetaError::CommitUnknown(why)) => {
-                tracing::warn!(why, "a commit's outcome is unknown; asking again");
-                unsure = true;
-            }
-            Err(error) => return Err(Failure { error, unsure }),
+            Err(error) => error,
+        };
+        let MetaError::CommitUnknown(why) = &error else { return Err(Failure { error, unsure }) };
+        unsure = true;
+        if tries >= TRIES || begun.elapsed() >= REPEATED_FOR {
+            return Err(Failure { error, unsure });
         }
+        tracing::warn!(why, "a commit's outcome is unknown; asking again");
         tokio::time::sleep(pause).await;
         pause *= 2;
     }
-    let result = verb(blob).await;
-    result.map_err(|error| Failure { unsure: unsure || matches!(error, MetaError::CommitUnknown(_)), error })
 }

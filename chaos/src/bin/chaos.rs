@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use cairn_chaos::{
     ChaosError,
-    scenario::{Setting, clients, corrupt, racks, restart, stream},
+    scenario::{Setting, clients, corrupt, metadata, racks, restart, stream},
 };
 use clap::{Parser, Subcommand};
 
@@ -33,14 +33,22 @@ struct Arguments {
 
 #[derive(Subcommand, Debug)]
 enum Scenario {
-    /// awscli, boto3, rclone, s5cmd, s3cmd, pyarrow and restic against `cairn dev`.
+    /// awscli, boto3, rclone, s5cmd, s3cmd, pyarrow and restic against `cairn dev`, or node processes with `--fdb`.
     Clients,
     /// Twelve nodes in six racks; two racks die under load and return.
     Racks,
-    /// `cairn dev` is killed under load and started again.
+    /// `cairn dev`, or node processes with `--fdb`, are killed under load and started again.
     Restart,
     /// Bytes on disk are flipped under a running cluster.
     Corrupt,
+    /// The metadata's server is killed under load and started again: `cairn meta`, or a FoundationDB of its own.
+    Metadata {
+        #[arg(long, default_value_t = 2)]
+        rounds: u32,
+        /// The `fdbserver` to start and kill, with `fdbcli` beside it; without it, `cairn meta`.
+        #[arg(long, env = "CAIRN_FDB_SERVER")]
+        fdb_server: Option<PathBuf>,
+    },
     /// A large object in and out; memory must not grow with it.
     Stream {
         #[arg(long, default_value_t = 64)]
@@ -81,6 +89,7 @@ async fn run(setting: &Setting, scenario: Scenario) -> Result<(), ChaosError> {
         Scenario::Racks => racks::run(setting).await,
         Scenario::Restart => restart::run(setting).await,
         Scenario::Corrupt => corrupt::run(setting).await,
+        Scenario::Metadata { rounds, fdb_server } => metadata::run(setting, rounds, fdb_server.as_deref()).await,
         Scenario::Stream { small_mib, large_mib } => stream::run(setting, small_mib, large_mib).await,
     }
 }

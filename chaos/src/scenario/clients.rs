@@ -1,4 +1,4 @@
-//! Real S3 clients against `cairn dev`: a check script of `ops/clients` is run and its verdict taken.
+//! Real S3 clients against a cluster: a check script of `ops/clients` is run and its verdict taken.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use super::Setting;
 use crate::{
     ChaosError,
     cluster::{ACCESS_KEY, SECRET_KEY},
-    dev::DevCluster,
+    target::Target,
 };
 
 /// The scripts, in the order in which they run.
@@ -14,15 +14,15 @@ pub const SCRIPTS: [&str; 3] = ["semantics.py", "bad_input.py", "round_trip.py"]
 
 pub fn run(setting: &Setting) -> Result<(), ChaosError> {
     let folder = tempfile::tempdir().map_err(ChaosError::io("make a temporary folder"))?;
-    let cluster = DevCluster::start(&setting.binary, folder.path(), &[])?;
+    let cluster = Target::start(setting, folder.path())?;
     for script in SCRIPTS {
         println!("-- {script}");
         let status = Command::new(&setting.python)
             .arg(setting.clients.join(script))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("PATH", setting.path())
-            .env("CAIRN_ENDPOINT", &cluster.endpoint)
-            .env("CAIRN_ADMIN", &cluster.admin)
+            .env("CAIRN_ENDPOINT", cluster.endpoint()?)
+            .env("CAIRN_ADMIN", cluster.admin()?)
             .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
             .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
             .env("AWS_REGION", "us-east-1")

@@ -13,32 +13,35 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::Value;
 
 use super::Setting;
-use crate::{ChaosError, admin, dev::DevCluster};
+use crate::{ChaosError, admin, target::Target};
 
 /// Sizes of the objects: replicated, one short stripe, several stripes.
 const OBJECTS: [usize; 4] = [900, 100_000, 700_000, 11_000_000];
 /// Bytes by which a place in an object is found on disk; random, so they stand nowhere else.
 const NEEDLE: usize = 16;
 const ROUNDS: usize = 4;
+const WRITTEN: Duration = Duration::from_secs(30);
 const HEALED: Duration = Duration::from_secs(120);
 const BUCKET: &str = "corrupt";
 
 pub async fn run(setting: &Setting) -> Result<(), ChaosError> {
     let folder = tempfile::tempdir().map_err(ChaosError::io("make a temporary folder"))?;
-    let cluster = DevCluster::start(&setting.binary, folder.path(), &[])?;
-    let s3 = cluster.s3();
+    let cluster = Target::start(setting, folder.path())?;
+    let s3 = cluster.s3()?;
     s3.create_bucket(BUCKET).await?;
     let mut rng = StdRng::seed_from_u64(setting.seed);
     let objects: Vec<Bytes> = OBJECTS.iter().map(|bytes| random(&mut rng, *bytes)).collect();
     for (number, object) in objects.iter().enumerate() {
-        s3.put(BUCKET, &number.to_string(), object.clone()).await?;
+        // Nodes that are processes of their own must first find each other.
+        let put = async || Ok(s3.put(BUCKET, &number.to_string(), object.clone()).await?);
+        admin::until("an object to be written", WRITTEN, put, |()| true).await?;
     }
     let mut flipped = 0;
     for round in 0..ROUNDS {
         for object in &objects {
             // One place of one data fragment of each object: within what every stripe can lose.
             let at = rng.random_range(0..object.len() - NEEDLE);
-            flipped += usize::from(flip(cluster.data(), &object[at..at + NEEDLE])?);
+            flipped += usize::from(flip(&cluster.data(), &object[at..at + NEEDLE])?);
         }
         for (number, object) in objects.iter().enumerate() {
             let got = s3.get(BUCKET, &number.to_string()).await;
@@ -49,7 +52,7 @@ pub async fn run(setting: &Setting) -> Result<(), ChaosError> {
                 return Err(ChaosError::Violated { invariant: "INT-1", what: what("other bytes were served".into()) });
             }
         }
-        let ask = async || admin::json(&format!("{}/v1/status", cluster.admin)).await;
+        let ask = async || admin::json(&format!("{}/v1/status", cluster.admin()?)).await;
         admin::until("the ledger to empty", HEALED, ask, |status: &Value| status["missing_fragments"] == 0).await?;
     }
     if flipped == 0 {

@@ -2,6 +2,7 @@
 
 pub mod clients;
 pub mod corrupt;
+pub mod metadata;
 pub mod racks;
 pub mod restart;
 pub mod stream;

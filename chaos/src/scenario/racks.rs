@@ -36,7 +36,7 @@ pub async fn run(setting: &Setting) -> Result<(), ChaosError> {
         nodes_per_rack: NODES_PER_RACK,
         disks: DISKS,
         scheme: "4+2".into(),
-        metadata: setting.fdb.clone().map_or(Metadata::Remote, |cluster_file| Metadata::Fdb { cluster_file }),
+        metadata: setting.fdb.as_deref().map_or(Metadata::Remote, Metadata::fdb),
         reclaim_grace: "1 h".into(),
         scrub_interval: "1 h".into(),
     };

@@ -1,25 +1,29 @@
-//! `kill -9` of the whole of `cairn dev` under load, then a second start: every acknowledged object is there (DUR-2 as far as a
+//! `kill -9` of the whole of a cluster under load, then a second start: every acknowledged object is there (DUR-2 as far as a
 //! process's death can show it; power cuts are the disk engine's and the metadata's own tests).
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::Setting;
-use crate::{ChaosError, dev::DevCluster, s3::S3};
+use crate::{ChaosError, admin, s3::S3, target::Target};
 
 const WRITERS: u64 = 8;
 const OBJECTS_BEFORE_THE_KILL: usize = 100;
 const BUCKET: &str = "restart";
+const READABLE: Duration = Duration::from_secs(30);
 
 pub async fn run(setting: &Setting) -> Result<(), ChaosError> {
     let folder = tempfile::tempdir().map_err(ChaosError::io("make a temporary folder"))?;
-    let cluster = DevCluster::start(&setting.binary, folder.path(), &[])?;
-    let s3 = cluster.s3();
+    let mut cluster = Target::start(setting, folder.path())?;
+    let s3 = cluster.s3()?;
     s3.create_bucket(BUCKET).await?;
     let acknowledged = Arc::new(Mutex::new(Vec::new()));
     let stop = Arc::new(AtomicBool::new(false));
@@ -29,9 +33,9 @@ pub async fn run(setting: &Setting) -> Result<(), ChaosError> {
         })
         .collect();
     let count = || acknowledged.lock().map(|keys| keys.len()).unwrap_or(0);
-    crate::admin::until(
+    admin::until(
         "objects to be acknowledged",
-        std::time::Duration::from_secs(60),
+        Duration::from_secs(60),
         async || Ok(count()),
         |count| *count >= OBJECTS_BEFORE_THE_KILL,
     )
@@ -41,11 +45,12 @@ pub async fn run(setting: &Setting) -> Result<(), ChaosError> {
     for writer in writers {
         writer.await.map_err(|error| ChaosError::Workload(error.to_string()))?;
     }
-    let cluster = DevCluster::start(&setting.binary, folder.path(), &[])?;
-    let s3 = cluster.s3();
+    cluster.revive()?;
+    let s3 = cluster.s3()?;
     let acknowledged = acknowledged.lock().map(|mut keys| std::mem::take(&mut *keys)).unwrap_or_default();
     for (key, seed) in &acknowledged {
-        let got = s3.get(BUCKET, key).await;
+        // Nodes that are processes of their own must first find each other again.
+        let got = admin::until("a read", READABLE, async || Ok(s3.get(BUCKET, key).await?), |_| true).await;
         let lost =
             |what: String| ChaosError::Violated { invariant: "DUR-2", what: format!("{key} (seed {seed}): {what}") };
         if got.map_err(|error| lost(error.to_string()))? != body(*seed) {

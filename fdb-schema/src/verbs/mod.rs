@@ -15,10 +15,13 @@ mod locate;
 mod multipart;
 mod objects;
 mod placement;
+mod recount;
 pub(crate) mod tx;
 mod version_rows;
 
 use std::{path::Path, sync::Arc, time::Duration};
+
+pub use recount::Recount;
 
 use crate::{
     error::Result,

@@ -1,5 +1,7 @@
 //! Objects: whole PUTs, deletes, copies, tags.
 
+use std::sync::OnceLock;
+
 use futures::{StreamExt, stream};
 
 use crate::{
@@ -32,7 +34,19 @@ impl Meta {
 
     /// Each on its own: one may fail without the others. Same order as given. At most 1000.
     pub async fn delete_objects(&self, requests: Vec<DeleteObject>) -> Vec<Result<Deleted>> {
-        let deletes = requests.into_iter().map(|request| self.delete_object(request));
+        // Each has the time of a verb: once the store has let one of them wait in vain, the rest would only make the caller wait longer.
+        let gone: OnceLock<MetaError> = OnceLock::new();
+        let deletes = requests.into_iter().map(async |request| {
+            if let Some(error) = gone.get() {
+                return Err(error.clone());
+            }
+            let deleted = self.delete_object(request).await;
+            if let Err(MetaError::Timeout(why) | MetaError::Unavailable(why) | MetaError::CommitUnknown(why)) = &deleted
+            {
+                gone.get_or_init(|| MetaError::Unavailable(why.clone()));
+            }
+            deleted
+        });
         stream::iter(deletes).buffered(CONCURRENT_DELETES).collect().await
     }
 

@@ -240,6 +240,13 @@ pub enum MetadataCommand {
         #[arg(long = "in", value_name = "FILE")]
         input: PathBuf,
     },
+    /// Count every bucket's objects and bytes, and compare with the counters that are kept
+    ///
+    /// Fails if any differ. While clients write, counters and recount are of different moments and may differ.
+    Check {
+        #[command(flatten)]
+        store: StoreArgs,
+    },
 }
 
 /// Which metadata store is meant.
@@ -305,6 +312,7 @@ mod tests {
             "cairn cert new-node --dir tls --id n1 --out there",
             "cairn admin metadata export --config node.toml --out m.cairn",
             "cairn admin metadata import --data cairn-data --in m.cairn",
+            "cairn admin metadata check --config node.toml",
             "cairn disk inspect /d --json",
             "cairn disk verify /d",
             "cairn disk rebuild-index /d",

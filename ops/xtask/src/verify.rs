@@ -24,6 +24,15 @@ pub struct Options {
 
 /// A cluster file of a running FoundationDB: tests that need one run when it is set.
 const FDB: &str = "CAIRN_FDB_CLUSTER_FILE";
+/// The `fdbserver` that a scenario may start and kill, with `fdbcli` beside it.
+const FDB_SERVER: &str = "CAIRN_FDB_SERVER";
+/// What runs with the metadata in FoundationDB too.
+const WITH_FDB: [(&str, &str); 4] = [
+    ("real clients", "clients"),
+    ("corrupted bytes", "corrupt"),
+    ("kill -9 and restart", "restart"),
+    ("two racks of six killed", "racks"),
+];
 
 pub fn run(options: &Options) -> ExitCode {
     let mut report = Report::default();
@@ -36,7 +45,7 @@ pub fn run(options: &Options) -> ExitCode {
     report.command("Rust tests", cargo("test").args(["--workspace", "--no-fail-fast"]));
     let fdb = std::env::var_os(FDB).map(PathBuf::from);
     if fdb.is_some() {
-        let arguments = ["-p", "cairn-schema", "--features", "fdb", "--no-fail-fast"];
+        let arguments = ["-p", "cairn-schema", "--features", "fdb", "--test", "fdb"];
         report.command("metadata tests on FoundationDB", cargo("test").args(arguments));
     } else {
         report.skip("metadata tests on FoundationDB", &format!("{FDB} is not set"));
@@ -44,7 +53,8 @@ pub fn run(options: &Options) -> ExitCode {
     if options.quick {
         report.skip("real clients and chaos", "--quick was given");
     } else if let Some(bin) = bin {
-        scenarios(&mut report, options, &bin, fdb.is_some());
+        let fdb = Fdb { cluster: fdb.is_some(), server: std::env::var_os(FDB_SERVER).is_some() };
+        scenarios(&mut report, options, &bin, fdb);
     } else {
         report.skip("real clients and chaos", "their Python could not be set up");
     }
@@ -94,10 +104,17 @@ fn licences(report: &mut Report, bin: Option<&Path>) {
     report.command(name, Command::new(checker).current_dir(root()).args(arguments));
 }
 
-fn scenarios(report: &mut Report, options: &Options, bin: &Path, fdb: bool) {
+/// What of FoundationDB there is.
+#[derive(Clone, Copy)]
+struct Fdb {
+    cluster: bool,
+    server: bool,
+}
+
+fn scenarios(report: &mut Report, options: &Options, bin: &Path, fdb: Fdb) {
     let mut build = cargo("build");
     build.args(["-p", "cairn", "-p", "cairn-chaos", "--bins"]);
-    if fdb {
+    if fdb.cluster || fdb.server {
         build.args(["--features", "cairn/fdb"]);
     }
     if !report.command("build the binaries", &mut build) {
@@ -112,13 +129,29 @@ fn scenarios(report: &mut Report, options: &Options, bin: &Path, fdb: bool) {
     let name = format!("{large} MiB streamed in bounded memory");
     report.command(&name, &mut chaos(options, bin, &["stream", "--large-mib", large], false));
     report.command("two racks of six killed", &mut chaos(options, bin, &["racks"], false));
-    if fdb {
-        report.command("two racks of six killed, metadata in FoundationDB", &mut chaos(options, bin, &["racks"], true));
-    } else {
-        report.skip("two racks of six killed, metadata in FoundationDB", &format!("{FDB} is not set"));
-    }
+    report.command("the metadata server killed", &mut chaos(options, bin, &["metadata"], false));
+    on_fdb(report, options, bin, fdb);
     if !options.large {
         report.skip("1 GiB round trips and the 5 GiB stream", "give --large or set CI=true");
+    }
+}
+
+fn on_fdb(report: &mut Report, options: &Options, bin: &Path, fdb: Fdb) {
+    for (name, scenario) in WITH_FDB {
+        let name = format!("{name}, metadata in FoundationDB");
+        if fdb.cluster {
+            let mut command = chaos(options, bin, &[scenario], true);
+            // Large objects do not come near the metadata.
+            report.command(&name, command.env_remove("CAIRN_CLIENTS_LARGE"));
+        } else {
+            report.skip(&name, &format!("{FDB} is not set"));
+        }
+    }
+    let name = "the FoundationDB server killed";
+    if fdb.server {
+        report.command(name, &mut chaos(options, bin, &["metadata", "--rounds", "5"], true));
+    } else {
+        report.skip(name, &format!("{FDB_SERVER} is not set: it names an fdbserver with fdbcli beside it"));
     }
 }
 
@@ -131,7 +164,7 @@ fn chaos(options: &Options, bin: &Path, scenario: &[&str], fdb: bool) -> Command
         command.arg("--seed").arg(seed.to_string());
     }
     if !fdb {
-        command.env_remove(FDB);
+        command.env_remove(FDB).env_remove(FDB_SERVER);
     }
     if options.large {
         command.env("CAIRN_CLIENTS_LARGE", "1");
