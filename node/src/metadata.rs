@@ -179,7 +179,8 @@ fn open_fdb(section: &MetadataSection, network: &Network) -> Result<Opened, Fail
     use cairn_schema::kv::fdb::{FdbKv, FdbOptions, OpenError};
 
     use crate::config::DEFAULT_PREFIX;
-    let place = section.cluster_file.as_ref().map_or("FoundationDB".to_owned(), |file| file.display().to_string());
+    let given = section.cluster_file.as_ref();
+    let place = given.map_or("FoundationDB".to_owned(), |file| format!("the FoundationDB of {}", file.display()));
     let network = network.fdb.as_ref().ok_or(Failure::NoFdb)?;
     let prefix = section.prefix.as_deref().unwrap_or(DEFAULT_PREFIX).as_bytes().to_vec();
     let options = FdbOptions { cluster_file: section.cluster_file.clone(), prefix };
