@@ -58,11 +58,12 @@ async fn a_failed_disk_is_opened_again_behind_the_same_handle() {
     std::fs::rename(dir.path(), &elsewhere).unwrap();
     until(&disk, "failed", |status| status.failed.is_some()).await;
     assert!(disk.put(fragment(7, 10)).await.is_err());
-    // A retry may have begun a new disk in the empty place: it is not this one, and goes when the right one returns.
-    let _ = std::fs::remove_dir_all(dir.path());
-    while std::fs::rename(&elsewhere, dir.path()).is_err() {
-        let _ = std::fs::remove_dir_all(dir.path());
-    }
+    // No retry may begin a new disk in the empty place.
+    std::fs::create_dir(dir.path()).unwrap();
+    tokio::time::sleep(quick().longest_retry * 3).await;
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "a new disk was made where one had been");
+    std::fs::remove_dir(dir.path()).unwrap();
+    std::fs::rename(&elsewhere, dir.path()).unwrap();
     until(&disk, "back", |status| status.writable && status.failed.is_none()).await;
     disk.put(fragment(7, 10)).await.unwrap();
     assert_eq!(whole(&disk, 2).await.unwrap(), payload(2, 1000));

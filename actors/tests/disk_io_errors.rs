@@ -202,3 +202,32 @@ async fn a_fragment_that_cannot_be_read_can_be_written_again() {
     let there: Vec<_> = (0..3).map(|n| (n, 200_000)).collect();
     check(dir.path(), &there, &[]).await;
 }
+
+/// Smoothed read and write latency in microseconds.
+fn latencies(disk: &mut DiskProcess) -> (u64, u64) {
+    let answer = disk.ask("latencies");
+    let mut words = answer.strip_prefix("ok ").unwrap().split(' ').map(|word| word.parse().unwrap());
+    (words.next().unwrap(), words.next().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_device_shows_in_the_latencies_that_placement_and_readers_go_by() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut disk = DiskProcess::start(dir.path());
+    assert!(disk.put_many(0..10, 5000).iter().all(|(_, answer)| answer == "ok"));
+    let Some(injection) = Injection::into(&disk, &format!("{SYNC},{READS}:delay_enter=100000")) else { return };
+    for n in 10..14 {
+        assert_eq!(disk.ask(&format!("put {n} 5000")), "ok");
+        assert_eq!(disk.ask(&format!("get {n}")), "ok");
+    }
+    let (read_us, write_us) = latencies(&mut disk);
+    // Four samples each of at least 100 ms, each of which moves the figure by an eighth; lookups between are quick.
+    assert!(read_us > 15_000 && write_us > 30_000, "read {read_us} us, write {write_us} us");
+    assert_eq!(disk.ask("status"), "ok writable=true failed=false");
+    injection.end();
+    for n in 0..14 {
+        assert_eq!(disk.ask(&format!("get {n}")), "ok");
+    }
+    assert!(latencies(&mut disk).0 < read_us, "it never recovers");
+    disk.close();
+}

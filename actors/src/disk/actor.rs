@@ -14,6 +14,7 @@ use super::{
     DiskError, DiskHandle, DiskOptions,
     engine::{Engine, Extras},
     handle::Shared,
+    identity::read_identity,
 };
 use crate::supervisor::{RestartPolicy, Supervisor};
 
@@ -163,13 +164,18 @@ impl State {
                 // Lets go of the lock, once its writer has answered those who wait.
                 failed.close_blocking();
             }
-            let extras = Extras { faults: shared.faults.clone(), metrics: Some(shared.metrics.clone()) };
-            let engine = Engine::open(shared.options.clone(), extras)?;
-            if engine.id() != shared.id {
-                let why = format!("disk {} is here now, not {}", engine.id(), shared.id);
-                return Err(DiskError::Gone(why));
+            // Opening an empty folder would make a new disk in it: below the mount point of a disk that is away, for instance.
+            let path = &shared.options.path;
+            match read_identity(path)? {
+                Some(identity) if identity.disk == shared.id => {}
+                Some(other) => {
+                    let why = format!("disk {} is at {} now, not {}", other.disk, path.display(), shared.id);
+                    return Err(DiskError::Gone(why));
+                }
+                None => return Err(DiskError::Gone(format!("there is no disk at {}", path.display()))),
             }
-            Ok(engine)
+            let extras = Extras { faults: shared.faults.clone(), metrics: Some(shared.metrics.clone()) };
+            Engine::open(shared.options.clone(), extras)
         }));
     }
 

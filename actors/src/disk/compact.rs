@@ -70,7 +70,8 @@ impl Writer {
                 return None;
             }
             let last = segments.last();
-            let candidates = || segments.iter().filter(|(number, state)| Some(*number) != last && self.can_empty(*number, state));
+            let candidates =
+                || segments.iter().filter(|(number, state)| Some(*number) != last && self.can_empty(*number, state));
             let dead: u64 = candidates().map(|(_, state)| state.dead()).sum();
             let share = |state: &SegmentState| u128::from(state.dead() << 20) / u128::from(state.occupied.max(1));
             let most = candidates().max_by_key(|(_, state)| share(state));
@@ -116,8 +117,8 @@ impl Writer {
         let found = |about: &u32| victim.tombstones.get(about).copied().unwrap_or(0);
         let whole = self.core.index.change_segments(|segments| {
             let state = segments.get(victim.number)?;
-            let whole = state.fragments == 0
-                && state.needs.iter().all(|(about, needs)| found(about) >= needs.tombstones);
+            let whole =
+                state.fragments == 0 && state.needs.iter().all(|(about, needs)| found(about) >= needs.tombstones);
             if whole {
                 segments.tombstones_moved(victim.number);
             }

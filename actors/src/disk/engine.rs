@@ -2,7 +2,6 @@
 
 use std::{
     ops::Range,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -81,7 +80,7 @@ impl Engine {
         }
         let io = Io { faults: extras.faults.clone() };
         let files = Files::new(&dir);
-        let aside = read_only(&dir)?.then(tempfile::tempdir).transpose();
+        let aside = lock.is_read_only().then(tempfile::tempdir).transpose();
         let aside = aside.map_err(|error| disk_error("make a temporary directory for the index of", &dir, error))?;
         let at = aside.as_ref().map_or(IndexAt::Disk, |aside| IndexAt::Aside(aside.path()));
         let recovered = recover(&io, &dir, &identity, &files, at)?;
@@ -241,7 +240,8 @@ impl Engine {
         limit: usize,
     ) -> Result<Vec<FragmentInfo>, DiskError> {
         let list = move |core: &Core| {
-            let found = core.index.list(group, after, limit.min(LIST_LIMIT)).map_err(|error| core.index_failed(error))?;
+            let found =
+                core.index.list(group, after, limit.min(LIST_LIMIT)).map_err(|error| core.index_failed(error))?;
             Ok(found.into_iter().map(FragmentInfo::from).collect())
         };
         self.reading(list).await
@@ -311,12 +311,6 @@ impl Drop for Engine {
         // The writer finishes what is queued on its own and lets go of the disk.
         self.core.queue.close();
     }
-}
-
-/// Whether the file system takes no writes at all.
-fn read_only(dir: &Path) -> Result<bool, DiskError> {
-    let mounted = rustix::fs::statvfs(dir).map_err(|errno| disk_error("stat file system", dir, errno))?;
-    Ok(mounted.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
 fn closed() -> DiskError {

@@ -33,10 +33,9 @@ pub struct Holes(SyncSender<Dead>);
 impl Holes {
     pub fn begin(core: Arc<Core>) -> Result<Self, DiskError> {
         let (sender, receiver) = sync_channel(QUEUED);
-        std::thread::Builder::new()
-            .name("disk-holes".into())
-            .spawn(move || run(&core, &receiver))
-            .map_err(|error| DiskError::Io { operation: "start the thread that punches holes", why: error.to_string() })?;
+        std::thread::Builder::new().name("disk-holes".into()).spawn(move || run(&core, &receiver)).map_err(
+            |error| DiskError::Io { operation: "start the thread that punches holes", why: error.to_string() },
+        )?;
         Ok(Self(sender))
     }
 

@@ -139,7 +139,16 @@ pub fn identify(options: &DiskOptions) -> Result<Identity, DiskError> {
 /// Held for as long as an engine has the disk; released by the kernel when the process dies.
 #[derive(Debug)]
 pub struct DiskLock {
-    _file: File,
+    file: File,
+}
+
+impl DiskLock {
+    /// Whether the file system takes no writes. Found out by trying: one that made itself read-only after an error does not say so
+    /// in its flags.
+    pub fn is_read_only(&self) -> bool {
+        let touched = self.file.set_modified(std::time::SystemTime::now());
+        matches!(touched, Err(error) if error.raw_os_error() == Some(Errno::ROFS.raw_os_error()))
+    }
 }
 
 /// Takes the disk, or says who has it.
@@ -155,7 +164,7 @@ pub fn lock(dir: &Path) -> Result<DiskLock, DiskError> {
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(DiskLock { _file: file }),
+            Ok(()) => return Ok(DiskLock { file }),
             Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
             Err(Errno::WOULDBLOCK) => return Err(refused(dir, "another process has this disk open")),
             Err(errno) => return Err(disk_error("lock", &path, errno)),

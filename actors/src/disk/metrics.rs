@@ -81,7 +81,10 @@ impl DiskMetrics {
             checkpoint_seconds: histogram("checkpoint_seconds", "Time to write a checkpoint.", latency_buckets())?,
             index_bytes: gauge("index_bytes", "Bytes of the index on the disk.")?,
             index_memory: gauge("index_memory_bytes", "Bytes of the index pinned in memory, its cache not counted.")?,
-            moved_bytes: counter("moved_bytes_total", "Bytes of live records moved to free the segments they were in.")?,
+            moved_bytes: counter(
+                "moved_bytes_total",
+                "Bytes of live records moved to free the segments they were in.",
+            )?,
         })
     }
 

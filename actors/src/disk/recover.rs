@@ -181,14 +181,7 @@ fn fits(index: Index, numbers: &[u32], report: &mut RecoveryReport) -> Result<In
 }
 
 impl Replay<'_> {
-    fn scan(
-        &mut self,
-        identity: &Identity,
-        number: u32,
-        known: bool,
-        from: u64,
-        last: bool,
-    ) -> Result<(), DiskError> {
+    fn scan(&mut self, identity: &Identity, number: u32, known: bool, from: u64, last: bool) -> Result<(), DiskError> {
         let path = self.files.path(number);
         let file = self.files.get(number)?;
         let salt = match (read_segment_header(self.io, &file, &path), self.index.salt(number)) {
@@ -214,11 +207,12 @@ impl Replay<'_> {
         }
         let io = self.io;
         let mut failed = None;
-        let scanned = Scan { io, file: &file, path: &path, number, salt }.run(from, u64::MAX, &mut |found| match found {
-            Found::Record { place, header } if failed.is_none() => failed = self.record(place, header).err(),
-            Found::Record { .. } => {}
-            Found::Gap(gap) => self.gaps.push((number, gap)),
-        })?;
+        let scanned =
+            Scan { io, file: &file, path: &path, number, salt }.run(from, u64::MAX, &mut |found| match found {
+                Found::Record { place, header } if failed.is_none() => failed = self.record(place, header).err(),
+                Found::Record { .. } => {}
+                Found::Gap(gap) => self.gaps.push((number, gap)),
+            })?;
         if let Some(error) = failed {
             return Err(error.into());
         }
@@ -328,7 +322,8 @@ impl Replay<'_> {
         }
         self.explain_gaps(last_segment);
         self.report.fragments = self.index.totals().fragments;
-        let newest = self.index.segments(|segments| segments.iter().next_back().map(|(number, state)| (number, state.end)));
+        let newest =
+            self.index.segments(|segments| segments.iter().next_back().map(|(number, state)| (number, state.end)));
         let (segment, end) = newest.unwrap_or_default();
         let next_batch = next_batch.max(self.newest_batch + 1);
         self.index.set_position(Position { segment, end, next_batch });

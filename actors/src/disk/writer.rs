@@ -297,8 +297,7 @@ impl Writer {
 
     /// Returns the records that are dead now.
     fn apply(&mut self, batch: &mut Batch) -> Vec<(Place, u32)> {
-        let position =
-            Position { segment: batch.segment, end: batch.start + batch.bytes, next_batch: self.next_batch };
+        let position = Position { segment: batch.segment, end: batch.start + batch.bytes, next_batch: self.next_batch };
         self.core.index.apply(position, batch.effects.drain(..));
         std::mem::take(&mut batch.dead)
     }

@@ -133,6 +133,10 @@ async fn answer(disk: &DiskHandle, words: &[&str]) -> Result<String, DiskError> 
             let status = disk.status();
             return Ok(format!("ok writable={} failed={}", status.writable, status.failed.is_some()));
         }
+        "latencies" => {
+            let status = disk.status();
+            return Ok(format!("ok {} {}", status.read_us, status.write_us));
+        }
         "close" => disk.close().await,
         other => panic!("what is {other}?"),
     }

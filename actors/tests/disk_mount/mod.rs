@@ -81,7 +81,9 @@ impl LoopFs {
     }
 
     fn try_mount(&mut self) -> Result<(), String> {
-        run("mount", &["-o", "loop", text(&self.image()), text(&self.path())])?;
+        // The default of most installations, and the way in which a disk becomes read-only in practice.
+        let options = if self.kind == Kind::Ext4 { "loop,errors=remount-ro" } else { "loop" };
+        run("mount", &["-o", options, text(&self.image()), text(&self.path())])?;
         self.mounted = true;
         Ok(())
     }
@@ -107,8 +109,25 @@ impl LoopFs {
         self.mounted = false;
     }
 
-    pub fn remount(&self, how: &str) -> Result<(), String> {
-        run("mount", &["-o", &format!("remount,{how}"), text(&self.path())])
+    /// Has ext4 meet an error, upon which it makes itself read-only. False if this kernel cannot be asked to.
+    pub fn meet_error(&self) -> bool {
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+        let path = self.path();
+        let device = mounts.lines().find_map(|line| {
+            let mut words = line.split(' ');
+            let device = words.next()?;
+            (words.next()? == text(&path)).then(|| device.trim_start_matches("/dev/").to_owned())
+        });
+        let trigger = Path::new("/sys/fs/ext4").join(device.unwrap()).join("trigger_fs_error");
+        // The write itself is answered with an error once it has worked.
+        let _ = std::fs::write(&trigger, "a test");
+        matches!(std::fs::write(path.join("probe"), "x"), Err(error) if error.raw_os_error() == Some(30))
+    }
+
+    /// Mends an unmounted ext4 that met an error.
+    pub fn mend(&self) {
+        // It exits with 1 when it has mended something.
+        let _ = run("e2fsck", &["-f", "-y", text(&self.image())]);
     }
 
     /// From now on nothing reaches the medium any more, as in a power cut: what was not synced is lost.

@@ -159,7 +159,9 @@ pub fn segment_key(number: u32) -> [u8; 6] {
 
 pub fn decode_segment_key(key: &[u8]) -> Result<u32, RowError> {
     match key {
-        [0, b'S', number @ ..] => number.try_into().map(u32::from_be_bytes).map_err(|_| RowError::Garbled("segment key")),
+        [0, b'S', number @ ..] => {
+            number.try_into().map(u32::from_be_bytes).map_err(|_| RowError::Garbled("segment key"))
+        }
         _ => Err(RowError::Garbled("segment key")),
     }
 }

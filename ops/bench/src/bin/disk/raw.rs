@@ -5,12 +5,11 @@ use std::{
     io::{IoSlice, IoSliceMut},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, fdatasync};
 
-use crate::setup::{Failure, Pool};
+use crate::setup::{Clock, Failure, Pool, Took};
 
 /// A new file of `bytes`, space reserved, and its size durable: what appending to it costs is only the data.
 pub fn preallocated(path: &Path, bytes: u64) -> Result<File, Failure> {
@@ -21,10 +20,10 @@ pub fn preallocated(path: &Path, bytes: u64) -> Result<File, Failure> {
 }
 
 /// Appends `count` payloads, `batch` of them by one write and one fdatasync.
-pub fn append(path: &Path, pool: &Pool, count: usize, batch: usize) -> Result<Duration, Failure> {
+pub fn append(path: &Path, pool: &Pool, count: usize, batch: usize) -> Result<Took, Failure> {
     let length = pool.payload(0).len();
     let file = preallocated(path, (count * length) as u64)?;
-    let started = Instant::now();
+    let clock = Clock::start();
     let mut at = 0;
     while at < count {
         let now = batch.min(count - at);
@@ -33,7 +32,7 @@ pub fn append(path: &Path, pool: &Pool, count: usize, batch: usize) -> Result<Du
         fdatasync(&file)?;
         at += now;
     }
-    let took = started.elapsed();
+    let took = clock.stop();
     drop(file);
     std::fs::remove_file(path)?;
     Ok(took)
@@ -50,10 +49,10 @@ fn write_all(file: &File, mut slices: Vec<IoSlice<'_>>, mut at: u64) -> Result<(
 }
 
 /// `count` payloads by `threads` threads, each write followed by its own fdatasync of the one file.
-pub fn sync_each(path: &Path, pool: &Pool, count: usize, threads: usize) -> Result<Duration, Failure> {
+pub fn sync_each(path: &Path, pool: &Pool, count: usize, threads: usize) -> Result<Took, Failure> {
     let length = pool.payload(0).len();
     let file = preallocated(path, (count * length) as u64)?;
-    let started = Instant::now();
+    let clock = Clock::start();
     let each = count / threads;
     let write = |thread: usize| -> Result<(), std::io::Error> {
         for n in thread * each..(thread + 1) * each {
@@ -70,7 +69,7 @@ pub fn sync_each(path: &Path, pool: &Pool, count: usize, threads: usize) -> Resu
             .collect()
     });
     done?;
-    let took = started.elapsed();
+    let took = clock.stop();
     drop(file);
     std::fs::remove_file(path)?;
     Ok(took)
@@ -85,14 +84,14 @@ pub struct Extent {
 }
 
 /// Reads all extents with `threads` threads, each into a buffer of its own that it uses again and again.
-pub fn read(extents: &[Extent], threads: usize) -> Result<Duration, Failure> {
+pub fn read(extents: &[Extent], threads: usize) -> Result<Took, Failure> {
     let mut paths: Vec<&PathBuf> = extents.iter().map(|extent| &extent.path).collect();
     paths.sort();
     paths.dedup();
     let files: Vec<(&PathBuf, File)> =
         paths.into_iter().map(|path| Ok((path, File::open(path)?))).collect::<Result<_, std::io::Error>>()?;
     let next = std::sync::atomic::AtomicUsize::new(0);
-    let started = Instant::now();
+    let clock = Clock::start();
     let work = || -> Result<(), std::io::Error> {
         let mut buffer = Vec::new();
         loop {
@@ -123,7 +122,7 @@ pub fn read(extents: &[Extent], threads: usize) -> Result<Duration, Failure> {
             .collect()
     });
     done?;
-    Ok(started.elapsed())
+    Ok(clock.stop())
 }
 
 /// Every file below `dir`.

@@ -8,7 +8,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use cairn_actors::disk::{
@@ -23,7 +22,7 @@ use rand::{SeedableRng, rngs::SmallRng, seq::SliceRandom};
 
 use crate::{
     raw::{self, Extent, files_below, forget_cached},
-    setup::{Failure, MIB, Pool, Setting, fresh, in_turns, options, print_ratio, put_all},
+    setup::{Clock, Failure, MIB, Pool, Setting, Took, fresh, in_turns, options, print_ratio, put_all},
 };
 
 const SEGMENT_BYTES: u64 = 1 << 30;
@@ -78,9 +77,9 @@ fn blocks_of(whole: &[Target]) -> Vec<Target> {
     whole.iter().enumerate().map(part).collect()
 }
 
-async fn get_all(disk: &DiskHandle, targets: &Arc<Vec<Target>>) -> Result<Duration, Failure> {
+async fn get_all(disk: &DiskHandle, targets: &Arc<Vec<Target>>) -> Result<Took, Failure> {
     let next = Arc::new(AtomicUsize::new(0));
-    let started = Instant::now();
+    let clock = Clock::start();
     let readers = (0..AT_ONCE).map(|_| {
         let (disk, targets, next) = (disk.clone(), targets.clone(), next.clone());
         tokio::spawn(async move {
@@ -93,7 +92,7 @@ async fn get_all(disk: &DiskHandle, targets: &Arc<Vec<Target>>) -> Result<Durati
     for reader in readers.collect::<Vec<_>>() {
         reader.await?.map_err(|error: cairn_actors::disk::DiskError| error)?;
     }
-    Ok(started.elapsed())
+    Ok(clock.stop())
 }
 
 pub fn all(setting: &Setting) -> Result<(), Failure> {
@@ -117,8 +116,8 @@ pub fn all(setting: &Setting) -> Result<(), Failure> {
         for cold in [true, false] {
             // A warm round of blocks would be over too soon to be measured.
             let times = if cold { 1 } else { (2.0 * setting.mib as f64 / amount) as u32 };
-            let repeat = |one: &mut dyn FnMut() -> Result<Duration, Failure>| -> Result<Duration, Failure> {
-                let mut sum = Duration::ZERO;
+            let repeat = |one: &mut dyn FnMut() -> Result<Took, Failure>| -> Result<Took, Failure> {
+                let mut sum = Took::default();
                 for _ in 0..times {
                     if cold {
                         forget_cached(&dir)?;

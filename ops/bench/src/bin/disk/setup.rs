@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -103,12 +103,52 @@ pub async fn put_all(
     Ok(())
 }
 
+/// What a side took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Took {
+    pub wall: Duration,
+    /// Processor time of the whole process. On a machine with other work it is steadier than the wall's.
+    pub processor: Duration,
+}
+
+impl std::ops::AddAssign for Took {
+    fn add_assign(&mut self, other: Self) {
+        self.wall += other.wall;
+        self.processor += other.processor;
+    }
+}
+
+impl Took {
+    /// As if it had been done so many times more.
+    pub fn times(self, factor: f64) -> Self {
+        Self { wall: self.wall.mul_f64(factor), processor: self.processor.mul_f64(factor) }
+    }
+}
+
+/// Runs and clocks between [`Clock::start`] and [`Clock::stop`].
+pub struct Clock(Instant, Duration);
+
+impl Clock {
+    pub fn start() -> Self {
+        Self(Instant::now(), processor())
+    }
+
+    pub fn stop(self) -> Took {
+        Took { wall: self.0.elapsed(), processor: processor().saturating_sub(self.1) }
+    }
+}
+
+fn processor() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
 /// Both sides in turn, the first to go changing each round. Returns the times (ours, raw) of each round; the first, which warms up, is left out.
 pub fn in_turns(
     rounds: usize,
-    mut ours: impl FnMut() -> Result<Duration, Failure>,
-    mut raw: impl FnMut() -> Result<Duration, Failure>,
-) -> Result<Vec<(Duration, Duration)>, Failure> {
+    mut ours: impl FnMut() -> Result<Took, Failure>,
+    mut raw: impl FnMut() -> Result<Took, Failure>,
+) -> Result<Vec<(Took, Took)>, Failure> {
     let mut times = Vec::new();
     for round in 0..=rounds {
         let pair = if round % 2 == 0 {
@@ -131,18 +171,21 @@ pub fn median(mut numbers: Vec<f64>) -> f64 {
     if numbers.len() % 2 == 1 { numbers[middle] } else { (numbers[middle - 1] + numbers[middle]) / 2.0 }
 }
 
-/// How many times as fast as the raw side we were in each round; prints the median, its spread, and whether the goal is met.
-pub fn print_ratio(what: &str, amount: f64, unit: &str, times: &[(Duration, Duration)], goal: f64) {
-    let mut ratios: Vec<f64> = times.iter().map(|(ours, raw)| raw.as_secs_f64() / ours.as_secs_f64()).collect();
+/// How many times as fast as the raw side we were in each round; prints the median, its spread, whether the goal is met, and how
+/// much processor time each of the `amount` took.
+pub fn print_ratio(what: &str, amount: f64, unit: &str, times: &[(Took, Took)], goal: f64) {
+    let ratio = |pair: &(Took, Took)| pair.1.wall.as_secs_f64() / pair.0.wall.as_secs_f64();
+    let mut ratios: Vec<f64> = times.iter().map(ratio).collect();
     ratios.sort_unstable_by(f64::total_cmp);
-    let rate = |of: fn(&(Duration, Duration)) -> Duration| {
-        median(times.iter().map(|pair| amount / of(pair).as_secs_f64()).collect())
-    };
-    let (ours, raw) = (rate(|pair| pair.0), rate(|pair| pair.1));
-    let ratio = median(ratios.clone());
     let (least, most) = (ratios.first().copied().unwrap_or(0.0), ratios.last().copied().unwrap_or(0.0));
+    let ratio = median(ratios);
+    let of = |figure: &dyn Fn(&(Took, Took)) -> f64| median(times.iter().map(figure).collect());
+    let (ours, raw) = (of(&|pair| amount / pair.0.wall.as_secs_f64()), of(&|pair| amount / pair.1.wall.as_secs_f64()));
+    let each = 1e6 / amount;
+    let processor = of(&|pair| pair.0.processor.as_secs_f64() * each);
+    let raw_processor = of(&|pair| pair.1.processor.as_secs_f64() * each);
     let verdict = if ratio >= goal { "met" } else { "MISSED" };
     println!(
-        "{what:<44} {ours:>9.0} {unit:<7} raw {raw:>9.0}   ratio {ratio:>6.2} ({least:.2} to {most:.2})   goal {goal:.2} {verdict}"
+        "{what:<44} {ours:>9.0} {unit:<5} raw {raw:>7.0}  ratio {ratio:>5.2} ({least:.2} to {most:.2})  goal {goal:.2} {verdict:<6}  processor {processor:.1} us each, raw {raw_processor:.1}"
     );
 }

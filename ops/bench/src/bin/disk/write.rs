@@ -1,12 +1,12 @@
 //! Writing, and nothing is deleted, so that no giving back of space is measured with it: large fragments against one append a batch, small ones against one sync each.
 
-use std::{cell::Cell, sync::Arc, time::Instant};
+use std::{cell::Cell, sync::Arc};
 
 use cairn_actors::disk::DiskHandle;
 
 use crate::{
     raw,
-    setup::{Failure, MIB, Pool, Setting, fresh, in_turns, options, print_ratio, put_all},
+    setup::{Clock, Failure, MIB, Pool, Setting, fresh, in_turns, options, print_ratio, put_all},
 };
 
 const SEGMENT_BYTES: u64 = 1 << 30;
@@ -36,10 +36,10 @@ pub fn large(setting: &Setting) -> Result<(), Failure> {
         let numbers = fresh(count);
         let numbers = u64::from(numbers.start)..u64::from(numbers.end);
         let before = batches(&disk);
-        let started = Instant::now();
+        let clock = Clock::start();
         let make = pool.clone();
         setting.runtime.block_on(put_all(&disk, LARGE_WRITERS, numbers, move |n| make.fragment(n)))?;
-        let took = started.elapsed();
+        let took = clock.stop();
         batch.set(((per_batch(&disk, before) / MIB as f64).round() as usize).max(1));
         Ok(took)
     };
@@ -57,7 +57,7 @@ pub fn small(setting: &Setting) -> Result<(), Failure> {
     let disk = DiskHandle::open(options(&dir, SEGMENT_BYTES))?;
     let pool = Arc::new(Pool::new(SMALL_BYTES));
     let raw_file = setting.dir.join("raw");
-    let probe = raw::sync_each(&raw_file, &pool, 64, 1)?.as_secs_f64() / 64.0;
+    let probe = raw::sync_each(&raw_file, &pool, 64, 1)?.wall.as_secs_f64() / 64.0;
     // About a third of a second of the raw side.
     let raw_count = ((0.3 / probe) as usize).clamp(64, 2048) / 64 * 64;
     let count = raw_count * 16;
@@ -65,14 +65,14 @@ pub fn small(setting: &Setting) -> Result<(), Failure> {
         let ours = || {
             let numbers = fresh(count);
             let numbers = u64::from(numbers.start)..u64::from(numbers.end);
-            let started = Instant::now();
+            let clock = Clock::start();
             let make = pool.clone();
             setting.runtime.block_on(put_all(&disk, SMALL_WRITERS, numbers, move |n| make.fragment(n)))?;
-            let took = started.elapsed();
+            let took = clock.stop();
             Ok(took)
         };
         // Scaled to as many writes as ours.
-        let raw = || Ok(raw::sync_each(&raw_file, &pool, raw_count, threads)? * (count / raw_count) as u32);
+        let raw = || Ok(raw::sync_each(&raw_file, &pool, raw_count, threads)?.times(count as f64 / raw_count as f64));
         let times = in_turns(setting.rounds, ours, raw)?;
         let what = format!("write 4 KiB, 64 writers; raw: {threads} thread(s)");
         print_ratio(&what, count as f64, "/s", &times, goal);

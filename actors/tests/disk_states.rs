@@ -1,0 +1,354 @@
+//! The states that a disk reaches in practice: full, read-only, slow, stuck, gone, returned. In each: what it refuses, by which
+//! error, what it still does, what placement learns of it, and that what was acknowledged is there afterwards (DUR-2).
+#![allow(clippy::unwrap_used)]
+
+mod disk_common;
+mod disk_mount;
+
+use std::{
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use cairn_actors::{
+    disk::{
+        DiskError, DiskHandle, DiskOptions, DiskStatus, Faults,
+        actor::{Watch, supervise_disk},
+        tools,
+    },
+    placement::{DiskLoad, DiskView, Liveness, topology::Unfit},
+    supervisor::Supervisor,
+};
+use cairn_schema::record::{Disk, DiskState};
+use disk_common::{fragment, name, options, payload, whole};
+use disk_mount::{Kind, LoopFs, skipped};
+
+fn quick() -> Watch {
+    Watch {
+        tick: Duration::from_millis(10),
+        checkpoint_every: Duration::from_millis(50),
+        first_retry: Duration::from_millis(20),
+        longest_retry: Duration::from_millis(60),
+        stuck_after: Duration::from_millis(200),
+    }
+}
+
+async fn until(disk: &DiskHandle, what: &str, holds: impl Fn(&DiskStatus) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds(&disk.status()) {
+        assert!(Instant::now() < deadline, "never {what}: {:?}", disk.status());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// What placement makes of the disk's status: whether new stripes may use it.
+fn placement_says(disk: &DiskHandle) -> Result<(), Unfit> {
+    let status = disk.status();
+    let record = Disk {
+        id: disk.id(),
+        node: "n1".parse().unwrap(),
+        rack: "r1".into(),
+        zone: "z1".into(),
+        capacity_bytes: status.capacity_bytes,
+        state: DiskState::Up,
+        since_ms: 0,
+    };
+    let load = DiskLoad {
+        free_bytes: status.free_bytes,
+        used_bytes: status.used_bytes,
+        writable: status.writable && status.failed.is_none(),
+        read_us: status.read_us,
+        write_us: status.write_us,
+    };
+    let view =
+        DiskView { disk: record, liveness: Liveness::Alive, load: Some(load), shunned: false, sending: Arc::default() };
+    view.fit()
+}
+
+async fn all_there(disk: &DiskHandle, numbers: std::ops::Range<u32>, length: usize) {
+    for n in numbers {
+        assert_eq!(whole(disk, n).await.unwrap_or_else(|error| panic!("{n}: {error}")), payload(n, length), "{n}");
+    }
+}
+
+/// Fills the disk until it refuses; returns how many fragments it took.
+async fn fill(disk: &DiskHandle, length: usize) -> u32 {
+    for n in 0..100_000 {
+        match disk.put(fragment(n, length)).await {
+            Ok(()) => {}
+            Err(DiskError::Full { .. }) => return n,
+            Err(error) => panic!("{n}: {error}"),
+        }
+    }
+    panic!("it is never full");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_file_system_refuses_writes_early_and_always_deletes() {
+    const LENGTH: usize = 20_000;
+    let Some(fs) = LoopFs::new(Kind::Ext4, 48, "a full file system") else { return };
+    let dir = fs.path().join("disk");
+    let reserved = 4 << 20;
+    let disk = DiskHandle::open(DiskOptions { reserved_bytes: reserved, ..options(&dir) }).unwrap();
+    assert_eq!(placement_says(&disk), Ok(()));
+    let stored = fill(&disk, LENGTH).await;
+    assert!(stored > 1000, "full after {stored}");
+    let refused = Instant::now();
+    let error = disk.put(fragment(90_000, LENGTH)).await.unwrap_err();
+    assert!(matches!(error, DiskError::Full { reserved: kept, .. } if kept == reserved), "{error}");
+    assert!(refused.elapsed() < Duration::from_secs(2), "refused late");
+    assert!(placement_says(&disk).is_err(), "{:?}", disk.status());
+    // Early: the reserve is still there.
+    let left = rustix::fs::statvfs(&fs.path()).unwrap();
+    assert!(left.f_bavail * left.f_frsize >= reserved / 2, "only {} bytes left", left.f_bavail * left.f_frsize);
+
+    // Somebody else takes half of the reserve: reads and deletes still work.
+    let hog = fs.path().join("hog");
+    std::fs::write(&hog, vec![1; (left.f_bavail * left.f_frsize - reserved / 2) as usize]).unwrap();
+    all_there(&disk, 0..stored, LENGTH).await;
+    let mut deleted = 0;
+    for n in (0..stored).filter(|n| n % 4 != 0) {
+        deleted += disk.delete(vec![name(n)]).await.unwrap();
+    }
+    assert_eq!(deleted, (0..stored).filter(|n| n % 4 != 0).count() as u64);
+    std::fs::remove_file(hog).unwrap();
+    // Space comes back, by holes and by compaction, and with it the writes.
+    until(&disk, "with room again", |status| status.writable && status.free_bytes > 8 << 20).await;
+    assert_eq!(placement_says(&disk), Ok(()));
+    disk.put(fragment(90_000, LENGTH)).await.unwrap();
+    disk.close().await;
+    let disk = DiskHandle::open(options(&dir)).unwrap();
+    for n in 0..stored {
+        assert_eq!(whole(&disk, n).await.is_ok(), n % 4 == 0, "{n}");
+    }
+    disk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletes_of_any_number_fit_a_full_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    // Tombstones of so many do not fit into what segments keep for them: the reserve is for that.
+    let small = DiskOptions { capacity_bytes: Some(6 << 20), reserved_bytes: 3 << 20, ..options(dir.path()) };
+    let disk = DiskHandle::open(small.clone()).unwrap();
+    let puts: Vec<_> = (0..16)
+        .map(|writer| {
+            let disk = disk.clone();
+            tokio::spawn(async move {
+                let mut stored = Vec::new();
+                for n in (writer..100_000).step_by(16) {
+                    match disk.put(fragment(n, 60)).await {
+                        Ok(()) => stored.push(n),
+                        Err(DiskError::Full { .. }) => break,
+                        Err(error) => panic!("{n}: {error}"),
+                    }
+                }
+                stored
+            })
+        })
+        .collect();
+    let mut stored = Vec::new();
+    for put in puts {
+        stored.extend(put.await.unwrap());
+    }
+    assert!(stored.len() > 5000, "{}", stored.len());
+    let names: Vec<_> = stored.iter().map(|n| name(*n)).collect();
+    assert_eq!(disk.delete(names).await.unwrap(), stored.len() as u64);
+    assert_eq!(disk.status().fragments, 0);
+    disk.close().await;
+    let disk = DiskHandle::open(small).unwrap();
+    assert_eq!(disk.status().fragments, 0);
+    disk.put(fragment(1, 100_000)).await.unwrap();
+    disk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_system_that_goes_read_only_under_load_still_serves_reads() {
+    const TEST: &str = "a file system that goes read-only";
+    const LENGTH: usize = 30_000;
+    let Some(mut fs) = LoopFs::new(Kind::Ext4, 200, TEST) else { return };
+    let dir = fs.path().join("disk");
+    let supervisor = Supervisor::start("test").await.unwrap();
+    let disk = DiskHandle::open(options(&dir)).unwrap();
+    supervise_disk(&supervisor, &disk, quick()).await.unwrap();
+    for n in 0..50 {
+        disk.put(fragment(n, LENGTH)).await.unwrap();
+    }
+    let load: Vec<_> = (0..4u32)
+        .map(|client| {
+            let disk = disk.clone();
+            tokio::spawn(async move {
+                for n in 0.. {
+                    if let Err(error) = disk.put(fragment(1000 * (client + 1) + n, LENGTH)).await {
+                        return error;
+                    }
+                }
+                unreachable!()
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let read_only = fs.meet_error();
+    if !read_only {
+        return skipped(TEST, "this kernel's ext4 has no trigger_fs_error");
+    }
+    for client in load {
+        let error = tokio::time::timeout(Duration::from_secs(20), client).await.expect("a write hangs").unwrap();
+        assert!(matches!(error, DiskError::ReadOnly(_) | DiskError::Io { .. } | DiskError::Gone(_)), "{error}");
+    }
+    until(&disk, "failed", |status| status.failed.is_some() && !status.writable).await;
+    assert_eq!(placement_says(&disk), Err(Unfit::ReadOnly));
+    let error = disk.put(fragment(900, LENGTH)).await.unwrap_err();
+    assert!(matches!(error, DiskError::ReadOnly(_) | DiskError::Gone(_)), "{error}");
+    let error = disk.delete(vec![name(1)]).await.unwrap_err();
+    assert!(matches!(error, DiskError::ReadOnly(_) | DiskError::Gone(_)), "{error}");
+    // Also while the actor tries to open it again, and by a node that starts now.
+    for _ in 0..5 {
+        all_there(&disk, 0..50, LENGTH).await;
+    }
+    disk.close().await;
+    let fresh = DiskHandle::open(options(&dir)).expect("a read-only disk is better than none");
+    assert!(!fresh.status().writable && fresh.status().failed.is_some(), "{:?}", fresh.status());
+    assert!(matches!(fresh.put(fragment(900, LENGTH)).await, Err(DiskError::ReadOnly(_))));
+    all_there(&fresh, 0..50, LENGTH).await;
+    fresh.close().await;
+    drop((fresh, disk));
+    supervisor.stop(Duration::from_secs(5)).await;
+
+    fs.unmount();
+    fs.mend();
+    fs.mount();
+    assert!(tools::verify(&dir).unwrap().is_clean());
+    let disk = DiskHandle::open(options(&dir)).unwrap();
+    assert_eq!(placement_says(&disk), Ok(()));
+    all_there(&disk, 0..50, LENGTH).await;
+    disk.put(fragment(900, LENGTH)).await.unwrap();
+    disk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_vanishes_comes_back_when_it_is_mounted_again() {
+    let Some(mut fs) = LoopFs::new(Kind::Xfs, 400, "a disk that vanishes") else { return };
+    let dir = fs.path();
+    let supervisor = Supervisor::start("test").await.unwrap();
+    let disk = DiskHandle::open(options(&dir)).unwrap();
+    supervise_disk(&supervisor, &disk, quick()).await.unwrap();
+    for n in 0..30 {
+        disk.put(fragment(n, 50_000)).await.unwrap();
+    }
+    fs.detach();
+    until(&disk, "failed", |status| status.failed.is_some()).await;
+    assert_eq!(placement_says(&disk), Err(Unfit::ReadOnly));
+    let error = disk.put(fragment(100, 1000)).await.unwrap_err();
+    assert!(matches!(error, DiskError::ReadOnly(_) | DiskError::Gone(_) | DiskError::Io { .. }), "{error}");
+    // Several attempts to open it fail, and none makes a new disk where it was.
+    tokio::time::sleep(quick().longest_retry * 4).await;
+    assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0, "something was made below the mount point");
+    assert!(disk.status().failed.is_some());
+    fs.mount();
+    until(&disk, "back", |status| status.writable && status.failed.is_none()).await;
+    assert_eq!(placement_says(&disk), Ok(()));
+    all_there(&disk, 0..30, 50_000).await;
+    disk.put(fragment(100, 1000)).await.unwrap();
+    disk.close().await;
+    supervisor.stop(Duration::from_secs(5)).await;
+    drop(disk);
+    assert!(tools::verify(&dir).unwrap().is_clean());
+}
+
+/// Holds up syncs while it is closed.
+#[derive(Default)]
+struct Gate {
+    closed: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut closed = self.closed.lock().unwrap();
+        while *closed {
+            closed = self.opened.wait(closed).unwrap();
+        }
+    }
+
+    fn set(&self, closed: bool) {
+        *self.closed.lock().unwrap() = closed;
+        self.opened.notify_all();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_whose_sync_hangs_refuses_writes_until_it_moves_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Arc::new(Gate::default());
+    let hung = gate.clone();
+    let faults = Faults { on_sync: Some(Box::new(move |_| hung.pass())), ..Faults::default() };
+    let disk = DiskHandle::open_with(options(dir.path()), Some(Arc::new(faults))).unwrap();
+    let supervisor = Supervisor::start("test").await.unwrap();
+    supervise_disk(&supervisor, &disk, quick()).await.unwrap();
+    disk.put(fragment(1, 5000)).await.unwrap();
+    gate.set(true);
+    let acknowledged = Arc::new(AtomicBool::new(false));
+    let stuck = {
+        let (disk, acknowledged) = (disk.clone(), acknowledged.clone());
+        tokio::spawn(async move {
+            let result = disk.put(fragment(2, 5000)).await;
+            acknowledged.store(true, Ordering::SeqCst);
+            result
+        })
+    };
+    until(&disk, "stuck", |status| !status.writable).await;
+    assert_eq!(placement_says(&disk), Err(Unfit::ReadOnly));
+    let asked = Instant::now();
+    assert!(matches!(disk.put(fragment(3, 5000)).await, Err(DiskError::ReadOnly(_))));
+    assert!(asked.elapsed() < Duration::from_secs(1), "refused late");
+    assert_eq!(whole(&disk, 1).await.unwrap(), payload(1, 5000));
+    // Not synced, so neither acknowledged nor to be seen (DUR-2).
+    assert!(!acknowledged.load(Ordering::SeqCst));
+    assert!(matches!(disk.info(name(2)).await, Err(DiskError::NotFound(_))));
+    gate.set(false);
+    stuck.await.unwrap().unwrap();
+    until(&disk, "moving again", |status| status.writable && status.failed.is_none()).await;
+    assert_eq!(placement_says(&disk), Ok(()));
+    disk.put(fragment(3, 5000)).await.unwrap();
+    all_there(&disk, 1..4, 5000).await;
+    disk.close().await;
+    supervisor.stop(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_disk_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let slow = Arc::new(AtomicBool::new(false));
+    let asked = slow.clone();
+    let on_sync = move |_: &cairn_actors::disk::SyncPoint<'_>| {
+        if asked.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    let faults = Faults { on_sync: Some(Box::new(on_sync)), ..Faults::default() };
+    let disk = DiskHandle::open_with(options(dir.path()), Some(Arc::new(faults))).unwrap();
+    for n in 0..20 {
+        disk.put(fragment(n, 1000)).await.unwrap();
+    }
+    let before = disk.status().write_us;
+    slow.store(true, Ordering::Relaxed);
+    for n in 20..25 {
+        disk.put(fragment(n, 1000)).await.unwrap();
+    }
+    // Each sync took 200 ms, and each moves the figure by an eighth: after five it is about half of that.
+    let after = disk.status().write_us;
+    assert!(after > 80_000 && after > before, "{before} us, then {after} us");
+    let metrics = disk.metrics();
+    assert_eq!(metrics.write_seconds.get_sample_count(), 25);
+    assert!(metrics.write_seconds.get_sample_sum() > 1.0);
+    assert!(disk.status().writable, "slow is not broken");
+    slow.store(false, Ordering::Relaxed);
+    for n in 25..75 {
+        disk.put(fragment(n, 1000)).await.unwrap();
+    }
+    assert!(disk.status().write_us < after / 2, "it never recovers: {} us", disk.status().write_us);
+    disk.close().await;
+}
