@@ -1,5 +1,0 @@
-//! Figures of the metadata backends.
-
-fn main() {
-    println!("{}", cairn_bench::thousands(0));
-}
