@@ -22,6 +22,8 @@ pub(crate) const MAX_ENTRIES: usize = 1000;
 const MAX_EXAMINED: usize = 20_000;
 const FEWEST_ROWS: usize = 16;
 const MOST_ROWS: usize = 1000;
+/// With a delimiter most of a large page would be jumped over.
+const FIRST_ROWS: usize = 64;
 
 impl Meta {
     pub async fn list_objects(&self, query: &ListQuery) -> Result<ListPage> {
@@ -58,8 +60,10 @@ pub(crate) struct Scan {
 }
 
 impl Scan {
-    pub fn new(begin: Bytes, end: Bytes, expected: usize) -> Self {
-        let page_rows = expected.clamp(FEWEST_ROWS, MOST_ROWS);
+    /// Of so many rows, if none is jumped over.
+    pub fn new(begin: Bytes, end: Bytes, expected: usize, delimiter: Option<&str>) -> Self {
+        let most = if delimiter.is_some_and(|delimiter| !delimiter.is_empty()) { FIRST_ROWS } else { MOST_ROWS };
+        let page_rows = expected.clamp(FEWEST_ROWS, most);
         Self { begin, end, page: Vec::new().into_iter(), more: true, page_rows, examined: 0 }
     }
 
@@ -115,8 +119,8 @@ async fn list(tx: &mut Tx, query: &ListQuery, limit: usize, so_far: &Listing) ->
     tx.bucket(&query.bucket).await?;
     let mut listing = so_far.clone();
     let Some((begin, end)) = listing.at.take() else { return Ok(listing) };
-    let mut scan = Scan::new(begin, end, limit + 1);
     let delimiter = query.delimiter.as_deref();
+    let mut scan = Scan::new(begin, end, limit + 1, delimiter);
     let entries = &mut listing.page.entries;
     while let Some((row_key, value)) = scan.next(tx).await? {
         let key = keyspace::head_object_key(&query.bucket, &row_key)

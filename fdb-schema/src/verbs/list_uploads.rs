@@ -31,7 +31,7 @@ async fn list(tx: &mut Tx, query: &ListUploadsQuery) -> Outcome<ListUploadsPage>
         return Ok(page);
     }
     let end = prefix_end(&keyspace::uploads_prefix(&query.bucket, &query.prefix));
-    let mut scan = Scan::new(begin(query), end, limit + 1);
+    let mut scan = Scan::new(begin(query), end, limit + 1, query.delimiter.as_deref());
     let mut last = None;
     while let Some((row_key, value)) = scan.next(tx).await? {
         if page.uploads.len() + page.common_prefixes.len() == limit {

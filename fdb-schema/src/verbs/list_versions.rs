@@ -32,7 +32,7 @@ async fn list(tx: &mut Tx, query: &ListVersionsQuery) -> Outcome<ListVersionsPag
     let mut page = ListVersionsPage::default();
     let Some(begin) = begin(tx, query, limit).await? else { return Ok(page) };
     let end = prefix_end(&keyspace::versions_prefix(&query.bucket, &query.prefix));
-    let mut scan = Scan::new(begin, end, limit + 1);
+    let mut scan = Scan::new(begin, end, limit + 1, query.delimiter.as_deref());
     // The key of the row before, whose newest version has been seen.
     let mut previous: Option<String> = None;
     let mut last = None;

@@ -5,6 +5,7 @@ mod blobs;
 mod buckets;
 mod cluster;
 mod credentials;
+mod deletes;
 mod gc;
 mod leases;
 mod ledger;

@@ -1,9 +1,5 @@
 //! Objects: whole PUTs, deletes, copies, tags.
 
-use std::sync::OnceLock;
-
-use futures::{StreamExt, stream};
-
 use crate::{
     error::{MetaError, Result},
     ids::VersionId,
@@ -19,9 +15,6 @@ use crate::{
     },
 };
 
-/// Deletes of one request that run at once.
-const CONCURRENT_DELETES: usize = 64;
-
 impl Meta {
     pub async fn commit_object(&self, request: CommitObject) -> Result<Committed> {
         version_rows::check_key(&request.key)?;
@@ -30,24 +23,6 @@ impl Meta {
 
     pub async fn delete_object(&self, request: DeleteObject) -> Result<Deleted> {
         transact!(self, "delete_object", |tx| delete(tx, &request))
-    }
-
-    /// Each on its own: one may fail without the others. Same order as given. At most 1000.
-    pub async fn delete_objects(&self, requests: Vec<DeleteObject>) -> Vec<Result<Deleted>> {
-        // Each has the time of a verb: once the store has let one of them wait in vain, the rest would only make the caller wait longer.
-        let gone: OnceLock<MetaError> = OnceLock::new();
-        let deletes = requests.into_iter().map(async |request| {
-            if let Some(error) = gone.get() {
-                return Err(error.clone());
-            }
-            let deleted = self.delete_object(request).await;
-            if let Err(MetaError::Timeout(why) | MetaError::Unavailable(why) | MetaError::CommitUnknown(why)) = &deleted
-            {
-                gone.get_or_init(|| MetaError::Unavailable(why.clone()));
-            }
-            deleted
-        });
-        stream::iter(deletes).buffered(CONCURRENT_DELETES).collect().await
     }
 
     pub async fn copy_object(&self, request: CopyObject) -> Result<Committed> {
@@ -150,7 +125,7 @@ fn delete_marker() -> Draft {
     Draft { version, parts: PartList::Inline(Vec::new()) }
 }
 
-async fn delete(tx: &mut Tx, request: &DeleteObject) -> Outcome<Deleted> {
+pub(crate) async fn delete(tx: &mut Tx, request: &DeleteObject) -> Outcome<Deleted> {
     let nothing = Deleted { version: None, delete_marker: false };
     let head_key = keyspace::head(&request.bucket, &request.key);
     tx.prefetch(&[keyspace::attempt(request.attempt), keyspace::bucket(&request.bucket), head_key.clone()]).await?;

@@ -75,10 +75,13 @@ impl Tx {
         answer.unwrap_or_else(|_| Err(KvError::Timeout("read".into())))
     }
 
-    /// Reads rows in one exchange, for the gets that follow.
+    /// Reads rows in one exchange, for the gets that follow; not those that were read ahead before.
     pub async fn prefetch(&mut self, keys: &[Bytes]) -> Outcome<()> {
-        let values = Self::in_time(self.deadline, self.inner.get_many(keys, false)).await?;
-        self.ahead.extend(keys.iter().cloned().zip(values));
+        let unread: Vec<Bytes> = keys.iter().filter(|key| !self.ahead.contains_key(*key)).cloned().collect();
+        if !unread.is_empty() {
+            let values = Self::in_time(self.deadline, self.inner.get_many(&unread, false)).await?;
+            self.ahead.extend(unread.into_iter().zip(values));
+        }
         Ok(())
     }
 

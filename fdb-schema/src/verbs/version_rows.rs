@@ -126,7 +126,9 @@ pub(crate) async fn remove(tx: &mut Tx, bucket: &Bucket, key: &str, head: HeadRo
         tx.set(head_key, &HeadRow { null_row, ..head });
         return Ok(removed);
     }
-    match newest(tx, &bucket.name, key).await? {
+    // Without versioning there never was another.
+    let next = if bucket.versioning == Versioning::Off { None } else { newest(tx, &bucket.name, key).await? };
+    match next {
         None => tx.clear(head_key),
         Some((row, next)) => tx.set(head_key, &head_of(row, &next.version, null_row)),
     }
