@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Starts `cairn dev` from the given folder of binaries on free ports, runs cairn-load against it, stops it.
-# put_get.sh BINARIES SECONDS SIZES CLIENTS   (called by `cargo xtask bench`)
+# put_get.sh BINARIES SECONDS SIZES CLIENTS   (called by `cargo xtask bench put-get`)
 set -euo pipefail
 binaries=$1 seconds=$2 sizes=$3 clients=$4
 folder=$(mktemp -d)

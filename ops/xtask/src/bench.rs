@@ -1,13 +1,45 @@
-//! `cargo xtask bench`: the first benchmark of PUT and GET, from outside, against a fresh cluster of this machine.
+//! `cargo xtask bench`: benchmarks, built in release mode.
 
-use std::process::{Command, ExitCode};
+use std::{
+    ffi::OsString,
+    process::{Command, ExitCode},
+};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use crate::{cargo, report::Report, root, target};
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Options {
+    #[command(subcommand)]
+    what: Option<What>,
+    /// Without a word it is put-get.
+    #[command(flatten)]
+    put_get: PutGet,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// PUT and GET, from outside, against a fresh cluster of this machine.
+    PutGet(PutGet),
+    /// The metadata backends: commits, gets, listings, Complete and deletes.
+    Metadata {
+        /// Links FoundationDB's client library, for `--backend fdb`.
+        #[arg(long)]
+        fdb: bool,
+        #[command(flatten)]
+        passed: Passed,
+    },
+    /// The disk engine against the raw device.
+    Disk {
+        #[command(flatten)]
+        passed: Passed,
+    },
+}
+
+#[derive(Args)]
+struct PutGet {
     /// Seconds for each line of the table.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
@@ -19,15 +51,45 @@ pub struct Options {
     clients: String,
 }
 
+#[derive(Args)]
+struct Passed {
+    /// Options of the benchmark itself: `-- --help` shows them.
+    #[arg(last = true)]
+    options: Vec<OsString>,
+}
+
 pub fn run(options: &Options) -> ExitCode {
+    match &options.what {
+        None => put_get(&options.put_get),
+        Some(What::PutGet(options)) => put_get(options),
+        Some(What::Metadata { fdb, passed }) => {
+            let features: &[&str] = if *fdb { &["--features", "fdb"] } else { &[] };
+            own("metadata", features, passed)
+        }
+        Some(What::Disk { passed }) => own("disk", &[], passed),
+    }
+}
+
+fn put_get(options: &PutGet) -> ExitCode {
     let mut report = Report::default();
     let mut build = cargo("build");
     if report.command("build in release mode", build.args(["--release", "-p", "cairn", "-p", "cairn-chaos", "--bins"]))
     {
-        let binaries = target().join("release");
         let mut bench = Command::new(root().join("ops/bench/put_get.sh"));
-        bench.arg(binaries).args([&options.seconds.to_string(), &options.sizes, &options.clients]);
+        bench.arg(target().join("release")).args([&options.seconds.to_string(), &options.sizes, &options.clients]);
         report.command("PUT and GET", &mut bench);
+    }
+    report.finish()
+}
+
+/// A program of `ops/bench`.
+fn own(program: &str, features: &[&str], passed: &Passed) -> ExitCode {
+    let mut report = Report::default();
+    let mut build = cargo("build");
+    build.args(["--release", "-p", "cairn-bench", "--bin", program]).args(features);
+    if report.command("build in release mode", &mut build) {
+        let mut bench = Command::new(target().join("release").join(program));
+        report.command(program, bench.args(&passed.options));
     }
     report.finish()
 }
