@@ -46,16 +46,25 @@ pub trait Stored: Serialize + DeserializeOwned {
         Self::migrate(version, body).unwrap_or(Err(unknown))
     }
 
-    /// [`Stored::decode`] with the error that a verb returns.
-    fn read(bytes: &[u8]) -> Result<Self, MetaError> {
-        Self::decode(bytes).map_err(|error| MetaError::Corrupt { what: Self::WHAT, why: error.to_string() })
+    /// [`Stored::decode`] of the row at `key`, with the error that a verb returns.
+    fn read(key: &[u8], bytes: &[u8]) -> Result<Self, MetaError> {
+        Self::decode(bytes).map_err(|error| corrupt(Self::WHAT, key, &error))
     }
 }
 
+/// The error for a row that cannot be read: it names the row.
+pub(crate) fn corrupt(what: &'static str, key: &[u8], why: &dyn std::fmt::Display) -> MetaError {
+    MetaError::Corrupt { what, why: format!("key \"{}\": {why}", key.escape_ascii()) }
+}
+
 macro_rules! stored {
-    ($($record:ty => $what:literal),+ $(,)?) => {
+    ($($record:ty => $what:literal $(, version $version:literal)?);+ $(;)?) => {
+        /// What every record is called: a test holds that each has its bytes pinned.
+        pub const RECORDS: &[&str] = &[$($what),+];
+
         $(impl Stored for $record {
             const WHAT: &'static str = $what;
+            $(const VERSION: u8 = $version;)?
         })+
     };
 }
@@ -63,21 +72,22 @@ macro_rules! stored {
 use crate::record::*;
 
 stored! {
-    Bucket => "bucket row",
-    Blob => "blob row",
-    Upload => "upload row",
-    Node => "node row",
-    Disk => "disk row",
-    Group => "group row",
-    Credential => "credential row",
-    Lease => "lease row",
-    rows::ClusterRow => "cluster row",
-    rows::HeadRow => "head row",
-    rows::VersionRow => "version row",
-    rows::PartRow => "part row",
-    rows::LedgerRow => "ledger row",
-    rows::ReclaimRow => "reclaim row",
-    rows::AttemptRow => "attempt row",
-    rows::CompletedRow => "completed upload row",
-    u64 => "number row",
+    Bucket => "bucket row";
+    Blob => "blob row";
+    Upload => "upload row";
+    Node => "node row";
+    Disk => "disk row";
+    Group => "group row";
+    Credential => "credential row";
+    Lease => "lease row";
+    rows::DocumentHead => "bucket document head", version 2;
+    rows::ClusterRow => "cluster row";
+    rows::HeadRow => "head row";
+    rows::VersionRow => "version row";
+    rows::PartRow => "part row";
+    rows::LedgerRow => "ledger row";
+    rows::ReclaimRow => "reclaim row";
+    rows::AttemptRow => "attempt row";
+    rows::CompletedRow => "completed upload row";
+    u64 => "number row";
 }

@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | 01 | | the cluster |
 //! | 02 | bucket | [`Bucket`](crate::record::Bucket) |
-//! | 03 | bucket, `00`, document | the document's bytes |
+//! | 03 | bucket, `00`, document | the document's bytes, or their length ([`document`](crate::record::document)) |
+//! | 03 | bucket, `00`, document, chunk | bytes of a long document |
 //! | 04 | bucket, `00`, stripe, field | counter: [`Usage`](crate::record::Usage) is the sum over the stripes |
 //! | 05 | bucket, `00`, key | [`HeadRow`] |
 //! | 06 | bucket, `00`, key escaped, `00 01`, version row | [`VersionRow`] |
@@ -192,6 +193,7 @@ pub fn documents(bucket: &str) -> Bytes {
     Key::of(Space::Document).bucket(bucket).done()
 }
 
+/// All rows of a document start with this, which is also the key of its first.
 pub fn document(bucket: &str, document: BucketDocument) -> Bytes {
     let number = match document {
         BucketDocument::Policy => 1,
@@ -208,6 +210,17 @@ pub fn document(bucket: &str, document: BucketDocument) -> Bytes {
         BucketDocument::OwnershipControls => 12,
     };
     Key::of(Space::Document).bucket(bucket).byte(number).done()
+}
+
+/// The rows of a document that is too long for one: from 1, after the key of [`document`].
+pub fn document_chunk(bucket: &str, document: BucketDocument, chunk: u16) -> Bytes {
+    Key(self::document(bucket, document).into()).raw(&chunk.to_be_bytes()).done()
+}
+
+/// Whether a key among the documents is that of a chunk.
+pub fn is_document_chunk(key: &[u8]) -> bool {
+    let name = key.iter().skip(1).position(|byte| *byte == DIVIDER);
+    name.is_some_and(|name| key.len() == 1 + name + 1 + 1 + 2)
 }
 
 /// What a usage counter counts.

@@ -1,24 +1,45 @@
 //! The stored bytes of every record. A change here is a change of format: it needs a new version and a migration, not a new golden.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
 use cairn_schema::{
-    codec::{CodecError, Stored},
+    MetaError,
+    codec::{CodecError, RECORDS, Stored},
     ids::*,
     keyspace,
-    record::{rows::*, *},
+    record::{document, rows::*, *},
 };
 
-fn check<R: Stored + PartialEq + std::fmt::Debug>(record: R, golden: &str) {
-    assert_eq!(hex::encode(record.encode()), golden, "{record:?}");
-    assert_eq!(R::decode(&hex::decode(golden).unwrap()).unwrap(), record);
-    let mut newer = record.encode().to_vec();
-    newer[0] = 2;
-    assert_eq!(R::decode(&newer), Err(CodecError::UnknownVersion { found: 2, known: 1 }));
-    assert_eq!(R::decode(&[]), Err(CodecError::Empty));
-    // Cut short anywhere it is an error, never a guess.
-    let whole = record.encode();
-    for cut in 1..whole.len() {
-        assert!(R::decode(&whole[..cut]).is_err(), "{record:?} cut to {cut}");
+/// Records that have been checked.
+#[derive(Default)]
+struct Goldens(BTreeSet<&'static str>);
+
+impl Goldens {
+    fn check<R: Stored + PartialEq + std::fmt::Debug>(&mut self, record: R, golden: &str) {
+        self.0.insert(R::WHAT);
+        assert_eq!(hex::encode(record.encode()), golden, "{record:?}");
+        assert_eq!(R::decode(&hex::decode(golden).unwrap()).unwrap(), record);
+        let whole = record.encode();
+        for unknown in [0, R::VERSION + 1, 0xff] {
+            let mut other = whole.to_vec();
+            other[0] = unknown;
+            assert_eq!(R::decode(&other), Err(CodecError::UnknownVersion { found: unknown, known: R::VERSION }));
+            // A verb's error says which row it was.
+            match R::read(b"\x02row", &other) {
+                Err(MetaError::Corrupt { what, why }) => {
+                    assert_eq!(what, R::WHAT);
+                    assert!(why.contains(r"\x02row") && why.contains(&format!("version {unknown}")), "{why}");
+                }
+                read => panic!("{read:?}"),
+            }
+        }
+        assert_eq!(R::decode(&[]), Err(CodecError::Empty));
+        // Cut short anywhere it is an error, never a guess.
+        for cut in 1..whole.len() {
+            assert!(R::decode(&whole[..cut]).is_err(), "{record:?} cut to {cut}");
+        }
     }
 }
 
@@ -75,8 +96,9 @@ fn part() -> PartRow {
 
 #[test]
 fn records_have_their_golden_bytes() {
+    let mut goldens = Goldens::default();
     // bucket
-    check(
+    goldens.check(
         Bucket {
             name: "b".into(),
             created_ms: 1,
@@ -87,12 +109,12 @@ fn records_have_their_golden_bytes() {
         "0195a16201a16fa0a7456e61626c6564",
     );
     // blob
-    check(
+    goldens.check(
         blob(),
         "0196c4100101010101010101010101010101010181a25273930402a54766323536ce00011170ce0040000091920301cf0102030405060708",
     );
     // upload
-    check(
+    goldens.check(
         Upload {
             id: UploadId([4; 16]),
             bucket: "b".into(),
@@ -105,7 +127,7 @@ fn records_have_their_golden_bytes() {
         "0197c41004040404040404040404040404040404a162a16b05a16f9aa3612f62c0c0c0c0c0c09192a16ea1769192a174a177a85354414e4441524492a6536861323536a9436f6d706f73697465",
     );
     // node
-    check(
+    goldens.check(
         Node {
             id: "n1".parse().unwrap(),
             rack: "r".into(),
@@ -115,7 +137,7 @@ fn records_have_their_golden_bytes() {
         "0194a26e31a172a17a81a2563492947f000001cd1b58",
     );
     // disk
-    check(
+    goldens.check(
         Disk {
             id: DiskId([6; 16]),
             node: "n1".parse().unwrap(),
@@ -128,7 +150,7 @@ fn records_have_their_golden_bytes() {
         "0197c41006060606060606060606060606060606a26e31a172a17acf0000010000000000a8647261696e696e6708",
     );
     // group
-    check(
+    goldens.check(
         Group {
             id: GroupId(3),
             scheme: Scheme::Replicated { copies: 2 },
@@ -139,16 +161,16 @@ fn records_have_their_golden_bytes() {
         "01950381aa5265706c696361746564910292c41006060606060606060606060606060606c4100707070707070707070707070707070704a67365616c6564",
     );
     // credential
-    check(
+    goldens.check(
         Credential { access_key: "a".into(), secret_key: "s".into(), user: "u".into(), enabled: true, created_ms: 1 },
         "0195a161a173a175c301",
     );
     // lease
-    check(Lease { name: "l".into(), holder: "h".into(), expires_ms: 9, term: 2 }, "0194a16ca1680902");
+    goldens.check(Lease { name: "l".into(), holder: "h".into(), expires_ms: 9, term: 2 }, "0194a16ca1680902");
     // cluster
-    check(ClusterRow { id: ClusterId([8; 16]), created_ms: 3 }, "0192c4100808080808080808080808080808080803");
+    goldens.check(ClusterRow { id: ClusterId([8; 16]), created_ms: 3 }, "0192c4100808080808080808080808080808080803");
     // head
-    check(
+    goldens.check(
         HeadRow {
             row: VersionId([2; 16]),
             id: VersionId::NULL,
@@ -164,12 +186,12 @@ fn records_have_their_golden_bytes() {
         "019ac41002020202020202020202020202020202c410ffffffffffffffffffffffffffffffffac44656c6574654d61726b657292c41009090909090909090909090909090909c00a05a16fa85354414e4441524492a943726336344e766d65aa46756c6c4f626a656374c41002020202020202020202020202020202",
     );
     // version_inline
-    check(
+    goldens.check(
         VersionRow { version: version(), parts: PartList::Inline(vec![part()]) },
         "019299c41002020202020202020202020202020202a64f626a65637492c41009090909090909090909090909090909020acf0000018bcfe56800a16f9aa3612f62c0c0c0c0c0c09192a16ea1769192a174a177a85354414e4441524493a54372633332aa46756c6c4f626a656374c404010203ff0281a6496e6c696e659197010ac4100909090909090909090909090909090993a54372633332aa46756c6c4f626a656374c404010203ff070081a6496e6c696e6596c4100101010101010101010101010101010181a25273930402a54766323536ce00011170ce0040000091920301cf0102030405060708",
     );
     // version_listed
-    check(
+    goldens.check(
         VersionRow {
             version: version(),
             parts: PartList::Listed {
@@ -180,38 +202,93 @@ fn records_have_their_golden_bytes() {
         "019299c41002020202020202020202020202020202a64f626a65637492c41009090909090909090909090909090909020acf0000018bcfe56800a16f9aa3612f62c0c0c0c0c0c09192a16ea1769192a174a177a85354414e4441524493a54372633332aa46756c6c4f626a656374c404010203ff0281a64c697374656492c41004040404040404040404040404040404919301cd270fce00500000",
     );
     // part_by_row
-    check(
+    goldens.check(
         PartRow { blob: Some(BlobRef::Row(BlobId([1; 16]))), checksum: None, ..part() },
         "0197010ac41009090909090909090909090909090909c0070081a3526f77c41001010101010101010101010101010101",
     );
     // ledger
-    check(LedgerRow { cause: MissingCause::Corrupt, since_ms: 4 }, "0192a7636f727275707404");
+    goldens.check(LedgerRow { cause: MissingCause::Corrupt, since_ms: 4 }, "0192a7636f727275707404");
     // reclaim_blob
-    check(ReclaimRow::Blob, "01a4426c6f62");
+    goldens.check(ReclaimRow::Blob, "01a4426c6f62");
     // reclaim_list
-    check(ReclaimRow::List, "01a44c697374");
+    goldens.check(ReclaimRow::List, "01a44c697374");
     // attempt_committed
-    check(
+    goldens.check(
         AttemptRow::Committed { version: Box::new(version()), versioned: true },
         "0181a9436f6d6d69747465649299c41002020202020202020202020202020202a64f626a65637492c41009090909090909090909090909090909020acf0000018bcfe56800a16f9aa3612f62c0c0c0c0c0c09192a16ea1769192a174a177a85354414e4441524493a54372633332aa46756c6c4f626a656374c404010203ff02c3",
     );
     // attempt_deleted
-    check(
+    goldens.check(
         AttemptRow::Deleted { version: Some(VersionId::NULL), delete_marker: true },
         "0181a744656c6574656492c410ffffffffffffffffffffffffffffffffc3",
     );
     // attempt_part
-    check(
+    goldens.check(
         AttemptRow::Part(part()),
         "0181a45061727497010ac4100909090909090909090909090909090993a54372633332aa46756c6c4f626a656374c404010203ff070081a6496e6c696e6596c4100101010101010101010101010101010181a25273930402a54766323536ce00011170ce0040000091920301cf0102030405060708",
     );
     // completed
-    check(
+    goldens.check(
         CompletedRow { bucket: "b".into(), key: "k".into(), completed_ms: 6, version: version(), versioned: false },
         "0195a162a16b0699c41002020202020202020202020202020202a64f626a65637492c41009090909090909090909090909090909020acf0000018bcfe56800a16f9aa3612f62c0c0c0c0c0c09192a16ea1769192a174a177a85354414e4441524493a54372633332aa46756c6c4f626a656374c404010203ff02c2",
     );
+    // attempt_group
+    goldens.check(
+        AttemptRow::Group(Group {
+            id: GroupId(3),
+            scheme: Scheme::Rs { data: 1, parity: 1, code: ErasureCode::Novelpoly },
+            members: vec![DiskId([6; 16]), DiskId([7; 16])],
+            epoch: 1,
+            state: GroupState::Open,
+        }),
+        "0181a547726f7570950381a25273930101a94e6f76656c706f6c7992c41006060606060606060606060606060606c4100707070707070707070707070707070701a46f70656e",
+    );
+    // attempt_disk
+    goldens.check(
+        AttemptRow::Disk(Disk {
+            id: DiskId([6; 16]),
+            node: "n1".parse().unwrap(),
+            rack: "r".into(),
+            zone: "z".into(),
+            capacity_bytes: 1,
+            state: DiskState::Down,
+            since_ms: 8,
+        }),
+        "0181a44469736b97c41006060606060606060606060606060606a26e31a172a17a01a4646f776e08",
+    );
+    // attempt_tagged
+    goldens.check(AttemptRow::Tagged(VersionId([2; 16])), "0181a6546167676564c41002020202020202020202020202020202");
+    // attempt_done
+    goldens.check(AttemptRow::Done, "01a4446f6e65");
+    // document_head
+    goldens.check(DocumentHead { length: 70_000, chunks: 2, checksum: 0x0102_0304_0506_0708 }, "0293ce0001117002cf0102030405060708");
     // number
-    check(300u64, "01cd012c");
+    goldens.check(300u64, "01cd012c");
+    let all: BTreeSet<&str> = RECORDS.iter().copied().collect();
+    assert_eq!(goldens.0, all, "every record has its bytes pinned here");
+}
+
+#[test]
+fn bucket_documents_have_their_golden_rows() {
+    let short = document::rows(b"<x/>").unwrap();
+    assert_eq!(short.iter().map(hex::encode).collect::<Vec<_>>(), ["013c782f3e"]);
+    let long = vec![7; document::CHUNK_BYTES + 3];
+    let rows = document::rows(&long).unwrap();
+    assert_eq!(hex::encode(&rows[0]), "0293ce0001000302cfea6b15f5c07be4dc");
+    assert_eq!(rows[1], [&[1][..], &long[3..]].concat());
+    assert_eq!(hex::encode(&rows[2]), "01070707");
+    assert_eq!(rows.len(), 3);
+    let key = keyspace::document("b", BucketDocument::Cors);
+    assert_eq!(hex::encode(&key), "03620002");
+    let chunk = keyspace::document_chunk("b", BucketDocument::Cors, 2);
+    assert_eq!(hex::encode(&chunk), "036200020002");
+    assert!(keyspace::is_document_chunk(&chunk) && !keyspace::is_document_chunk(&key));
+    for unknown in [&[][..], &[0], &[3, 1], &[2, 0xc1]] {
+        let read = document::First::read(&key, &Bytes::copy_from_slice(unknown));
+        assert!(matches!(&read, Err(MetaError::Corrupt { why, .. }) if why.contains(r"\x03b\x00\x02")), "{read:?}");
+    }
+    let read = document::chunk(&chunk, &Bytes::from_static(&[2, 1]));
+    assert!(matches!(&read, Err(MetaError::Corrupt { why, .. }) if why.contains(r"\x02\x00\x02")), "{read:?}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ async fn filled(meta: &Meta) {
     meta.cluster().await.unwrap();
     meta.create_bucket(bucket("b", Versioning::Enabled)).await.unwrap();
     meta.set_bucket_document("b", BucketDocument::Cors, Some(b"<x/>".to_vec())).await.unwrap();
+    meta.set_bucket_document("b", BucketDocument::Policy, Some(vec![7; 300_000])).await.unwrap();
     let credential =
         Credential { access_key: "a".into(), secret_key: "s".into(), user: "u".into(), enabled: true, created_ms: 1 };
     meta.put_credential(credential).await.unwrap();

@@ -3,6 +3,7 @@
 mod blob;
 mod bucket;
 pub mod bytes16;
+pub mod document;
 mod ledger;
 mod placement;
 pub mod rows;

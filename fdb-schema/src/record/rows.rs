@@ -15,6 +15,16 @@ pub struct ClusterRow {
     pub created_ms: u64,
 }
 
+/// The first row of a bucket document whose bytes are in rows of their own. Its format version is 2: see [`crate::record::document`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DocumentHead {
+    pub length: u64,
+    /// Rows that follow.
+    pub chunks: u16,
+    /// xxh3-64 of all bytes, with seed 0.
+    pub checksum: u64,
+}
+
 /// The current version of a key, with all that a listing tells of it. It exists while the key has any version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeadRow {
@@ -93,14 +103,14 @@ struct PartRowWithoutBlob {
 }
 
 impl PartFacts {
-    pub fn read(bytes: &[u8]) -> Result<Self, MetaError> {
+    pub fn read(key: &[u8], bytes: &[u8]) -> Result<Self, MetaError> {
         if let Some((&PartRow::VERSION, body)) = bytes.split_first()
             && let Ok(row) = rmp_serde::from_slice::<PartRowWithoutBlob>(body)
         {
             return Ok(Self { number: row.number, length: row.length, md5: row.md5, checksum: row.checksum });
         }
         // Of another version, or damaged: let the whole row's reading tell.
-        let row = PartRow::read(bytes)?;
+        let row = PartRow::read(key, bytes)?;
         Ok(Self { number: row.number, length: row.length, md5: row.md5, checksum: row.checksum })
     }
 }
@@ -146,10 +156,21 @@ pub enum ReclaimRow {
 /// What an attempt that was committed came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AttemptRow {
-    Committed { version: Box<Version>, versioned: bool },
-    Deleted { version: Option<VersionId>, delete_marker: bool },
+    Committed {
+        version: Box<Version>,
+        versioned: bool,
+    },
+    Deleted {
+        version: Option<VersionId>,
+        delete_marker: bool,
+    },
     Part(PartRow),
     Group(Group),
+    Disk(Disk),
+    /// The tags of this version were replaced.
+    Tagged(VersionId),
+    /// Verbs that answer nothing.
+    Done,
 }
 
 /// An upload that was completed: answers a repeated Complete.

@@ -1,7 +1,8 @@
 //! Rows that name attempts, so that one whose commit is unknown finds what it came to.
 //!
 //! Every try reads the row and writes it: of two tries of one attempt, at most one commits, even if the first commits after the
-//! second began. The rows are forgotten after a while.
+//! second began. Looking at the result instead would not do: between two tries another may have made it and unmade it, and what the
+//! second try did again would undo what was acknowledged. The rows are forgotten after a while.
 
 use crate::{
     error::Result,
@@ -25,6 +26,11 @@ impl Meta {
 
 pub(crate) async fn earlier(tx: &mut Tx, attempt: AttemptId) -> Outcome<Option<AttemptRow>> {
     tx.get(&keyspace::attempt(attempt)).await
+}
+
+/// For verbs that answer nothing: whether an earlier try of this attempt did what was asked.
+pub(crate) async fn done_before(tx: &mut Tx, attempt: AttemptId) -> Outcome<bool> {
+    Ok(earlier(tx, attempt).await?.is_some())
 }
 
 pub(crate) fn remember(tx: &mut Tx, attempt: AttemptId, outcome: &AttemptRow) {

@@ -82,6 +82,7 @@ pub(crate) async fn register(tx: &mut Tx, new: &NewBlob) -> Outcome<()> {
         tx.set_raw(keyspace::group_blob(group, blob.id), Bytes::new());
     }
     let missing: BTreeSet<_> = new.missing.iter().copied().collect();
+    ledger::count(tx, i64::try_from(missing.len()).unwrap_or(i64::MAX));
     for fragment in missing {
         let entry = LedgerEntry { fragment, cause: MissingCause::WriteAbsent, since_ms: tx.now_ms };
         ledger::insert(tx, &entry);

@@ -1,29 +1,28 @@
-//! Buckets, their documents and what they hold.
+//! Buckets and what they hold.
 
 use bytes::Bytes;
 
 use crate::{
     codec::Stored,
     error::{MetaError, Result},
+    ids::AttemptId,
     keyspace::{self, UsageField},
-    kv::{RangeQuery, counter, key_after, limits, prefix_end},
-    record::{Bucket, BucketDocument, Usage, Versioning},
+    kv::{RangeQuery, counter, key_after, prefix_end},
+    record::{Bucket, Usage, Versioning, rows::AttemptRow},
     verbs::{
-        Meta,
+        Meta, attempts,
         tx::{Outcome, Tx, transact},
     },
 };
 
 /// S3 names have at most 63 bytes; old ones up to 255.
 const MAX_NAME_BYTES: usize = 255;
-/// Documents have a format byte before them.
-const DOCUMENT_VERSION: u8 = 1;
-const MAX_DOCUMENT_BYTES: usize = limits::VALUE_BYTES - 1;
 
 impl Meta {
     /// Err(BucketExists) when the same owner has it, Err(BucketOwnedByOther) otherwise.
     pub async fn create_bucket(&self, bucket: Bucket) -> Result<()> {
-        transact!(self, "create_bucket", |tx| create(tx, &bucket))
+        let attempt = AttemptId::random();
+        transact!(self, "create_bucket", |tx| create(tx, attempt, &bucket))
     }
 
     pub async fn bucket(&self, name: &str) -> Result<Bucket> {
@@ -32,7 +31,8 @@ impl Meta {
 
     /// Err(BucketNotEmpty) while it has a version, a delete marker or an upload.
     pub async fn delete_bucket(&self, name: &str) -> Result<()> {
-        transact!(self, "delete_bucket", |tx| delete(tx, name))
+        let attempt = AttemptId::random();
+        transact!(self, "delete_bucket", |tx| delete(tx, attempt, name))
     }
 
     /// In order of name.
@@ -41,21 +41,8 @@ impl Meta {
     }
 
     pub async fn set_versioning(&self, bucket: &str, versioning: Versioning) -> Result<()> {
-        transact!(self, "set_versioning", |tx| set_versioning(tx, bucket, versioning))
-    }
-
-    pub async fn bucket_document(&self, bucket: &str, document: BucketDocument) -> Result<Option<Vec<u8>>> {
-        transact!(self, "bucket_document", |tx| read_document(tx, bucket, document))
-    }
-
-    /// None removes it.
-    pub async fn set_bucket_document(
-        &self,
-        bucket: &str,
-        document: BucketDocument,
-        body: Option<Vec<u8>>,
-    ) -> Result<()> {
-        transact!(self, "set_bucket_document", |tx| write_document(tx, bucket, document, body.as_deref()))
+        let attempt = AttemptId::random();
+        transact!(self, "set_versioning", |tx| set_versioning(tx, attempt, bucket, versioning))
     }
 
     pub async fn usage(&self, bucket: &str) -> Result<Usage> {
@@ -63,29 +50,34 @@ impl Meta {
     }
 }
 
-async fn create(tx: &mut Tx, bucket: &Bucket) -> Outcome<()> {
+async fn create(tx: &mut Tx, attempt: AttemptId, bucket: &Bucket) -> Outcome<()> {
     let name = &bucket.name;
     if name.is_empty() || name.len() > MAX_NAME_BYTES || name.contains('\0') {
         let why = format!("want 1 to {MAX_NAME_BYTES} bytes and no NUL");
         return Err(MetaError::Invalid { what: "bucket name", why }.into());
     }
     let key = keyspace::bucket(name);
+    tx.prefetch(&[keyspace::attempt(attempt), key.clone()]).await?;
+    if attempts::done_before(tx, attempt).await? {
+        return Ok(());
+    }
     match tx.get::<Bucket>(&key).await? {
-        Some(existing) if tx.maybe_committed && existing == *bucket => Ok(()),
         Some(existing) if existing.owner == bucket.owner => Err(MetaError::BucketExists(name.clone()).into()),
         Some(_) => Err(MetaError::BucketOwnedByOther(name.clone()).into()),
         None => {
             tx.set(key, bucket);
+            attempts::remember(tx, attempt, &AttemptRow::Done);
             Ok(())
         }
     }
 }
 
-async fn delete(tx: &mut Tx, name: &str) -> Outcome<()> {
-    match tx.bucket(name).await {
-        Err(super::tx::Abort::Meta(MetaError::NoSuchBucket(_))) if tx.maybe_committed => return Ok(()),
-        bucket => bucket?,
-    };
+async fn delete(tx: &mut Tx, attempt: AttemptId, name: &str) -> Outcome<()> {
+    tx.prefetch(&[keyspace::attempt(attempt), keyspace::bucket(name)]).await?;
+    if attempts::done_before(tx, attempt).await? {
+        return Ok(());
+    }
+    tx.bucket(name).await?;
     for rows in [keyspace::versions_prefix(name, ""), keyspace::uploads_prefix(name, "")] {
         if !tx.range(RangeQuery::prefix(rows, 1)).await?.rows.is_empty() {
             return Err(MetaError::BucketNotEmpty(name.to_owned()).into());
@@ -96,6 +88,7 @@ async fn delete(tx: &mut Tx, name: &str) -> Outcome<()> {
         tx.clear_range(rows, end);
     }
     tx.clear(keyspace::bucket(name));
+    attempts::remember(tx, attempt, &AttemptRow::Done);
     Ok(())
 }
 
@@ -107,10 +100,14 @@ async fn list(tx: &mut Tx, prefix: &str, after: Option<&str>, limit: usize) -> O
         return Ok(Vec::new());
     }
     let page = tx.range(RangeQuery::new(begin, end, limit).snapshot()).await?;
-    Ok(page.rows.iter().map(|(_, value)| Bucket::read(value)).collect::<Result<_>>()?)
+    Ok(page.rows.iter().map(|(key, value)| Bucket::read(key, value)).collect::<Result<_>>()?)
 }
 
-async fn set_versioning(tx: &mut Tx, name: &str, versioning: Versioning) -> Outcome<()> {
+async fn set_versioning(tx: &mut Tx, attempt: AttemptId, name: &str, versioning: Versioning) -> Outcome<()> {
+    tx.prefetch(&[keyspace::attempt(attempt), keyspace::bucket(name)]).await?;
+    if attempts::done_before(tx, attempt).await? {
+        return Ok(());
+    }
     let mut bucket = tx.bucket(name).await?;
     if bucket.versioning != Versioning::Off && versioning == Versioning::Off {
         let why = "once enabled it can only be suspended".to_owned();
@@ -119,39 +116,8 @@ async fn set_versioning(tx: &mut Tx, name: &str, versioning: Versioning) -> Outc
     if bucket.versioning != versioning {
         bucket.versioning = versioning;
         tx.set(keyspace::bucket(name), &bucket);
+        attempts::remember(tx, attempt, &AttemptRow::Done);
     }
-    Ok(())
-}
-
-async fn read_document(tx: &mut Tx, bucket: &str, document: BucketDocument) -> Outcome<Option<Vec<u8>>> {
-    let key = keyspace::document(bucket, document);
-    tx.prefetch(&[keyspace::bucket(bucket), key.clone()]).await?;
-    tx.bucket(bucket).await?;
-    match tx.raw(&key).await?.as_deref() {
-        None => Ok(None),
-        Some([DOCUMENT_VERSION, body @ ..]) => Ok(Some(body.to_vec())),
-        Some(_) => {
-            let why = "unknown format version".to_owned();
-            Err(MetaError::Corrupt { what: "bucket document", why }.into())
-        }
-    }
-}
-
-async fn write_document(tx: &mut Tx, bucket: &str, document: BucketDocument, body: Option<&[u8]>) -> Outcome<()> {
-    tx.bucket(bucket).await?;
-    let key = keyspace::document(bucket, document);
-    let Some(body) = body else {
-        tx.clear(key);
-        return Ok(());
-    };
-    if body.len() > MAX_DOCUMENT_BYTES {
-        let (actual, limit) = (body.len() as u64, MAX_DOCUMENT_BYTES as u64);
-        return Err(MetaError::TooLarge { what: "bucket document", actual, limit }.into());
-    }
-    let mut value = Vec::with_capacity(body.len() + 1);
-    value.push(DOCUMENT_VERSION);
-    value.extend_from_slice(body);
-    tx.set_raw(key, value.into());
     Ok(())
 }
 

@@ -3,11 +3,12 @@
 use crate::{
     codec::Stored,
     error::Result,
+    ids::AttemptId,
     keyspace::{self, Space},
     kv::{RangeQuery, key_after},
-    record::Credential,
+    record::{Credential, rows::AttemptRow},
     verbs::{
-        Meta,
+        Meta, attempts,
         tx::{Outcome, Tx, transact},
     },
 };
@@ -17,7 +18,8 @@ const PAGE: usize = 500;
 impl Meta {
     /// Creates or replaces.
     pub async fn put_credential(&self, credential: Credential) -> Result<()> {
-        transact!(self, "put_credential", |tx| put(tx, &credential))
+        let attempt = AttemptId::random();
+        transact!(self, "put_credential", |tx| put(tx, attempt, &credential))
     }
 
     pub async fn credential(&self, access_key: &str) -> Result<Option<Credential>> {
@@ -31,17 +33,24 @@ impl Meta {
     }
 
     pub async fn delete_credential(&self, access_key: &str) -> Result<()> {
-        transact!(self, "delete_credential", |tx| delete(tx, access_key))
+        let attempt = AttemptId::random();
+        transact!(self, "delete_credential", |tx| delete(tx, attempt, access_key))
     }
 }
 
-async fn put(tx: &mut Tx, credential: &Credential) -> Outcome<()> {
-    tx.set(keyspace::credential(&credential.access_key), credential);
+async fn put(tx: &mut Tx, attempt: AttemptId, credential: &Credential) -> Outcome<()> {
+    if !attempts::done_before(tx, attempt).await? {
+        tx.set(keyspace::credential(&credential.access_key), credential);
+        attempts::remember(tx, attempt, &AttemptRow::Done);
+    }
     Ok(())
 }
 
-async fn delete(tx: &mut Tx, access_key: &str) -> Outcome<()> {
-    tx.clear(keyspace::credential(access_key));
+async fn delete(tx: &mut Tx, attempt: AttemptId, access_key: &str) -> Outcome<()> {
+    if !attempts::done_before(tx, attempt).await? {
+        tx.clear(keyspace::credential(access_key));
+        attempts::remember(tx, attempt, &AttemptRow::Done);
+    }
     Ok(())
 }
 
@@ -51,8 +60,8 @@ pub(crate) async fn all<R: Stored>(tx: &mut Tx, space: Space) -> Outcome<Vec<R>>
     let mut records = Vec::new();
     loop {
         let page = tx.range(RangeQuery::new(begin, end.clone(), PAGE).snapshot()).await?;
-        for (_, value) in &page.rows {
-            records.push(R::read(value)?);
+        for (key, value) in &page.rows {
+            records.push(R::read(key, value)?);
         }
         match page.rows.last().filter(|_| page.more) {
             Some((last, _)) => begin = key_after(last),

@@ -84,7 +84,7 @@ async fn unroll(tx: &mut Tx, queued_ms: u64, list: UploadId) -> Outcome<()> {
         return Ok(());
     }
     let page = tx.range(RangeQuery::prefix(keyspace::parts(list), LIST_PAGE)).await?;
-    let parts = page.rows.iter().map(|(_, value)| PartRow::read(value)).collect::<Result<Vec<_>>>()?;
+    let parts = page.rows.iter().map(|(key, value)| PartRow::read(key, value)).collect::<Result<Vec<_>>>()?;
     blobs::release_parts(tx, &parts, queued_ms).await?;
     for (key, _) in page.rows {
         tx.clear(key);

@@ -2,10 +2,11 @@
 
 use crate::{
     error::Result,
+    ids::AttemptId,
     keyspace,
-    record::Lease,
+    record::{Lease, rows::AttemptRow},
     verbs::{
-        Meta,
+        Meta, attempts,
         tx::{Outcome, Tx, transact},
     },
 };
@@ -18,7 +19,8 @@ impl Meta {
 
     /// Gives it back before its time; nothing happens if another has it by now.
     pub async fn release(&self, lease: &Lease) -> Result<()> {
-        transact!(self, "release", |tx| release(tx, lease))
+        let attempt = AttemptId::random();
+        transact!(self, "release", |tx| release(tx, attempt, lease))
     }
 }
 
@@ -37,14 +39,19 @@ async fn take(tx: &mut Tx, name: &str, holder: &str, ttl_ms: u64) -> Outcome<Opt
     Ok(Some(lease))
 }
 
-async fn release(tx: &mut Tx, lease: &Lease) -> Outcome<()> {
+async fn release(tx: &mut Tx, attempt: AttemptId, lease: &Lease) -> Outcome<()> {
     let key = keyspace::lease(&lease.name);
+    tx.prefetch(&[keyspace::attempt(attempt), key.clone()]).await?;
+    if attempts::done_before(tx, attempt).await? {
+        return Ok(());
+    }
     if let Some(held) = tx.get::<Lease>(&key).await?
         && held.holder == lease.holder
         && held.term == lease.term
     {
         // The row stays, expired: its term must not start again.
         tx.set(key, &Lease { expires_ms: 0, ..held });
+        attempts::remember(tx, attempt, &AttemptRow::Done);
     }
     Ok(())
 }

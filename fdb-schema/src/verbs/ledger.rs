@@ -39,15 +39,20 @@ impl Meta {
 
     /// Removes a row once its fragment is verified to be durable, if the group's epoch still is `epoch`; Err(Stale) otherwise.
     pub async fn ledger_clear(&self, fragment: FragmentName, epoch: u64) -> Result<()> {
-        transact!(self, "ledger_clear", |tx| clear(tx, fragment, epoch))
+        let mut seen = None;
+        transact!(self, "ledger_clear", |tx| clear(tx, fragment, epoch, &mut seen))
     }
 }
 
-/// Adds a row that is known not to be there.
+/// Adds a row that is known not to be there, without counting it.
 pub(crate) fn insert(tx: &mut Tx, entry: &LedgerEntry) {
     let row = LedgerRow { cause: entry.cause, since_ms: entry.since_ms };
     tx.set(keyspace::ledger(entry.fragment), &row);
-    tx.add(keyspace::ledger_count(rand::random()), 1);
+}
+
+/// Counts rows that came (or went).
+pub(crate) fn count(tx: &mut Tx, rows: i64) {
+    tx.add(keyspace::ledger_count(rand::random()), rows);
 }
 
 async fn add(tx: &mut Tx, entries: &[LedgerEntry]) -> Outcome<()> {
@@ -55,12 +60,15 @@ async fn add(tx: &mut Tx, entries: &[LedgerEntry]) -> Outcome<()> {
     let blobs = tx.get_many::<Blob>(&blobs).await?;
     let rows: Vec<Bytes> = entries.iter().map(|entry| keyspace::ledger(entry.fragment)).collect();
     tx.prefetch(&rows).await?;
+    let mut added = 0;
     for ((entry, blob), row) in entries.iter().zip(blobs).zip(rows) {
         // Read again after each insert: a fragment may be named twice.
         if blob.is_some() && tx.raw(&row).await?.is_none() {
             insert(tx, entry);
+            added += 1;
         }
     }
+    count(tx, added);
     Ok(())
 }
 
@@ -70,7 +78,7 @@ async fn list(tx: &mut Tx, after: Option<FragmentName>, limit: usize) -> Outcome
     let page = tx.range(RangeQuery::new(begin, end, limit).snapshot()).await?;
     let mut entries = Vec::with_capacity(page.rows.len());
     for (key, value) in &page.rows {
-        let LedgerRow { cause, since_ms } = LedgerRow::read(value)?;
+        let LedgerRow { cause, since_ms } = LedgerRow::read(key, value)?;
         let fragment = keyspace::ledger_fragment(key)
             .ok_or_else(|| MetaError::Corrupt { what: "ledger row", why: format!("key {}", hex::encode(key)) })?;
         entries.push(LedgerEntry { fragment, cause, since_ms });
@@ -85,35 +93,37 @@ async fn len(tx: &mut Tx) -> Outcome<u64> {
     Ok(u64::try_from(sum).unwrap_or_default())
 }
 
-async fn clear(tx: &mut Tx, fragment: FragmentName, epoch: u64) -> Outcome<()> {
+/// `seen` is the row that the first try found. There are too many of these to remember each attempt; if a later try finds another row
+/// then this one was taken away, and a scrub has since found the fragment missing again, which must stay known (RED-1).
+async fn clear(tx: &mut Tx, fragment: FragmentName, epoch: u64, seen: &mut Option<Bytes>) -> Outcome<()> {
     let (group, row) = (keyspace::group(fragment.group), keyspace::ledger(fragment));
     tx.prefetch(&[group.clone(), row.clone()]).await?;
-    if tx.raw(&row).await?.is_none() {
+    let Some(found) = tx.raw(&row).await? else { return Ok(()) };
+    if *seen.get_or_insert(found.clone()) != found {
         return Ok(());
     }
     if tx.get::<Group>(&group).await?.is_none_or(|group| group.epoch != epoch) {
         return Err(MetaError::Stale("group epoch").into());
     }
     tx.clear(row);
-    tx.add(keyspace::ledger_count(rand::random()), -1);
+    count(tx, -1);
     Ok(())
 }
 
 /// Removes the rows of a blob that is gone. Bounded by the blob's fragments, so it may take several transactions: whether
 /// rows are left.
-pub(crate) async fn forget_blob(tx: &mut Tx, blob: &Blob, mut limit: usize) -> Outcome<bool> {
+pub(crate) async fn forget_blob(tx: &mut Tx, blob: &Blob, limit: usize) -> Outcome<bool> {
+    let mut gone = 0;
     for run in &blob.runs {
-        if limit == 0 {
-            return Ok(true);
+        if gone == limit {
+            break;
         }
         let begin = keyspace::ledger_blob(run.group, blob.id);
         let end = prefix_end(&begin);
-        let page = tx.range(RangeQuery::new(begin, end, limit)).await?;
-        limit -= page.rows.len();
-        for (key, _) in page.rows {
-            tx.clear(key);
-            tx.add(keyspace::ledger_count(rand::random()), -1);
-        }
+        let page = tx.range(RangeQuery::new(begin, end, limit - gone)).await?;
+        gone += page.rows.len();
+        page.rows.into_iter().for_each(|(key, _)| tx.clear(key));
     }
-    Ok(limit == 0)
+    count(tx, -i64::try_from(gone).unwrap_or(i64::MAX));
+    Ok(gone == limit)
 }

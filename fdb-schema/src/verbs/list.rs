@@ -125,7 +125,7 @@ async fn list(tx: &mut Tx, query: &ListQuery, limit: usize, so_far: &Listing) ->
     while let Some((row_key, value)) = scan.next(tx).await? {
         let key = keyspace::head_object_key(&query.bucket, &row_key)
             .ok_or_else(|| MetaError::Corrupt { what: "head row", why: format!("key {}", hex::encode(&row_key)) })?;
-        let head = HeadRow::read(&value)?;
+        let head = HeadRow::read(&row_key, &value)?;
         // A common prefix of nothing but delete markers is not listed, so markers are passed one by one.
         if head.kind == VersionKind::Object {
             if entries.len() == limit {

@@ -46,7 +46,7 @@ async fn list(tx: &mut Tx, query: &ListUploadsQuery) -> Outcome<ListUploadsPage>
             page.common_prefixes.push(common.to_owned());
             continue;
         }
-        let upload = Upload::read(&value)?;
+        let upload = Upload::read(&row_key, &value)?;
         last = Some((key, Some(upload.id)));
         page.uploads.push(upload);
     }

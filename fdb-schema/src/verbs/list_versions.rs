@@ -49,7 +49,7 @@ async fn list(tx: &mut Tx, query: &ListVersionsQuery) -> Outcome<ListVersionsPag
             page.entries.push(ListVersionsEntry::CommonPrefix(common.to_owned()));
             continue;
         }
-        let version = VersionRow::read(&value)?.version;
+        let version = VersionRow::read(&row_key, &value)?.version;
         let latest = match &previous {
             Some(previous) => *previous != key,
             // The scan may have begun in the middle of a key.

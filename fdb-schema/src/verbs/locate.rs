@@ -144,8 +144,8 @@ async fn read_numbers(tx: &mut Tx, list: UploadId, numbers: Range<u64>, found: &
     let before = found.len();
     loop {
         let page = tx.range(RangeQuery::new(begin, end.clone(), PAGE).snapshot()).await?;
-        for (_, value) in &page.rows {
-            found.push(PartRow::read(value)?);
+        for (key, value) in &page.rows {
+            found.push(PartRow::read(key, value)?);
         }
         match page.rows.last().filter(|_| page.more) {
             Some((last, _)) => begin = key_after(last),

@@ -6,6 +6,7 @@ mod buckets;
 mod cluster;
 mod credentials;
 mod deletes;
+mod documents;
 mod gc;
 mod leases;
 mod ledger;

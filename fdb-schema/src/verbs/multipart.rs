@@ -5,16 +5,16 @@ use bytes::Bytes;
 use crate::{
     codec::Stored,
     error::{MetaError, Result},
-    ids::{UploadId, VersionId},
+    ids::{AttemptId, UploadId, VersionId},
     keyspace,
-    kv::{RangeQuery, key_after, prefix_end},
+    kv::{RangeQuery, Row, key_after, prefix_end},
     record::{
         Blob, CompletedPart, Etag, Upload, UploadedPart, Version, VersionKind, Versioning,
         rows::{AttemptRow, BlobRef, CompletedRow, HeadRow, PartFacts, PartList, PartRow, PartRun},
     },
     verbs::{
         Committed, CompleteUpload, Meta, PartsPage, PutPart, attempts, blobs, locate,
-        tx::{Abort, Outcome, Tx, transact},
+        tx::{Outcome, Tx, transact},
         version_rows::{self, Draft},
     },
 };
@@ -32,7 +32,8 @@ const MAX_LISTED: usize = 1000;
 impl Meta {
     pub async fn create_upload(&self, upload: Upload) -> Result<()> {
         version_rows::check_key(&upload.key)?;
-        transact!(self, "create_upload", |tx| create(tx, &upload))
+        let attempt = AttemptId::random();
+        transact!(self, "create_upload", |tx| create(tx, attempt, &upload))
     }
 
     pub async fn upload(&self, bucket: &str, key: &str, id: UploadId) -> Result<Upload> {
@@ -70,13 +71,19 @@ impl Meta {
     }
 
     pub async fn abort_upload(&self, bucket: &str, key: &str, id: UploadId) -> Result<()> {
-        transact!(self, "abort_upload", |tx| abort(tx, bucket, key, id))
+        let attempt = AttemptId::random();
+        transact!(self, "abort_upload", |tx| abort(tx, attempt, bucket, key, id))
     }
 }
 
-async fn create(tx: &mut Tx, upload: &Upload) -> Outcome<()> {
+async fn create(tx: &mut Tx, attempt: AttemptId, upload: &Upload) -> Outcome<()> {
+    tx.prefetch(&[keyspace::attempt(attempt), keyspace::bucket(&upload.bucket)]).await?;
+    if attempts::done_before(tx, attempt).await? {
+        return Ok(());
+    }
     tx.bucket(&upload.bucket).await?;
     tx.set(keyspace::upload(&upload.bucket, &upload.key, upload.id), upload);
+    attempts::remember(tx, attempt, &AttemptRow::Done);
     Ok(())
 }
 
@@ -152,7 +159,7 @@ async fn list_parts(
     let begin = key_after(&keyspace::part(id, after));
     let end = prefix_end(&keyspace::parts(id));
     let page = tx.range(RangeQuery::new(begin, end, limit + 1).snapshot()).await?;
-    let mut rows = page.rows.iter().map(|(_, value)| PartRow::read(value)).collect::<Result<Vec<_>>>()?;
+    let mut rows = page.rows.iter().map(|(key, value)| PartRow::read(key, value)).collect::<Result<Vec<_>>>()?;
     let more = rows.len() > limit;
     rows.truncate(limit);
     let next = rows.last().filter(|_| more).map(|row| row.number);
@@ -173,7 +180,13 @@ async fn list_parts(
 /// A part that was uploaded: what decides, and its row.
 struct Uploaded {
     facts: PartFacts,
-    row: Bytes,
+    row: Row,
+}
+
+impl Uploaded {
+    fn read(&self) -> Result<PartRow> {
+        PartRow::read(&self.row.0, &self.row.1)
+    }
 }
 
 /// In order of number.
@@ -187,8 +200,8 @@ async fn all_parts(tx: &mut Tx, id: UploadId) -> Outcome<Vec<Uploaded>> {
             Some((last, _)) => key_after(last),
             None => end.clone(),
         };
-        for (_, row) in page.rows {
-            parts.push(Uploaded { facts: PartFacts::read(&row)?, row });
+        for row in page.rows {
+            parts.push(Uploaded { facts: PartFacts::read(&row.0, &row.1)?, row });
         }
         if begin == end {
             return Ok(parts);
@@ -248,7 +261,7 @@ fn chosen(named: &[CompletedPart], stored: Vec<Uploaded>, min_bytes: u64) -> Res
         match wanted.next_if(|named| named.number <= part.facts.number) {
             Some(named) if agrees(named, &part.facts) => parts.push(part),
             Some(named) => return Err(MetaError::InvalidPart { number: named.number }),
-            None => unused.push(PartRow::read(&part.row)?),
+            None => unused.push(part.read()?),
         }
     }
     if let Some(missing) = wanted.next() {
@@ -296,7 +309,7 @@ fn part_list(tx: &mut Tx, list: UploadId, parts: Vec<Uploaded>, unused: &[PartRo
         let begin = keyspace::parts(list);
         let end = prefix_end(&begin);
         tx.clear_range(begin, end);
-        let rows = parts.iter().map(|part| PartRow::read(&part.row)).collect::<Result<_>>()?;
+        let rows = parts.iter().map(|part| part.read()).collect::<Result<_>>()?;
         return Ok(PartList::Inline(rows));
     }
     for part in unused {
@@ -312,11 +325,13 @@ fn part_list(tx: &mut Tx, list: UploadId, parts: Vec<Uploaded>, unused: &[PartRo
     Ok(PartList::Listed { list, runs })
 }
 
-async fn abort(tx: &mut Tx, bucket: &str, key: &str, id: UploadId) -> Outcome<()> {
-    match read(tx, bucket, key, id).await {
-        Err(Abort::Meta(MetaError::NoSuchUpload(_))) if tx.maybe_committed => return Ok(()),
-        upload => upload?,
-    };
+async fn abort(tx: &mut Tx, attempt: AttemptId, bucket: &str, key: &str, id: UploadId) -> Outcome<()> {
+    tx.prefetch(&[keyspace::attempt(attempt), keyspace::upload(bucket, key, id)]).await?;
+    if attempts::done_before(tx, attempt).await? {
+        return Ok(());
+    }
+    read(tx, bucket, key, id).await?;
+    attempts::remember(tx, attempt, &AttemptRow::Done);
     tx.clear(keyspace::upload(bucket, key, id));
     if !tx.range(RangeQuery::prefix(keyspace::parts(id), 1)).await?.rows.is_empty() {
         blobs::release_list(tx, id).await?;

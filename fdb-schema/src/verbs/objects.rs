@@ -2,7 +2,7 @@
 
 use crate::{
     error::{MetaError, Result},
-    ids::VersionId,
+    ids::{AttemptId, VersionId},
     keyspace,
     record::{
         Attributes, Bucket, Etag, NewBlob, NewVersion, Part, Version, VersionKind, Versioning,
@@ -38,7 +38,8 @@ impl Meta {
         selector: VersionSelector,
         tags: Vec<(String, String)>,
     ) -> Result<VersionId> {
-        transact!(self, "set_tags", |tx| set_tags(tx, bucket, key, selector, &tags))
+        let attempt = AttemptId::random();
+        transact!(self, "set_tags", |tx| set_tags(tx, attempt, bucket, key, selector, &tags))
     }
 }
 
@@ -71,7 +72,7 @@ async fn commit(tx: &mut Tx, request: &CommitObject) -> Outcome<Committed> {
 }
 
 /// Remembers and answers.
-fn finish(tx: &mut Tx, attempt: crate::ids::AttemptId, bucket: &Bucket, version: Version) -> Outcome<Committed> {
+fn finish(tx: &mut Tx, attempt: AttemptId, bucket: &Bucket, version: Version) -> Outcome<Committed> {
     let versioned = bucket.versioning == Versioning::Enabled;
     attempts::remember(tx, attempt, &AttemptRow::Committed { version: Box::new(version.clone()), versioned });
     Ok(Committed { version, versioned })
@@ -210,14 +211,19 @@ async fn copy(tx: &mut Tx, request: &CopyObject) -> Outcome<Committed> {
 
 async fn set_tags(
     tx: &mut Tx,
+    attempt: AttemptId,
     bucket: &str,
     key: &str,
     selector: VersionSelector,
     tags: &[(String, String)],
 ) -> Outcome<VersionId> {
+    if let Some(AttemptRow::Tagged(id)) = attempts::earlier(tx, attempt).await? {
+        return Ok(id);
+    }
     let (row, mut stored) = version_rows::object(tx, bucket, key, selector).await?;
     stored.version.attributes.tags = tags.to_vec();
     tx.set(keyspace::version(bucket, key, row), &stored);
+    attempts::remember(tx, attempt, &AttemptRow::Tagged(stored.version.id));
     Ok(stored.version.id)
 }
 

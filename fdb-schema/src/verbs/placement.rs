@@ -35,7 +35,8 @@ impl Meta {
 
     /// Changes the state if it still is `from`; Err(Stale) otherwise. Returns the disk as it is now.
     pub async fn set_disk_state(&self, disk: DiskId, from: DiskState, to: DiskState) -> Result<Disk> {
-        transact!(self, "set_disk_state", |tx| set_disk_state(tx, disk, from, to))
+        let attempt = AttemptId::random();
+        transact!(self, "set_disk_state", |tx| set_disk_state(tx, attempt, disk, from, to))
     }
 
     /// Creates a group with epoch 1 and the next free id. Err(Stale) when a member is not Up.
@@ -61,7 +62,8 @@ impl Meta {
         members: Vec<DiskId>,
         state: GroupState,
     ) -> Result<Group> {
-        transact!(self, "update_group", |tx| update_group(tx, id, epoch, &members, state))
+        let attempt = AttemptId::random();
+        transact!(self, "update_group", |tx| update_group(tx, attempt, id, epoch, &members, state))
     }
 
     /// A number that grows with every change of nodes, disks or groups: poll it to know when to read them again.
@@ -104,12 +106,13 @@ async fn register_disk(tx: &mut Tx, disk: &Disk) -> Outcome<Disk> {
     Ok(now)
 }
 
-async fn set_disk_state(tx: &mut Tx, id: DiskId, from: DiskState, to: DiskState) -> Outcome<Disk> {
+async fn set_disk_state(tx: &mut Tx, attempt: AttemptId, id: DiskId, from: DiskState, to: DiskState) -> Outcome<Disk> {
     let key = keyspace::disk(id);
-    let mut disk = tx.get::<Disk>(&key).await?.ok_or(MetaError::Stale("disk"))?;
-    if tx.maybe_committed && disk.state == to && disk.since_ms == tx.now_ms {
+    tx.prefetch(&[keyspace::attempt(attempt), key.clone()]).await?;
+    if let Some(AttemptRow::Disk(disk)) = attempts::earlier(tx, attempt).await? {
         return Ok(disk);
     }
+    let mut disk = tx.get::<Disk>(&key).await?.ok_or(MetaError::Stale("disk"))?;
     if disk.state != from {
         return Err(MetaError::Stale("disk state").into());
     }
@@ -117,6 +120,7 @@ async fn set_disk_state(tx: &mut Tx, id: DiskId, from: DiskState, to: DiskState)
         disk.state = to;
         disk.since_ms = tx.now_ms;
         tx.set(key, &disk);
+        attempts::remember(tx, attempt, &AttemptRow::Disk(disk.clone()));
         changed(tx).await?;
     }
     Ok(disk)
@@ -156,12 +160,20 @@ async fn create_group(tx: &mut Tx, attempt: AttemptId, scheme: Scheme, members: 
     Ok(group)
 }
 
-async fn update_group(tx: &mut Tx, id: GroupId, epoch: u64, members: &[DiskId], state: GroupState) -> Outcome<Group> {
+async fn update_group(
+    tx: &mut Tx,
+    attempt: AttemptId,
+    id: GroupId,
+    epoch: u64,
+    members: &[DiskId],
+    state: GroupState,
+) -> Outcome<Group> {
     let key = keyspace::group(id);
-    let group = tx.get::<Group>(&key).await?.ok_or(MetaError::Stale("group"))?;
-    if tx.maybe_committed && group.epoch == epoch + 1 && group.members == members && group.state == state {
+    tx.prefetch(&[keyspace::attempt(attempt), key.clone()]).await?;
+    if let Some(AttemptRow::Group(group)) = attempts::earlier(tx, attempt).await? {
         return Ok(group);
     }
+    let group = tx.get::<Group>(&key).await?.ok_or(MetaError::Stale("group"))?;
     if group.epoch != epoch {
         return Err(MetaError::Stale("group epoch").into());
     }
@@ -170,6 +182,7 @@ async fn update_group(tx: &mut Tx, id: GroupId, epoch: u64, members: &[DiskId], 
     let now = Group { members: members.to_vec(), epoch, state, ..group.clone() };
     if now != group {
         tx.set(key, &now);
+        attempts::remember(tx, attempt, &AttemptRow::Group(now.clone()));
         changed(tx).await?;
     }
     Ok(now)

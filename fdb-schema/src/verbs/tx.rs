@@ -65,8 +65,6 @@ pub(crate) struct Tx {
     /// Rows read ahead, until they are read or written.
     ahead: HashMap<Bytes, Option<Bytes>>,
     pub now_ms: u64,
-    /// An earlier try of this verb ended with an unknown commit, so what it finds may be its own work.
-    pub maybe_committed: bool,
 }
 
 impl Tx {
@@ -93,12 +91,12 @@ impl Tx {
     }
 
     pub async fn get<R: Stored>(&mut self, key: &Bytes) -> Outcome<Option<R>> {
-        Ok(self.raw(key).await?.map(|bytes| R::read(&bytes)).transpose()?)
+        Ok(self.raw(key).await?.map(|bytes| R::read(key, &bytes)).transpose()?)
     }
 
     pub async fn get_many<R: Stored>(&mut self, keys: &[Bytes]) -> Outcome<Vec<Option<R>>> {
         let values = self.raw_many(keys).await?;
-        let read = values.into_iter().map(|value| value.map(|bytes| R::read(&bytes)).transpose());
+        let read = keys.iter().zip(values).map(|(key, value)| value.map(|bytes| R::read(key, &bytes)).transpose());
         Ok(read.collect::<Result<_>>()?)
     }
 
@@ -174,13 +172,7 @@ impl Attempts {
         loop {
             match tokio::time::timeout_at(self.deadline, self.kv.begin()).await {
                 Ok(Ok(inner)) => {
-                    return Ok(Tx {
-                        inner,
-                        deadline: self.deadline,
-                        ahead: HashMap::new(),
-                        now_ms: self.clock_ms,
-                        maybe_committed: self.unknown.is_some(),
-                    });
+                    return Ok(Tx { inner, deadline: self.deadline, ahead: HashMap::new(), now_ms: self.clock_ms });
                 }
                 Ok(Err(error)) => self.again(error).await?,
                 Err(_) => return Err(self.gave_up(KvError::Timeout("begin".into()))),

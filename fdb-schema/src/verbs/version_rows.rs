@@ -141,7 +141,7 @@ pub(crate) async fn newest(tx: &mut Tx, bucket: &str, key: &str) -> Outcome<Opti
     let Some((row_key, value)) = page.rows.first() else { return Ok(None) };
     let (_, row) = keyspace::split_keyed(bucket, row_key)
         .ok_or_else(|| MetaError::Corrupt { what: "version row", why: format!("key {}", hex::encode(row_key)) })?;
-    Ok(Some((VersionId(row), VersionRow::read(value)?)))
+    Ok(Some((VersionId(row), VersionRow::read(row_key, value)?)))
 }
 
 /// The row of a version that is named by its id; None if there is no such version.
