@@ -191,7 +191,7 @@ async fn the_verifier_sees_the_digests_of_the_whole_body() {
     assert_eq!(*seen.lock(), expected.digests);
     assert_eq!(Some(committed.version.etag.md5), expected.digests.md5);
     let located = twin.meta.locate(BUCKET, "key", VersionSelector::Current, RangeRequest::All).await.unwrap();
-    assert_eq!(located.parts[0].blob.checksum, expected.xxh3);
+    assert_eq!(located.parts[0].slices[0].blob.checksum, expected.xxh3);
 }
 
 #[tokio::test]
@@ -230,7 +230,7 @@ async fn two_racks_of_six_die_and_new_writes_go_to_groups_formed_from_the_rest()
     // Whole groups were formed, so nothing of the last write is missing.
     let last = twin.meta.locate(BUCKET, "last", VersionSelector::Current, RangeRequest::All).await.unwrap();
     let ledger = twin.ledger().await;
-    assert!(!ledger.iter().any(|entry| entry.fragment.blob == last.parts[0].blob.id));
+    assert!(!ledger.iter().any(|entry| entry.fragment.blob == last.parts[0].slices[0].blob.id));
     // Bounded: what each disk that lives needs, not one group for each request.
     let groups = twin.meta.groups().await.unwrap().into_iter().filter(|group| group.scheme == twin.policy.scheme);
     assert!(groups.count() <= 12 + 6);

@@ -248,6 +248,12 @@ pub fn head(bucket: &str, key: &str) -> Bytes {
     heads(bucket, key)
 }
 
+/// The bucket of a key that begins with one, after its kind.
+pub fn bucket_of(key: &[u8]) -> Option<&str> {
+    let name = key.get(1..)?.split(|byte| *byte == DIVIDER).next()?;
+    std::str::from_utf8(name).ok()
+}
+
 /// The object key of a head's key.
 pub fn head_object_key<'a>(bucket: &str, key: &'a [u8]) -> Option<&'a str> {
     std::str::from_utf8(key.get(bucket.len() + 2..)?).ok()

@@ -2,6 +2,7 @@
 //!
 //! Layers inside the crate, each importing only those above it: [`ids`], [`record`], [`codec`], [`keyspace`], [`kv`], [`verbs`].
 
+pub mod audit;
 pub mod clock;
 pub mod codec;
 pub mod conformance;

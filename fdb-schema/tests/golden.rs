@@ -206,6 +206,9 @@ fn records_have_their_golden_bytes() {
         PartRow { blob: Some(BlobRef::Row(BlobId([1; 16]))), checksum: None, ..part() },
         "0197010ac41009090909090909090909090909090909c0070081a3526f77c41001010101010101010101010101010101",
     );
+    // part_of_slices
+    let slice = |blob_offset| SliceName { blob: BlobId([1; 16]), blob_offset, length: 5 };
+    goldens.check(PartRow { blob: Some(BlobRef::Slices(vec![slice(0), slice(300)])), checksum: None, ..part() }, "0197010ac41009090909090909090909090909090909c0070081a6536c696365739293c41001010101010101010101010101010101000593c41001010101010101010101010101010101cd012c05");
     // ledger
     goldens.check(LedgerRow { cause: MissingCause::Corrupt, since_ms: 4 }, "0192a7636f727275707404");
     // reclaim_blob
@@ -261,7 +264,10 @@ fn records_have_their_golden_bytes() {
     // attempt_done
     goldens.check(AttemptRow::Done, "01a4446f6e65");
     // document_head
-    goldens.check(DocumentHead { length: 70_000, chunks: 2, checksum: 0x0102_0304_0506_0708 }, "0293ce0001117002cf0102030405060708");
+    goldens.check(
+        DocumentHead { length: 70_000, chunks: 2, checksum: 0x0102_0304_0506_0708 },
+        "0293ce0001117002cf0102030405060708",
+    );
     // number
     goldens.check(300u64, "01cd012c");
     let all: BTreeSet<&str> = RECORDS.iter().copied().collect();

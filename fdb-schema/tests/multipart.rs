@@ -8,13 +8,26 @@ use cairn_schema::{Meta, MetaError, ids::*, kv::SharedKv, record::*, verbs::*};
 use common::*;
 use futures::{StreamExt, stream};
 
-async fn uploaded(meta: &Meta, group: &Group, upload: &Upload, sizes: &[(u16, u64)]) -> Vec<UploadedPart> {
+/// The parts in order of number, and their blobs.
+async fn uploaded(
+    meta: &Meta,
+    group: &Group,
+    upload: &Upload,
+    sizes: &[(u16, u64)],
+) -> (Vec<UploadedPart>, Vec<BlobId>) {
     meta.create_upload(upload.clone()).await.unwrap();
-    let puts = sizes.iter().map(|(number, size)| meta.put_part(put_part(group, upload, *number, *size)));
+    let requests: Vec<PutPart> = sizes.iter().map(|(number, size)| put_part(group, upload, *number, *size)).collect();
+    let mut blobs: Vec<(u16, BlobId)> = requests.iter().filter_map(|put| Some((put.number, blob_of(put)?))).collect();
+    blobs.sort_unstable();
+    let puts = requests.into_iter().map(|request| meta.put_part(request));
     let mut parts: Vec<UploadedPart> =
         stream::iter(puts).buffer_unordered(64).map(|part| part.unwrap()).collect().await;
     parts.sort_by_key(|part| part.number);
-    parts
+    (parts, blobs.into_iter().map(|(_, id)| id).collect())
+}
+
+fn blob_of(put: &PutPart) -> Option<BlobId> {
+    put.blob.as_ref().map(|new| new.blob.id)
 }
 
 #[tokio::test]
@@ -23,10 +36,10 @@ async fn parts_become_an_object_and_the_others_are_reclaimed() {
     meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
     let group = group(&meta).await;
     let upload = upload("b", "k");
-    let parts = uploaded(&meta, &group, &upload, &[(7, 10), (2, 20), (5, 30), (9, 0)]).await;
+    let (parts, blobs) = uploaded(&meta, &group, &upload, &[(7, 10), (2, 20), (5, 30), (9, 0)]).await;
     assert_eq!(meta.delete_bucket("b").await, Err(MetaError::BucketNotEmpty("b".into())));
     // Part 5 again: its first blob is reclaimed.
-    let replaced = parts[1].blob.id;
+    let replaced = blobs[1];
     let again = meta.put_part(put_part(&group, &upload, 5, 31)).await.unwrap();
     assert_eq!(queued(&meta).await, [replaced]);
     let page = meta.list_parts("b", "k", upload.id, 2, 2).await.unwrap();
@@ -55,7 +68,7 @@ async fn parts_become_an_object_and_the_others_are_reclaimed() {
     let repeated = CompleteUpload { attempt: AttemptId::random(), ..request.clone() };
     assert_eq!(meta.complete_upload(repeated.clone()).await.unwrap(), committed);
     assert_eq!(meta.usage("b").await.unwrap(), Usage { objects: 1, bytes: 51 });
-    let mut unused = vec![replaced, parts[2].blob.id];
+    let mut unused = vec![replaced, blobs[2]];
     unused.sort();
     assert_eq!(queued(&meta).await, unused);
     assert_eq!(meta.upload("b", "k", upload.id).await, Err(MetaError::NoSuchUpload(upload.id)));
@@ -83,10 +96,9 @@ async fn an_aborted_upload_leaves_nothing() {
     let group = group(&meta).await;
     let upload = upload("b", "k");
     let sizes: Vec<(u16, u64)> = (1..=1200).map(|number| (number, 10)).collect();
-    let parts = uploaded(&meta, &group, &upload, &sizes).await;
+    let (_, mut ids) = uploaded(&meta, &group, &upload, &sizes).await;
     meta.abort_upload("b", "k", upload.id).await.unwrap();
     assert_eq!(meta.abort_upload("b", "k", upload.id).await, Err(MetaError::NoSuchUpload(upload.id)));
-    let mut ids: Vec<BlobId> = parts.iter().map(|part| part.blob.id).collect();
     ids.sort();
     assert_eq!(queued(&meta).await, ids);
     meta.delete_bucket("b").await.unwrap();
@@ -108,14 +120,14 @@ pub async fn ten_thousand_parts(name: &str, kv: SharedKv) {
     // 5 TB in parts of 500 MiB, the last one shorter, number 77 left out.
     const PART: u64 = 500 << 20;
     let sizes: Vec<(u16, u64)> = (1..=10_000).map(|number| (number, if number == 10_000 { 5 } else { PART })).collect();
-    let mut parts = uploaded(&meta, &group, &upload, &sizes).await;
-    let unused = parts.remove(76);
+    let (mut parts, blobs) = uploaded(&meta, &group, &upload, &sizes).await;
+    parts.remove(76);
     let request = complete(&upload, &parts);
     let started = Instant::now();
     let committed = meta.complete_upload(request).await.unwrap();
     println!("{name}: Complete of 9,999 parts took {:?}", started.elapsed());
     assert_eq!(committed.version.size, 9998 * PART + 5);
-    assert_eq!(queued(&meta).await, [unused.blob.id]);
+    assert_eq!(queued(&meta).await, [blobs[76]]);
 
     let read = async |range| meta.locate("b", "k", VersionSelector::Current, range).await.unwrap();
     let all = read(RangeRequest::All).await;
@@ -147,4 +159,5 @@ pub async fn ten_thousand_parts(name: &str, kv: SharedKv) {
     println!("{name}: delete of 9,999 parts took {:?}", started.elapsed());
     assert_eq!(queued(&meta).await.len(), 10_000);
     assert_eq!(meta.usage("b").await.unwrap(), Usage::default());
+    audited(&meta, name).await;
 }

@@ -26,7 +26,7 @@ pub(super) struct Piece {
 
 /// The pieces of a range, in order, worked out as they are asked for: a large object has very many.
 pub(super) struct Pieces {
-    parts: VecDeque<(Part, Range<u64>)>,
+    slices: VecDeque<(Blob, Range<u64>)>,
     current: Option<(Arc<Blob>, Box<dyn Iterator<Item = StripePiece> + Send>)>,
     upcoming: Option<(Arc<Blob>, StripePiece)>,
     largest: u64,
@@ -40,23 +40,29 @@ impl Pieces {
         let mut offset = parts_offset;
         let mut held = range.start;
         for part in parts {
-            let end = offset.saturating_add(part.length);
-            let (from, to) = (range.start.max(offset), range.end.min(end));
-            if from < to {
-                if from != held {
-                    return Err(damaged("a gap between parts"));
+            let part_end = offset.saturating_add(part.length);
+            for slice in part.slices {
+                let end = offset.saturating_add(slice.length);
+                let (from, to) = (range.start.max(offset), range.end.min(end));
+                if from < to {
+                    if from != held {
+                        return Err(damaged("a gap between parts"));
+                    }
+                    held = to;
+                    largest = largest.max(piece_bytes(&slice.blob, to - from));
+                    let start = slice.blob_offset.saturating_add(from - offset);
+                    wanted.push_back((slice.blob, start..start.saturating_add(to - from)));
                 }
-                held = to;
-                largest = largest.max(piece_bytes(&part.blob, to - from));
-                let start = part.blob_offset.saturating_add(from - offset);
-                wanted.push_back((part, start..start.saturating_add(to - from)));
+                offset = end;
             }
-            offset = end;
+            if offset != part_end {
+                return Err(damaged("a part that its slices do not add up to"));
+            }
         }
         if held != range.end {
             return Err(damaged("too few parts"));
         }
-        let mut pieces = Self { parts: wanted, current: None, upcoming: None, largest };
+        let mut pieces = Self { slices: wanted, current: None, upcoming: None, largest };
         pieces.advance()?;
         Ok(pieces)
     }
@@ -97,11 +103,11 @@ impl Pieces {
                 self.upcoming = Some((blob.clone(), piece));
                 return Ok(());
             }
-            let Some((part, range)) = self.parts.pop_front() else {
+            let Some((blob, range)) = self.slices.pop_front() else {
                 self.current = None;
                 return Ok(());
             };
-            let blob = Arc::new(part.blob);
+            let blob = Arc::new(blob);
             let pieces =
                 Geometry::new(&blob).and_then(|geometry| geometry.stripe_pieces(range)).map_err(contradiction)?;
             self.current = Some((blob, Box::new(pieces)));

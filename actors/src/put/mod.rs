@@ -1,11 +1,13 @@
 //! Objects in: a body becomes stripes, stripes become durable fragments, and one transaction makes them an object.
 //!
 //! [`body`] reads what the client sends, [`writer`] turns it into stripes in flight, [`stripe`] makes one stripe safe, [`commit`] makes the
-//! blob visible, and [`clean`] deletes what a write that failed has left.
+//! blob visible, and [`clean`] deletes what a write that failed has left. [`copy_part`] makes a part of bytes that are stored already.
 
 mod body;
 mod clean;
 mod commit;
+mod copy_part;
+mod hashing;
 mod pending;
 mod stripe;
 mod writer;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use cairn_schema::{ids::*, record::*, verbs::*};
 
 pub(crate) use clean::{Cleaner, Remains};
+pub(crate) use copy_part::copy_part;
 
 use crate::{
     checksum::{DigestPlan, Digests},

@@ -8,25 +8,22 @@ use std::{
 
 use bytes::Bytes;
 use cairn_schema::{MetaError, record::*};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::task::JoinHandle;
 
 use super::{
     body::BodyReader,
     clean::{Remains, Span},
+    hashing::Hashing,
     pending::PendingBlob,
     stripe::{SentStripe, WriteContext},
 };
 use crate::{
     budget::{Slot, StreamGrant},
-    checksum::{BodyDigests, DigestError, DigestPipeline, DigestPlan, Digests},
+    checksum::{BodyDigests, DigestPlan, Digests},
     error::StoreError,
     geometry,
     store::Inner,
 };
-
-/// A stripe shorter than this is copied for the digests, which keep what is too short to be worth a thread; else they
-/// would keep the stripe's grant of memory with it.
-const KEPT_BY_DIGESTS: usize = 64 * 1024;
 
 /// What `verify` saw and what it wants kept.
 type Judged = (Digests, Option<StoredChecksum>);
@@ -99,42 +96,6 @@ async fn first_piece(inner: &Inner, reader: &mut BodyReader) -> Result<(Bytes, S
             let first = reader.fill(large.max(small)).await?;
             let scheme = if first.len() < small { policy.small_scheme } else { policy.scheme };
             Ok((first, scheme))
-        }
-    }
-}
-
-/// The digests, fed in order by a task of their own so that hashing a stripe, sending it and filling the next go on together.
-struct Hashing {
-    stripes: mpsc::Sender<Bytes>,
-    digests: JoinHandle<Result<BodyDigests, DigestError>>,
-}
-
-impl Hashing {
-    fn start(plan: DigestPlan) -> Self {
-        let (stripes, mut coming) = mpsc::channel::<Bytes>(1);
-        let digests = tokio::spawn(async move {
-            // No lag: what was pushed has been hashed, so it keeps no memory while nothing more comes.
-            let mut pipeline = DigestPipeline::new(plan, 0);
-            while let Some(stripe) = coming.recv().await {
-                pipeline.push(stripe).await?;
-            }
-            pipeline.finish().await
-        });
-        Self { stripes, digests }
-    }
-
-    async fn push(&self, stripe: &Bytes) {
-        let stripe = if stripe.len() < KEPT_BY_DIGESTS { Bytes::copy_from_slice(stripe) } else { stripe.clone() };
-        // Fails only if the task has ended early, which `finish` tells.
-        let _ = self.stripes.send(stripe).await;
-    }
-
-    async fn finish(self) -> Result<BodyDigests, StoreError> {
-        drop(self.stripes);
-        match self.digests.await {
-            Ok(Ok(digests)) => Ok(digests),
-            Ok(Err(error)) => Err(StoreError::Body(error.into())),
-            Err(_) => Err(StoreError::ShuttingDown),
         }
     }
 }

@@ -59,6 +59,28 @@ pub struct PutUploadPart {
     pub verify: Verify,
 }
 
+/// A part of bytes that another object has.
+pub struct CopyUploadPart {
+    pub source: (String, String, VersionSelector),
+    /// The bytes, as [`Store::locate`] found them.
+    pub located: Located,
+    pub bucket: String,
+    pub key: String,
+    pub upload: UploadId,
+    pub number: u16,
+    /// The bytes' digests, if the source has them; else the bytes are read.
+    pub known: Option<KnownDigests>,
+    pub digests: DigestPlan,
+    pub verify: Verify,
+}
+
+/// Digests that are kept with a part.
+#[derive(Clone, Debug)]
+pub struct KnownDigests {
+    pub md5: [u8; 16],
+    pub checksum: Option<StoredChecksum>,
+}
+
 /// An object's version and the bytes asked for.
 pub struct GotObject {
     pub version: Version,
@@ -177,6 +199,11 @@ impl Store {
     /// As [`Store::put`], for one part of a multipart upload.
     pub async fn put_part(&self, request: PutUploadPart) -> Result<UploadedPart, StoreError> {
         put::put_part(&self.inner, request).await
+    }
+
+    /// A part that shares the blobs of its source. `Err(Meta(Stale))` when the source's bytes are others by now: locate it again.
+    pub async fn copy_part(&self, request: CopyUploadPart) -> Result<UploadedPart, StoreError> {
+        put::copy_part(&self.inner, request).await
     }
 
     /// Metadata first: the gateway decides preconditions on it (and answers HEAD from it), then calls [`Store::open`].

@@ -75,18 +75,32 @@ pub struct PartRow {
     pub md5: [u8; 16],
     pub checksum: Option<StoredChecksum>,
     pub modified_ms: u64,
+    /// Where in its blob the part starts; 0 for [`BlobRef::Slices`].
     pub blob_offset: u64,
     /// None for a part of 0 bytes.
     pub blob: Option<BlobRef>,
 }
 
-/// What Complete must know of a part: it has up to 10,000 of them and no use for their blobs.
+impl PartRow {
+    /// The blob of each of its slices: one reference each, even if two are of one blob.
+    pub fn references(&self) -> Vec<BlobId> {
+        match &self.blob {
+            None => Vec::new(),
+            Some(BlobRef::Inline(blob)) => vec![blob.id],
+            Some(BlobRef::Row(id)) => vec![*id],
+            Some(BlobRef::Slices(slices)) => slices.iter().map(|slice| slice.blob).collect(),
+        }
+    }
+}
+
+/// What Complete and ListParts must know of a part: there are up to 10,000 of them and no use for their blobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartFacts {
     pub number: u16,
     pub length: u64,
     pub md5: [u8; 16],
     pub checksum: Option<StoredChecksum>,
+    pub modified_ms: u64,
 }
 
 /// [`PartRow`] with the blob passed over.
@@ -97,7 +111,7 @@ struct PartRowWithoutBlob {
     #[serde(with = "crate::record::bytes16")]
     md5: [u8; 16],
     checksum: Option<StoredChecksum>,
-    _modified_ms: u64,
+    modified_ms: u64,
     _blob_offset: u64,
     _blob: serde::de::IgnoredAny,
 }
@@ -107,11 +121,25 @@ impl PartFacts {
         if let Some((&PartRow::VERSION, body)) = bytes.split_first()
             && let Ok(row) = rmp_serde::from_slice::<PartRowWithoutBlob>(body)
         {
-            return Ok(Self { number: row.number, length: row.length, md5: row.md5, checksum: row.checksum });
+            let PartRowWithoutBlob { number, length, md5, checksum, modified_ms, .. } = row;
+            return Ok(Self { number, length, md5, checksum, modified_ms });
         }
         // Of another version, or damaged: let the whole row's reading tell.
-        let row = PartRow::read(key, bytes)?;
-        Ok(Self { number: row.number, length: row.length, md5: row.md5, checksum: row.checksum })
+        Ok(PartRow::read(key, bytes)?.into())
+    }
+}
+
+impl From<PartRow> for PartFacts {
+    fn from(row: PartRow) -> Self {
+        let PartRow { number, length, md5, checksum, modified_ms, .. } = row;
+        Self { number, length, md5, checksum, modified_ms }
+    }
+}
+
+impl From<PartFacts> for UploadedPart {
+    fn from(facts: PartFacts) -> Self {
+        let PartFacts { number, length, md5, checksum, modified_ms } = facts;
+        Self { number, length, md5, checksum, modified_ms }
     }
 }
 
@@ -120,6 +148,8 @@ impl PartFacts {
 pub enum BlobRef {
     Inline(Blob),
     Row(BlobId),
+    /// Of a part that was copied from more than one blob.
+    Slices(Vec<SliceName>),
 }
 
 impl BlobRef {
@@ -128,13 +158,6 @@ impl BlobRef {
 
     pub fn new(blob: &Blob) -> Self {
         if blob.runs.len() <= Self::INLINE_RUNS { Self::Inline(blob.clone()) } else { Self::Row(blob.id) }
-    }
-
-    pub fn id(&self) -> BlobId {
-        match self {
-            Self::Inline(blob) => blob.id,
-            Self::Row(id) => *id,
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::UploadId,
-    record::{Attributes, Blob, ChecksumAlgorithm, ChecksumKind, StoredChecksum},
+    record::{Attributes, ChecksumAlgorithm, ChecksumKind, StoredChecksum},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,16 +20,13 @@ pub struct Upload {
 }
 
 /// A part that was uploaded and not yet completed into an object.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadedPart {
     pub number: u16,
     pub length: u64,
-    #[serde(with = "crate::record::bytes16")]
     pub md5: [u8; 16],
     pub checksum: Option<StoredChecksum>,
     pub modified_ms: u64,
-    pub blob_offset: u64,
-    pub blob: Blob,
 }
 
 /// One line of a CompleteMultipartUpload request.

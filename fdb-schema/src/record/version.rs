@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ids::VersionId, record::Blob};
+use crate::{
+    ids::{BlobId, VersionId},
+    record::Blob,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VersionKind {
@@ -73,18 +76,39 @@ impl std::fmt::Display for Etag {
     }
 }
 
-/// A slice of a blob that is a slice of an object.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A run of an object's bytes with a number and digests of its own, made of slices of blobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     /// The part's number in a multipart upload; 1 for an object put whole.
     pub number: u16,
-    /// Where in the blob the part starts; not 0 only after a ranged UploadPartCopy.
-    pub blob_offset: u64,
     pub length: u64,
-    #[serde(with = "crate::record::bytes16")]
     pub md5: [u8; 16],
     pub checksum: Option<StoredChecksum>,
+    /// In order; their lengths add up to `length`. One, from its blob's beginning to its end, unless the part was copied from
+    /// other objects.
+    pub slices: Vec<Slice>,
+}
+
+/// A run of a blob's bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    pub blob_offset: u64,
+    pub length: u64,
     pub blob: Blob,
+}
+
+impl Slice {
+    pub fn name(&self) -> SliceName {
+        SliceName { blob: self.blob.id, blob_offset: self.blob_offset, length: self.length }
+    }
+}
+
+/// Which bytes a slice has. Blobs never change, so slices of the same name are the same bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SliceName {
+    pub blob: BlobId,
+    pub blob_offset: u64,
+    pub length: u64,
 }
 
 /// A version as it is read back: everything but its parts.

@@ -15,7 +15,7 @@ use crate::{
     keyspace::{self, ReclaimKind},
     kv::{RangeQuery, counter, key_after, prefix_end},
     record::{
-        Blob, Group, LedgerEntry, MissingCause, NewBlob, Scheme,
+        Blob, Group, LedgerEntry, MissingCause, NewBlob, Slice,
         rows::{PartList, PartRow, ReclaimRow},
     },
     verbs::{
@@ -104,12 +104,19 @@ pub(crate) async fn forget(tx: &mut Tx, blob: &Blob) -> Outcome<bool> {
     Ok(false)
 }
 
+/// Another reference to each slice. The version that the slices are of must have been read in this transaction.
+pub(crate) fn share_slices(tx: &mut Tx, slices: &[Slice]) {
+    for slice in slices {
+        tx.add(keyspace::blob_extra(slice.blob.id), 1);
+    }
+}
+
 /// Another reference to everything a version has. The version must have been read in this transaction.
 pub(crate) fn share(tx: &mut Tx, parts: &PartList) {
     match parts {
         PartList::Inline(parts) => {
-            for blob in parts.iter().filter_map(|part| part.blob.as_ref()) {
-                tx.add(keyspace::blob_extra(blob.id()), 1);
+            for id in parts.iter().flat_map(PartRow::references) {
+                tx.add(keyspace::blob_extra(id), 1);
             }
         }
         PartList::Listed { list, .. } => tx.add(keyspace::list_extra(*list), 1),
@@ -135,13 +142,13 @@ pub(crate) async fn release_list(tx: &mut Tx, list: UploadId) -> Outcome<()> {
 }
 
 pub(crate) async fn release_parts(tx: &mut Tx, parts: &[PartRow], queued_ms: u64) -> Outcome<()> {
-    let ids: Vec<BlobId> = parts.iter().filter_map(|part| part.blob.as_ref()).map(|blob| blob.id()).collect();
+    let ids: Vec<BlobId> = parts.iter().flat_map(PartRow::references).collect();
     let keys: Vec<Bytes> = ids.iter().map(|id| keyspace::blob_extra(*id)).collect();
     if !keys.is_empty() {
         tx.prefetch(&keys).await?;
     }
     for (id, extra) in ids.into_iter().zip(keys) {
-        // Read again after each change: two parts may share a blob.
+        // Read again after each change: two slices may share a blob.
         if counter(tx.raw(&extra).await?.as_deref()) > 0 {
             tx.add(extra, -1);
         } else {
@@ -149,16 +156,4 @@ pub(crate) async fn release_parts(tx: &mut Tx, parts: &[PartRow], queued_ms: u64
         }
     }
     Ok(())
-}
-
-/// The blob of a part of 0 bytes: there is none, but a part has one.
-pub(crate) fn no_blob() -> Blob {
-    Blob {
-        id: BlobId([0; 16]),
-        scheme: Scheme::Replicated { copies: 1 },
-        length: 0,
-        stripe_bytes: 0,
-        runs: Vec::new(),
-        checksum: 0,
-    }
 }

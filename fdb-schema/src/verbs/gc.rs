@@ -17,6 +17,8 @@ use crate::{
 
 /// Parts of a list that are turned into blobs of the queue in one transaction.
 const LIST_PAGE: usize = 500;
+/// The same, counted in references to blobs.
+const LIST_REFERENCES: usize = 2000;
 /// Pages of lists that one call works off before it returns what it has.
 const LIST_PAGES: usize = 32;
 /// Transactions in which a blob with very many ledger rows is forgotten.
@@ -84,12 +86,19 @@ async fn unroll(tx: &mut Tx, queued_ms: u64, list: UploadId) -> Outcome<()> {
         return Ok(());
     }
     let page = tx.range(RangeQuery::prefix(keyspace::parts(list), LIST_PAGE)).await?;
-    let parts = page.rows.iter().map(|(key, value)| PartRow::read(key, value)).collect::<Result<Vec<_>>>()?;
-    blobs::release_parts(tx, &parts, queued_ms).await?;
-    for (key, _) in page.rows {
-        tx.clear(key);
+    let (mut parts, mut references) = (Vec::new(), 0);
+    for (key, value) in &page.rows {
+        let part = PartRow::read(key, value)?;
+        references += part.references().len();
+        // The first always, or nothing would ever be done.
+        if references > LIST_REFERENCES && !parts.is_empty() {
+            break;
+        }
+        tx.clear(key.clone());
+        parts.push(part);
     }
-    if !page.more {
+    blobs::release_parts(tx, &parts, queued_ms).await?;
+    if !page.more && parts.len() == page.rows.len() {
         tx.clear(keyspace::list_extra(list));
         tx.clear(queued);
     }

@@ -1,22 +1,21 @@
 //! Where an object's bytes are.
 
-use std::ops::Range;
+use std::{collections::HashMap, ops::Range};
 
 use bytes::Bytes;
 
 use crate::{
     codec::Stored,
     error::{MetaError, Result},
-    ids::UploadId,
+    ids::{BlobId, UploadId},
     keyspace,
     kv::{RangeQuery, key_after},
     record::{
-        Blob, Part, Version,
+        Blob, Part, Slice, SliceName, Version,
         rows::{BlobRef, PartList, PartRow, PartRun},
     },
     verbs::{
         Located, Meta, RangeRequest, VersionSelector,
-        objects::read_part,
         tx::{Outcome, Tx, transact},
         version_rows,
     },
@@ -38,7 +37,7 @@ impl Meta {
     }
 }
 
-async fn locate(
+pub(crate) async fn locate(
     tx: &mut Tx,
     bucket: &str,
     key: &str,
@@ -159,20 +158,65 @@ async fn read_numbers(tx: &mut Tx, list: UploadId, numbers: Range<u64>, found: &
     Ok(())
 }
 
-/// Adds the blobs that are not in their parts' rows.
-pub(crate) async fn with_blobs(tx: &mut Tx, rows: Vec<PartRow>) -> Outcome<Vec<Part>> {
-    let elsewhere = |row: &PartRow| match &row.blob {
-        Some(BlobRef::Row(id)) => Some(*id),
-        _ => None,
+/// The parts with their blobs, of which some are not in the parts' rows.
+async fn with_blobs(tx: &mut Tx, rows: Vec<PartRow>) -> Outcome<Vec<Part>> {
+    let elsewhere: Vec<BlobId> =
+        rows.iter().filter(|row| !matches!(row.blob, Some(BlobRef::Inline(_)))).flat_map(PartRow::references).collect();
+    let keys: Vec<Bytes> = elsewhere.iter().copied().map(keyspace::blob).collect();
+    let found = elsewhere.into_iter().zip(tx.get_many::<Blob>(&keys).await?);
+    let blobs: HashMap<BlobId, Blob> = found.filter_map(|(id, blob)| Some((id, blob?))).collect();
+    Ok(rows.into_iter().map(|row| with_slices(row, &blobs)).collect::<Result<_>>()?)
+}
+
+fn with_slices(row: PartRow, blobs: &HashMap<BlobId, Blob>) -> Result<Part> {
+    let PartRow { number, length, md5, checksum, blob_offset, blob, .. } = row;
+    let known = |id: BlobId| {
+        let why = || format!("blob {id} of part {number} has no row");
+        blobs.get(&id).cloned().ok_or_else(|| MetaError::Corrupt { what: "part row", why: why() })
     };
-    let keys: Vec<Bytes> = rows.iter().filter_map(elsewhere).map(keyspace::blob).collect();
-    let mut blobs = tx.get_many::<Blob>(&keys).await?.into_iter();
-    let mut parts = Vec::with_capacity(rows.len());
-    for row in rows {
-        let number = row.number;
-        let blob = if elsewhere(&row).is_some() { blobs.next().flatten() } else { None };
-        let missing = || MetaError::Corrupt { what: "part row", why: format!("the blob of part {number} has no row") };
-        parts.push(read_part(row, blob).ok_or_else(missing)?);
+    let slices = match blob {
+        None => Vec::new(),
+        Some(BlobRef::Inline(blob)) => vec![Slice { blob_offset, length, blob }],
+        Some(BlobRef::Row(id)) => vec![Slice { blob_offset, length, blob: known(id)? }],
+        Some(BlobRef::Slices(names)) => {
+            let slice = |name: SliceName| {
+                Ok(Slice { blob_offset: name.blob_offset, length: name.length, blob: known(name.blob)? })
+            };
+            names.into_iter().map(slice).collect::<Result<_>>()?
+        }
+    };
+    Ok(Part { number, length, md5, checksum, slices })
+}
+
+impl Located {
+    /// The bytes asked for as slices of blobs, in order; what goes on in the same blob is one slice.
+    pub fn slices(&self) -> Vec<Slice> {
+        let mut found: Vec<Slice> = Vec::new();
+        let mut offset = self.parts_offset;
+        for slice in self.parts.iter().flat_map(|part| &part.slices) {
+            let end = offset + slice.length;
+            let (from, to) = (self.range.start.max(offset), self.range.end.min(end));
+            if from < to {
+                let blob_offset = slice.blob_offset + (from - offset);
+                match found.last_mut() {
+                    Some(last) if last.blob.id == slice.blob.id && last.blob_offset + last.length == blob_offset => {
+                        last.length += to - from;
+                    }
+                    _ => found.push(Slice { blob_offset, length: to - from, blob: slice.blob.clone() }),
+                }
+            }
+            offset = end;
+        }
+        found
     }
-    Ok(parts)
+
+    /// The part that the bytes asked for are, no more and no less: its digests are theirs.
+    pub fn whole_part(&self) -> Option<&Part> {
+        match &self.parts[..] {
+            [part] if self.parts_offset == self.range.start && self.range.end - self.range.start == part.length => {
+                Some(part)
+            }
+            _ => None,
+        }
+    }
 }

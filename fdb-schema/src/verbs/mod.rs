@@ -19,7 +19,9 @@ mod objects;
 mod placement;
 mod recount;
 pub(crate) mod tx;
-mod version_rows;
+pub(crate) mod version_rows;
+
+pub use multipart::{MAX_PARTS, MAX_SLICES};
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -269,6 +271,22 @@ pub struct PutPart {
     pub checksum: Option<StoredChecksum>,
     pub length: u64,
     pub blob: Option<NewBlob>,
+}
+
+#[derive(Clone, Debug)]
+pub struct CopyPart {
+    pub attempt: AttemptId,
+    pub source: (String, String, VersionSelector),
+    /// Bytes of the source; empty for a source of 0 bytes.
+    pub range: std::ops::Range<u64>,
+    /// What the digests are of: [`Located::slices`] of the range, by name.
+    pub slices: Vec<SliceName>,
+    pub upload: UploadId,
+    pub bucket: String,
+    pub key: String,
+    pub number: u16,
+    pub md5: [u8; 16],
+    pub checksum: Option<StoredChecksum>,
 }
 
 #[derive(Clone, Debug)]

@@ -9,11 +9,11 @@ use crate::{
     keyspace,
     kv::{RangeQuery, Row, key_after, prefix_end},
     record::{
-        Blob, CompletedPart, Etag, Upload, UploadedPart, Version, VersionKind, Versioning,
+        CompletedPart, Etag, Slice, Upload, UploadedPart, Version, VersionKind, Versioning,
         rows::{AttemptRow, BlobRef, CompletedRow, HeadRow, PartFacts, PartList, PartRow, PartRun},
     },
     verbs::{
-        Committed, CompleteUpload, Meta, PartsPage, PutPart, attempts, blobs, locate,
+        Committed, CompleteUpload, CopyPart, Meta, PartsPage, PutPart, RangeRequest, attempts, blobs, locate,
         tx::{Outcome, Tx, transact},
         version_rows::{self, Draft},
     },
@@ -21,8 +21,13 @@ use crate::{
 
 /// S3's limit, and the highest part number.
 pub const MAX_PARTS: u16 = 10_000;
-/// Lists of at most so many parts move into the version's row.
+/// A part that is copied may share so many slices of blobs: more would make its row, and a Complete of 10,000 such parts, too large.
+pub const MAX_SLICES: usize = 64;
+/// Lists of at most so many parts, with at most so many slices in all, move into the version's row.
 const INLINE_PARTS: usize = 16;
+const INLINE_SLICES: usize = 64;
+/// References that a Complete takes from parts it does not name.
+const MAX_UNUSED: usize = 20_000;
 /// S3's limit.
 const MAX_OBJECT_BYTES: u64 = 5 << 40;
 const PAGE: usize = 2500;
@@ -42,16 +47,26 @@ impl Meta {
 
     /// A part uploaded again replaces the one before, whose blob is reclaimed.
     pub async fn put_part(&self, request: PutPart) -> Result<UploadedPart> {
-        if request.number == 0 || request.number > MAX_PARTS {
-            let why = format!("{} is not between 1 and {MAX_PARTS}", request.number);
-            return Err(MetaError::Invalid { what: "part number", why });
-        }
+        check_number(request.number)?;
         let length = request.blob.as_ref().map_or(0, |new| new.blob.length);
         if length != request.length {
             let why = format!("part of {} bytes with a blob of {length}", request.length);
             return Err(MetaError::Invalid { what: "blob", why });
         }
         transact!(self, "put_part", |tx| put_part(tx, &request))
+    }
+
+    /// A part of bytes that other objects have: it shares their blobs.
+    ///
+    /// # Errors
+    /// Stale when the source's bytes are not those of `slices` any more, TooLarge for more than [`MAX_SLICES`].
+    pub async fn copy_part(&self, request: CopyPart) -> Result<UploadedPart> {
+        check_number(request.number)?;
+        if request.slices.len() > MAX_SLICES {
+            let (actual, limit) = (request.slices.len() as u64, MAX_SLICES as u64);
+            return Err(MetaError::TooLarge { what: "slices of a part", actual, limit });
+        }
+        transact!(self, "copy_part", |tx| copy_part(tx, &request))
     }
 
     pub async fn list_parts(
@@ -74,6 +89,14 @@ impl Meta {
         let attempt = AttemptId::random();
         transact!(self, "abort_upload", |tx| abort(tx, attempt, bucket, key, id))
     }
+}
+
+fn check_number(number: u16) -> Result<()> {
+    if number == 0 || number > MAX_PARTS {
+        let why = format!("{number} is not between 1 and {MAX_PARTS}");
+        return Err(MetaError::Invalid { what: "part number", why });
+    }
+    Ok(())
 }
 
 async fn create(tx: &mut Tx, attempt: AttemptId, upload: &Upload) -> Outcome<()> {
@@ -104,9 +127,8 @@ async fn put_part(tx: &mut Tx, request: &PutPart) -> Outcome<UploadedPart> {
     ];
     ahead.extend(request.blob.iter().flat_map(blobs::read_ahead));
     tx.prefetch(&ahead).await?;
-    let blob = || request.blob.as_ref().map(|new| new.blob.clone());
     if let Some(AttemptRow::Part(row)) = attempts::earlier(tx, request.attempt).await? {
-        return Ok(uploaded(row, blob()));
+        return Ok(uploaded(row));
     }
     // Read, so that a Complete or an Abort beside this one conflicts.
     read(tx, &request.bucket, &request.key, request.upload).await?;
@@ -125,26 +147,57 @@ async fn put_part(tx: &mut Tx, request: &PutPart) -> Outcome<UploadedPart> {
         blob_offset: 0,
         blob: request.blob.as_ref().map(|new| BlobRef::new(&new.blob)),
     };
-    tx.set(part_key, &row);
-    attempts::remember(tx, request.attempt, &AttemptRow::Part(row.clone()));
-    Ok(uploaded(row, blob()))
+    Ok(keep_part(tx, request.attempt, part_key, row))
 }
 
-fn uploaded(row: PartRow, blob: Option<Blob>) -> UploadedPart {
-    let blob = match row.blob {
-        Some(BlobRef::Inline(inline)) => Some(inline),
-        Some(BlobRef::Row(_)) => blob,
-        None => None,
-    };
-    UploadedPart {
-        number: row.number,
-        length: row.length,
-        md5: row.md5,
-        checksum: row.checksum,
-        modified_ms: row.modified_ms,
-        blob_offset: row.blob_offset,
-        blob: blob.unwrap_or_else(blobs::no_blob),
+fn keep_part(tx: &mut Tx, attempt: AttemptId, key: Bytes, row: PartRow) -> UploadedPart {
+    tx.set(key, &row);
+    attempts::remember(tx, attempt, &AttemptRow::Part(row.clone()));
+    uploaded(row)
+}
+
+fn uploaded(row: PartRow) -> UploadedPart {
+    PartFacts::from(row).into()
+}
+
+async fn copy_part(tx: &mut Tx, request: &CopyPart) -> Outcome<UploadedPart> {
+    let part_key = keyspace::part(request.upload, request.number);
+    let upload_key = keyspace::upload(&request.bucket, &request.key, request.upload);
+    tx.prefetch(&[keyspace::attempt(request.attempt), upload_key, part_key.clone()]).await?;
+    if let Some(AttemptRow::Part(row)) = attempts::earlier(tx, request.attempt).await? {
+        return Ok(uploaded(row));
     }
+    read(tx, &request.bucket, &request.key, request.upload).await?;
+    // The source is read here, so whoever takes its references away beside this conflicts.
+    let (bucket, key, selector) = &request.source;
+    let range = match (request.range.start, request.range.end) {
+        (start, end) if start < end => RangeRequest::Inclusive(start, end - 1),
+        _ => RangeRequest::Nothing,
+    };
+    let slices = locate::locate(tx, bucket, key, *selector, range).await?.slices();
+    if !slices.iter().map(Slice::name).eq(request.slices.iter().copied()) {
+        return Err(MetaError::Stale("copy source").into());
+    }
+    // Before the part that this one may replace is released, which may have the same blobs.
+    blobs::share_slices(tx, &slices);
+    if let Some(replaced) = tx.get::<PartRow>(&part_key).await? {
+        blobs::release_parts(tx, &[replaced], tx.now_ms).await?;
+    }
+    let (blob_offset, blob) = match &slices[..] {
+        [] => (0, None),
+        [slice] => (slice.blob_offset, Some(BlobRef::new(&slice.blob))),
+        slices => (0, Some(BlobRef::Slices(slices.iter().map(Slice::name).collect()))),
+    };
+    let row = PartRow {
+        number: request.number,
+        length: slices.iter().map(|slice| slice.length).sum(),
+        md5: request.md5,
+        checksum: request.checksum.clone(),
+        modified_ms: tx.now_ms,
+        blob_offset,
+        blob,
+    };
+    Ok(keep_part(tx, request.attempt, part_key, row))
 }
 
 async fn list_parts(
@@ -159,22 +212,10 @@ async fn list_parts(
     let begin = key_after(&keyspace::part(id, after));
     let end = prefix_end(&keyspace::parts(id));
     let page = tx.range(RangeQuery::new(begin, end, limit + 1).snapshot()).await?;
-    let mut rows = page.rows.iter().map(|(key, value)| PartRow::read(key, value)).collect::<Result<Vec<_>>>()?;
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next = rows.last().filter(|_| more).map(|row| row.number);
-    let modified: Vec<u64> = rows.iter().map(|row| row.modified_ms).collect();
-    let parts = locate::with_blobs(tx, rows).await?;
-    let parts = parts.into_iter().zip(modified).map(|(part, modified_ms)| UploadedPart {
-        number: part.number,
-        length: part.length,
-        md5: part.md5,
-        checksum: part.checksum,
-        modified_ms,
-        blob_offset: part.blob_offset,
-        blob: part.blob,
-    });
-    Ok(PartsPage { upload, parts: parts.collect(), next })
+    let facts = page.rows.iter().take(limit).map(|(key, value)| PartFacts::read(key, value));
+    let parts: Vec<UploadedPart> = facts.map(|facts| facts.map(Into::into)).collect::<Result<_>>()?;
+    let next = parts.last().filter(|_| page.rows.len() > limit).map(|part| part.number);
+    Ok(PartsPage { upload, parts, next })
 }
 
 /// A part that was uploaded: what decides, and its row.
@@ -227,6 +268,11 @@ async fn complete(tx: &mut Tx, request: &CompleteUpload) -> Outcome<Committed> {
     version_rows::check_write(&request.precondition, &request.key, head.as_ref())?;
     let stored = all_parts(tx, request.upload).await?;
     let (parts, unused) = chosen(&request.parts, stored, request.min_part_bytes)?;
+    let references = unused.iter().map(|part| part.references().len()).sum::<usize>();
+    if references > MAX_UNUSED {
+        let (actual, limit) = (references as u64, MAX_UNUSED as u64);
+        return Err(MetaError::TooLarge { what: "blobs of parts that are not named", actual, limit }.into());
+    }
     let version = version_of(upload, request, &parts)?;
     blobs::release_parts(tx, &unused, tx.now_ms).await?;
     let parts = part_list(tx, request.upload, parts, &unused)?;
@@ -306,11 +352,13 @@ fn version_of(upload: Upload, request: &CompleteUpload, parts: &[Uploaded]) -> R
 /// Few parts move into the version's row; many stay in theirs, and the others' rows go.
 fn part_list(tx: &mut Tx, list: UploadId, parts: Vec<Uploaded>, unused: &[PartRow]) -> Result<PartList> {
     if parts.len() <= INLINE_PARTS {
-        let begin = keyspace::parts(list);
-        let end = prefix_end(&begin);
-        tx.clear_range(begin, end);
-        let rows = parts.iter().map(|part| part.read()).collect::<Result<_>>()?;
-        return Ok(PartList::Inline(rows));
+        let rows: Vec<PartRow> = parts.iter().map(Uploaded::read).collect::<Result<_>>()?;
+        if rows.iter().map(|row| row.references().len()).sum::<usize>() <= INLINE_SLICES {
+            let begin = keyspace::parts(list);
+            let end = prefix_end(&begin);
+            tx.clear_range(begin, end);
+            return Ok(PartList::Inline(rows));
+        }
     }
     for part in unused {
         tx.clear(keyspace::part(list, part.number));

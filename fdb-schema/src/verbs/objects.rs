@@ -5,7 +5,7 @@ use crate::{
     ids::{AttemptId, VersionId},
     keyspace,
     record::{
-        Attributes, Bucket, Etag, NewBlob, NewVersion, Part, Version, VersionKind, Versioning,
+        Attributes, Bucket, Etag, NewBlob, NewVersion, Version, VersionKind, Versioning,
         rows::{AttemptRow, BlobRef, HeadRow, PartList, PartRow, VersionRow},
     },
     verbs::{
@@ -225,21 +225,4 @@ async fn set_tags(
     tx.set(keyspace::version(bucket, key, row), &stored);
     attempts::remember(tx, attempt, &AttemptRow::Tagged(stored.version.id));
     Ok(stored.version.id)
-}
-
-/// A stored part as it is read back; the blob is given if it is not in the row.
-pub(crate) fn read_part(row: PartRow, blob: Option<crate::record::Blob>) -> Option<Part> {
-    let blob = match row.blob {
-        Some(BlobRef::Inline(blob)) => blob,
-        Some(BlobRef::Row(_)) => blob?,
-        None => blobs::no_blob(),
-    };
-    Some(Part {
-        number: row.number,
-        blob_offset: row.blob_offset,
-        length: row.length,
-        md5: row.md5,
-        checksum: row.checksum,
-        blob,
-    })
 }

@@ -85,7 +85,8 @@ pub(crate) async fn insert(
     Ok(stored.version)
 }
 
-fn head_of(row: VersionId, version: &Version, null_row: Option<VersionId>) -> HeadRow {
+/// What the head tells of the newest version.
+pub(crate) fn head_of(row: VersionId, version: &Version, null_row: Option<VersionId>) -> HeadRow {
     HeadRow {
         row,
         id: version.id,

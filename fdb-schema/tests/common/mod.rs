@@ -189,4 +189,47 @@ pub async fn keys(meta: &Meta, bucket: &str) -> Vec<String> {
     entries.collect()
 }
 
+/// Fails if anything that is counted differs from a recount.
+pub async fn audited(meta: &Meta, case: &str) {
+    let audit = meta.audit().await.unwrap();
+    assert!(audit.problems == 0, "{case}: {} problems: {:#?}", audit.problems, audit.told);
+    // In several passes, as with very many blobs.
+    let again = meta.audit_in_passes(audit.blobs.div_ceil(3).max(1)).await.unwrap();
+    assert_eq!(again, audit, "{case}");
+}
+
+/// A copy of a range of the current version of a key, to a part of an upload.
+pub async fn copy_part(meta: &Meta, from: (&str, &str), range: RangeRequest, to: &Upload, number: u16) -> CopyPart {
+    let located = meta.locate(from.0, from.1, VersionSelector::Current, range).await.unwrap();
+    copy_of(located, from, to, number)
+}
+
+pub fn copy_of(located: Located, from: (&str, &str), to: &Upload, number: u16) -> CopyPart {
+    CopyPart {
+        attempt: AttemptId::random(),
+        source: (from.0.into(), from.1.into(), VersionSelector::Current),
+        slices: located.slices().iter().map(Slice::name).collect(),
+        range: located.range,
+        upload: to.id,
+        bucket: to.bucket.clone(),
+        key: to.key.clone(),
+        number,
+        md5: md5_of(&format!("copy {number}")),
+        checksum: None,
+    }
+}
+
+pub fn copy(from: (&str, &str), to: (&str, &str)) -> CopyObject {
+    CopyObject {
+        attempt: AttemptId::random(),
+        source: (from.0.into(), from.1.into(), VersionSelector::Current),
+        source_precondition: Precondition::default(),
+        bucket: to.0.into(),
+        key: to.1.into(),
+        attributes: None,
+        owner: "copier".into(),
+        precondition: Precondition::default(),
+    }
+}
+
 pub const SHORT: Duration = Duration::from_millis(500);

@@ -18,7 +18,7 @@ use super::{
 use crate::{checksum::put_typed_checksum, error::from_meta};
 
 /// How often the source may change between being looked at and being copied.
-const ATTEMPTS: usize = 4;
+pub(super) const ATTEMPTS: usize = 4;
 
 /// What `x-amz-copy-source` names.
 pub(super) struct Source {

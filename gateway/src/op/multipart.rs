@@ -370,15 +370,6 @@ mod tests {
             md5: [0; 16],
             checksum: Some(StoredChecksum { algorithm, kind: ChecksumKind::FullObject, value }),
             modified_ms: 0,
-            blob_offset: 0,
-            blob: Blob {
-                id: BlobId([0; 16]),
-                scheme: Scheme::Replicated { copies: 1 },
-                length: bytes.len() as u64,
-                stripe_bytes: 1,
-                runs: Vec::new(),
-                checksum: 0,
-            },
         }
     }
 

@@ -1,14 +1,25 @@
-//! UploadPartCopy: a part made of another object's bytes, streamed through the store.
+//! UploadPartCopy: a part that shares another object's bytes.
 
-use cairn_actors::{error::BoxError, store::PutUploadPart};
-use cairn_schema::verbs::{RangeRequest, VersionSelector};
-use futures::TryStreamExt;
-use s3s::{S3Request, S3Response, S3Result, dto::*, s3_error};
+use cairn_actors::{
+    error::StoreError,
+    store::{CopyUploadPart, KnownDigests},
+};
+use cairn_schema::{
+    MetaError,
+    ids::UploadId,
+    record::{ChecksumAlgorithm, ChecksumKind, UploadedPart},
+    verbs::{Located, RangeRequest, VersionSelector},
+};
+use s3s::{
+    S3Request, S3Response, S3Result,
+    dto::{CopyPartResult, UploadPartCopyInput, UploadPartCopyOutput},
+    s3_error,
+};
 
 use super::{
     Api, OBJECT_MAX_BYTES,
     conditions::ReadConditions,
-    copy::Source,
+    copy::{ATTEMPTS, Source},
     names::{check_key, part_etag, part_number, timestamp, upload_id},
     objects::shown_version,
 };
@@ -37,31 +48,10 @@ impl Api {
             if_unmodified_since: input.copy_source_if_unmodified_since.take(),
         };
         let upload = self.meta().upload(&input.bucket, &input.key, id).await.map_err(from_meta)?;
-        let wanted = input.copy_source_range.as_deref().map(parse_range).transpose()?;
-        let located = self.locate_source(&source, wanted, &conditions).await?;
-        let length = located.range.end - located.range.start;
-        if length > OBJECT_MAX_BYTES {
-            return Err(s3_error!(
-                InvalidRequest,
-                "The specified copy source is larger than the maximum allowable size for a copy source: {OBJECT_MAX_BYTES}"
-            ));
-        }
-        let copied_version = shown_version(&located.version);
         let declared = upload.checksum.map(|(algorithm, _)| algorithm);
-        let checks = BodyChecks::declared(&http::HeaderMap::new(), None, None, declared)?;
-        let digests = checks.plan();
-        let got = self.store.open(located).await.map_err(from_store)?;
-        let put = PutUploadPart {
-            bucket: input.bucket,
-            key: input.key,
-            upload: id,
-            number,
-            length: Some(length),
-            body: Box::pin(got.body.map_err(|error| Box::new(error) as BoxError)),
-            digests,
-            verify: Box::new(move |digests| Ok(Some(checks.verify(digests, None)?))),
-        };
-        let part = self.store.put_part(put).await.map_err(from_store)?;
+        let wanted = input.copy_source_range.as_deref().map(parse_range).transpose()?;
+        let target = Target { bucket: input.bucket, key: input.key, upload: id, number, declared };
+        let (part, copied_version) = self.copy_part(&source, wanted, &conditions, &target).await?;
         let mut result = CopyPartResult {
             e_tag: Some(part_etag(part.md5)),
             last_modified: Some(timestamp(part.modified_ms)),
@@ -77,12 +67,54 @@ impl Api {
         }))
     }
 
+    /// The part, and the version it is of.
+    async fn copy_part(
+        &self,
+        source: &Source,
+        wanted: Option<RangeRequest>,
+        conditions: &ReadConditions,
+        target: &Target,
+    ) -> S3Result<(UploadedPart, Option<String>)> {
+        for _ in 0..ATTEMPTS {
+            let located = self.locate_source(source, wanted, conditions).await?;
+            let length = located.range.end - located.range.start;
+            if length > OBJECT_MAX_BYTES {
+                return Err(s3_error!(
+                    InvalidRequest,
+                    "The specified copy source is larger than the maximum allowable size for a copy source: {OBJECT_MAX_BYTES}"
+                ));
+            }
+            let version = shown_version(&located.version);
+            let checks = BodyChecks::declared(&http::HeaderMap::new(), None, None, target.declared)?;
+            let id = located.version.id;
+            let selector = if id.is_null() { source.selector } else { VersionSelector::Id(id) };
+            let copy = CopyUploadPart {
+                source: (source.bucket.clone(), source.key.clone(), selector),
+                known: known_digests(&located, target.declared),
+                located,
+                bucket: target.bucket.clone(),
+                key: target.key.clone(),
+                upload: target.upload,
+                number: target.number,
+                digests: checks.plan(),
+                verify: Box::new(move |digests| Ok(Some(checks.verify(digests, None)?))),
+            };
+            match self.store.copy_part(copy).await {
+                Ok(part) => return Ok((part, version)),
+                // The source was replaced while it was read: its conditions are to be judged again.
+                Err(StoreError::Meta(MetaError::Stale(_))) => {}
+                Err(error) => return Err(from_store(error)),
+            }
+        }
+        Err(s3_error!(SlowDown, "The source keeps changing; please try again."))
+    }
+
     async fn locate_source(
         &self,
         source: &Source,
         wanted: Option<RangeRequest>,
         conditions: &ReadConditions,
-    ) -> S3Result<cairn_schema::verbs::Located> {
+    ) -> S3Result<Located> {
         // The version whose conditions hold is the one that is read, even if another is put in between.
         let version = self.source_version(source, conditions).await?;
         if let Some(RangeRequest::Inclusive(_, last)) = wanted
@@ -103,6 +135,28 @@ impl Api {
         conditions.check_source(&located.version)?;
         Ok(located)
     }
+}
+
+/// Where the part goes.
+struct Target {
+    bucket: String,
+    key: String,
+    upload: UploadId,
+    number: u16,
+    /// The algorithm that the upload's parts must have a checksum of.
+    declared: Option<ChecksumAlgorithm>,
+}
+
+/// The digests of the bytes, if they are one part of the source, whole: then nothing need be read to know them. A checksum of another
+/// algorithm than the upload's would not do.
+fn known_digests(located: &Located, declared: Option<ChecksumAlgorithm>) -> Option<KnownDigests> {
+    let part = located.whole_part()?;
+    // An object put whole keeps its checksum with the version.
+    let whole_object = located.version.part_count.is_none().then_some(located.version.checksum.as_ref()).flatten();
+    let checksum = part.checksum.as_ref().or(whole_object)?;
+    let fits =
+        checksum.kind == ChecksumKind::FullObject && declared.is_none_or(|declared| declared == checksum.algorithm);
+    fits.then(|| KnownDigests { md5: part.md5, checksum: Some(checksum.clone()) })
 }
 
 /// `bytes=first-last`: unlike a GET's, both ends must be there.

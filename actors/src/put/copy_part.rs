@@ -1,0 +1,83 @@
+//! UploadPartCopy: a part of bytes that are stored already refers to them, and none is written again.
+//!
+//! The part needs digests of its own. They are the source's when it is just one part of the source; otherwise the bytes are read, and verified
+//! as every read is.
+//!
+//! Bytes are written again only where sharing would cost more than it spares: for a few bytes of a large blob, which would keep all of it when
+//! the source is deleted, and for a part of so many slices that its row would be too long.
+
+use std::sync::Arc;
+
+use cairn_schema::{ids::AttemptId, record::*, verbs::*};
+use futures::TryStreamExt;
+
+use super::{commit::commit, hashing::Hashing, put_part};
+use crate::{
+    checksum::{DigestPlan, Digests},
+    error::{BoxError, StoreError},
+    get,
+    store::{CopyUploadPart, Inner, KnownDigests, PutUploadPart},
+};
+
+/// A part with fewer bytes shares whole blobs only.
+const SHARED_BYTES: u64 = 1 << 20;
+
+pub(crate) async fn copy_part(inner: &Arc<Inner>, request: CopyUploadPart) -> Result<UploadedPart, StoreError> {
+    let slices = request.located.slices();
+    if !is_shared(&slices) {
+        return write_again(inner, request).await;
+    }
+    let CopyUploadPart { source, located, bucket, key, upload, number, known, digests, verify } = request;
+    let range = located.range.clone();
+    let known = match known {
+        Some(known) => known,
+        None => {
+            let reading = read_digests(inner, located, digests);
+            let in_time = tokio::time::timeout(inner.timings.write_limit(), reading).await;
+            let read = in_time.map_err(|_| StoreError::Timeout("a part took longer than its limit to read"))??;
+            let md5 = read.md5.expect("MD5 is always planned");
+            KnownDigests { md5, checksum: verify(&read).map_err(StoreError::Rejected)? }
+        }
+    };
+    let request = CopyPart {
+        attempt: AttemptId::random(),
+        source,
+        range,
+        slices: slices.iter().map(Slice::name).collect(),
+        upload,
+        bucket,
+        key,
+        number,
+        md5: known.md5,
+        checksum: known.checksum,
+    };
+    let meta = inner.meta.clone();
+    commit(inner, None, move |_| {
+        let (meta, request) = (meta.clone(), request.clone());
+        async move { meta.copy_part(request).await }
+    })
+    .await
+}
+
+fn is_shared(slices: &[Slice]) -> bool {
+    let bytes: u64 = slices.iter().map(|slice| slice.length).sum();
+    let whole = slices.iter().all(|slice| slice.length == slice.blob.length);
+    slices.len() <= MAX_SLICES && (whole || bytes >= SHARED_BYTES)
+}
+
+async fn read_digests(inner: &Arc<Inner>, located: Located, plan: DigestPlan) -> Result<Digests, StoreError> {
+    let mut body = get::open(inner.clone(), located).await?.body;
+    let hashing = Hashing::start(DigestPlan { md5: true, ..plan });
+    while let Some(bytes) = body.try_next().await? {
+        hashing.push(&bytes).await;
+    }
+    Ok(hashing.finish().await?.digests)
+}
+
+async fn write_again(inner: &Arc<Inner>, request: CopyUploadPart) -> Result<UploadedPart, StoreError> {
+    let CopyUploadPart { located, bucket, key, upload, number, digests, verify, .. } = request;
+    let length = Some(located.range.end - located.range.start);
+    let body = get::open(inner.clone(), located).await?.body;
+    let body = Box::pin(body.map_err(|error| Box::new(error) as BoxError));
+    put_part(inner, PutUploadPart { bucket, key, upload, number, length, body, digests, verify }).await
+}

@@ -1,0 +1,97 @@
+//! Whether what is counted equals a recount: reads every row and compares usage counters, reference counts, heads, the reclaim queue and the
+//! ledger with what they are derived from. Changes nothing.
+
+mod heads;
+mod references;
+mod source;
+
+use crate::{
+    error::{MetaError, Result},
+    ids::{BlobId, UploadId},
+    keyspace::Space,
+    verbs::Meta,
+};
+use references::References;
+use source::Source;
+
+/// Problems that are told; the others are only counted.
+const TOLD: usize = 100;
+/// Blobs and lists of parts that are held in memory at once, at about 50 bytes each. More blobs take more passes over the rows.
+const AT_ONCE: u64 = 2_000_000;
+
+/// What an audit found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Audit {
+    pub versions: u64,
+    pub blobs: u64,
+    /// How many there are in all.
+    pub problems: u64,
+    /// The first of them.
+    pub told: Vec<Problem>,
+}
+
+/// Something that contradicts something else.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    #[error("{0}")]
+    Unreadable(MetaError),
+    #[error("bucket {0:?} does not exist and has rows")]
+    NoBucket(String),
+    #[error(
+        "bucket {bucket:?} has {objects} objects of {bytes} bytes, and its counters say {counted_objects} of {counted_bytes}"
+    )]
+    Usage { bucket: String, objects: i64, bytes: i64, counted_objects: i64, counted_bytes: i64 },
+    #[error("key {key:?} of bucket {bucket:?} has a head that does not tell of its newest version")]
+    Head { bucket: String, key: String },
+    #[error("{heads} keys have a head and {keys} have versions")]
+    Heads { heads: u64, keys: u64 },
+    #[error("blob {blob} has {references} references, {extra} counted beyond the first, {queued} rows in the reclaim queue{}",
+        if *.exists { "" } else { ", and no row" })]
+    Blob { blob: BlobId, exists: bool, references: i64, extra: i64, queued: i64 },
+    #[error(
+        "part list {list} of {parts} parts has {owners} owners, {extra} counted beyond the first, {queued} rows in the reclaim queue"
+    )]
+    List { list: UploadId, parts: i64, owners: i64, extra: i64, queued: i64 },
+    #[error("the rows of groups' blobs do not agree with the blobs")]
+    GroupBlobs,
+    #[error("the ledger has a row of blob {0}, which does not exist")]
+    LedgerBlob(BlobId),
+    #[error("the ledger has {rows} rows, and its counters say {counted}")]
+    Ledger { rows: i64, counted: i64 },
+}
+
+impl Audit {
+    fn report(&mut self, problem: Problem) {
+        self.problems += 1;
+        if self.told.len() < TOLD {
+            self.told.push(problem);
+        }
+    }
+
+    /// What was read, or a problem in its place.
+    fn readable<T>(&mut self, read: Result<T>) -> Option<T> {
+        read.map_err(|error| self.report(Problem::Unreadable(error))).ok()
+    }
+}
+
+impl Meta {
+    /// Recounts everything. The embedded store is audited as of one moment while it works; on the others nothing may be written
+    /// meanwhile, or what changed between two reads is reported as a problem.
+    pub async fn audit(&self) -> Result<Audit> {
+        self.audit_in_passes(AT_ONCE).await
+    }
+
+    /// [`Meta::audit`] with another bound on the blobs and lists held in memory at once.
+    pub async fn audit_in_passes(&self, at_once: u64) -> Result<Audit> {
+        let mut source = Source::open(self).await?;
+        let mut audit = Audit::default();
+        heads::audit(&mut source, &mut audit).await?;
+        audit.blobs = source.count(Space::Blob).await?;
+        let things = audit.blobs + source.count(Space::ListExtra).await? + source.count(Space::Upload).await?;
+        let passes = things.div_ceil(at_once.max(1)).max(1);
+        for pass in 0..passes {
+            References::new(pass, passes).audit(&mut source, &mut audit).await?;
+        }
+        Ok(audit)
+    }
+}
