@@ -10,7 +10,7 @@ use cairn_schema::{
     audit::Problem,
     ids::*,
     keyspace::{self, ReclaimKind, Space, UsageField},
-    kv::{Kv, RangeQuery, SharedKv, Transaction, mem},
+    kv::{RangeQuery, SharedKv, Transaction, mem},
     record::*,
     verbs::*,
 };
