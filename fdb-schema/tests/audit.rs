@@ -91,6 +91,12 @@ async fn each_contradiction_is_told() {
     assert!(gone.len() == 3 && gone.iter().zip(expected).all(|(problem, is)| is(problem)), "{gone:?}");
     let ledger = after(|tx, _| tx.add(keyspace::ledger_count(3), 5)).await;
     assert_eq!(ledger, [Problem::Ledger { rows: 1, counted: 6 }]);
+    let completed = after(|tx, _| tx.set(keyspace::completed_time(1, UploadId([3; 16])), Bytes::new())).await;
+    assert_eq!(completed, [Problem::Completed]);
+    let group = after(|tx, _| tx.set(keyspace::next_group(), Bytes::from_static(&[1, 1]))).await;
+    assert_eq!(group, [Problem::NextGroup(GroupId(1))]);
+    let lease = after(|tx, _| tx.set(keyspace::lease("l"), Bytes::from_static(b"\x09"))).await;
+    assert!(lease.len() == 1 && lease[0].to_string().contains("\\x15l"), "{lease:?}");
     let garbled = after(|tx, world| tx.set(keyspace::blob(world.blob), Bytes::from_static(b"\x07"))).await;
     assert!(garbled[0].to_string().contains("version 7"), "{garbled:?}");
 }

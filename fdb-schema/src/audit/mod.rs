@@ -2,12 +2,13 @@
 //! ledger with what they are derived from. Changes nothing.
 
 mod heads;
+mod others;
 mod references;
 mod source;
 
 use crate::{
     error::{MetaError, Result},
-    ids::{BlobId, UploadId},
+    ids::{BlobId, GroupId, UploadId},
     keyspace::Space,
     verbs::Meta,
 };
@@ -54,6 +55,10 @@ pub enum Problem {
     List { list: UploadId, parts: i64, owners: i64, extra: i64, queued: i64 },
     #[error("the rows of groups' blobs do not agree with the blobs")]
     GroupBlobs,
+    #[error("completed uploads do not agree with when to forget them")]
+    Completed,
+    #[error("group {0} has a number that is yet to be given")]
+    NextGroup(GroupId),
     #[error("the ledger has a row of blob {0}, which does not exist")]
     LedgerBlob(BlobId),
     #[error("the ledger has {rows} rows, and its counters say {counted}")]
@@ -86,6 +91,7 @@ impl Meta {
         let mut source = Source::open(self).await?;
         let mut audit = Audit::default();
         heads::audit(&mut source, &mut audit).await?;
+        others::audit(&mut source, &mut audit).await?;
         audit.blobs = source.count(Space::Blob).await?;
         let things = audit.blobs + source.count(Space::ListExtra).await? + source.count(Space::Upload).await?;
         let passes = things.div_ceil(at_once.max(1)).max(1);

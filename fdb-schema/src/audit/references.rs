@@ -32,8 +32,8 @@ struct BlobCount {
 struct ListCount {
     /// Versions, or the upload under way.
     owners: i64,
-    /// An upload may have no parts; a version that has a list has them.
-    needs_parts: bool,
+    /// The parts that a version has in it; an upload may have any number.
+    wanted: Option<i64>,
     parts: i64,
     extra: i64,
     queued: i64,
@@ -132,10 +132,10 @@ impl References {
         match space {
             Space::Version => match VersionRow::read(key, value)?.parts {
                 PartList::Inline(parts) => parts.iter().for_each(|part| self.refer(part)),
-                PartList::Listed { list, .. } => {
+                PartList::Listed { list, runs } => {
                     if let Some(list) = self.list(list) {
                         list.owners += 1;
-                        list.needs_parts = true;
+                        list.wanted = Some(runs.iter().map(|run| i64::from(run.count)).sum());
                     }
                 }
             },
@@ -220,10 +220,10 @@ impl References {
                 audit.report(Problem::Blob { blob, exists, references, extra, queued });
             }
         }
-        for (list, ListCount { owners, needs_parts, parts, extra, queued }) in self.lists {
+        for (list, ListCount { owners, wanted, parts, extra, queued }) in self.lists {
             let right = match owners {
                 0 => extra == 0 && queued == i64::from(parts > 0 || queued > 0),
-                _ => extra == owners - 1 && queued == 0 && (parts > 0 || !needs_parts),
+                _ => extra == owners - 1 && queued == 0 && wanted.is_none_or(|wanted| wanted == parts),
             };
             if !right {
                 audit.report(Problem::List { list, parts, owners, extra, queued });

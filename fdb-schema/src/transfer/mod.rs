@@ -1,6 +1,6 @@
 //! Export and import of all metadata: backup and restore, and the way from one backend to another.
 
-mod check;
+pub(crate) mod check;
 mod format;
 
 use bytes::Bytes;

@@ -47,7 +47,7 @@ fn loudly(text: &str) {
 
 /// Everything that must hold of a store that was opened again.
 async fn check(kv: &SharedKv, model: &mut Model, context: &str) {
-    audit::check(&**kv, context).await;
+    audit::check(kv, context).await;
     model.check(&Meta::new(kv.clone()), context).await;
 }
 
