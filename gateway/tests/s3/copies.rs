@@ -66,3 +66,54 @@ async fn a_part_can_be_copied_from_a_range_of_an_object() {
     assert!(got.body == [&body[..5_242_880], &body[100..200]].concat());
     world.stop().await;
 }
+
+/// GC-1: a copied part shares its source's blobs; the object outlives the source, whatever the copy was of.
+#[tokio::test]
+async fn copied_parts_outlive_their_sources_and_take_no_room() {
+    let world = World::with_bucket("shared").await;
+    let whole = bytes(5 << 20, 6);
+    world.ok(Request::put("/shared/whole").body(whole.clone())).await;
+    let pieces = [bytes(5 << 20, 7), bytes(6 << 20, 8), bytes(100, 9)];
+    let from = Upload::create(&world, "/shared/pieces", &[]).await;
+    let mut parts = Vec::new();
+    for (number, piece) in (1u32..).zip(&pieces) {
+        world.ok(from.part(number, piece)).await;
+        parts.push((number, md5_hex(piece)));
+    }
+    let named: Vec<(u32, &str)> = parts.iter().map(|(number, etag)| (*number, etag.as_str())).collect();
+    from.complete(&world, &named).await;
+    let pieces = pieces.concat();
+
+    let to = Upload::create(&world, "/shared/to", &[]).await;
+    let copy = async |number: u32, source: &str, range: Option<(usize, usize)>, body: &[u8]| {
+        let request = Request::put("/shared/to").query("partNumber", &number.to_string()).query("uploadId", &to.id);
+        let mut request = request.header("x-amz-copy-source", source);
+        if let Some((first, last)) = range {
+            request = request.header("x-amz-copy-source-range", &format!("bytes={first}-{last}"));
+        }
+        let etag = world.ok(request).await.xml("ETag").trim_matches('"').to_owned();
+        assert_eq!(etag, md5_hex(body), "part {number}");
+        (number, etag)
+    };
+    let middle = (3 << 20, (9 << 20) - 1);
+    let copied = [
+        // Whole, one part of it, across its parts, and a few bytes.
+        copy(1, "/shared/whole", None, &whole).await,
+        copy(2, "/shared/pieces", Some((0, (5 << 20) - 1)), &pieces[..5 << 20]).await,
+        copy(3, "/shared/pieces", Some(middle), &pieces[middle.0..=middle.1]).await,
+        copy(4, "/shared/whole", Some((7, 1000)), &whole[7..=1000]).await,
+    ];
+    let wanted = [&whole[..], &pieces[..5 << 20], &pieces[middle.0..=middle.1], &whole[7..=1000]].concat();
+    let named: Vec<(u32, &str)> = copied.iter().map(|(number, etag)| (*number, etag.as_str())).collect();
+    to.complete(&world, &named).await;
+    // Four blobs were put; only the last part's few bytes, of a blob of 5 MiB, were written again.
+    let audit = world.meta.audit().await.unwrap();
+    assert_eq!((audit.blobs, audit.problems), (5, 0), "{:?}", audit.told);
+    for source in ["/shared/whole", "/shared/pieces"] {
+        world.ok(Request::delete(source)).await;
+    }
+    assert!(world.ok(Request::get("/shared/to")).await.body == wanted);
+    let ranged = Request::get("/shared/to").header("range", "bytes=5242870-16777300");
+    assert!(world.send(ranged).await.body == wanted[5_242_870..=16_777_300]);
+    world.stop().await;
+}
