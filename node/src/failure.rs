@@ -33,8 +33,8 @@ pub enum Failure {
     Metadata(String, MetaError),
     #[error("there is no metadata store in {}: check the path", .0.display())]
     NoStore(PathBuf),
-    #[error("usage counters differ from a recount: {0}")]
-    Miscounted(String),
+    #[error("{problems} contradictions in the metadata: {told}")]
+    Miscounted { problems: u64, told: String },
     #[error(
         "this build has no FoundationDB backend: build it with `--features fdb`, or use metadata.kind = \"remote\""
     )]

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cairn_schema::{record::Usage, transfer::Totals, verbs::Recount};
+use cairn_schema::transfer::Totals;
 use tokio::io::AsyncWriteExt;
 
 use crate::{
@@ -111,43 +111,17 @@ async fn transfer(
     }
 }
 
-/// Compares every bucket's counters with a recount.
+/// Compares everything that is counted with a recount.
 async fn check(opened: &Opened) -> Result<String, Failure> {
-    let meta = opened.meta();
-    let failed = |error| opened.failure(error);
-    let (mut buckets, mut total, mut wrong) = (0, Usage::default(), Vec::new());
-    let mut after: Option<String> = None;
-    loop {
-        let page = meta.list_buckets("", after.as_deref(), BUCKETS_AT_ONCE).await.map_err(failed)?;
-        for bucket in &page {
-            let Recount { kept, counted } = meta.recount_usage(&bucket.name).await.map_err(failed)?;
-            buckets += 1;
-            total.objects += counted.objects;
-            total.bytes += counted.bytes;
-            if kept != counted {
-                wrong.push(format!(
-                    "{}: kept {}, counted {}",
-                    bucket.name,
-                    usage_in_words(&kept),
-                    usage_in_words(&counted)
-                ));
-            }
-        }
-        match page.last() {
-            Some(last) => after = Some(last.name.clone()),
-            None => break,
-        }
+    let audit = opened.meta().audit().await.map_err(|error| opened.failure(error))?;
+    if audit.problems == 0 {
+        return Ok(format!(
+            "{} objects of {} bytes, {} versions, {} blobs: counters, references and indexes agree\n",
+            audit.objects, audit.bytes, audit.versions, audit.blobs
+        ));
     }
-    if wrong.is_empty() {
-        return Ok(format!("{buckets} buckets with {}, as their counters say\n", usage_in_words(&total)));
-    }
-    Err(Failure::Miscounted(wrong.join("; ")))
-}
-
-const BUCKETS_AT_ONCE: usize = 1000;
-
-fn usage_in_words(usage: &Usage) -> String {
-    format!("{} objects of {} bytes", usage.objects, usage.bytes)
+    let told: Vec<String> = audit.told.iter().map(ToString::to_string).collect();
+    Err(Failure::Miscounted { problems: audit.problems, told: told.join("; ") })
 }
 
 /// Written aside and renamed when it is whole and synced: a file of this name is a valid export.

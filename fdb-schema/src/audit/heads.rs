@@ -121,6 +121,8 @@ impl Recount {
         if version.kind == VersionKind::Object {
             let sums = self.sums.entry(bucket.to_owned()).or_default();
             sums.objects += 1;
+            audit.objects += 1;
+            audit.bytes = audit.bytes.saturating_add(version.size);
             sums.bytes = sums.bytes.wrapping_add(i64::try_from(version.size).unwrap_or(i64::MAX));
         }
         let row = VersionId(row);

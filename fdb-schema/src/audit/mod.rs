@@ -23,6 +23,10 @@ const AT_ONCE: u64 = 2_000_000;
 /// What an audit found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Audit {
+    /// Versions that are objects, and their bytes.
+    pub objects: u64,
+    pub bytes: u64,
+    /// Delete markers, too.
     pub versions: u64,
     pub blobs: u64,
     /// How many there are in all.

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 
 use crate::{
     error::{MetaError, Result},
@@ -11,7 +11,7 @@ use crate::{
     keyspace,
     record::{
         Bucket, Versioning,
-        rows::{HeadRow, PartList, VersionRow},
+        rows::{HeadRow, PartList, PartRow, VersionRow},
     },
     verbs::{
         DeleteObject, Deleted, Meta, VersionSelector, objects,
@@ -33,7 +33,8 @@ impl Meta {
     pub async fn delete_objects(&self, requests: Vec<DeleteObject>) -> Vec<Result<Deleted>> {
         // Each has the time of a verb: once the store has let one of them wait in vain, the rest would only make the caller wait longer.
         let gone: OnceLock<MetaError> = OnceLock::new();
-        let parts = requests.chunks(TOGETHER).map(|part| self.delete_part(part, &gone));
+        // Boxed and collected, because a stream over a closure that lends is not `Send` for every lifetime, as its callers need.
+        let parts: Vec<_> = requests.chunks(TOGETHER).map(|part| self.delete_part(part, &gone).boxed()).collect();
         let answers: Vec<Vec<_>> = stream::iter(parts).buffered(CONCURRENT).collect().await;
         answers.into_iter().flatten().collect()
     }
@@ -52,17 +53,19 @@ impl Meta {
         }
         // One of them is refused, or meets others at its key: each finds out for itself. What the transaction may have done all the
         // same, each attempt finds.
-        let deletes = requests.iter().map(async |request| {
-            if let Some(error) = gone.get() {
-                return Err(error.clone());
-            }
-            let deleted = self.delete_object(request.clone()).await;
-            if let Err(error) = &deleted {
-                note(gone, error);
-            }
-            deleted
-        });
+        let deletes: Vec<_> = requests.iter().map(|request| self.delete_alone(request, gone).boxed()).collect();
         stream::iter(deletes).buffered(CONCURRENT_SINGLE).collect().await
+    }
+
+    async fn delete_alone(&self, request: &DeleteObject, gone: &OnceLock<MetaError>) -> Result<Deleted> {
+        if let Some(error) = gone.get() {
+            return Err(error.clone());
+        }
+        let deleted = self.delete_object(request.clone()).await;
+        if let Err(error) = &deleted {
+            note(gone, error);
+        }
+        deleted
     }
 
     /// None if not all of them can be done in one transaction; an error if the store did not answer.
@@ -128,9 +131,7 @@ async fn read_ahead(tx: &mut Tx, requests: &[DeleteObject]) -> Outcome<()> {
     for row in &rows {
         match tx.get::<VersionRow>(row).await?.map(|stored| stored.parts) {
             Some(PartList::Inline(parts)) => {
-                extras.extend(
-                    parts.iter().filter_map(|part| part.blob.as_ref()).map(|blob| keyspace::blob_extra(blob.id())),
-                );
+                extras.extend(parts.iter().flat_map(PartRow::references).map(keyspace::blob_extra));
             }
             Some(PartList::Listed { list, .. }) => extras.push(keyspace::list_extra(list)),
             None => {}

@@ -17,15 +17,12 @@ mod locate;
 mod multipart;
 mod objects;
 mod placement;
-mod recount;
 pub(crate) mod tx;
 pub(crate) mod version_rows;
 
 pub use multipart::{MAX_PARTS, MAX_SLICES};
 
 use std::{path::Path, sync::Arc, time::Duration};
-
-pub use recount::Recount;
 
 use crate::{
     error::Result,

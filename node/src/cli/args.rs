@@ -240,9 +240,10 @@ pub enum MetadataCommand {
         #[arg(long = "in", value_name = "FILE")]
         input: PathBuf,
     },
-    /// Count every bucket's objects and bytes, and compare with the counters that are kept
+    /// Recount everything, and compare with the counters, references and indexes that are kept
     ///
-    /// Fails if any differ. While clients write, counters and recount are of different moments and may differ.
+    /// Fails if any differ. A store in a folder is read as of one moment. On FoundationDB, stop the gateways first: what changes meanwhile
+    /// is read at different moments and may differ.
     Check {
         #[command(flatten)]
         store: StoreArgs,
