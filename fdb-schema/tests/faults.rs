@@ -105,6 +105,14 @@ async fn endless_trouble_ends_in_a_typed_error_within_the_deadline() {
     assert!(matches!(unknown, Err(MetaError::CommitUnknown(_))));
     let gone = ends(Fault::Unavailable).create_bucket(made).await;
     assert!(matches!(gone, Err(MetaError::Unavailable(_))));
+    // A batch does not wait for each of its keys in turn.
+    let batch: Vec<_> = (0..1000).map(|index| delete("b", &format!("k{index}"), VersionSelector::Current)).collect();
+    let kv = mem_kv();
+    // Deleting what is not there leaves a marker, so every delete is a write.
+    Meta::new(kv.clone()).create_bucket(bucket("b", Versioning::Enabled)).await.unwrap();
+    let gone = Meta::new(Arc::new(Injecting::new(kv, || Fault::Unavailable))).with_deadline(SHORT);
+    let outcomes = gone.delete_objects(batch).await;
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(MetaError::Unavailable(_)))));
     assert!(started.elapsed() < Duration::from_secs(5));
 }
 

@@ -96,6 +96,7 @@ async fn reread(inner: &Inner, groups: &[GroupId], now: &mut HashMap<GroupId, Ar
     Ok(())
 }
 
+#[derive(Debug)]
 struct Failure {
     error: MetaError,
     /// Some try's outcome was never learned: what it would refer to must stay.
@@ -125,5 +126,47 @@ where
         tracing::warn!(why, "a commit's outcome is unknown; asking again");
         tokio::time::sleep(pause).await;
         pause *= 2;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// Answers `first` to the first calls, then `last`; how often it was called.
+    async fn called(first: u32, last: Result<u8, MetaError>, begun: Instant) -> (Result<u8, Failure>, u32) {
+        let calls = AtomicU32::new(0);
+        let verb = |_| {
+            let call = calls.fetch_add(1, Ordering::Relaxed);
+            let answer = if call < first { Err(MetaError::CommitUnknown("test".into())) } else { last.clone() };
+            async move { answer }
+        };
+        let result = until_known(&verb, None, begun).await;
+        (result, calls.into_inner())
+    }
+
+    #[tokio::test]
+    async fn an_unknown_commit_is_asked_about_again_and_never_taken_for_undone() {
+        let (known, calls) = called(2, Ok(7), Instant::now()).await;
+        assert_eq!((known.map_err(|failure| failure.error).unwrap(), calls), (7, 3));
+        // GC-1: whatever came after, the first try may have done it.
+        let (failed, calls) = called(1, Err(MetaError::Unavailable("test".into())), Instant::now()).await;
+        let failure = failed.unwrap_err();
+        assert!(failure.unsure && calls == 2, "{:?}", failure.error);
+        let (failed, calls) = called(0, Err(MetaError::Unavailable("test".into())), Instant::now()).await;
+        assert!(!failed.unwrap_err().unsure && calls == 1);
+    }
+
+    /// BND-1: by number and by time.
+    #[tokio::test]
+    async fn asking_again_ends() {
+        let (failed, calls) = called(u32::MAX, Ok(7), Instant::now()).await;
+        assert!(failed.unwrap_err().unsure && calls == TRIES);
+        let long_ago = Instant::now().checked_sub(REPEATED_FOR).unwrap();
+        let (failed, calls) = called(u32::MAX, Ok(7), long_ago).await;
+        assert!(failed.unwrap_err().unsure && calls == 1);
     }
 }

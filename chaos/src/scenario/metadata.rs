@@ -87,6 +87,13 @@ pub async fn run(setting: &Setting, rounds: u32, fdb_server: Option<&Path>) -> R
         server.kill(&mut cluster);
         let killed = Instant::now();
         tokio::time::sleep(down).await;
+        if down == LONG {
+            let node = &cluster.nodes[0].admin;
+            admin::get(&format!("{node}/healthz")).await?;
+            if admin::get(&format!("{node}/readyz")).await.is_ok() {
+                return Err(ChaosError::Workload("a node calls itself ready without its metadata".into()));
+            }
+        }
         let (at_kill, failed_down) = (acknowledged_after(&registers, killed + Duration::from_millis(500))?, failed()?);
         if at_kill > 0 {
             let what = format!("{at_kill} changes were acknowledged half a second after kill -9 and later");
@@ -104,6 +111,8 @@ pub async fn run(setting: &Setting, rounds: u32, fdb_server: Option<&Path>) -> R
     }
     let begun = changes(&registers)?;
     until_changes(&registers, begun + CHANGES, LOADED, "load after the last restart").await?;
+    let ready = format!("{}/readyz", cluster.nodes[0].admin);
+    admin::until("a node to call itself ready", RESUMED, async || admin::get(&ready).await, |_| true).await?;
     let told = registers.look(|seen| {
         format!(
             "{} changes acknowledged; succeeded {:?}; failed {:?}; the longest request took {:.1} s ({})",
