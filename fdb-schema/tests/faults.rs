@@ -150,6 +150,10 @@ impl Worker {
                 let put = put(&self.group, "b", &key, self.rng.random_range(0..50));
                 self.meta.commit_object(put).await.map(drop)
             }
+            3 if self.rng.random() => {
+                let batch = ["a", "b", "c"].map(|key| delete("b", key, VersionSelector::Current));
+                self.meta.delete_objects(batch.into()).await.into_iter().try_for_each(|outcome| outcome.map(drop))
+            }
             3 => self.meta.delete_object(delete("b", &key, VersionSelector::Current)).await.map(drop),
             4 => {
                 let query = ListVersionsQuery { bucket: "b".into(), limit: 1000, ..Default::default() };
