@@ -20,11 +20,14 @@ const FILLERS: usize = 256;
 /// Times that what takes long is measured.
 const TIMES: usize = 7;
 const PAGE: usize = 1000;
+/// Of each verb: a store that stalls is slow here, not broken.
+const DEADLINE: Duration = Duration::from_secs(60);
 /// Keys of the bucket that has the big one's folders with little in them.
 const THIN_KEYS: u64 = 50_000;
 
 pub async fn run(store: &Store, options: &Options, table: &mut Table) -> Result<(), Failure> {
-    let bench = Bench { store, meta: store.meta.clone(), group: prepare(&store.meta).await?, options };
+    let meta = store.meta.clone().with_deadline(DEADLINE);
+    let bench = Bench { store, group: prepare(&meta).await?, meta, options };
     if options.wants(Measure::Commit) {
         bench.commits(table).await?;
     }
