@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use cairn_schema::{Meta, ids::*, record::*, verbs::*};
+use cairn_schema::{Meta, ids::*, kv::inject::Injecting, record::*, verbs::*};
 use common::*;
 use proptest::prelude::*;
 
@@ -217,4 +220,65 @@ async fn buckets_are_listed_by_name() {
     assert_eq!(names("a", Some("a"), 10).await, ["ab", "abc"]);
     assert_eq!(names("", Some("ab"), 2).await, ["abc", "b"]);
     assert_eq!(names("b", Some("c"), 2).await, Vec::<String>::new());
+}
+
+/// The reads that a page takes grow with what is on it, not with the keys below its common prefixes.
+#[tokio::test]
+async fn a_delimiter_jumps_over_what_it_hides() {
+    let mut taken = Vec::new();
+    for below in [50usize, 1500] {
+        let kv = mem_kv();
+        let meta = Meta::new(kv.clone());
+        meta.create_bucket(bucket("b", Versioning::Enabled)).await.unwrap();
+        let group = group(&meta).await;
+        for directory in 0..6 {
+            for file in 0..below {
+                let key = format!("d{directory}/{file:05}");
+                meta.commit_object(put(&group, "b", &key, 0)).await.unwrap();
+                meta.create_upload(upload("b", &key)).await.unwrap();
+            }
+        }
+        meta.commit_object(put(&group, "b", "z", 0)).await.unwrap();
+        let watched = Arc::new(Injecting::script(kv, []));
+        let meta = Meta::new(watched.clone());
+        let delimiter = Some("/".to_owned());
+        let mut reads = Vec::new();
+        let mut before = watched.reads();
+        let mut measured = |what: &str, entries: usize| {
+            let now = watched.reads();
+            assert_eq!(entries, if what == "uploads" { 6 } else { 7 }, "{what}");
+            reads.push((now.gets - before.gets, now.ranges - before.ranges, now.rows - before.rows));
+            before = now;
+        };
+        let query = ListQuery { bucket: "b".into(), delimiter: delimiter.clone(), limit: 1000, ..Default::default() };
+        measured("objects", meta.list_objects(&query).await.unwrap().entries.len());
+        let query =
+            ListVersionsQuery { bucket: "b".into(), delimiter: delimiter.clone(), limit: 1000, ..Default::default() };
+        measured("versions", meta.list_versions(&query).await.unwrap().entries.len());
+        let query = ListUploadsQuery { bucket: "b".into(), delimiter, limit: 1000, ..Default::default() };
+        measured("uploads", meta.list_uploads(&query).await.unwrap().common_prefixes.len());
+        // In pages of one entry each.
+        let mut query = ListVersionsQuery { limit: 1, delimiter: Some("/".into()), ..query_of("b") };
+        let mut entries = 0;
+        loop {
+            let page = meta.list_versions(&query).await.unwrap();
+            entries += page.entries.len();
+            match page.next {
+                Some((key, version)) => (query.key_marker, query.version_marker) = (Some(key), version),
+                None => break,
+            }
+        }
+        measured("versions in pages", entries);
+        println!("{below} keys below each prefix: (gets, ranges, rows) {reads:?}");
+        assert!(reads.iter().all(|(gets, ranges, rows)| *gets < 50 && *ranges < 30 && *rows < 500), "{reads:?}");
+        taken.push(reads);
+    }
+    // Thirty times the keys, and at most what one page more would take.
+    for (few, many) in taken[0].iter().zip(&taken[1]) {
+        assert!(many.2 <= few.2 + 64 && many.1 <= few.1 + 1, "{taken:?}");
+    }
+}
+
+fn query_of(bucket: &str) -> ListVersionsQuery {
+    ListVersionsQuery { bucket: bucket.into(), ..Default::default() }
 }

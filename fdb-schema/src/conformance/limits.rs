@@ -1,5 +1,7 @@
 //! The limits of keys, values and transactions, and versionstamps.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::Suite;
@@ -60,6 +62,22 @@ impl Suite {
         assert!(reversed.iter().rev().eq(&rows));
         let end = self.key("m");
         self.write(|tx| tx.clear_range(key.clone(), end.clone())).await;
+    }
+
+    /// A transaction that outlives its limit is refused, however little it did, and changes nothing.
+    pub(super) async fn life(&self) {
+        let (read, written) = (self.key("life read"), self.key("life written"));
+        let mut old = self.begin().await;
+        old.get(&read, false).await.unwrap();
+        old.set(written.clone(), Bytes::new());
+        let mut reading = self.begin().await;
+        reading.get(&read, false).await.unwrap();
+        tokio::time::sleep(limits::TRANSACTION_LIFE + Duration::from_millis(500)).await;
+        assert_eq!(reading.get(&written, false).await, Err(KvError::TooOld));
+        let range = RangeQuery::prefix(written.clone(), 1);
+        assert_eq!(reading.range(range).await, Err(KvError::TooOld));
+        assert_eq!(old.commit().await, Err(KvError::TooOld));
+        assert_eq!(self.read(&written).await, None, "nothing is changed");
     }
 
     pub(super) async fn versionstamps(&self) {

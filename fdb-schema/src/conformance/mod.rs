@@ -16,11 +16,15 @@ use crate::kv::{KvError, SharedKv, Transaction};
 pub async fn run(kv: SharedKv, seed: u64) {
     println!("conformance seed {seed}");
     let suite = Suite::new(kv, seed);
-    suite.semantics(60).await;
-    suite.conflicts().await;
-    suite.limits().await;
-    suite.versionstamps().await;
-    suite.isolation(8, 150).await;
+    let others = async {
+        suite.semantics(60).await;
+        suite.conflicts().await;
+        suite.limits().await;
+        suite.versionstamps().await;
+        suite.isolation(8, 150).await;
+    };
+    // Mostly waits.
+    futures::join!(suite.life(), others);
 }
 
 /// A store and the part of it that the suite may use.

@@ -4,6 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 
 use crate::kv::{CommitVersion, Kv, KvError, RangePage, RangeQuery, SharedKv, Transaction};
@@ -33,10 +34,21 @@ pub type Decide = dyn FnMut() -> Fault + Send;
 /// A commit on its way, and whether it arrives before the next one.
 type Late = (bool, Box<dyn Transaction>);
 
+/// What was asked of a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    pub gets: usize,
+    pub ranges: usize,
+    /// That the ranges returned.
+    pub rows: usize,
+}
+
 #[derive(Clone)]
 struct Faults {
     decide: Arc<Mutex<Box<Decide>>>,
     late: Arc<Mutex<Vec<Late>>>,
+    interlude: Arc<Mutex<Option<BoxFuture<'static, ()>>>>,
+    reads: Arc<Mutex<Reads>>,
 }
 
 impl Faults {
@@ -57,8 +69,23 @@ pub struct Injecting {
 
 impl Injecting {
     pub fn new(inner: SharedKv, decide: impl FnMut() -> Fault + Send + 'static) -> Self {
-        let faults = Faults { decide: Arc::new(Mutex::new(Box::new(decide))), late: Arc::default() };
+        let faults = Faults {
+            decide: Arc::new(Mutex::new(Box::new(decide))),
+            late: Arc::default(),
+            interlude: Arc::default(),
+            reads: Arc::default(),
+        };
         Self { inner, faults }
+    }
+
+    /// What others do between the first commit whose result is unknown and the try after it.
+    pub fn with_interlude(self, interlude: impl Future<Output = ()> + Send + 'static) -> Self {
+        *self.faults.interlude.lock() = Some(interlude.boxed());
+        self
+    }
+
+    pub fn reads(&self) -> Reads {
+        *self.faults.reads.lock()
     }
 
     /// The faults in order, then none.
@@ -88,15 +115,21 @@ struct InjectingTransaction {
 #[async_trait]
 impl Transaction for InjectingTransaction {
     async fn get(&mut self, key: &[u8], snapshot: bool) -> Result<Option<Bytes>, KvError> {
+        self.faults.reads.lock().gets += 1;
         self.inner.get(key, snapshot).await
     }
 
     async fn get_many(&mut self, keys: &[Bytes], snapshot: bool) -> Result<Vec<Option<Bytes>>, KvError> {
+        self.faults.reads.lock().gets += keys.len();
         self.inner.get_many(keys, snapshot).await
     }
 
     async fn range(&mut self, query: RangeQuery) -> Result<RangePage, KvError> {
-        self.inner.range(query).await
+        let page = self.inner.range(query).await?;
+        let mut reads = self.faults.reads.lock();
+        reads.ranges += 1;
+        reads.rows += page.rows.len();
+        Ok(page)
     }
 
     fn set(&mut self, key: Bytes, value: Bytes) {
@@ -135,6 +168,20 @@ impl Transaction for InjectingTransaction {
         if self.inner.bytes() == 0 {
             return self.inner.commit().await;
         }
+        let faults = self.faults.clone();
+        let done = self.commit_with_fault().await;
+        if matches!(done, Err(KvError::CommitUnknown(_))) {
+            let interlude = faults.interlude.lock().take();
+            if let Some(interlude) = interlude {
+                interlude.await;
+            }
+        }
+        done
+    }
+}
+
+impl InjectingTransaction {
+    async fn commit_with_fault(self: Box<Self>) -> Result<CommitVersion, KvError> {
         let fault = (self.faults.decide.lock())();
         let injected = || "injected".to_owned();
         match fault {

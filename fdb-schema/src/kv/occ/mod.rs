@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::kv::{CommitVersion, KvError, RangePage};
+use crate::kv::{CommitVersion, KvError, RangePage, limits};
 
 /// A half-open range of keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,31 @@ pub enum Mutation {
     Add(Bytes, i64),
     /// Prefix, suffix, value.
     SetVersionstamped(Bytes, Bytes, Bytes),
+}
+
+impl Mutation {
+    /// Bytes of its longest key, and of its value.
+    fn lengths(&self) -> (usize, usize) {
+        match self {
+            Self::Set(key, value) => (key.len(), value.len()),
+            Self::Clear(key) | Self::Add(key, _) => (key.len(), 0),
+            Self::ClearRange(begin, end) => (begin.len().max(end.len()), 0),
+            Self::SetVersionstamped(prefix, suffix, value) => (prefix.len() + suffix.len() + 10, value.len()),
+        }
+    }
+}
+
+/// The limits of single keys and values.
+pub(crate) fn check_limits(mutations: &[Mutation]) -> Result<(), KvError> {
+    for (key, value) in mutations.iter().map(Mutation::lengths) {
+        if key > limits::KEY_BYTES {
+            return Err(KvError::TooLarge { what: "key", actual: key, limit: limits::KEY_BYTES });
+        }
+        if value > limits::VALUE_BYTES {
+            return Err(KvError::TooLarge { what: "value", actual: value, limit: limits::VALUE_BYTES });
+        }
+    }
+    Ok(())
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

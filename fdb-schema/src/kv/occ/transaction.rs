@@ -8,8 +8,9 @@ use bytes::Bytes;
 use crate::kv::{
     CommitVersion, Kv, KvError, RangePage, RangeQuery, Row, Transaction, counter, key_after, limits,
     occ::{
-        CommitRequest, Engine, KeyRange, Mutation, View,
+        CommitRequest, Engine, KeyRange, View,
         buffer::{Lookup, WriteBuffer},
+        check_limits,
     },
 };
 
@@ -77,26 +78,11 @@ impl<E: Engine> OccTransaction<E> {
     }
 
     fn check_sizes(&self) -> Result<(), KvError> {
-        let over = |what, actual, limit| Err(KvError::TooLarge { what, actual, limit });
         let total = self.buffer.bytes() + self.conflict_bytes;
         if total > limits::TRANSACTION_BYTES {
-            return over("transaction", total, limits::TRANSACTION_BYTES);
+            return Err(KvError::TooLarge { what: "transaction", actual: total, limit: limits::TRANSACTION_BYTES });
         }
-        for mutation in self.buffer.mutations() {
-            let (key, value) = match mutation {
-                Mutation::Set(key, value) => (key.len(), value.len()),
-                Mutation::Clear(key) | Mutation::Add(key, _) => (key.len(), 0),
-                Mutation::ClearRange(begin, end) => (begin.len().max(end.len()), 0),
-                Mutation::SetVersionstamped(prefix, suffix, value) => (prefix.len() + suffix.len() + 10, value.len()),
-            };
-            if key > limits::KEY_BYTES {
-                return over("key", key, limits::KEY_BYTES);
-            }
-            if value > limits::VALUE_BYTES {
-                return over("value", value, limits::VALUE_BYTES);
-            }
-        }
-        Ok(())
+        check_limits(self.buffer.mutations())
     }
 
     async fn read_rows(&mut self, query: &RangeQuery) -> Result<RangePage, KvError> {

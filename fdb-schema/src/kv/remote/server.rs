@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::kv::{
     KvError, limits,
-    occ::{CommitRequest, Engine, Mutation, OccKv, View},
+    occ::{Engine, OccKv, View, check_limits},
     remote::{
         MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES,
         wire::{self, Request, Response, WireError},
@@ -113,7 +113,8 @@ impl<E: Engine> Server<E> {
                 Ok(Response::Rows { at, rows: page.rows, more: page.more })
             }
             Request::Commit(commit) => {
-                check_limits(&commit)?;
+                // Clients check these themselves; one that does not must not get past them.
+                check_limits(&commit.mutations)?;
                 Ok(Response::Committed(self.engine.commit(commit).await?.0))
             }
         }
@@ -156,24 +157,4 @@ async fn get_what_fits<V: View>(view: &V, keys: &[Bytes]) -> Result<Vec<Option<B
         }
     }
     Ok(values)
-}
-
-/// Clients check these themselves; one that does not must not get past them.
-fn check_limits(commit: &CommitRequest) -> Result<(), KvError> {
-    let over = |what, actual, limit| Err(KvError::TooLarge { what, actual, limit });
-    for mutation in &commit.mutations {
-        let (key, value) = match mutation {
-            Mutation::Set(key, value) => (key.len(), value.len()),
-            Mutation::Clear(key) | Mutation::Add(key, _) => (key.len(), 0),
-            Mutation::ClearRange(begin, end) => (begin.len().max(end.len()), 0),
-            Mutation::SetVersionstamped(prefix, suffix, value) => (prefix.len() + suffix.len() + 10, value.len()),
-        };
-        if key > limits::KEY_BYTES {
-            return over("key", key, limits::KEY_BYTES);
-        }
-        if value > limits::VALUE_BYTES {
-            return over("value", value, limits::VALUE_BYTES);
-        }
-    }
-    Ok(())
 }

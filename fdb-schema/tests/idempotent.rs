@@ -1,0 +1,285 @@
+//! Every verb that writes, after every unknown commit: it happens once, and what others did meanwhile stands.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+
+use cairn_schema::{
+    Meta, MetaError,
+    ids::*,
+    kv::{
+        SharedKv,
+        inject::{Fault, Injecting},
+    },
+    record::*,
+    verbs::*,
+};
+use common::*;
+
+/// Verbs that write nothing.
+const READS: [&str; 22] = [
+    "blobs",
+    "bucket",
+    "bucket_document",
+    "credential",
+    "credentials",
+    "disks",
+    "group",
+    "group_blobs",
+    "groups",
+    "ledger",
+    "ledger_len",
+    "list_buckets",
+    "list_objects",
+    "list_parts",
+    "list_uploads",
+    "list_versions",
+    "locate",
+    "nodes",
+    "ping",
+    "placement_revision",
+    "upload",
+    "usage",
+];
+
+/// The names that the verbs give their transactions.
+fn named_in_sources() -> BTreeSet<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/verbs");
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let source = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        for call in ["transact!(", ".attempts("] {
+            for rest in source.split(call).skip(1) {
+                let arguments = rest.split([')', '|', '\n']).next().unwrap_or_default();
+                names.extend(arguments.split('"').nth(1).map(str::to_owned));
+            }
+        }
+    }
+    names
+}
+
+/// A store, and the verbs that were tried on it.
+struct Tried {
+    kv: SharedKv,
+    faults: [Fault; 2],
+    verbs: BTreeSet<&'static str>,
+}
+
+impl Tried {
+    /// For one call of a verb.
+    fn faulty(&mut self, verb: &'static str) -> Meta {
+        self.verbs.insert(verb);
+        Meta::new(Arc::new(Injecting::script(self.kv.clone(), self.faults)))
+    }
+}
+
+fn credential(name: &str) -> Credential {
+    let (secret_key, user) = ("s".to_owned(), "u".to_owned());
+    Credential { access_key: name.into(), secret_key, user, enabled: true, created_ms: 1 }
+}
+
+fn tags(value: &str) -> Vec<(String, String)> {
+    vec![("t".to_owned(), value.to_owned())]
+}
+
+/// Every verb that writes, in an order in which each has something to do.
+async fn every_verb(kv: SharedKv, faults: [Fault; 2], case: &str) -> BTreeSet<&'static str> {
+    let plain = Meta::new(kv.clone());
+    let mut tried = Tried { kv, faults, verbs: BTreeSet::new() };
+    let born = tried.faulty("cluster").cluster().await.expect(case);
+    assert_eq!(plain.cluster().await.unwrap(), born, "{case}");
+    tried.faulty("create_bucket").create_bucket(bucket("b", Versioning::Off)).await.expect(case);
+    tried.faulty("set_versioning").set_versioning("b", Versioning::Enabled).await.expect(case);
+    let document = tried.faulty("set_bucket_document");
+    document.set_bucket_document("b", BucketDocument::Policy, Some(vec![1; 100_000])).await.expect(case);
+
+    let node = Node {
+        id: "n0".parse().unwrap(),
+        rack: "r".into(),
+        zone: "z".into(),
+        address: "127.0.0.1:7000".parse().unwrap(),
+    };
+    tried.faulty("register_node").register_node(node).await.expect(case);
+    let group = group(&plain).await;
+    let disk = plain.disks().await.unwrap().remove(0);
+    let larger = Disk { capacity_bytes: disk.capacity_bytes + 1, ..disk.clone() };
+    tried.faulty("register_disk").register_disk(larger.clone()).await.expect(case);
+    let second = tried.faulty("create_group").create_group(group.scheme, group.members.clone()).await.expect(case);
+    let members: Vec<_> = group.members.iter().rev().copied().collect();
+    let moved = tried.faulty("update_group").update_group(second.id, 1, members, GroupState::Open).await.expect(case);
+    assert_eq!((plain.groups().await.unwrap().len(), moved.epoch), (2, 2), "{case}");
+    let down = tried.faulty("set_disk_state").set_disk_state(disk.id, DiskState::Up, DiskState::Down).await;
+    assert_eq!(down.expect(case).capacity_bytes, larger.capacity_bytes, "{case}");
+
+    let request = put(&group, "b", "k", 5);
+    let blob = request.blob.as_ref().unwrap().blob.id;
+    let made = tried.faulty("commit_object").commit_object(request).await.expect(case);
+    tried.faulty("set_tags").set_tags("b", "k", VersionSelector::Current, tags("1")).await.expect(case);
+    tried.faulty("copy_object").copy_object(copy(("b", "k"), ("b", "copy"))).await.expect(case);
+    let (whole, given_up) = (upload("b", "mp"), upload("b", "mp"));
+    tried.faulty("create_upload").create_upload(whole.clone()).await.expect(case);
+    plain.create_upload(given_up.clone()).await.unwrap();
+    let first = tried.faulty("put_part").put_part(put_part(&group, &whole, 1, 10)).await.expect(case);
+    plain.put_part(put_part(&group, &given_up, 1, 10)).await.unwrap();
+    let request = copy_part(&plain, ("b", "k"), RangeRequest::All, &whole, 2).await;
+    let second = tried.faulty("copy_part").copy_part(request).await.expect(case);
+    let request = complete(&whole, &[first, second]);
+    let done = tried.faulty("complete_upload").complete_upload(request).await.expect(case);
+    assert_eq!(done.version.size, 15, "{case}");
+    tried.faulty("abort_upload").abort_upload("b", "mp", given_up.id).await.expect(case);
+    assert_eq!(plain.usage("b").await.unwrap(), Usage { objects: 3, bytes: 25 }, "{case}");
+    audited(&plain, case).await;
+
+    let missing = FragmentName { group: group.id, blob, stripe: 0, position: 1 };
+    let entry = LedgerEntry { fragment: missing, cause: MissingCause::NotFound, since_ms: 1 };
+    tried.faulty("ledger_add").ledger_add(&[entry]).await.expect(case);
+    assert_eq!(plain.ledger_len().await.unwrap(), 1, "{case}");
+    tried.faulty("ledger_clear").ledger_clear(missing, 1).await.expect(case);
+    assert_eq!(plain.ledger_len().await.unwrap(), 0, "{case}");
+
+    let marker = delete("b", "k", VersionSelector::Current);
+    assert!(tried.faulty("delete_object").delete_object(marker).await.expect(case).delete_marker, "{case}");
+    let deletes = ["k", "copy"].map(|key| delete("b", key, VersionSelector::Current)).to_vec();
+    let deleted = tried.faulty("delete_objects").delete_objects(deletes).await;
+    assert!(deleted.iter().all(Result::is_ok), "{case}: {deleted:?}");
+    let query = ListVersionsQuery { bucket: "b".into(), limit: 100, ..Default::default() };
+    // An object and its two markers, a copy and its marker, and what was completed.
+    assert_eq!(plain.list_versions(&query).await.unwrap().entries.len(), 6, "{case}");
+    plain.delete_object(delete("b", "k", VersionSelector::Id(made.version.id))).await.unwrap();
+    audited(&plain, case).await;
+    for bucket in 0..RECLAIM_BUCKETS {
+        tried.verbs.insert("reclaim_list");
+        for reclaim in tried.faulty("reclaimable").reclaimable(bucket, u64::MAX, 10).await.expect(case) {
+            tried.faulty("reclaimed").reclaimed(&reclaim).await.expect(case);
+        }
+    }
+    audited(&plain, case).await;
+
+    let lease = tried.faulty("lease").lease("l", "me", 100_000).await.expect(case).unwrap();
+    assert_eq!(lease.term, 1, "{case}");
+    tried.faulty("release").release(&lease).await.expect(case);
+    assert_eq!(plain.lease("l", "you", 1).await.unwrap().unwrap().term, 2, "{case}");
+    tried.faulty("put_credential").put_credential(credential("a")).await.expect(case);
+    tried.faulty("delete_credential").delete_credential("a").await.expect(case);
+    assert_eq!(plain.credentials().await.unwrap(), [], "{case}");
+    plain.create_bucket(bucket("empty", Versioning::Off)).await.unwrap();
+    tried.faulty("delete_bucket").delete_bucket("empty").await.expect(case);
+    tried.faulty("expire_attempts").expire_attempts(u64::MAX, 1000).await.expect(case);
+    audited(&plain, case).await;
+    tried.verbs
+}
+
+/// Fails for a verb that is new and not tried here.
+#[tokio::test]
+async fn every_verb_that_writes_is_done_once_whatever_becomes_of_its_commits() {
+    use Fault::{Conflict, None, Unavailable, UnknownAfterNext, UnknownApplied, UnknownBeforeNext, UnknownNotApplied};
+    let faults = [None, Conflict, Unavailable, UnknownApplied, UnknownNotApplied, UnknownBeforeNext, UnknownAfterNext];
+    let mut tried = BTreeSet::new();
+    for first in faults {
+        for second in faults {
+            tried = every_verb(mem_kv(), [first, second], &format!("{first:?}, {second:?}")).await;
+        }
+    }
+    let known: BTreeSet<String> = tried.iter().chain(&READS).map(|name| (*name).to_owned()).collect();
+    assert_eq!(named_in_sources(), known, "every verb is tried here, or said to write nothing");
+}
+
+/// A client whose first commit has an unknown result, after which another does something before it tries again.
+fn interrupted<F>(kv: &SharedKv, fault: Fault, other: impl FnOnce(Meta) -> F) -> Meta
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let other = other(Meta::new(kv.clone()));
+    Meta::new(Arc::new(Injecting::script(kv.clone(), [fault]).with_interlude(other)))
+}
+
+/// What was done and then undone by another stays undone, though whoever did it tries again.
+#[tokio::test]
+async fn a_try_after_an_unknown_commit_does_not_undo_what_others_did() {
+    const UNKNOWN: Fault = Fault::UnknownApplied;
+    let kv = mem_kv();
+    let meta = Meta::new(kv.clone());
+    let group = group(&meta).await;
+    let disk = group.members[0];
+    let new = bucket("b", Versioning::Off);
+
+    let deleted = interrupted(&kv, UNKNOWN, |other| async move { other.delete_bucket("b").await.unwrap() });
+    deleted.create_bucket(new.clone()).await.unwrap();
+    assert_eq!(meta.bucket("b").await, Err(MetaError::NoSuchBucket("b".into())));
+    meta.create_bucket(new.clone()).await.unwrap();
+    let made = interrupted(&kv, UNKNOWN, |other| async move { other.create_bucket(new).await.unwrap() });
+    made.delete_bucket("b").await.unwrap();
+    meta.bucket("b").await.unwrap();
+
+    let suspended = |other: Meta| async move { other.set_versioning("b", Versioning::Suspended).await.unwrap() };
+    interrupted(&kv, UNKNOWN, suspended).set_versioning("b", Versioning::Enabled).await.unwrap();
+    assert_eq!(meta.bucket("b").await.unwrap().versioning, Versioning::Suspended);
+    let policy = |other: Meta| async move {
+        other.set_bucket_document("b", BucketDocument::Policy, Some(vec![2])).await.unwrap();
+    };
+    let first = interrupted(&kv, UNKNOWN, policy);
+    first.set_bucket_document("b", BucketDocument::Policy, Some(vec![1; 200_000])).await.unwrap();
+    assert_eq!(meta.bucket_document("b", BucketDocument::Policy).await.unwrap(), Some(vec![2]));
+
+    meta.commit_object(put(&group, "b", "k", 5)).await.unwrap();
+    let tagged = |other: Meta| async move {
+        other.set_tags("b", "k", VersionSelector::Current, tags("2")).await.unwrap();
+    };
+    interrupted(&kv, UNKNOWN, tagged).set_tags("b", "k", VersionSelector::Current, tags("1")).await.unwrap();
+    let located = meta.locate("b", "k", VersionSelector::Current, RangeRequest::Nothing).await.unwrap();
+    assert_eq!(located.version.attributes.tags, tags("2"));
+
+    let removed = |other: Meta| async move { other.delete_credential("a").await.unwrap() };
+    interrupted(&kv, UNKNOWN, removed).put_credential(credential("a")).await.unwrap();
+    assert_eq!(meta.credential("a").await.unwrap(), None);
+    let given = |other: Meta| async move { other.put_credential(credential("a")).await.unwrap() };
+    interrupted(&kv, UNKNOWN, given).delete_credential("a").await.unwrap();
+    assert_eq!(meta.credential("a").await.unwrap(), Some(credential("a")));
+
+    let (begun, id) = (upload("b", "mp"), upload("b", "mp").id);
+    let begun = Upload { id, ..begun };
+    let aborted = move |other: Meta| async move { other.abort_upload("b", "mp", id).await.unwrap() };
+    interrupted(&kv, UNKNOWN, aborted).create_upload(begun.clone()).await.unwrap();
+    assert_eq!(meta.upload("b", "mp", id).await, Err(MetaError::NoSuchUpload(id)));
+    // An abort that was not done, and an object that was: the abort does not say that it was.
+    meta.create_upload(begun.clone()).await.unwrap();
+    let part = meta.put_part(put_part(&group, &begun, 1, 10)).await.unwrap();
+    let completed = |other: Meta| async move {
+        other.complete_upload(complete(&begun, &[part])).await.unwrap();
+    };
+    let abort = interrupted(&kv, Fault::UnknownNotApplied, completed).abort_upload("b", "mp", id).await;
+    assert_eq!(abort, Err(MetaError::NoSuchUpload(id)));
+
+    let up = move |other: Meta| async move {
+        other.set_disk_state(disk, DiskState::Down, DiskState::Up).await.unwrap();
+    };
+    interrupted(&kv, UNKNOWN, up).set_disk_state(disk, DiskState::Up, DiskState::Down).await.unwrap();
+    let disks = meta.disks().await.unwrap();
+    assert!(disks.iter().all(|disk| disk.state == DiskState::Up), "{disks:?}");
+    let (id, members) = (group.id, group.members.clone());
+    let open = |other: Meta| async move {
+        other.update_group(id, 1, members, GroupState::Open).await.unwrap();
+    };
+    let sealed = interrupted(&kv, UNKNOWN, open);
+    sealed.update_group(id, 1, group.members.clone(), GroupState::Sealed).await.unwrap();
+    assert_eq!(meta.group(id).await.unwrap().unwrap().state, GroupState::Open);
+
+    let lease = meta.lease("l", "me", 100_000).await.unwrap().unwrap();
+    let again = |other: Meta| async move { drop(other.lease("l", "me", 100_000).await.unwrap().unwrap()) };
+    interrupted(&kv, UNKNOWN, again).release(&lease).await.unwrap();
+    assert_eq!(meta.lease("l", "you", 1).await.unwrap(), None, "it was taken again");
+
+    // RED-1: found missing again after it was repaired.
+    let mut request = put(&group, "b", "absent", 5);
+    let new = request.blob.as_mut().unwrap();
+    let missing = FragmentName { group: group.id, blob: new.blob.id, stripe: 0, position: 1 };
+    new.missing = vec![missing];
+    meta.commit_object(request).await.unwrap();
+    let found = move |other: Meta| async move {
+        let entry = LedgerEntry { fragment: missing, cause: MissingCause::NotFound, since_ms: 1 };
+        other.ledger_add(&[entry]).await.unwrap();
+    };
+    interrupted(&kv, UNKNOWN, found).ledger_clear(missing, 1).await.unwrap();
+    assert_eq!(meta.ledger_len().await.unwrap(), 1);
+    audited(&meta, "after the interludes").await;
+}
