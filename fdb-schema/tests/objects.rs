@@ -188,3 +188,34 @@ async fn a_group_that_changed_under_the_writer_fails_the_commit() {
     let stale = meta.update_group(group.id, 1, members, GroupState::Open).await;
     assert_eq!(stale, Err(MetaError::Stale("group epoch")));
 }
+
+/// Bad input on every store alike: a typed error, and nothing changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_over_a_limit_changes_nothing() {
+    let (kvs, _directory) = every_kv();
+    for (name, kv) in kvs {
+        let meta = Meta::new(kv);
+        meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+        let group = group(&meta).await;
+        let long = "k".repeat(1025);
+        let error = MetaError::TooLarge { what: "key", actual: 1025, limit: 1024 };
+        assert_eq!(meta.commit_object(put(&group, "b", &long, 5)).await, Err(error.clone()), "{name}");
+        assert_eq!(meta.create_upload(upload("b", &long)).await, Err(error), "{name}");
+        let mut heavy = put(&group, "b", "k", 5);
+        heavy.version.attributes.user_metadata = vec![("n".into(), "v".repeat(200_000))];
+        let refused = meta.commit_object(heavy).await;
+        assert!(matches!(refused, Err(MetaError::TooLarge { what: "value", .. })), "{name}: {refused:?}");
+        // More fragments missing than one transaction can note.
+        let mut missing = put(&group, "b", "k", 5);
+        let new = missing.blob.as_mut().unwrap();
+        let fragment = |stripe| FragmentName { group: group.id, blob: new.blob.id, stripe, position: 0 };
+        new.missing = (0..200_000).map(fragment).collect();
+        let refused = meta.commit_object(missing).await;
+        assert!(matches!(refused, Err(MetaError::TooLarge { what: "transaction", .. })), "{name}: {refused:?}");
+        let named = meta.create_bucket(bucket(&"n".repeat(256), Versioning::Off)).await;
+        assert!(matches!(named, Err(MetaError::Invalid { what: "bucket name", .. })), "{name}: {named:?}");
+        assert!(keys(&meta, "b").await.is_empty(), "{name}");
+        let audit = meta.audit().await.unwrap();
+        assert_eq!((audit.problems, audit.blobs, audit.versions), (0, 0, 0), "{name}: {:?}", audit.told);
+    }
+}
