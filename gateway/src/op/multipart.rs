@@ -335,10 +335,7 @@ fn location(host: Option<&str>, bucket: &str, key: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use cairn_schema::{
-        ids::BlobId,
-        record::{Attributes, Blob, Scheme},
-    };
+    use cairn_schema::record::Attributes;
     use s3s::crypto::{Checksum as _, Crc32, Sha256};
 
     use super::*;
