@@ -14,7 +14,8 @@ use std::{
 
 use lsm_tree::{
     AbstractTree, AnyTree, Cache, CompressionType, Config, DescriptorTable, Guard, SequenceNumberCounter,
-    compaction::Leveled, config::CompressionPolicy,
+    compaction::Leveled,
+    config::{CompressionPolicy, PinningPolicy},
 };
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
@@ -164,6 +165,10 @@ impl Tree {
         let config = Config::new(path, numbers.clone(), SequenceNumberCounter::default())
             .use_cache(Arc::new(Cache::with_capacity_bytes(CACHE_BYTES)))
             .use_descriptor_table(Some(Arc::new(DescriptorTable::new(OPEN_TABLES))))
+            // Every put asks whether its name is there, and nearly always it is not: filters in memory answer that without the disk.
+            .filter_block_partitioning_policy(PinningPolicy::all(false))
+            .filter_block_pinning_policy(PinningPolicy::all(true))
+            .index_block_partitioning_policy(PinningPolicy::all(true))
             .data_block_compression_policy(CompressionPolicy::all(CompressionType::None));
         // Files that some byte was changed in can make the crate panic: nobody but this disk may notice.
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
