@@ -125,7 +125,7 @@ async fn a_full_file_system_refuses_writes_early_and_always_deletes() {
     assert!(refused.elapsed() < Duration::from_secs(2), "refused late");
     assert!(placement_says(&disk).is_err(), "{:?}", disk.status());
     // Early: the reserve is still there.
-    let left = rustix::fs::statvfs(&fs.path()).unwrap();
+    let left = rustix::fs::statvfs(fs.path()).unwrap();
     assert!(left.f_bavail * left.f_frsize >= reserved / 2, "only {} bytes left", left.f_bavail * left.f_frsize);
 
     for n in &stored {

@@ -295,7 +295,7 @@ mod tests {
             })
             .collect();
         names.sort_unstable();
-        assert!(names.is_sorted_by_key(|name| name_key(name)));
+        assert!(names.is_sorted_by_key(name_key));
         assert!(SEGMENT_KEYS.0.as_slice() < segment_key(0).as_slice());
         assert!(segment_key(u32::MAX).as_slice() < SEGMENT_KEYS.1.as_slice());
     }
