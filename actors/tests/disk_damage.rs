@@ -191,14 +191,17 @@ async fn dur_2_a_power_cut_at_any_sync_loses_nothing_acknowledged() {
     let faults = {
         let (told, images, dir) = (told.clone(), images.clone(), dir.path().to_owned());
         let dice = Mutex::new(Dice(seed));
+        let tidying = Arc::<parking_lot::RwLock<()>>::default();
+        let still = tidying.clone();
         let hook = move |point: &SyncPoint<'_>| {
+            let _still = still.write();
             let mut dice = dice.lock().unwrap();
             let mut images = images.lock().unwrap();
             if images.len() < 60 && dice.roll(2) == 0 {
                 images.push(take_image(&dir, &told, point, &mut dice));
             }
         };
-        Arc::new(Faults { on_sync: Some(Box::new(hook)), ..Faults::default() })
+        Arc::new(Faults { on_sync: Some(Box::new(hook)), tidying, ..Faults::default() })
     };
     let small = DiskOptions { segment_bytes: 256 << 10, ..options(dir.path()) };
     let disk = DiskHandle::open_with(small, Some(faults)).unwrap();

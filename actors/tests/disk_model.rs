@@ -3,9 +3,12 @@
 
 mod disk_common;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use cairn_actors::disk::{DiskError, DiskHandle, DiskOptions};
+use cairn_actors::disk::{DiskError, DiskHandle, DiskOptions, Faults};
 use cairn_schema::ids::GroupId;
 use disk_common::{Dice, copy_dir, find, flip, fragment, name, options, payload, whole};
 
@@ -13,6 +16,7 @@ struct Run {
     dice: Dice,
     dir: tempfile::TempDir,
     disk: Option<DiskHandle>,
+    faults: Arc<Faults>,
     /// Number and length of what must be there.
     model: BTreeMap<u32, usize>,
     damaged: BTreeSet<u32>,
@@ -21,13 +25,22 @@ struct Run {
 
 const NAMES: u64 = 60;
 
+impl Drop for Run {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("what was done:\n{}", self.log.join("\n"));
+        }
+    }
+}
+
 fn small(path: &std::path::Path) -> DiskOptions {
     DiskOptions { segment_bytes: 512 << 10, capacity_bytes: Some(6 << 20), ..options(path) }
 }
 
 impl Run {
     fn open(&mut self) {
-        self.disk = Some(DiskHandle::open(small(self.dir.path())).unwrap());
+        self.faults = Arc::default();
+        self.disk = Some(DiskHandle::open_with(small(self.dir.path()), Some(self.faults.clone())).unwrap());
     }
 
     fn disk(&self) -> &DiskHandle {
@@ -129,7 +142,10 @@ impl Run {
     fn crash(&mut self) {
         self.log.push("crash".into());
         let image = tempfile::tempdir().unwrap();
-        copy_dir(self.dir.path(), image.path());
+        {
+            let _still = (self.faults.moving.write(), self.faults.tidying.write());
+            copy_dir(self.dir.path(), image.path());
+        }
         self.dir = image;
         self.open();
         self.forget_torn();
@@ -177,6 +193,7 @@ async fn run(dice: Dice, steps: u32) {
         dice,
         dir: tempfile::tempdir().unwrap(),
         disk: None,
+        faults: Arc::default(),
         model: BTreeMap::new(),
         damaged: BTreeSet::new(),
         log: Vec::new(),

@@ -95,18 +95,23 @@ impl Batch {
 
     /// A tombstone for the record of `name` at `kills`, whose pages are given back; `live` is that record if it is the one that counts.
     pub fn kill(&mut self, name: FragmentName, kills: Place, units: u32, live: Option<Entry>) {
-        self.tombstone(name, kills, units, live);
+        self.tombstone(name, RecordBody::Tombstone { kills, units }, kills, live);
+        self.dead.push((kills, units));
+    }
+
+    /// Says of the record of `name` at `kills`, whose batch failed, that it does not count.
+    pub fn retract(&mut self, name: FragmentName, kills: Place, units: u32) {
+        self.tombstone(name, RecordBody::Retraction { kills, units }, kills, None);
         self.dead.push((kills, units));
     }
 
     /// A tombstone that says again what another one has said.
-    pub fn repeat_tombstone(&mut self, name: FragmentName, kills: Place, units: u32) {
-        self.tombstone(name, kills, units, None);
+    pub fn repeat(&mut self, name: FragmentName, body: RecordBody, kills: Place) {
+        self.tombstone(name, body, kills, None);
     }
 
-    fn tombstone(&mut self, name: FragmentName, kills: Place, units: u32, live: Option<Entry>) {
+    fn tombstone(&mut self, name: FragmentName, body: RecordBody, kills: Place, live: Option<Entry>) {
         let at = self.next_place();
-        let body = RecordBody::Tombstone { kills, units };
         let header = RecordHeader { name, body, batch: self.number, written_ms: self.written_ms };
         let head = header.encode(&[], self.salt, at.unit);
         self.records.push(Planned { head, payload: Bytes::new(), padding: 0 });

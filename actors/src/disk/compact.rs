@@ -51,7 +51,7 @@ pub struct Compaction {
 /// A live record, or a tombstone that is still needed.
 enum Keep {
     Fragment(FragmentName, Entry),
-    Tombstone(FragmentName, Place, u32),
+    Tombstone(FragmentName, RecordBody, Place),
 }
 
 impl Writer {
@@ -137,15 +137,19 @@ impl Writer {
     /// Moves what must be kept of the records that begin in the next bytes of the victim.
     fn step(&mut self, victim: &mut Victim, end: u64) -> Result<(), DiskError> {
         let core = self.core.clone();
+        let _moving = core.io.moving();
+        let failed_before = self.failed_batches;
         for keep in keepers(&core, victim, end.min(victim.at + STEP_BYTES))? {
             match keep {
                 Keep::Fragment(name, entry) => self.move_fragment(&core, name, entry)?,
-                Keep::Tombstone(name, kills, units) => self.room(UNIT, false)?.repeat_tombstone(name, kills, units),
+                Keep::Tombstone(name, body, kills) => self.room(UNIT, false)?.repeat(name, body, kills),
             }
         }
         self.commit();
         match core.failed.load().as_deref() {
             Some(why) => Err(DiskError::ReadOnly(why.clone())),
+            // What was to be kept has not arrived elsewhere.
+            None if self.failed_batches > failed_before => Err(DiskError::Io { operation: "move", why: "a batch failed".into() }),
             None => Ok(()),
         }
     }
@@ -191,12 +195,13 @@ fn keepers(core: &Core, victim: &mut Victim, until: u64) -> Result<Vec<Keep>, Di
                     kept.push(Keep::Fragment(header.name, entry));
                 }
             }
-            RecordBody::Tombstone { kills, units } => {
+            body @ (RecordBody::Tombstone { kills, .. } | RecordBody::Retraction { kills, .. }) => {
                 *victim.tombstones.entry(kills.segment).or_default() += 1;
                 if kills.segment != number && core.index.segments(|segments| segments.contains(kills.segment)) {
-                    kept.push(Keep::Tombstone(header.name, kills, units));
+                    kept.push(Keep::Tombstone(header.name, body, kills));
                 }
             }
+            RecordBody::Void { .. } => {}
         }
     }
     Ok(kept)

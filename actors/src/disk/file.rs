@@ -10,6 +10,7 @@ use std::{
     },
 };
 
+use parking_lot::{RwLock, RwLockReadGuard};
 use rustix::{
     fs::FallocateFlags,
     io::{Errno, retry_on_intr},
@@ -25,6 +26,11 @@ pub struct Faults {
     pub reads: AtomicU32,
     /// Called around every sync of a batch.
     pub on_sync: Option<SyncHook>,
+    /// Whoever holds this to write sees no checkpoint, no segment removed and no hole punched meanwhile: a copy of the disk is then an
+    /// image that a crash could have left.
+    pub tidying: Arc<RwLock<()>>,
+    /// The same for live data that a compaction moves; not to be taken in `on_sync`, which may be told of just that.
+    pub moving: Arc<RwLock<()>>,
 }
 
 pub type SyncHook = Box<dyn Fn(&SyncPoint<'_>) + Send + Sync>;
@@ -60,6 +66,16 @@ pub struct Io {
 }
 
 impl Io {
+    /// Held while the disk tidies up.
+    pub fn tidying(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        self.faults.as_ref().map(|faults| faults.tidying.read())
+    }
+
+    /// Held while live data is moved.
+    pub fn moving(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        self.faults.as_ref().map(|faults| faults.moving.read())
+    }
+
     fn fails(&self, of: impl Fn(&Faults) -> &AtomicU32) -> bool {
         self.faults.as_ref().is_some_and(|faults| injected(of(faults)))
     }

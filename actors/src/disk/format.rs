@@ -9,7 +9,7 @@
 //! segment header                                 record header                        of a tombstone
 //!  0  magic "CAIRNSEG"                            0  magic "CF"
 //!  8  version = 1, 3 zero bytes                   2  version = 1
-//! 12  number u32                                  3  kind: 1 fragment, 2 tombstone
+//! 12  number u32                                  3  kind: 1 fragment, 2 tombstone, 3 void, 4 retraction
 //! 16  disk id, 16 bytes                           4  group u32
 //! 32  salt u64                                    8  blob id, 16 bytes
 //! 40  created, ms since 1970, u64                24  stripe u32
@@ -26,7 +26,13 @@
 //! The record checksum is `xxh3(header[0..56], seed = salt + unit + xxh3(block checksums, seed = salt))`. The salt is random per
 //! segment and never leaves the disk, and `unit` is where the record lies (in 64-byte units): so bytes that a client chose can
 //! never pass for a record when a scan looks for the next one after damage, nor can a record written to the wrong place.
-//! A *batch* is what one fdatasync made durable: only records of the last batch can be torn by a crash.
+//! A *batch* is what one fdatasync made durable: only records of the last batch can be torn by a crash. The next opening turns a torn
+//! record into a *void*, the only change ever made in place: its header says how many units (like a tombstone's u24) to pass over. Merely
+//! killing it would not do: a rebuilt index would let it replace an older record of its fragment before it came to the tombstone.
+//!
+//! A *tombstone* kills the record it names and every older one of the same fragment: those lie before it in the log, and whichever of them
+//! are still there (a compaction moves records; holes take the heads of dead ones) must not come back. A *retraction*, laid out like
+//! a tombstone, kills exactly the record it names: one of a batch that failed, which never counted and so replaced nothing.
 
 use cairn_schema::ids::{BlobId, DiskId, FragmentName, GroupId};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -50,6 +56,8 @@ const SEGMENT_MAGIC: &[u8; 8] = b"CAIRNSEG";
 const RECORD_MAGIC: &[u8; 2] = b"CF";
 const KIND_FRAGMENT: u8 = 1;
 const KIND_TOMBSTONE: u8 = 2;
+const KIND_VOID: u8 = 3;
+const KIND_RETRACTION: u8 = 4;
 
 /// Why bytes are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -94,6 +102,15 @@ pub enum RecordBody {
     /// `units`: how long the killed record is, so that a scan can tell what was given back from what is damaged.
     Tombstone {
         kills: Place,
+        units: u32,
+    },
+    /// Of a record whose batch failed.
+    Retraction {
+        kills: Place,
+        units: u32,
+    },
+    /// A fragment's record, this long, that a crash cut short.
+    Void {
         units: u32,
     },
 }
@@ -191,8 +208,14 @@ impl RecordHeader {
     pub fn units(&self) -> u32 {
         match self.body {
             RecordBody::Fragment { length } => fragment_units(length),
-            RecordBody::Tombstone { .. } => 1,
+            RecordBody::Tombstone { .. } | RecordBody::Retraction { .. } => 1,
+            RecordBody::Void { units } => units,
         }
+    }
+
+    /// What is written over the header of a record that is not whole.
+    pub fn voided(&self) -> Self {
+        Self { body: RecordBody::Void { units: self.units() }, ..*self }
     }
 
     /// The header followed by the block checksums: all of the record before its payload.
@@ -204,6 +227,8 @@ impl RecordHeader {
         let (kind, first, second) = match self.body {
             RecordBody::Fragment { length } => (KIND_FRAGMENT, length, 0),
             RecordBody::Tombstone { kills, .. } => (KIND_TOMBSTONE, kills.unit, kills.segment),
+            RecordBody::Retraction { kills, .. } => (KIND_RETRACTION, kills.unit, kills.segment),
+            RecordBody::Void { .. } => (KIND_VOID, 0, 0),
         };
         out[..2].copy_from_slice(RECORD_MAGIC);
         out[2] = RECORD_VERSION;
@@ -212,7 +237,9 @@ impl RecordHeader {
         out[8..24].copy_from_slice(&self.name.blob.0);
         out[24..28].copy_from_slice(&self.name.stripe.to_le_bytes());
         out[28] = self.name.position;
-        if let RecordBody::Tombstone { units, .. } = self.body {
+        if let RecordBody::Tombstone { units, .. } | RecordBody::Retraction { units, .. } | RecordBody::Void { units } =
+            self.body
+        {
             out[29..32].copy_from_slice(&units.to_le_bytes()[..3]); // MAX_FRAGMENT_BYTES are less than 2^24 units
         }
         out[32..36].copy_from_slice(&first.to_le_bytes());
@@ -234,7 +261,7 @@ impl RecordHeader {
             KIND_FRAGMENT if u32_at(bytes, 32) as usize <= MAX_FRAGMENT_BYTES => {
                 Some(8 * block_count(u32_at(bytes, 32)))
             }
-            KIND_TOMBSTONE => Some(0),
+            KIND_TOMBSTONE | KIND_VOID | KIND_RETRACTION => Some(0),
             _ => None,
         }
     }
@@ -253,11 +280,13 @@ impl RecordHeader {
         if bytes[2] != RECORD_VERSION {
             return Err(FormatError::Version { what: WHAT, version: bytes[2] });
         }
+        let units = u32::from_le_bytes([bytes[29], bytes[30], bytes[31], 0]);
+        let kills = Place { segment: u32_at(bytes, 36), unit: u32_at(bytes, 32) };
         let body = match bytes[3] {
-            KIND_TOMBSTONE => RecordBody::Tombstone {
-                kills: Place { segment: u32_at(bytes, 36), unit: u32_at(bytes, 32) },
-                units: u32::from_le_bytes([bytes[29], bytes[30], bytes[31], 0]),
-            },
+            KIND_TOMBSTONE => RecordBody::Tombstone { kills, units },
+            KIND_RETRACTION => RecordBody::Retraction { kills, units },
+            KIND_VOID if units == 0 => return Err(FormatError::Malformed { what: WHAT, why: "a void of no length" }),
+            KIND_VOID => RecordBody::Void { units },
             _ => RecordBody::Fragment { length: u32_at(bytes, 32) },
         };
         let name = FragmentName {
@@ -311,12 +340,21 @@ mod tests {
             body: RecordBody::Tombstone { kills: Place { segment: 3, unit: 128 }, units: 0x010203 },
             ..fragment()
         };
-        let bytes = [segment.encode().to_vec(), fragment().encode(&[1, 2], 42, 128), tombstone.encode(&[], 42, 129)];
-        assert_eq!(bytes.map(hex::encode), [GOLDEN_SEGMENT, GOLDEN_FRAGMENT, GOLDEN_TOMBSTONE]);
+        let void = fragment().voided();
+        let bytes = [
+            segment.encode().to_vec(),
+            fragment().encode(&[1, 2], 42, 128),
+            tombstone.encode(&[], 42, 129),
+            void.encode(&[], 42, 128),
+        ];
+        assert_eq!(bytes.map(hex::encode), [GOLDEN_SEGMENT, GOLDEN_FRAGMENT, GOLDEN_TOMBSTONE, GOLDEN_VOID]);
+        assert_eq!(RecordHeader::decode(&void.encode(&[], 42, 128), 42, 128).unwrap(), void);
+        assert_eq!(void.units(), fragment().units());
     }
 
     const GOLDEN_SEGMENT: &str = "434149524e5345470100000003000000cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd88776655443322110068e5cf8b0100004b7cad8155cc393c";
     const GOLDEN_FRAGMENT: &str = "4346010107000000abababababababababababababababab0403020105000000701101000000000009000000000000007b68e5cf8b010000f7b7892db449638d01000000000000000200000000000000";
+    const GOLDEN_VOID: &str = "4346010307000000abababababababababababababababab0403020105470400000000000000000009000000000000007b68e5cf8b010000257d327edb599f7b";
     const GOLDEN_TOMBSTONE: &str = "4346010207000000abababababababababababababababab0403020105030201800000000300000009000000000000007b68e5cf8b010000a62189b2a2e0af55";
 
     #[test]

@@ -89,6 +89,7 @@ fn punch(core: &Core, place: Place, units: u32) {
         Err(_) if !core.index.segments(|segments| segments.contains(place.segment)) => return,
         Err(error) => return tracing::warn!(%error, "pages not given back"),
     };
+    let _tidying = core.io.tidying();
     match punch_hole(&file, &path, pages.start, bytes) {
         Ok(true) => core.index.change_segments(|segments| segments.gave_back(place.segment, bytes)),
         Ok(false) => {

@@ -62,7 +62,8 @@ impl Ghost {
 /// What an opening has to tidy up.
 #[derive(Debug, Default)]
 pub struct Leftovers {
-    pub ghosts: Vec<Ghost>,
+    /// Records of the last batch that a crash cut short: to be made voids.
+    pub torn: Vec<(Place, RecordHeader)>,
     /// A segment file whose creation was cut short: to be removed.
     pub empty: Option<u32>,
     /// By segment, records that were found dead and whose pages may not have been given back yet.
@@ -287,16 +288,26 @@ impl Replay<'_> {
                 self.index.replay(Effect::Put { name, entry, replaces: counts });
             }
             RecordBody::Tombstone { kills, units } => {
-                let dead = Extent { unit: kills.unit, units };
-                self.leftovers.dead.entry(kills.segment).or_default().push(dead);
+                self.dead(kills, units);
+                // What it killed may itself not be readable any more: an older record must not take its place.
+                let live = counts.filter(|entry| entry.place <= kills);
+                self.index.replay(Effect::Kill { at: place, name, kills, live });
+            }
+            RecordBody::Retraction { kills, units } => {
+                self.dead(kills, units);
                 let live = counts.filter(|entry| entry.place == kills);
                 self.index.replay(Effect::Kill { at: place, name, kills, live });
             }
+            RecordBody::Void { .. } => {}
         }
         if self.anew && self.index.unflushed() > UNFLUSHED_BYTES {
             self.index.spill()?;
         }
         Ok(())
+    }
+
+    fn dead(&mut self, place: Place, units: u32) {
+        self.leftovers.dead.entry(place.segment).or_default().push(Extent { unit: place.unit, units });
     }
 
     /// Whether a record of the newest batch arrived on the disk whole.
@@ -317,7 +328,7 @@ impl Replay<'_> {
                 self.apply(place, &header)?;
             } else {
                 self.report.torn.push(header.name.to_string());
-                self.leftovers.ghosts.push(Ghost { name: header.name, place, units: header.units() });
+                self.leftovers.torn.push((place, header));
             }
         }
         self.explain_gaps(last_segment);

@@ -10,7 +10,7 @@ use super::{
     DiskError,
     compact::Compaction,
     file::{disk_error, preallocate, sync_dir},
-    format::{Place, SEGMENT_HEADER_BYTES},
+    format::{Place, RecordHeader, SEGMENT_HEADER_BYTES},
     holes::Holes,
     identity::DiskLock,
     index::segments::{Extent, SegmentState},
@@ -33,7 +33,7 @@ impl Writer {
         last_segment: u32,
         leftovers: Leftovers,
     ) -> Result<Self, DiskError> {
-        let Leftovers { ghosts, empty, dead, scanned } = leftovers;
+        let Leftovers { torn, empty, dead, scanned } = leftovers;
         let next_batch = core.index.position().next_batch;
         let mut writer = Self {
             holes: Holes::begin(core.clone())?,
@@ -43,12 +43,13 @@ impl Writer {
             batch: None,
             next_batch,
             last_segment,
-            ghosts,
+            ghosts: Vec::new(),
             failures: 0,
+            failed_batches: 0,
             compaction: Compaction::default(),
             finished: false,
         };
-        match writer.settle(dead, empty, &scanned) {
+        match writer.settle(&torn, dead, empty, &scanned) {
             Ok(()) => Ok(writer),
             // A disk that can only be read is better than none.
             Err(error @ DiskError::ReadOnly(_)) => {
@@ -61,6 +62,7 @@ impl Writer {
 
     fn settle(
         &mut self,
+        torn: &[(Place, RecordHeader)],
         dead: HashMap<u32, Vec<Extent>>,
         empty: Option<u32>,
         scanned: &[u32],
@@ -74,6 +76,12 @@ impl Writer {
             core.files.forget(number);
             std::fs::remove_file(&path).map_err(|error| disk_error("remove empty segment", &path, error))?;
             sync_dir(&segments_dir(&core.dir))?;
+        }
+        for (place, header) in torn {
+            let (file, path) = (core.files.get(place.segment)?, core.files.path(place.segment));
+            let salt = core.index.salt(place.segment).unwrap_or_default();
+            let void = header.voided().encode(&[], salt, place.unit);
+            core.io.write_all_at(&file, &path, &[&void], place.offset())?;
         }
         // A record that a crashed process left in the page cache is as good as any other only once it is synced.
         for number in scanned {

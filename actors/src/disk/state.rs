@@ -193,9 +193,10 @@ impl Core {
         if !self.index.has_changed() {
             return Ok(fragments);
         }
+        let _tidying = self.io.tidying();
         let started = Instant::now();
-        let removable = self.index.checkpoint().map_err(|error| self.index_failed(error))?;
-        self.remove_segments(&removable);
+        let empty = self.index.checkpoint().map_err(|error| self.index_failed(error))?;
+        self.remove_segments(empty);
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         self.metrics.index_bytes.set(gauge(self.index.disk_bytes()));
         self.metrics.index_memory.set(gauge(self.index.pinned_bytes()));
@@ -203,20 +204,31 @@ impl Core {
         Ok(fragments)
     }
 
-    /// After a checkpoint that knows them to be of no use: before it, an index that is behind would miss their tombstones.
-    fn remove_segments(&self, numbers: &[u32]) {
-        for number in numbers {
-            let path = self.files.path(*number);
-            self.files.forget(*number);
-            let removed = std::fs::remove_file(&path)
-                .map_err(|error| disk_error("remove segment", &path, error))
-                .and_then(|()| sync_dir(&segments_dir(&self.dir)));
-            match removed {
-                Ok(()) => drop(self.index.forget_segment(*number)),
-                // It stays in the index as long as it is there; the next checkpoint tries again.
-                Err(error) => tracing::warn!(%error, "an empty segment was not removed"),
+    /// After a checkpoint that knows them to be empty: before it, an index that is behind would miss what they held. One that
+    /// goes may have been all that another one was kept for.
+    fn remove_segments(&self, mut empty: Vec<u32>) {
+        loop {
+            let removable = self.index.segments(|segments| segments.removable());
+            let (now, later): (Vec<u32>, Vec<u32>) = empty.into_iter().partition(|number| removable.contains(number));
+            if now.is_empty() {
+                return;
+            }
+            empty = later;
+            for number in now {
+                match self.remove_segment(number) {
+                    Ok(()) => drop(self.index.forget_segment(number)),
+                    // It stays in the index as long as it is there; the next checkpoint tries again.
+                    Err(error) => tracing::warn!(%error, "an empty segment was not removed"),
+                }
             }
         }
+    }
+
+    fn remove_segment(&self, number: u32) -> Result<(), DiskError> {
+        let path = self.files.path(number);
+        self.files.forget(number);
+        std::fs::remove_file(&path).map_err(|error| disk_error("remove segment", &path, error))?;
+        sync_dir(&segments_dir(&self.dir))
     }
 
     /// Lets go of the index, once a checkpoint under way has ended.

@@ -48,8 +48,10 @@ pub struct Writer {
     pub(super) last_segment: u32,
     /// Records that must not count and whose tombstones are owed.
     pub(super) ghosts: Vec<Ghost>,
-    /// Batches in a row that failed.
+    /// Batches in a row that failed,
     pub(super) failures: u32,
+    /// and all that ever did.
+    pub(super) failed_batches: u64,
     pub(super) holes: Holes,
     /// The segment that is being emptied.
     pub(super) compaction: Compaction,
@@ -249,7 +251,7 @@ impl Writer {
         let now = self.ghosts.len().min(room as usize);
         for Ghost { name, place, units } in self.ghosts.drain(..now) {
             if self.core.index.segments(|segments| segments.contains(place.segment)) {
-                batch.kill(name, place, units, None);
+                batch.retract(name, place, units);
             }
         }
     }
@@ -270,6 +272,7 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(disk = %self.core.identity.disk, segment = batch.segment, %error, "a batch failed");
+                self.failed_batches += 1;
                 self.ghosts.extend(batch.in_doubt());
                 // Never trusted again for appends: what the kernel kept of it is unknown.
                 self.seal();

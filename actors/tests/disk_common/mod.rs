@@ -47,8 +47,7 @@ pub async fn whole(disk: &DiskHandle, n: u32) -> Result<Bytes, DiskError> {
     disk.get(name(n), 0..info.length).await
 }
 
-/// A copy such as a crash could have left of a disk that nobody puts to or deletes from, whatever it does on its own meanwhile: the
-/// index first and the segments in their order, so that what is copied later knows all that was copied before.
+/// A copy of a disk. Of one that is open, only what nothing changes meanwhile is an image that a crash could have left.
 pub fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     let mut names: Vec<_> = std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -61,7 +60,7 @@ pub fn copy_dir(from: &Path, to: &Path) {
         }
         match std::fs::copy(&path, to.join(&name)) {
             Ok(_) => {}
-            // Removed between the listing and the copy: a crash could have left the folder without it too.
+            // Removed between the listing and the copy.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => panic!("copy {}: {error}", path.display()),
         }

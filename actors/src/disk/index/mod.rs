@@ -205,14 +205,14 @@ impl Index {
         self.tree.flush()
     }
 
-    /// Makes the index durable as it is now. Returns the segments whose files nothing needed at that instant, and so never will.
+    /// Makes the index durable as it is now. Returns the sealed segments that held no fragment at that instant, and so never will.
     pub fn checkpoint(&self) -> Result<Vec<u32>, IndexError> {
-        let removable = self.seal_changes();
+        let empty = self.seal_changes();
         if let Err(error) = self.tree.flush() {
             self.state.write().changed = true;
             return Err(error);
         }
-        Ok(removable)
+        Ok(empty)
     }
 
     fn seal_changes(&self) -> Vec<u32> {
@@ -226,7 +226,7 @@ impl Index {
         self.tree.insert(number, &rows::HEAD_KEY, &rows::encode_head(&head));
         self.tree.rotate();
         state.changed = false;
-        state.segments.removable()
+        state.segments.empty()
     }
 
     /// Forgets a segment whose file is gone.

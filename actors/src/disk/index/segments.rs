@@ -240,19 +240,19 @@ impl Segments {
         taken.collect()
     }
 
-    /// Sealed segments that hold nothing anyone needs. Never the newest one: its number must not be given out again.
-    pub fn removable(&self) -> Vec<u32> {
-        let unneeded = |number: u32, state: &SegmentState| {
-            state.sealed
-                && state.fragments == 0
-                && !state.unreadable()
-                && state.needs.keys().all(|about| *about == number)
-        };
+    /// Sealed segments that hold no fragment. Never the newest one: its number must not be given out again.
+    pub fn empty(&self) -> Vec<u32> {
         let last = self.last();
-        self.iter()
-            .filter(|(number, state)| Some(*number) != last && unneeded(*number, state))
-            .map(|(number, _)| number)
-            .collect()
+        let empty = |number: u32, state: &SegmentState| {
+            state.sealed && state.fragments == 0 && !state.unreadable() && Some(number) != last
+        };
+        self.iter().filter(|(number, state)| empty(*number, state)).map(|(number, _)| number).collect()
+    }
+
+    /// Those of [`Segments::empty`] that hold nothing else anyone needs.
+    pub fn removable(&self) -> Vec<u32> {
+        let unneeded = |number: &u32| self.map[number].needs.keys().all(|about| about == number);
+        self.empty().into_iter().filter(unneeded).collect()
     }
 }
 
