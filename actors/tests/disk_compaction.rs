@@ -73,7 +73,11 @@ async fn churn_of_small_fragments_leaves_no_more_than_a_twentieth_dead() {
     let report = tools::verify(dir.path()).unwrap();
     assert!(report.is_clean() && report.fragments_verified == live.len() as u64, "{report:?}");
     let on_disk: u64 = disk_common::segment_files(dir.path()).iter().map(|path| path.metadata().unwrap().len()).sum();
-    assert!(on_disk < held * 2, "{on_disk} bytes of segments for {held} after {} puts", written.load(Ordering::Relaxed));
+    assert!(
+        on_disk < held * 2,
+        "{on_disk} bytes of segments for {held} after {} puts",
+        written.load(Ordering::Relaxed)
+    );
     check(dir.path(), &live, NAMES, "after churn").await;
 }
 

@@ -57,7 +57,13 @@ enum Keep {
 impl Writer {
     /// Whether there is so much dead space that an idle moment should be used.
     pub(super) fn wants_compaction(&self) -> bool {
-        self.core.failed.load().is_none() && (self.compaction.victim.is_some() || self.due(IDLE_PART).is_some())
+        self.has_room() && (self.compaction.victim.is_some() || self.due(IDLE_PART).is_some())
+    }
+
+    /// Whether what is moved has room until the segment it came from is gone: half of the reserve stays for deletes.
+    fn has_room(&self) -> bool {
+        let (free, reserved) = (self.core.space.free.load(Ordering::Relaxed), self.core.options.reserved_bytes);
+        free > reserved / 2 + 2 * STEP_BYTES
     }
 
     /// The segment to empty next, if what emptying segments would give back is more than this part of the live data.
@@ -90,7 +96,7 @@ impl Writer {
 
     /// Takes a step if the disk is idle, or so full of dead space that it cannot wait.
     pub(super) fn compact(&mut self, idle: bool) {
-        if self.core.failed.load().is_some() || !(idle || self.due(BUSY_PART).is_some()) {
+        if self.core.failed.load().is_some() || !self.has_room() || !(idle || self.due(BUSY_PART).is_some()) {
             return;
         }
         let Some(mut victim) = self.compaction.victim.take().or_else(|| self.choose()) else { return };
@@ -149,7 +155,9 @@ impl Writer {
         match core.failed.load().as_deref() {
             Some(why) => Err(DiskError::ReadOnly(why.clone())),
             // What was to be kept has not arrived elsewhere.
-            None if self.failed_batches > failed_before => Err(DiskError::Io { operation: "move", why: "a batch failed".into() }),
+            None if self.failed_batches > failed_before => {
+                Err(DiskError::Io { operation: "move", why: "a batch failed".into() })
+            }
             None => Ok(()),
         }
     }

@@ -341,6 +341,11 @@ mod tests {
             ..fragment()
         };
         let void = fragment().voided();
+        let retraction = RecordHeader {
+            body: RecordBody::Retraction { kills: Place { segment: 3, unit: 128 }, units: 0x010203 },
+            ..fragment()
+        };
+        assert_eq!(RecordHeader::decode(&retraction.encode(&[], 42, 130), 42, 130).unwrap(), retraction);
         let bytes = [
             segment.encode().to_vec(),
             fragment().encode(&[1, 2], 42, 128),

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     os::unix::fs::MetadataExt,
     sync::{Arc, atomic::Ordering},
+    time::Instant,
 };
 
 use super::{
@@ -24,6 +25,11 @@ use super::{
 const SMALL_SEGMENT: u64 = 1 << 20;
 /// Units are counted in 32 bits.
 const LARGEST_SEGMENT: u64 = 1 << 37;
+
+/// The size of a segment that takes `needed` bytes of records and nothing more.
+pub(super) fn least_segment(needed: u64) -> u64 {
+    (SEGMENT_HEADER_BYTES + needed).next_multiple_of(4096)
+}
 
 impl Writer {
     /// Makes the recovered state durable and tidy, and finds the segment to go on with.
@@ -46,6 +52,7 @@ impl Writer {
             ghosts: Vec::new(),
             failures: 0,
             failed_batches: 0,
+            checkpoint_begun: Instant::now(),
             compaction: Compaction::default(),
             finished: false,
         };
@@ -144,7 +151,7 @@ impl Writer {
     pub(super) fn segment_capacity(&self, needed: u64, data: bool) -> Result<u64, DiskError> {
         let core = &self.core;
         core.refresh_space();
-        let needed = (SEGMENT_HEADER_BYTES + needed).next_multiple_of(4096);
+        let needed = least_segment(needed);
         let (free, reserved) = (core.space.free.load(Ordering::Relaxed), core.options.reserved_bytes);
         let wanted = core.options.segment_bytes.min(LARGEST_SEGMENT).max(needed);
         let spendable = free.saturating_sub(reserved);
@@ -183,13 +190,19 @@ impl Writer {
     }
 
     pub(super) fn seal(&mut self) {
+        self.give_back_preallocated();
         let Some(active) = self.active.take() else { return };
         self.core.index.change_segments(|segments| segments.seal(active.number));
-        // Gives the rest of the preallocated space back. If that fails the space is merely wasted.
-        if let Err(error) = active.file.set_len(active.end) {
-            tracing::warn!(path = %active.path.display(), %error, "a sealed segment keeps its preallocated space");
-        }
         self.note_preallocated();
+    }
+
+    /// Cuts the active segment off where its records end. If that fails the space is merely wasted.
+    pub(super) fn give_back_preallocated(&self) {
+        if let Some(active) = &self.active
+            && let Err(error) = active.file.set_len(active.end)
+        {
+            tracing::warn!(path = %active.path.display(), %error, "a segment keeps its preallocated space");
+        }
     }
 
     pub(super) fn note_preallocated(&self) {

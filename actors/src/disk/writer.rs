@@ -20,6 +20,7 @@ use super::{
     queue::{Delete, Job, Put},
     recover::Ghost,
     segment::Active,
+    segments::least_segment,
     state::Core,
 };
 
@@ -29,6 +30,8 @@ const BATCH_BYTES: usize = 32 << 20;
 pub(super) const TOMBSTONE_ROOM: u64 = 64 << 10;
 /// How long the queue must have been empty before live data is moved: what foreground work waits for a disk that tidies itself up.
 const IDLE: Duration = Duration::from_millis(10);
+/// Between checkpoints that only serve to remove segments.
+const CHECKPOINT_PAUSE: Duration = Duration::from_secs(1);
 /// This many batches in a row fail before the disk is called failed.
 const FAILURES: u32 = 3;
 
@@ -48,6 +51,8 @@ pub struct Writer {
     pub(super) last_segment: u32,
     /// Records that must not count and whose tombstones are owed.
     pub(super) ghosts: Vec<Ghost>,
+    /// When the last checkpoint was asked for.
+    pub(super) checkpoint_begun: Instant,
     /// Batches in a row that failed,
     pub(super) failures: u32,
     /// and all that ever did.
@@ -64,7 +69,7 @@ impl Writer {
         self.begin_ghosts();
         self.commit();
         let core = self.core.clone();
-        while let Some(jobs) = core.queue.take(BATCH_BYTES, self.wants_compaction().then_some(IDLE)) {
+        while let Some(jobs) = core.queue.take(BATCH_BYTES, self.wants_tidying().then_some(IDLE)) {
             core.busy_since.store(now_ms(), Ordering::Relaxed);
             let idle = jobs.is_empty();
             for job in jobs {
@@ -83,11 +88,16 @@ impl Writer {
         {
             tracing::warn!(disk = %core.identity.disk, %error, "no checkpoint at closing: the next opening replays more");
         }
+        self.give_back_preallocated();
         self.finished = true;
     }
 
+    fn wants_tidying(&self) -> bool {
+        self.core.failed.load().is_none() && (self.wants_compaction() || self.has_empty_segments())
+    }
+
     /// Has the index written down beside the writes when it has grown in memory; waits for that when it has grown too far.
-    fn bound_index(&self) {
+    fn bound_index(&mut self) {
         let unflushed = self.core.index.unflushed();
         if unflushed >= MOST_UNFLUSHED_BYTES {
             if let Err(error) = self.core.checkpoint() {
@@ -95,14 +105,15 @@ impl Writer {
                 self.core.failed.store(Some(Arc::new(error.to_string())));
             }
         } else if unflushed >= UNFLUSHED_BYTES || self.has_empty_segments() {
+            self.checkpoint_begun = Instant::now();
             self.core.begin_checkpoint();
         }
     }
 
-    /// Whether there are segments that only wait for a checkpoint to be removed, and that would give back much.
+    /// Whether there are segments that only wait for a checkpoint to be removed, and the last one was not just now.
     fn has_empty_segments(&self) -> bool {
-        let much = self.core.options.segment_bytes;
-        self.core.index.segments(|segments| segments.totals().dead > much && !segments.removable().is_empty())
+        self.checkpoint_begun.elapsed() >= CHECKPOINT_PAUSE
+            && self.core.index.segments(|segments| !segments.removable().is_empty())
     }
 
     fn put(&mut self, job: Put) {
@@ -215,10 +226,15 @@ impl Writer {
         let fits = self.active.as_ref().is_some_and(|active| active.end + planned + bytes + spare <= active.capacity);
         if !fits {
             // Before anything is sealed: on a full disk the active segment still has room for tombstones.
-            let capacity = self.segment_capacity(bytes + TOMBSTONE_ROOM, data)?;
+            let needed = bytes + TOMBSTONE_ROOM;
+            let capacity = self.segment_capacity(needed, data)?;
             self.commit();
             self.seal();
-            self.begin_segment(capacity)?;
+            match self.begin_segment(capacity) {
+                // Somebody else took the reserve: a delete makes do with the least that serves.
+                Err(DiskError::Full { .. }) if !data => self.begin_segment(least_segment(needed))?,
+                begun => begun?,
+            }
             self.begin_ghosts();
         }
         if self.batch.is_none() {

@@ -201,6 +201,9 @@ impl Tree {
             return;
         }
         tracing::error!(index = %self.path.display(), %error, "the index is damaged; it will be made anew from the segments");
+        if !self.path.exists() {
+            return; // it is the disk that is gone: what is in its place must not be marked
+        }
         if let Err(error) = File::create(marker(&self.path)).and_then(|file| file.sync_all()) {
             tracing::error!(%error, "and that could not be written down");
         }
