@@ -139,7 +139,7 @@ pub fn all(setting: &Setting, live_mib: u64, turnovers: u64) -> Result<(), Failu
     // the file system is asked.
     let started = Instant::now();
     let used = || disk.status().used_bytes as f64 / churn.live_bytes as f64;
-    while used() > GOAL && started.elapsed() < SETTLE {
+    while used() > GOAL - 0.01 && started.elapsed() < SETTLE {
         std::thread::sleep(Duration::from_millis(200));
     }
     setting.runtime.block_on(churn.check())?;
