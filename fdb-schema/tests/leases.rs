@@ -63,7 +63,7 @@ async fn two_holders_never_both_hold() {
         // Who had the last term, and which.
         let mut last: Option<(String, u64)> = None;
         let mut takeovers = 0;
-        for _ in 0..400 {
+        for _ in 0..2000 {
             let index = rng.random_range(0..HOLDERS);
             let now = time.load(Ordering::SeqCst);
             let others_work = holders.iter().enumerate().any(|(other, holder)| other != index && holder.works(now));
