@@ -82,6 +82,10 @@ impl S3 {
         }
     }
 
+    pub async fn delete_bucket(&self, bucket: &str) -> Result<(), S3Error> {
+        self.send(Method::DELETE, &format!("/{bucket}"), Bytes::new()).await.map(drop)
+    }
+
     pub async fn put(&self, bucket: &str, key: &str, body: Bytes) -> Result<(), S3Error> {
         self.send(Method::PUT, &format!("/{bucket}/{key}"), body).await.map(drop)
     }

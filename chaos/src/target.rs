@@ -1,14 +1,23 @@
 //! What most scenarios run against: `cairn dev`, or a few node processes with their metadata in FoundationDB when one is given.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bytes::Bytes;
 
 use crate::{
+    admin,
     cluster::{ACCESS_KEY, Cluster, Metadata, SECRET_KEY, Spec},
     dev::DevCluster,
     error::ChaosError,
     s3::{Account, S3},
     scenario::Setting,
 };
+
+const READY: &str = "ready";
+const WRITABLE: Duration = Duration::from_secs(60);
 
 pub enum Target {
     /// None while it is dead.
@@ -23,7 +32,8 @@ pub enum Target {
 impl Target {
     pub fn start(setting: &Setting, folder: &Path) -> Result<Self, ChaosError> {
         if let Some(cluster_file) = &setting.fdb {
-            let spec = Spec { metadata: Metadata::fdb(cluster_file), ..Spec::small() };
+            // As `cairn dev`: two fragments of every stripe may be damaged at a time.
+            let spec = Spec { metadata: Metadata::fdb(cluster_file), racks: 6, scheme: "4+2".into(), ..Spec::small() };
             return Ok(Self::Nodes(Cluster::start(&setting.binary, folder, &spec)?));
         }
         let cluster = DevCluster::start(&setting.binary, folder, &[])?;
@@ -57,6 +67,17 @@ impl Target {
     pub fn s3(&self) -> Result<S3, ChaosError> {
         let endpoint = self.endpoint()?.to_owned();
         Ok(S3::new(Account { endpoint, access_key: ACCESS_KEY.into(), secret_key: SECRET_KEY.into() }))
+    }
+
+    /// Waits until an erasure-coded object can be written and is gone again: nodes that are processes of their own must first
+    /// find each other.
+    pub async fn until_writable(&self) -> Result<(), ChaosError> {
+        let s3 = self.s3()?;
+        s3.create_bucket(READY).await?;
+        let put = async || Ok(s3.put(READY, "object", Bytes::from(vec![7; 1 << 20])).await?);
+        admin::until("an object to be written", WRITABLE, put, |()| true).await?;
+        s3.delete(READY, "object").await?;
+        Ok(s3.delete_bucket(READY).await?)
     }
 
     /// The folder with every disk of every node.

@@ -85,7 +85,7 @@ async fn main() -> ExitCode {
 
 async fn run(setting: &Setting, scenario: Scenario) -> Result<(), ChaosError> {
     match scenario {
-        Scenario::Clients => clients::run(setting),
+        Scenario::Clients => clients::run(setting).await,
         Scenario::Racks => racks::run(setting).await,
         Scenario::Restart => restart::run(setting).await,
         Scenario::Corrupt => corrupt::run(setting).await,

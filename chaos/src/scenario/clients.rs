@@ -12,9 +12,10 @@ use crate::{
 /// The scripts, in the order in which they run.
 pub const SCRIPTS: [&str; 3] = ["semantics.py", "bad_input.py", "round_trip.py"];
 
-pub fn run(setting: &Setting) -> Result<(), ChaosError> {
+pub async fn run(setting: &Setting) -> Result<(), ChaosError> {
     let folder = tempfile::tempdir().map_err(ChaosError::io("make a temporary folder"))?;
     let cluster = Target::start(setting, folder.path())?;
+    cluster.until_writable().await?;
     for script in SCRIPTS {
         println!("-- {script}");
         let status = Command::new(&setting.python)

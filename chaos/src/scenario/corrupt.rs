@@ -20,21 +20,19 @@ const OBJECTS: [usize; 4] = [900, 100_000, 700_000, 11_000_000];
 /// Bytes by which a place in an object is found on disk; random, so they stand nowhere else.
 const NEEDLE: usize = 16;
 const ROUNDS: usize = 4;
-const WRITTEN: Duration = Duration::from_secs(30);
 const HEALED: Duration = Duration::from_secs(120);
 const BUCKET: &str = "corrupt";
 
 pub async fn run(setting: &Setting) -> Result<(), ChaosError> {
     let folder = tempfile::tempdir().map_err(ChaosError::io("make a temporary folder"))?;
     let cluster = Target::start(setting, folder.path())?;
+    cluster.until_writable().await?;
     let s3 = cluster.s3()?;
     s3.create_bucket(BUCKET).await?;
     let mut rng = StdRng::seed_from_u64(setting.seed);
     let objects: Vec<Bytes> = OBJECTS.iter().map(|bytes| random(&mut rng, *bytes)).collect();
     for (number, object) in objects.iter().enumerate() {
-        // Nodes that are processes of their own must first find each other.
-        let put = async || Ok(s3.put(BUCKET, &number.to_string(), object.clone()).await?);
-        admin::until("an object to be written", WRITTEN, put, |()| true).await?;
+        s3.put(BUCKET, &number.to_string(), object.clone()).await?;
     }
     let mut flipped = 0;
     for round in 0..ROUNDS {

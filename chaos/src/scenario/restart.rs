@@ -23,6 +23,7 @@ const READABLE: Duration = Duration::from_secs(30);
 pub async fn run(setting: &Setting) -> Result<(), ChaosError> {
     let folder = tempfile::tempdir().map_err(ChaosError::io("make a temporary folder"))?;
     let mut cluster = Target::start(setting, folder.path())?;
+    cluster.until_writable().await?;
     let s3 = cluster.s3()?;
     s3.create_bucket(BUCKET).await?;
     let acknowledged = Arc::new(Mutex::new(Vec::new()));
