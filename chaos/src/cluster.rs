@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{TcpListener, UdpSocket},
+    net::{SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -372,13 +372,23 @@ pub fn wait_for_file(file: &Path, process: &mut Process) -> Result<(), ChaosErro
     Ok(())
 }
 
+/// Ports below those that systems give to whoever asks for any: none of the connections that the nodes open can take one of them
+/// between the moment it was found free and that at which its node listens.
+const PORTS: std::ops::Range<u16> = 12_000..30_000;
+const PORT_TRIES: usize = 1000;
+
 /// A port that was free a moment ago. Restarted nodes must come back at the same place, so they can't pick one themselves.
 pub fn free_tcp() -> Result<String, ChaosError> {
-    let address = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-    address.map(|address| address.to_string()).map_err(ChaosError::io("find a free TCP port"))
+    free("find a free TCP port", |address| TcpListener::bind(address).and_then(|socket| socket.local_addr()))
 }
 
 fn free_udp() -> Result<String, ChaosError> {
-    let address = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-    address.map(|address| address.to_string()).map_err(ChaosError::io("find a free UDP port"))
+    free("find a free UDP port", |address| UdpSocket::bind(address).and_then(|socket| socket.local_addr()))
+}
+
+fn free(what: &str, bind: impl Fn(SocketAddr) -> std::io::Result<SocketAddr>) -> Result<String, ChaosError> {
+    let any = || bind(SocketAddr::from(([127, 0, 0, 1], rand::random_range(PORTS))));
+    let mut tries = (1..PORT_TRIES).map(|_| any());
+    let found = tries.find(Result::is_ok).unwrap_or_else(any);
+    found.map(|address| address.to_string()).map_err(ChaosError::io(what))
 }
