@@ -7,6 +7,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -29,6 +30,10 @@ const IDLE_PART: u64 = 32;
 const BUSY_PART: u64 = 4;
 /// Less dead space than this part of a segment's size is left alone.
 const LEAST_PART: u64 = 8;
+/// All segments are looked at this often at most: a large disk has many, and a batch takes no longer than a sync.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A segment that could not be emptied is tried again after this long: a full disk or a failed batch may be over, damage repaired.
+const TRY_AGAIN: Duration = Duration::from_secs(600);
 
 /// A segment that is being emptied.
 #[derive(Debug)]
@@ -44,8 +49,21 @@ struct Victim {
 #[derive(Debug, Default)]
 pub struct Compaction {
     victim: Option<Victim>,
-    /// Segments that hold something that could not be moved; left until the disk is opened again.
-    refused: Vec<u32>,
+    /// Segments that hold something that could not be moved, and since when they are left alone.
+    refused: HashMap<u32, Instant>,
+    seen: Option<Seen>,
+}
+
+/// What a look at all segments has found.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    at: Instant,
+    /// The segment to empty when the disk is idle.
+    idle: Option<u32>,
+    /// There is so much dead space that it cannot wait for that.
+    pressing: bool,
+    /// Segments only wait for a checkpoint to be removed.
+    empty: bool,
 }
 
 /// A live record, or a tombstone that is still needed.
@@ -56,14 +74,33 @@ enum Keep {
 
 impl Writer {
     /// Whether there is so much dead space that an idle moment should be used.
-    pub(super) fn wants_compaction(&self) -> bool {
-        self.has_room() && (self.compaction.victim.is_some() || self.due(IDLE_PART).is_some())
+    pub(super) fn wants_compaction(&mut self) -> bool {
+        self.has_room() && (self.compaction.victim.is_some() || self.seen().idle.is_some())
+    }
+
+    /// Whether there are segments that only wait for a checkpoint to be removed.
+    pub(super) fn has_empty_segments(&mut self) -> bool {
+        self.seen().empty
     }
 
     /// Whether what is moved has room until the segment it came from is gone: half of the reserve stays for deletes.
     fn has_room(&self) -> bool {
-        let (free, reserved) = (self.core.space.free.load(Ordering::Relaxed), self.core.options.reserved_bytes);
-        free > reserved / 2 + 2 * STEP_BYTES
+        self.core.space.free.load(Ordering::Relaxed) > self.core.options.reserved_bytes / 2
+    }
+
+    fn seen(&mut self) -> Seen {
+        if let Some(seen) = self.compaction.seen.filter(|seen| seen.at.elapsed() < LOOK_EVERY) {
+            return seen;
+        }
+        self.compaction.refused.retain(|_, since| since.elapsed() < TRY_AGAIN);
+        let seen = Seen {
+            at: Instant::now(),
+            idle: self.due(IDLE_PART),
+            pressing: self.due(BUSY_PART).is_some(),
+            empty: self.core.index.segments(|segments| !segments.removable().is_empty()),
+        };
+        self.compaction.seen = Some(seen);
+        seen
     }
 
     /// The segment to empty next, if what emptying segments would give back is more than this part of the live data.
@@ -91,12 +128,12 @@ impl Writer {
             && !state.unreadable()
             && (state.fragments > 0 || state.tombstones > 0)
             && state.dead() > 0
-            && !self.compaction.refused.contains(&number)
+            && !self.compaction.refused.contains_key(&number)
     }
 
     /// Takes a step if the disk is idle, or so full of dead space that it cannot wait.
     pub(super) fn compact(&mut self, idle: bool) {
-        if self.core.failed.load().is_some() || !self.has_room() || !(idle || self.due(BUSY_PART).is_some()) {
+        if self.core.failed.load().is_some() || !self.has_room() || !(idle || self.seen().pressing) {
             return;
         }
         let Some(mut victim) = self.compaction.victim.take().or_else(|| self.choose()) else { return };
@@ -108,13 +145,18 @@ impl Writer {
             Ok(()) => self.compaction.victim = Some(victim),
             Err(error) => {
                 tracing::warn!(disk = %self.core.identity.disk, segment = victim.number, %error, "a segment could not be emptied");
-                self.compaction.refused.push(victim.number);
+                self.refuse(victim.number);
             }
         }
     }
 
-    fn choose(&self) -> Option<Victim> {
-        let number = self.due(IDLE_PART)?;
+    fn refuse(&mut self, number: u32) {
+        self.compaction.refused.insert(number, Instant::now());
+        self.compaction.seen = None;
+    }
+
+    fn choose(&mut self) -> Option<Victim> {
+        let number = self.seen().idle?;
         Some(Victim { number, at: SEGMENT_HEADER_BYTES, tombstones: HashMap::new() })
     }
 
@@ -131,12 +173,15 @@ impl Writer {
             Some(whole)
         });
         match whole {
-            Some(true) => self.core.begin_checkpoint(),
+            Some(true) => {
+                self.compaction.seen = None;
+                self.core.begin_checkpoint();
+            }
             Some(false) => {
                 tracing::warn!(disk = %self.core.identity.disk, segment = victim.number, "a segment stays: part of it is damaged");
-                self.compaction.refused.push(victim.number);
+                self.refuse(victim.number);
             }
-            None => {}
+            None => self.compaction.seen = None,
         }
     }
 

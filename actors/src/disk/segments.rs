@@ -86,7 +86,7 @@ impl Writer {
         }
         for (place, header) in torn {
             let (file, path) = (core.files.get(place.segment)?, core.files.path(place.segment));
-            let salt = core.index.salt(place.segment).unwrap_or_default();
+            let Some(salt) = core.index.salt(place.segment) else { continue };
             let void = header.voided().encode(&[], salt, place.unit);
             core.io.write_all_at(&file, &path, &[&void], place.offset())?;
         }

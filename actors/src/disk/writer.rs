@@ -92,8 +92,8 @@ impl Writer {
         self.finished = true;
     }
 
-    fn wants_tidying(&self) -> bool {
-        self.core.failed.load().is_none() && (self.wants_compaction() || self.has_empty_segments())
+    fn wants_tidying(&mut self) -> bool {
+        self.core.failed.load().is_none() && (self.wants_compaction() || self.wants_removal())
     }
 
     /// Has the index written down beside the writes when it has grown in memory; waits for that when it has grown too far.
@@ -104,16 +104,15 @@ impl Writer {
                 tracing::error!(disk = %self.core.identity.disk, %error, "the index cannot be written down; the disk takes no more writes");
                 self.core.failed.store(Some(Arc::new(error.to_string())));
             }
-        } else if unflushed >= UNFLUSHED_BYTES || self.has_empty_segments() {
+        } else if unflushed >= UNFLUSHED_BYTES || self.wants_removal() {
             self.checkpoint_begun = Instant::now();
             self.core.begin_checkpoint();
         }
     }
 
-    /// Whether there are segments that only wait for a checkpoint to be removed, and the last one was not just now.
-    fn has_empty_segments(&self) -> bool {
-        self.checkpoint_begun.elapsed() >= CHECKPOINT_PAUSE
-            && self.core.index.segments(|segments| !segments.removable().is_empty())
+    /// Whether a checkpoint would remove segments, and the last one was not just now.
+    fn wants_removal(&mut self) -> bool {
+        self.checkpoint_begun.elapsed() >= CHECKPOINT_PAUSE && self.has_empty_segments()
     }
 
     fn put(&mut self, job: Put) {
