@@ -31,7 +31,7 @@ const BUSY_PART: u64 = 4;
 /// Less dead space than this part of a segment's size is left alone.
 const LEAST_PART: u64 = 8;
 /// All segments are looked at this often at most: a large disk has many, and a batch takes no longer than a sync.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A segment that could not be emptied is tried again after this long: a full disk or a failed batch may be over, damage repaired.
 const TRY_AGAIN: Duration = Duration::from_secs(600);
 
@@ -52,6 +52,8 @@ pub struct Compaction {
     /// Segments that hold something that could not be moved, and since when they are left alone.
     refused: HashMap<u32, Instant>,
     seen: Option<Seen>,
+    /// Something has changed since that look.
+    pub(super) stale: bool,
 }
 
 /// What a look at all segments has found.
@@ -100,6 +102,7 @@ impl Writer {
             empty: self.core.index.segments(|segments| !segments.removable().is_empty()),
         };
         self.compaction.seen = Some(seen);
+        self.compaction.stale = false;
         seen
     }
 

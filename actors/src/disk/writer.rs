@@ -11,7 +11,7 @@ use cairn_schema::ids::FragmentName;
 use super::{
     DiskError, NewFragment,
     batch::{Batch, Pending},
-    compact::Compaction,
+    compact::{Compaction, LOOK_EVERY},
     format::{Place, UNIT, fragment_units},
     holes::Holes,
     identity::DiskLock,
@@ -30,6 +30,8 @@ const BATCH_BYTES: usize = 32 << 20;
 pub(super) const TOMBSTONE_ROOM: u64 = 64 << 10;
 /// How long the queue must have been empty before live data is moved: what foreground work waits for a disk that tidies itself up.
 const IDLE: Duration = Duration::from_millis(10);
+/// A disk at rest with nothing to tidy up looks again this often.
+const LOOK_AT_REST: Duration = Duration::from_secs(10);
 /// Between checkpoints that only serve to remove segments.
 const CHECKPOINT_PAUSE: Duration = Duration::from_secs(1);
 /// This many batches in a row fail before the disk is called failed.
@@ -69,9 +71,10 @@ impl Writer {
         self.begin_ghosts();
         self.commit();
         let core = self.core.clone();
-        while let Some(jobs) = core.queue.take(BATCH_BYTES, self.wants_tidying().then_some(IDLE)) {
+        while let Some(jobs) = core.queue.take(BATCH_BYTES, self.patience()) {
             core.busy_since.store(now_ms(), Ordering::Relaxed);
             let idle = jobs.is_empty();
+            self.compaction.stale |= !idle;
             for job in jobs {
                 match job {
                     Job::Put(put) => self.put(put),
@@ -92,8 +95,16 @@ impl Writer {
         self.finished = true;
     }
 
-    fn wants_tidying(&mut self) -> bool {
-        self.core.failed.load().is_none() && (self.wants_compaction() || self.wants_removal())
+    /// How long to wait for the next job before the disk tidies up, or looks whether it should; None: until there is one. A disk at
+    /// rest looks too: room may have come back, and a segment that could not be emptied be due again.
+    fn patience(&mut self) -> Option<Duration> {
+        if self.core.failed.load().is_some() {
+            return None;
+        }
+        if self.wants_compaction() || self.wants_removal() {
+            return Some(IDLE);
+        }
+        Some(if self.compaction.stale || self.has_empty_segments() { LOOK_EVERY } else { LOOK_AT_REST })
     }
 
     /// Has the index written down beside the writes when it has grown in memory; waits for that when it has grown too far.
