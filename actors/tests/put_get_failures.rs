@@ -4,7 +4,7 @@
 mod twin;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -353,29 +353,38 @@ async fn bnd1_a_full_budget_refuses_new_bodies_as_busy_and_finishes_the_old() {
     assert_eq!(twin.get_all_streamed("first").await, bytes);
 }
 
+/// A node with two disks in a rack of its own, as the metadata knows them; nothing answers for them.
+async fn register_rack(twin: &Twin, rack: u8) {
+    let node = Node {
+        id: node_id(rack, 0),
+        rack: format!("r{rack}"),
+        zone: "z".into(),
+        address: "127.0.0.1:1".parse().unwrap(),
+    };
+    twin.meta.register_node(node).await.unwrap();
+    for disk in 0..2 {
+        let row = Disk {
+            id: disk_id(rack, 0, disk),
+            node: node_id(rack, 0),
+            rack: format!("r{rack}"),
+            zone: "z".into(),
+            capacity_bytes: 1 << 40,
+            state: DiskState::Up,
+            since_ms: 0,
+        };
+        twin.meta.register_disk(row).await.unwrap();
+    }
+}
+
+fn racks_of(group: &Group) -> usize {
+    group.members.iter().map(|disk| disk.0[0]).collect::<HashSet<_>>().len()
+}
+
 #[tokio::test]
 async fn groups_are_made_once_however_many_nodes_want_them() {
     let twin = twin(Shape { racks: 0, ..Shape::default() }).await;
     for rack in 0..6 {
-        let node = Node {
-            id: node_id(rack, 0),
-            rack: format!("r{rack}"),
-            zone: "z".into(),
-            address: "127.0.0.1:1".parse().unwrap(),
-        };
-        twin.meta.register_node(node).await.unwrap();
-        for disk in 0..2 {
-            let row = Disk {
-                id: disk_id(rack, 0, disk),
-                node: node_id(rack, 0),
-                rack: format!("r{rack}"),
-                zone: "z".into(),
-                capacity_bytes: 1 << 40,
-                state: DiskState::Up,
-                since_ms: 0,
-            };
-            twin.meta.register_disk(row).await.unwrap();
-        }
+        register_rack(&twin, rack).await;
     }
     let error = twin.put("key", &random_bytes(9_000, 1)).await;
     assert!(error.is_err(), "no disk of the twin exists: {error:?}");
@@ -394,14 +403,38 @@ async fn groups_are_made_once_however_many_nodes_want_them() {
         let mut per_disk: HashMap<DiskId, usize> = HashMap::new();
         for group in groups.iter().filter(|group| group.scheme == *scheme) {
             group.members.iter().for_each(|disk| *per_disk.entry(*disk).or_default() += 1);
-            let mut racks: Vec<_> = group.members.iter().map(|disk| disk.0[0]).collect();
-            racks.sort();
-            racks.dedup();
-            assert_eq!(racks.len(), group.members.len(), "one rack each while there are enough");
+            assert_eq!(racks_of(group), group.members.len(), "one rack each while there are enough");
         }
         assert_eq!(per_disk.len(), 12);
         assert!(per_disk.values().all(|count| (4..=9).contains(count)), "{scheme}: {per_disk:?}");
     }
+}
+
+#[tokio::test]
+async fn plc1_groups_from_before_a_rack_came_take_nothing_new_once_wider_ones_can_be() {
+    let twin = twin(Shape { racks: 0, ..Shape::default() }).await;
+    let policy = PlacementPolicy::from(&twin.policy);
+    let (scheme, placement) = (policy.schemes[0], Placement::new(twin.meta.clone(), node_id(0, 0), policy));
+    for rack in 0..4 {
+        register_rack(&twin, rack).await;
+    }
+    placement.ensure_groups().await.unwrap();
+    let narrow = placement.choose(scheme, &[]).await.unwrap();
+    assert_eq!(racks_of(&narrow), 4);
+    for rack in 4..6 {
+        register_rack(&twin, rack).await;
+    }
+    placement.refresh().await.unwrap();
+    // At once: nothing else has formed groups since.
+    assert_eq!(racks_of(&placement.choose(scheme, &[]).await.unwrap()), 6);
+    placement.ensure_groups().await.unwrap();
+    for group in placement.topology().healthy_groups(scheme) {
+        assert_eq!(racks_of(group), 6, "{group:?}");
+    }
+    // With a rack silent, the old ones serve again, as well as any that could be formed.
+    placement.set_liveness([(node_id(5, 0), Liveness::Dead)]);
+    let healthy = placement.topology().healthy_groups(scheme).to_vec();
+    assert!(healthy.iter().any(|group| group.id == narrow.id), "{healthy:?}");
 }
 
 #[tokio::test]

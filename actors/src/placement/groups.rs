@@ -183,17 +183,12 @@ impl Placement {
 
     /// Disks that may enter a new group, with the number of healthy groups that they are in.
     fn candidates(&self, topology: &Topology, scheme: Scheme) -> Vec<Candidate> {
-        let (mut healthy, mut all): (HashMap<DiskId, usize>, HashMap<DiskId, usize>) = Default::default();
+        let mut healthy: HashMap<DiskId, usize> = HashMap::new();
         for member in topology.healthy_groups(scheme).iter().flat_map(|group| &group.members) {
             *healthy.entry(*member).or_default() += 1;
         }
-        let of_scheme = topology.groups.values().filter(|group| group.scheme == scheme);
-        for member in of_scheme.flat_map(|group| &group.members) {
-            *all.entry(*member).or_default() += 1;
-        }
-        let below_bound = |id: &DiskId| all.get(id).copied().unwrap_or(0) < self.policy.max_groups_per_disk;
-        let fit = topology.disks.values().filter(|view| view.fit().is_ok() && below_bound(&view.disk.id));
-        let mut candidates: Vec<_> = fit
+        let mut candidates: Vec<_> = topology
+            .may_enter(scheme, &self.policy)
             .map(|view| Candidate {
                 id: view.disk.id,
                 node: view.domain(FailureDomain::Node),

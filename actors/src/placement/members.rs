@@ -58,8 +58,7 @@ pub fn pick_members(
         *sizes.entry(candidate.domain(level)).or_default() += 1;
     }
     let cap = domain_cap(scheme);
-    let spread = (1..=cap).find(|most| room(&sizes, *most) >= width);
-    let Some(spread) = spread else { return Err(cannot_form(scheme, level, &sizes, cap)) };
+    let Some(spread) = spread(scheme, &sizes) else { return Err(cannot_form(scheme, level, &sizes, cap)) };
 
     let mut used = Used::default();
     let mut left: Vec<(f64, &Candidate)> = candidates.iter().map(|candidate| (rng.random(), candidate)).collect();
@@ -78,6 +77,12 @@ pub fn pick_members(
         members.push(disk.id);
     }
     Ok(members)
+}
+
+/// The least number of members that some domain must hold when a group is formed from domains of these sizes; None when that
+/// would be more than PLC-1 allows.
+pub(super) fn spread(scheme: Scheme, sizes: &BTreeMap<String, usize>) -> Option<usize> {
+    (1..=domain_cap(scheme)).find(|most| room(sizes, *most) >= scheme.width())
 }
 
 /// Fragments that fit when each domain takes at most `most`.

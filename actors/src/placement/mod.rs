@@ -250,8 +250,7 @@ impl Placement {
             sending: self.sending_of(disk.id),
         };
         let disks = known.disks.values().map(|disk| (disk.id, view(disk))).collect();
-        let level = self.policy.failure_domain;
-        let topology = Topology::new(known.revision, known.nodes.clone(), disks, known.groups.clone(), level);
+        let topology = Topology::new(known.revision, known.nodes.clone(), disks, known.groups.clone(), &self.policy);
         self.topology.store(Arc::new(topology));
         self.generation.fetch_add(1, Ordering::Relaxed);
     }

@@ -1,7 +1,7 @@
 //! The cluster as this node sees it now: an immutable snapshot, replaced whole, so that a request works with one picture.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,6 +9,8 @@ use std::{
 };
 
 use cairn_schema::{ids::*, record::*};
+
+use super::{PlacementPolicy, members::spread};
 
 /// What gossip says about a node. It only suspects; the metadata store decides ([`DiskState`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +121,7 @@ pub struct Topology {
     pub nodes: HashMap<NodeId, Node>,
     pub disks: HashMap<DiskId, DiskView>,
     pub groups: HashMap<GroupId, Arc<Group>>,
-    /// By scheme, open groups whose members can all take a fragment now and that spread as widely as any such group does.
+    /// By scheme, open groups whose members can all take a fragment now and that spread as widely as a new group would.
     healthy: HashMap<Scheme, Vec<Arc<Group>>>,
 }
 
@@ -130,34 +132,38 @@ impl Topology {
         nodes: HashMap<NodeId, Node>,
         disks: HashMap<DiskId, DiskView>,
         groups: HashMap<GroupId, Arc<Group>>,
-        level: FailureDomain,
+        policy: &PlacementPolicy,
     ) -> Self {
         let mut topology = Self { revision, nodes, disks, groups, healthy: HashMap::new() };
-        topology.healthy = topology.find_healthy(level);
+        topology.healthy =
+            policy.schemes.iter().map(|scheme| (*scheme, topology.find_healthy(*scheme, policy))).collect();
         topology
     }
 
-    fn find_healthy(&self, level: FailureDomain) -> HashMap<Scheme, Vec<Arc<Group>>> {
-        let mut found: HashMap<Scheme, (usize, Vec<Arc<Group>>)> = HashMap::new();
-        for group in self.groups.values().filter(|group| group.state == GroupState::Open) {
-            let crowding = self.crowding(group, level);
-            if self.fit_members(group) < group.members.len() || crowding > domain_cap(group.scheme) {
-                continue;
-            }
-            let (least, groups) = found.entry(group.scheme).or_insert((crowding, Vec::new()));
-            if crowding < *least {
-                *least = crowding;
-                groups.clear();
-            }
-            if crowding == *least {
-                groups.push(group.clone());
-            }
+    /// A group that was formed when fewer domains lived than now is not among them: what is written to it would keep the narrower
+    /// spread for as long as it lives.
+    fn find_healthy(&self, scheme: Scheme, policy: &PlacementPolicy) -> Vec<Arc<Group>> {
+        let whole = self.open_groups(scheme).into_iter().filter(|group| self.fit_members(group) == group.members.len());
+        let mut whole: Vec<_> = whole.map(|group| (self.crowding(&group, policy.failure_domain), group)).collect();
+        let mut domains: BTreeMap<String, usize> = BTreeMap::new();
+        for disk in self.may_enter(scheme, policy) {
+            *domains.entry(disk.domain(policy.failure_domain)).or_default() += 1;
         }
-        let sorted = |(scheme, (_, mut groups)): (Scheme, (usize, Vec<Arc<Group>>))| {
-            groups.sort_by_key(|group| group.id);
-            (scheme, groups)
-        };
-        found.into_iter().map(sorted).collect()
+        let existing = whole.iter().map(|(crowding, _)| *crowding).min().unwrap_or(usize::MAX);
+        let least = spread(scheme, &domains).unwrap_or(domain_cap(scheme)).min(existing);
+        whole.retain(|(crowding, _)| *crowding <= least);
+        whole.into_iter().map(|(_, group)| group).collect()
+    }
+
+    /// Disks that may become members of a new group of the scheme.
+    pub fn may_enter(&self, scheme: Scheme, policy: &PlacementPolicy) -> impl Iterator<Item = &DiskView> {
+        let mut groups: HashMap<DiskId, usize> = HashMap::new();
+        for member in self.groups.values().filter(|group| group.scheme == scheme).flat_map(|group| &group.members) {
+            *groups.entry(*member).or_default() += 1;
+        }
+        let most = policy.max_groups_per_disk;
+        let below_bound = move |id: &DiskId| groups.get(id).copied().unwrap_or(0) < most;
+        self.disks.values().filter(move |view| view.fit().is_ok() && below_bound(&view.disk.id))
     }
 
     pub fn disk(&self, id: DiskId) -> Option<&DiskView> {

@@ -10,7 +10,7 @@ use cairn_actors::{
     Store, StoreError,
     checksum::DigestPlan,
     disk::DiskOptions,
-    runtime::{ClusterStatus, Identity, NodeOptions, NodeRuntime, Policy, Timings},
+    runtime::{ClusterStatus, Identity, NodeOptions, NodeRuntime, NodeStatus, Policy, Timings},
     store::PutObject,
     tls::{self, PemPair},
 };
@@ -74,6 +74,9 @@ impl Cluster {
         };
         cluster.meta.create_bucket(bucket).await.unwrap();
         cluster.until_disks("all up", |disks| disks.iter().all(|disk| disk.state == DiskState::Up)).await;
+        for index in 0..nodes {
+            cluster.until_all_known(index).await;
+        }
         cluster
     }
 
@@ -230,6 +233,24 @@ impl Cluster {
                 return;
             }
             assert!(Instant::now() < deadline, "not in time: {what}; {disks:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Until a node has heard of every disk and reaches it: from then on what it writes is spread over all of them.
+    async fn until_all_known(&self, index: usize) {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let status = self.status(index).await;
+            let known = |node: &NodeStatus| {
+                node.gossip == "alive"
+                    && node.disks.len() == 2
+                    && node.disks.iter().all(|disk| disk.fragments.is_some())
+            };
+            if status.nodes.len() == self.nodes.len() && status.nodes.iter().all(known) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "n{index} does not know all: {status:#?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
