@@ -10,13 +10,13 @@ use std::{
 
 use cairn_actors::{
     disk::{
-        DiskError, DiskHandle, DiskStatus, Faults,
+        DiskError, DiskHandle, Faults,
         actor::{Watch, supervise_disk},
         spawn_disk, tools,
     },
     supervisor::{ChildState, Supervisor},
 };
-use disk_common::{fragment, options, payload, whole};
+use disk_common::{fragment, options, payload, until, whole};
 
 fn quick() -> Watch {
     Watch {
@@ -25,14 +25,6 @@ fn quick() -> Watch {
         first_retry: Duration::from_millis(20),
         longest_retry: Duration::from_millis(100),
         stuck_after: Duration::from_secs(30),
-    }
-}
-
-async fn until(disk: &DiskHandle, what: &str, holds: impl Fn(&DiskStatus) -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !holds(&disk.status()) {
-        assert!(Instant::now() < deadline, "never {what}: {:?}", disk.status());
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

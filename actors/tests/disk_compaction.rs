@@ -68,7 +68,7 @@ async fn churn_of_small_fragments_leaves_no_more_than_a_twentieth_dead() {
     }
     let held: u64 = live.keys().map(|n| record(length(*n))).sum();
     // The segment that is written to, and one that may be under way, are not counted against it.
-    until(&disk, |status| status.used_bytes <= held + held / 20 + 2 * (256 << 10)).await;
+    until(&disk, "tidied up", |status| status.used_bytes <= held + held / 20 + 2 * (256 << 10)).await;
     assert!(disk.metrics().moved_bytes.get() > 0, "nothing was compacted");
     disk.close().await;
     let report = tools::verify(dir.path()).unwrap();
@@ -126,7 +126,7 @@ async fn dur_2_a_power_cut_during_compaction_loses_and_resurrects_nothing() {
         taking.store(1, Ordering::Release);
     }
     let held: u64 = live.keys().map(|n| record(length(*n))).sum();
-    until(&disk, |status| status.used_bytes <= held + held / 20 + 2 * (256 << 10)).await;
+    until(&disk, "tidied up", |status| status.used_bytes <= held + held / 20 + 2 * (256 << 10)).await;
     taking.store(0, Ordering::Release);
     disk.close().await;
     let images = std::mem::take(&mut *images.lock().unwrap());
@@ -151,8 +151,8 @@ async fn int_1_compaction_neither_moves_damage_nor_loses_what_lies_beside_it() {
     drop(still);
     // All but the damaged segment and the newest can be emptied.
     let held = 50 * record(3000);
-    until(&disk, |status| status.used_bytes <= held + 4 * (256 << 10)).await;
-    until(&disk, |_| disk.metrics().checksum_failures.get() > 0).await;
+    until(&disk, "tidied up", |status| status.used_bytes <= held + 4 * (256 << 10)).await;
+    until(&disk, "damage met", |_| disk.metrics().checksum_failures.get() > 0).await;
     for n in (3..200).step_by(4) {
         match whole(&disk, n).await {
             Ok(bytes) => assert_eq!(bytes, payload(n, 3000)),

@@ -93,7 +93,7 @@ async fn deleted_is_gone_after_every_way_of_reopening_and_space_comes_back() {
     let doomed: Vec<_> = (0..200).filter(|n| n % 10 != 0).map(name).collect();
     assert_eq!(disk.delete(doomed.clone()).await.unwrap(), 180);
     assert_eq!(disk.delete(doomed).await.unwrap(), 0);
-    until(&disk, |status| status.used_bytes < full / 4).await;
+    until(&disk, "free again", |status| status.used_bytes < full / 4).await;
     for way in ["crash", "close", "rebuild"] {
         if way == "close" {
             disk.close().await;
@@ -176,7 +176,7 @@ async fn a_full_disk_still_deletes_and_reads() {
     }
     assert_eq!(disk.delete((0..stored / 2).map(name).collect()).await.unwrap(), u64::from(stored / 2));
     // Space comes back in the background.
-    until(&disk, |status| status.free_bytes > u64::from(stored / 3) * 101_000).await;
+    until(&disk, "free again", |status| status.free_bytes > u64::from(stored / 3) * 101_000).await;
     for n in 1000..1000 + stored / 3 {
         disk.put(fragment(n, 100_000)).await.unwrap();
     }

@@ -23,7 +23,7 @@ use cairn_actors::{
     supervisor::Supervisor,
 };
 use cairn_schema::record::{Disk, DiskState};
-use disk_common::{fragment, name, options, payload, whole};
+use disk_common::{fragment, name, options, payload, until, whole};
 use disk_mount::{Kind, LoopFs, skipped};
 
 fn quick() -> Watch {
@@ -33,14 +33,6 @@ fn quick() -> Watch {
         first_retry: Duration::from_millis(20),
         longest_retry: Duration::from_millis(60),
         stuck_after: Duration::from_secs(30),
-    }
-}
-
-async fn until(disk: &DiskHandle, what: &str, holds: impl Fn(&DiskStatus) -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !holds(&disk.status()) {
-        assert!(Instant::now() < deadline, "never {what}: {:?}", disk.status());
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

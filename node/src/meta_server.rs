@@ -2,15 +2,12 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use cairn_actors::transport::{
-    meta::{MetaCalls, MetaService},
+    meta::MetaService,
     quic::{Endpoint, QuicError, QuicOptions},
 };
 use cairn_schema::{
     Meta, MetaError,
-    ids::NodeId,
     kv::{
         embedded::{self, EmbeddedOptions},
         occ::OccKv,
@@ -54,7 +51,7 @@ pub async fn run(
     let options = QuicOptions { metrics: Some(registry), max_requests: CALLS_PER_NODE, ..QuicOptions::default() };
     let quic = |error: QuicError| Failure::Quic(error.to_string());
     let endpoint = Endpoint::bind(file.meta.listen, &identity, options).await.map_err(quic)?;
-    endpoint.serve(Arc::new(MetaService::new(Calls(server))));
+    endpoint.serve(Arc::new(MetaService::new(server)));
     admin.serve(Subject::Metadata(meta));
     tracing::info!(address = %endpoint.local_addr(), "metadata is served");
     // 5. Tell where.
@@ -84,13 +81,4 @@ async fn open(path: &Path) -> Result<(Meta, RemoteServer), Failure> {
     let opened = tokio::task::spawn_blocking(move || embedded::open(&folder, EmbeddedOptions::default())).await;
     let store = opened.map_err(|error| failure(error.to_string()))?.map_err(|error| failure(error.to_string()))?;
     Ok((Meta::new(Arc::new(OccKv(store.0.clone()))), RemoteServer::new(store)))
-}
-
-struct Calls(RemoteServer);
-
-#[async_trait]
-impl MetaCalls for Calls {
-    async fn call(&self, peer: &NodeId, request: Bytes) -> Result<Bytes, String> {
-        Ok(self.0.handle(peer.as_str(), request).await)
-    }
 }

@@ -7,20 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use cairn_actors::{
     runtime::Identity,
     transport::{
-        meta::{QuicMeta, may_have_happened},
+        meta::QuicMeta,
         quic::{Endpoint, QuicOptions},
     },
 };
-use cairn_schema::{
-    Meta, MetaError,
-    ids::ClusterId,
-    kv::remote::{MetaTransport, TransportFailure},
-};
+use cairn_schema::{Meta, MetaError, ids::ClusterId};
 
 use crate::{
     config::{MetadataKind, MetadataSection, NodeFile},
@@ -32,8 +26,6 @@ use crate::{
 /// A metadata server or FoundationDB may start after the nodes: it is waited for so long.
 const WAIT_LIMIT: Duration = Duration::from_secs(60);
 const WAIT_PAUSE: Duration = Duration::from_millis(500);
-/// One call to a metadata server.
-const CALL_DEADLINE: Duration = Duration::from_secs(5);
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
 /// An open metadata store.
@@ -131,20 +123,7 @@ async fn open_remote(section: &MetadataSection, identity: &Identity, listen: Soc
     let endpoint = Endpoint::bind(local, identity, QuicOptions::default()).await;
     let endpoint = endpoint.map_err(|error| Failure::Quic(error.to_string()))?;
     let calls = QuicMeta::new(endpoint.client(), server.clone(), target);
-    Ok(Opened { meta: Meta::remote(Arc::new(Calls(calls))), place, endpoint: Some(endpoint) })
-}
-
-/// The metadata store's calls, carried by QUIC.
-struct Calls(QuicMeta);
-
-#[async_trait]
-impl MetaTransport for Calls {
-    async fn call(&self, request: Bytes) -> Result<Bytes, TransportFailure> {
-        self.0.call(request, Instant::now() + CALL_DEADLINE).await.map_err(|error| {
-            let why = error.to_string();
-            if may_have_happened(&error) { TransportFailure::NoResponse(why) } else { TransportFailure::NotSent(why) }
-        })
-    }
+    Ok(Opened { meta: Meta::remote(Arc::new(calls)), place, endpoint: Some(endpoint) })
 }
 
 /// FoundationDB's client library, running if the configuration wants it. Owned by `main` and dropped after everything

@@ -6,12 +6,15 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cairn_schema::ids::NodeId;
+use cairn_schema::{
+    ids::NodeId,
+    kv::remote::{MetaTransport, RemoteServer, TransportFailure},
+};
 
 use super::{
     TransportError,
@@ -19,11 +22,21 @@ use super::{
 };
 use crate::wire::{RemoteError, Reply, Request};
 
+/// One call of a metadata store that is reached over QUIC.
+const CALL_DEADLINE: Duration = Duration::from_secs(5);
+
 /// What answers metadata calls. Request and reply are opaque here, each at most `MAX_META_BYTES`.
 #[async_trait]
 pub trait MetaCalls: Send + Sync + 'static {
     /// `Err` is for requests that make no sense; the store's own errors belong into the reply.
     async fn call(&self, peer: &NodeId, request: Bytes) -> Result<Bytes, String>;
+}
+
+#[async_trait]
+impl MetaCalls for RemoteServer {
+    async fn call(&self, peer: &NodeId, request: Bytes) -> Result<Bytes, String> {
+        Ok(self.handle(peer.as_str(), request).await)
+    }
 }
 
 /// Serves metadata calls, and nothing else but probes.
@@ -63,8 +76,8 @@ impl QuicMeta {
         Self { peer: client.peer(node, address) }
     }
 
-    /// Sent at most once: whether it may have been carried out although it failed is said by [`may_have_happened`].
-    pub async fn call(&self, request: Bytes, deadline: Instant) -> Result<Bytes, MetaCallError> {
+    /// Sent at most once: whether it may have been carried out although it failed is said by [`MetaCallError::sent`].
+    pub async fn call_until(&self, request: Bytes, deadline: Instant) -> Result<Bytes, MetaCallError> {
         let sent = AtomicBool::new(false);
         let call = Call::new(Request::Meta, deadline).with_payload(request);
         let answer = match self.peer.call_noting(call, &sent).await {
@@ -79,16 +92,21 @@ impl QuicMeta {
     }
 }
 
+#[async_trait]
+impl MetaTransport for QuicMeta {
+    async fn call(&self, request: Bytes) -> Result<Bytes, TransportFailure> {
+        self.call_until(request, Instant::now() + CALL_DEADLINE).await.map_err(|failed| {
+            let why = failed.to_string();
+            if failed.sent { TransportFailure::NoResponse(why) } else { TransportFailure::NotSent(why) }
+        })
+    }
+}
+
 /// Why a metadata call brought no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{error}")]
 pub struct MetaCallError {
     pub error: TransportError,
-    /// The peer may have seen the call.
+    /// The peer may have seen the call, and carried it out.
     pub sent: bool,
-}
-
-/// Whether a call that failed so may nevertheless have been carried out by the peer.
-pub fn may_have_happened(error: &MetaCallError) -> bool {
-    error.sent
 }

@@ -68,10 +68,10 @@ pub fn copy_dir(from: &Path, to: &Path) {
 }
 
 /// Waits until the disk's status is as wanted; it tidies up on its own.
-pub async fn until(disk: &DiskHandle, wanted: impl Fn(&DiskStatus) -> bool) {
+pub async fn until(disk: &DiskHandle, what: &str, wanted: impl Fn(&DiskStatus) -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !wanted(&disk.status()) {
-        assert!(Instant::now() < deadline, "still {:?}", disk.status());
+        assert!(Instant::now() < deadline, "never {what}: {:?}", disk.status());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -9,7 +9,7 @@ use cairn_actors::{
     runtime::Identity,
     transport::{
         Fragments, TransportError,
-        meta::{MetaCalls, MetaService, QuicMeta, may_have_happened},
+        meta::{MetaCalls, MetaService, QuicMeta},
         quic::{Endpoint, QuicOptions},
     },
     wire::message::MAX_NAMES,
@@ -316,21 +316,21 @@ async fn metadata_calls_reach_the_one_that_serves_them() {
     let a = Node::start(&ca, "a", 1).await;
     let meta = QuicMeta::new(a.endpoint.client(), node("meta"), server.local_addr());
     let request = bytes(1, 5_000_000);
-    let reply = meta.call(request.clone(), soon()).await.unwrap();
+    let reply = meta.call_until(request.clone(), soon()).await.unwrap();
     assert_eq!(reply, [b"a", &request[..]].concat());
-    let refused = meta.call(Bytes::new(), soon()).await.unwrap_err();
-    assert!(matches!(refused.error, TransportError::Protocol(..)) && may_have_happened(&refused), "{refused:?}");
-    let too_large = meta.call(Bytes::from(vec![0; 40 << 20]), soon()).await.unwrap_err();
-    assert!(matches!(too_large.error, TransportError::Protocol(..)) && !may_have_happened(&too_large), "{too_large:?}");
+    let refused = meta.call_until(Bytes::new(), soon()).await.unwrap_err();
+    assert!(matches!(refused.error, TransportError::Protocol(..)) && refused.sent, "{refused:?}");
+    let too_large = meta.call_until(Bytes::from(vec![0; 40 << 20]), soon()).await.unwrap_err();
+    assert!(matches!(too_large.error, TransportError::Protocol(..)) && !too_large.sent, "{too_large:?}");
     // A fragment node serves none, and the metadata node no fragments.
     let wrong = QuicMeta::new(server.client(), node("a"), a.endpoint.local_addr());
-    let unserved = wrong.call(request, soon()).await.unwrap_err();
+    let unserved = wrong.call_until(request, soon()).await.unwrap_err();
     assert!(matches!(unserved.error, TransportError::Protocol(..)), "{unserved:?}");
     a.router.set_topology(vec![(DiskId([7; 16]), node("meta"))], vec![(node("meta"), server.local_addr())]);
     assert!(matches!(a.router.info(DiskId([7; 16]), name(1), soon()).await, Err(TransportError::Protocol(..))));
     a.router.probe(&node("meta"), soon()).await.unwrap();
     // Nobody there: the call certainly did not happen.
     server.close(Duration::ZERO).await;
-    let nobody = meta.call(bytes(1, 10), after_ms(300)).await.unwrap_err();
-    assert!(!may_have_happened(&nobody), "{nobody:?}");
+    let nobody = meta.call_until(bytes(1, 10), after_ms(300)).await.unwrap_err();
+    assert!(!nobody.sent, "{nobody:?}");
 }

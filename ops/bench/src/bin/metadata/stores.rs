@@ -1,28 +1,21 @@
 //! The backends, opened.
 
-use std::{
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use cairn_actors::{
     runtime::Identity,
     tls,
     transport::{
-        meta::{MetaCalls, MetaService, QuicMeta, may_have_happened},
+        meta::{MetaService, QuicMeta},
         quic::{Endpoint, QuicOptions},
     },
 };
 use cairn_schema::{
     Meta,
-    ids::NodeId,
     kv::{
         embedded::{self, EmbeddedEngine, EmbeddedOptions, EmbeddedStats},
         occ::OccKv,
-        remote::{MetaTransport, RemoteServer, TransportFailure},
+        remote::RemoteServer,
     },
 };
 
@@ -30,7 +23,6 @@ use crate::{BackendKind, Failure, Options};
 
 /// As `cairn meta` allows its nodes.
 const CALLS: u32 = 1024;
-const CALL_DEADLINE: Duration = Duration::from_secs(5);
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
 /// A store and what it stands on.
@@ -102,10 +94,10 @@ async fn remote(folder: Option<&Path>) -> Result<Store, Failure> {
     let Some(served) = &store.embedded else { return Ok(store) };
     let ca = tls::new_ca("bench")?;
     let server = endpoint(&ca, "meta").await?;
-    server.serve(Arc::new(MetaService::new(Server(RemoteServer::new(OccKv(served.0.clone()))))));
+    server.serve(Arc::new(MetaService::new(RemoteServer::new(OccKv(served.0.clone())))));
     let client = endpoint(&ca, "node").await?;
     let calls = QuicMeta::new(client.client(), server.node().clone(), server.local_addr());
-    let meta = Meta::remote(Arc::new(Calls(calls)));
+    let meta = Meta::remote(Arc::new(calls));
     meta.ping().await?;
     Ok(Store { name: "remote", meta, endpoints: vec![client, server], ..store })
 }
@@ -114,27 +106,6 @@ async fn endpoint(ca: &tls::PemPair, name: &str) -> Result<Endpoint, Failure> {
     let identity = Identity::issue(ca, &name.parse()?, &["127.0.0.1".to_owned()])?;
     let options = QuicOptions { max_requests: CALLS, ..QuicOptions::default() };
     Ok(Endpoint::bind(([127, 0, 0, 1], 0).into(), &identity, options).await?)
-}
-
-struct Server(RemoteServer);
-
-#[async_trait]
-impl MetaCalls for Server {
-    async fn call(&self, peer: &NodeId, request: Bytes) -> Result<Bytes, String> {
-        Ok(self.0.handle(peer.as_str(), request).await)
-    }
-}
-
-struct Calls(QuicMeta);
-
-#[async_trait]
-impl MetaTransport for Calls {
-    async fn call(&self, request: Bytes) -> Result<Bytes, TransportFailure> {
-        self.0.call(request, Instant::now() + CALL_DEADLINE).await.map_err(|error| {
-            let why = error.to_string();
-            if may_have_happened(&error) { TransportFailure::NoResponse(why) } else { TransportFailure::NotSent(why) }
-        })
-    }
 }
 
 /// FoundationDB's client library, if it is wanted.
