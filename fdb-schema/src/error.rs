@@ -33,6 +33,11 @@ pub enum MetaError {
     InvalidRange { size: u64 },
     #[error("{what} is over its limit: {actual} > {limit}")]
     TooLarge { what: &'static str, actual: u64, limit: u64 },
+    /// An object made of copies of very many pieces of others; see [`crate::verbs::MAX_REFERENCES`].
+    #[error(
+        "the parts were copied from {actual} or more pieces of other objects, and an object may have {limit}: upload some of them instead"
+    )]
+    TooManyPieces { actual: u64, limit: u64 },
     #[error("invalid {what}: {why}")]
     Invalid { what: &'static str, why: String },
     #[error("group {0} changed while it was written to; write the stripes again")]

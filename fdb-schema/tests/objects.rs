@@ -28,7 +28,7 @@ pub async fn an_object_is_seen_and_reclaimed(name: &str, kv: SharedKv) {
     assert_eq!(meta.commit_object(first.clone()).await.unwrap(), committed);
     let read = located(&meta, "k").await.unwrap();
     assert_eq!((read.version, read.range, read.parts.len()), (committed.version, 0..10, 1));
-    assert_eq!(read.parts[0].slices[0].blob, first.blob.as_ref().unwrap().blob);
+    assert_eq!(*read.parts[0].slices[0].blob, first.blob.as_ref().unwrap().blob);
     assert_eq!(keys(&meta, "b").await, ["k"]);
     assert_eq!(meta.usage("b").await.unwrap(), Usage { objects: 1, bytes: 10 });
     assert!(queued(&meta).await.is_empty());
@@ -162,7 +162,7 @@ async fn a_copy_shares_the_blob_until_the_last_reference_goes() {
     assert_eq!(meta.usage("b").await.unwrap(), Usage { objects: 3, bytes: 30 });
     for key in ["k", "c2", "c1"] {
         assert!(queued(&meta).await.is_empty(), "GC-1");
-        assert_eq!(located(&meta, key).await.unwrap().parts[0].slices[0].blob, original.blob.as_ref().unwrap().blob);
+        assert_eq!(*located(&meta, key).await.unwrap().parts[0].slices[0].blob, original.blob.as_ref().unwrap().blob);
         meta.delete_object(delete("b", key, VersionSelector::Current)).await.unwrap();
     }
     assert_eq!(queued(&meta).await, [original.blob.unwrap().blob.id]);

@@ -182,6 +182,48 @@ async fn many_slices_stay_in_rows_of_their_own() {
 }
 
 #[tokio::test]
+async fn bnd_1_an_object_of_more_pieces_than_a_reader_can_hold_is_not_made() {
+    let meta = Meta::in_memory();
+    world(&meta, 64).await;
+    let to = upload("b", "to");
+    meta.create_upload(to.clone()).await.unwrap();
+    let most = u16::try_from(MAX_REFERENCES / MAX_SLICES).unwrap();
+    let source = located(&meta, "many", RangeRequest::All).await;
+    let mut parts = Vec::new();
+    let mut copied = async |number| {
+        let request = copy_of(source.clone(), ("b", "many"), &to, number);
+        parts.push(meta.copy_part(request).await.unwrap());
+        parts.clone()
+    };
+    let mut named = Vec::new();
+    for number in 1..=most + 1 {
+        named = copied(number).await;
+    }
+    let refused = meta.complete_upload(complete(&to, &named)).await;
+    let (actual, limit) = (u64::from(most + 1) * 64, MAX_REFERENCES as u64);
+    assert_eq!(refused, Err(MetaError::TooManyPieces { actual, limit }));
+    // Nor when there are so many that one cannot tell without reading very much, whichever are named.
+    for number in most + 2..=2 * most + 2 {
+        copied(number).await;
+    }
+    let refused = meta.complete_upload(complete(&to, &named[..1])).await;
+    assert!(matches!(refused, Err(MetaError::TooManyPieces { .. })), "{refused:?}");
+    audited(&meta, "refused").await;
+    for number in most + 1..=2 * most + 2 {
+        meta.put_part(put_part(&group(&meta).await, &to, number, 0)).await.unwrap();
+    }
+
+    meta.complete_upload(complete(&to, &named[..usize::from(most)])).await.unwrap();
+    let read = located(&meta, "to", RangeRequest::All).await.slices();
+    assert_eq!(read.len(), usize::from(most) * 64);
+    assert!(Arc::ptr_eq(&read[0].blob, &read[64].blob), "slices share their blobs");
+    gone(&meta, "many").await;
+    gone(&meta, "to").await;
+    assert_eq!(queued(&meta).await.len(), 64, "GC-2");
+    audited(&meta, "gone").await;
+}
+
+#[tokio::test]
 async fn a_copy_counts_once_whatever_becomes_of_its_commit() {
     for first in [Fault::Conflict, Fault::UnknownApplied, Fault::UnknownNotApplied, Fault::Unavailable] {
         let kv = mem_kv();

@@ -48,6 +48,8 @@ pub(crate) fn from_meta(error: MetaError) -> S3Error {
         MetaError::TooLarge { what: "key", .. } => S3ErrorCode::KeyTooLongError,
         MetaError::TooLarge { what, .. } if what.contains("metadata") => S3ErrorCode::MetadataTooLarge,
         MetaError::TooLarge { .. } => S3ErrorCode::EntityTooLarge,
+        // No limit of S3: of no error's name, but the request is one that will never be granted.
+        MetaError::TooManyPieces { .. } => S3ErrorCode::InvalidRequest,
         MetaError::Invalid { .. } => S3ErrorCode::InvalidArgument,
         // The client's request was fine; another attempt will find the rows quiet again.
         MetaError::Contention | MetaError::GroupChanged(_) | MetaError::Stale(_) => S3ErrorCode::SlowDown,
@@ -208,6 +210,7 @@ mod tests {
             (MetaError::InvalidRange { size: 3 }, "InvalidRange", 416),
             (MetaError::TooLarge { what: "key", actual: 2, limit: 1 }, "KeyTooLongError", 400),
             (MetaError::TooLarge { what: "user metadata", actual: 2, limit: 1 }, "MetadataTooLarge", 400),
+            (MetaError::TooManyPieces { actual: 2, limit: 1 }, "InvalidRequest", 400),
             (MetaError::Contention, "SlowDown", 503),
             (MetaError::Unavailable("x".into()), "ServiceUnavailable", 503),
             (MetaError::CommitUnknown("x".into()), "InternalError", 500),

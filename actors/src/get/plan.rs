@@ -26,7 +26,7 @@ pub(super) struct Piece {
 
 /// The pieces of a range, in order, worked out as they are asked for: a large object has very many.
 pub(super) struct Pieces {
-    slices: VecDeque<(Blob, Range<u64>)>,
+    slices: VecDeque<(Arc<Blob>, Range<u64>)>,
     current: Option<(Arc<Blob>, Box<dyn Iterator<Item = StripePiece> + Send>)>,
     upcoming: Option<(Arc<Blob>, StripePiece)>,
     largest: u64,
@@ -107,7 +107,6 @@ impl Pieces {
                 self.current = None;
                 return Ok(());
             };
-            let blob = Arc::new(blob);
             let pieces =
                 Geometry::new(&blob).and_then(|geometry| geometry.stripe_pieces(range)).map_err(contradiction)?;
             self.current = Some((blob, Box::new(pieces)));

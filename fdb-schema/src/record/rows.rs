@@ -1,6 +1,6 @@
 //! Rows that only the verbs see: how domain records are laid out in the store.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::{
     codec::Stored,
@@ -93,7 +93,8 @@ impl PartRow {
     }
 }
 
-/// What Complete and ListParts must know of a part: there are up to 10,000 of them and no use for their blobs.
+/// What Complete and ListParts must know of a part: there are up to 10,000 of them and no use for their blobs, but for how many
+/// there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartFacts {
     pub number: u16,
@@ -101,6 +102,8 @@ pub struct PartFacts {
     pub md5: [u8; 16],
     pub checksum: Option<StoredChecksum>,
     pub modified_ms: u64,
+    /// As [`PartRow::references`] tells them.
+    pub references: usize,
 }
 
 /// [`PartRow`] with the blob passed over.
@@ -113,7 +116,24 @@ struct PartRowWithoutBlob {
     checksum: Option<StoredChecksum>,
     modified_ms: u64,
     _blob_offset: u64,
-    _blob: serde::de::IgnoredAny,
+    blob: Option<BlobRefCounted>,
+}
+
+/// [`BlobRef`] with all passed over but how many references it is.
+#[derive(Deserialize)]
+enum BlobRefCounted {
+    Inline(IgnoredAny),
+    Row(IgnoredAny),
+    Slices(Vec<IgnoredAny>),
+}
+
+impl BlobRefCounted {
+    fn references(&self) -> usize {
+        match self {
+            Self::Inline(IgnoredAny) | Self::Row(IgnoredAny) => 1,
+            Self::Slices(slices) => slices.len(),
+        }
+    }
 }
 
 impl PartFacts {
@@ -121,8 +141,9 @@ impl PartFacts {
         if let Some((&PartRow::VERSION, body)) = bytes.split_first()
             && let Ok(row) = rmp_serde::from_slice::<PartRowWithoutBlob>(body)
         {
-            let PartRowWithoutBlob { number, length, md5, checksum, modified_ms, .. } = row;
-            return Ok(Self { number, length, md5, checksum, modified_ms });
+            let PartRowWithoutBlob { number, length, md5, checksum, modified_ms, blob, .. } = row;
+            let references = blob.map_or(0, |blob| blob.references());
+            return Ok(Self { number, length, md5, checksum, modified_ms, references });
         }
         // Of another version, or damaged: let the whole row's reading tell.
         Ok(PartRow::read(key, bytes)?.into())
@@ -131,14 +152,15 @@ impl PartFacts {
 
 impl From<PartRow> for PartFacts {
     fn from(row: PartRow) -> Self {
+        let references = row.references().len();
         let PartRow { number, length, md5, checksum, modified_ms, .. } = row;
-        Self { number, length, md5, checksum, modified_ms }
+        Self { number, length, md5, checksum, modified_ms, references }
     }
 }
 
 impl From<PartFacts> for UploadedPart {
     fn from(facts: PartFacts) -> Self {
-        let PartFacts { number, length, md5, checksum, modified_ms } = facts;
+        let PartFacts { number, length, md5, checksum, modified_ms, .. } = facts;
         Self { number, length, md5, checksum, modified_ms }
     }
 }

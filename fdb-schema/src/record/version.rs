@@ -1,5 +1,7 @@
 //! Versions of objects: the manifests.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -94,7 +96,8 @@ pub struct Part {
 pub struct Slice {
     pub blob_offset: u64,
     pub length: u64,
-    pub blob: Blob,
+    /// Shared: many slices may be of one blob.
+    pub blob: Arc<Blob>,
 }
 
 impl Slice {

@@ -1,6 +1,10 @@
 //! Where an object's bytes are.
 
-use std::{collections::HashMap, ops::Range};
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::Range,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -160,15 +164,16 @@ async fn read_numbers(tx: &mut Tx, list: UploadId, numbers: Range<u64>, found: &
 
 /// The parts with their blobs, of which some are not in the parts' rows.
 async fn with_blobs(tx: &mut Tx, rows: Vec<PartRow>) -> Outcome<Vec<Part>> {
-    let elsewhere: Vec<BlobId> =
+    // Each blob once: an object may have many slices of few.
+    let elsewhere: BTreeSet<BlobId> =
         rows.iter().filter(|row| !matches!(row.blob, Some(BlobRef::Inline(_)))).flat_map(PartRow::references).collect();
     let keys: Vec<Bytes> = elsewhere.iter().copied().map(keyspace::blob).collect();
     let found = elsewhere.into_iter().zip(tx.get_many::<Blob>(&keys).await?);
-    let blobs: HashMap<BlobId, Blob> = found.filter_map(|(id, blob)| Some((id, blob?))).collect();
+    let blobs: HashMap<BlobId, Arc<Blob>> = found.filter_map(|(id, blob)| Some((id, Arc::new(blob?)))).collect();
     Ok(rows.into_iter().map(|row| with_slices(row, &blobs)).collect::<Result<_>>()?)
 }
 
-fn with_slices(row: PartRow, blobs: &HashMap<BlobId, Blob>) -> Result<Part> {
+fn with_slices(row: PartRow, blobs: &HashMap<BlobId, Arc<Blob>>) -> Result<Part> {
     let PartRow { number, length, md5, checksum, blob_offset, blob, .. } = row;
     let known = |id: BlobId| {
         let why = || format!("blob {id} of part {number} has no row");
@@ -176,7 +181,7 @@ fn with_slices(row: PartRow, blobs: &HashMap<BlobId, Blob>) -> Result<Part> {
     };
     let slices = match blob {
         None => Vec::new(),
-        Some(BlobRef::Inline(blob)) => vec![Slice { blob_offset, length, blob }],
+        Some(BlobRef::Inline(blob)) => vec![Slice { blob_offset, length, blob: Arc::new(blob) }],
         Some(BlobRef::Row(id)) => vec![Slice { blob_offset, length, blob: known(id)? }],
         Some(BlobRef::Slices(names)) => {
             let slice = |name: SliceName| {

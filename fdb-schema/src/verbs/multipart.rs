@@ -21,13 +21,18 @@ use crate::{
 
 /// S3's limit, and the highest part number.
 pub const MAX_PARTS: u16 = 10_000;
-/// A part that is copied may share so many slices of blobs: more would make its row, and a Complete of 10,000 such parts, too large.
+/// A part that is copied may share so many slices of blobs: more would make its row too large.
 pub const MAX_SLICES: usize = 64;
+/// References to blobs of one object: whoever reads it holds them all. Twice what parts that were uploaded can have, which have one
+/// each; only copies of copies have more.
+pub const MAX_REFERENCES: usize = 2 * MAX_PARTS as usize;
 /// Lists of at most so many parts, with at most so many slices in all, move into the version's row.
 const INLINE_PARTS: usize = 16;
 const INLINE_SLICES: usize = 64;
 /// References that a Complete takes from parts it does not name.
 const MAX_UNUSED: usize = 20_000;
+/// With more than this many one of the two bounds is passed, whichever parts are named.
+const MAX_STORED: usize = MAX_REFERENCES + MAX_UNUSED;
 /// S3's limit.
 const MAX_OBJECT_BYTES: u64 = 5 << 40;
 const PAGE: usize = 2500;
@@ -81,6 +86,9 @@ impl Meta {
     }
 
     /// One transaction. Repeating it after success answers the same.
+    ///
+    /// # Errors
+    /// Beside what the request or the parts may have wrong: TooManyPieces for an object of more than [`MAX_REFERENCES`].
     pub async fn complete_upload(&self, request: CompleteUpload) -> Result<Committed> {
         transact!(self, "complete_upload", |tx| complete(tx, &request))
     }
@@ -230,11 +238,19 @@ impl Uploaded {
     }
 }
 
-/// In order of number.
+fn check_references(references: usize, limit: usize) -> Result<()> {
+    if references > limit {
+        return Err(MetaError::TooManyPieces { actual: references as u64, limit: MAX_REFERENCES as u64 });
+    }
+    Ok(())
+}
+
+/// In order of number. Stops reading when there is more than any Complete may have.
 async fn all_parts(tx: &mut Tx, id: UploadId) -> Outcome<Vec<Uploaded>> {
     let mut begin = keyspace::parts(id);
     let end = prefix_end(&begin);
     let mut parts = Vec::new();
+    let mut references = 0;
     loop {
         let page = tx.range(RangeQuery::new(begin, end.clone(), PAGE)).await?;
         begin = match page.rows.last().filter(|_| page.more) {
@@ -242,8 +258,11 @@ async fn all_parts(tx: &mut Tx, id: UploadId) -> Outcome<Vec<Uploaded>> {
             None => end.clone(),
         };
         for row in page.rows {
-            parts.push(Uploaded { facts: PartFacts::read(&row.0, &row.1)?, row });
+            let facts = PartFacts::read(&row.0, &row.1)?;
+            references += facts.references;
+            parts.push(Uploaded { facts, row });
         }
+        check_references(references, MAX_STORED)?;
         if begin == end {
             return Ok(parts);
         }
@@ -268,6 +287,7 @@ async fn complete(tx: &mut Tx, request: &CompleteUpload) -> Outcome<Committed> {
     version_rows::check_write(&request.precondition, &request.key, head.as_ref())?;
     let stored = all_parts(tx, request.upload).await?;
     let (parts, unused) = chosen(&request.parts, stored, request.min_part_bytes)?;
+    check_references(parts.iter().map(|part| part.facts.references).sum(), MAX_REFERENCES)?;
     let references = unused.iter().map(|part| part.references().len()).sum::<usize>();
     if references > MAX_UNUSED {
         let (actual, limit) = (references as u64, MAX_UNUSED as u64);
