@@ -65,10 +65,10 @@ impl From<crate::kv::embedded::OpenError> for MetaError {
     fn from(error: crate::kv::embedded::OpenError) -> Self {
         use crate::kv::embedded::{JournalError, OpenError};
         match &error {
-            OpenError::NewerFormat { .. } | OpenError::NotOurs { .. } => {
+            OpenError::NewerFormat { .. } | OpenError::OlderFormat { .. } | OpenError::NotOurs { .. } => {
                 Self::Corrupt { what: "metadata directory", why: error.to_string() }
             }
-            OpenError::Journal(JournalError::Damaged { .. }) => {
+            OpenError::Journal(JournalError::Damaged { .. } | JournalError::Foreign { .. }) => {
                 Self::Corrupt { what: "metadata journal", why: error.to_string() }
             }
             OpenError::Journal(_) | OpenError::Locked(_) | OpenError::Io { .. } | OpenError::Store { .. } => {

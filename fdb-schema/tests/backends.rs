@@ -9,7 +9,7 @@ use cairn_schema::{
     Meta, MetaError, conformance,
     kv::{
         Kv, KvError, RangeQuery, SharedKv,
-        embedded::{self, EmbeddedOptions, OpenError},
+        embedded::{self, EmbeddedOptions, JournalError, OpenError},
         mem,
         remote::{self, RemoteServer},
     },
@@ -152,15 +152,26 @@ async fn a_directory_is_opened_once_and_only_in_a_format_that_is_known() {
     assert!(matches!(embedded::open(path, EmbeddedOptions::default()), Err(OpenError::Locked(_))));
     assert!(matches!(Meta::open_embedded(path).map(|_| ()), Err(MetaError::Storage(why)) if why.contains("in use")));
     drop(meta);
-    assert_eq!(std::fs::read_to_string(path.join("FORMAT")).unwrap(), "cairn metadata 1\n");
-    std::fs::write(path.join("FORMAT"), "cairn metadata 2\n").unwrap();
-    let newer = embedded::open(path, EmbeddedOptions::default());
-    assert!(matches!(newer, Err(OpenError::NewerFormat { found: 2, .. })));
-    std::fs::write(path.join("FORMAT"), "something else").unwrap();
-    assert!(matches!(Meta::open_embedded(path).map(|_| ()), Err(MetaError::Corrupt { .. })));
+    let format = std::fs::read_to_string(path.join("FORMAT")).unwrap();
+    let mark = format.strip_prefix("cairn metadata 2 ").and_then(|rest| rest.strip_suffix('\n')).unwrap();
+    assert!(mark.len() == 32 && mark.chars().all(|digit| digit.is_ascii_hexdigit()), "{format:?}");
+    let with = |text: &str| {
+        std::fs::write(path.join("FORMAT"), text).unwrap();
+        embedded::open(path, EmbeddedOptions::default()).map(|_| ())
+    };
+    assert!(matches!(with("cairn metadata 3 what comes\n"), Err(OpenError::NewerFormat { found: 3, .. })));
+    let older = with("cairn metadata 1\n").unwrap_err();
+    assert!(matches!(older, OpenError::OlderFormat { found: 1, .. }));
+    assert!(older.to_string().contains("cairn admin metadata export"), "{older}");
+    for garbled in ["something else", "cairn metadata 2\n", "cairn metadata 2 0123\n", "cairn metadata 0\n"] {
+        assert!(matches!(with(garbled), Err(OpenError::NotOurs { .. })), "{garbled}");
+        assert!(matches!(Meta::open_embedded(path).map(|_| ()), Err(MetaError::Corrupt { .. })));
+    }
+    let other = format!("cairn metadata 2 {}\n", "5a".repeat(16));
+    assert!(matches!(with(&other), Err(OpenError::Journal(JournalError::Foreign { .. }))));
     std::fs::remove_file(path.join("FORMAT")).unwrap();
     assert!(matches!(embedded::open(path, EmbeddedOptions::default()), Err(OpenError::NotOurs { .. })));
-    std::fs::write(path.join("FORMAT"), "cairn metadata 1\n").unwrap();
+    std::fs::write(path.join("FORMAT"), format).unwrap();
     let meta = Meta::open_embedded(path).unwrap();
     assert_eq!(meta.bucket("b").await.unwrap().name, "b");
 }

@@ -12,7 +12,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::kv::{
     CommitVersion, KvError,
-    embedded::{Published, Shared, directory::DirectoryLock},
+    embedded::{
+        Published, Shared,
+        directory::DirectoryLock,
+        mark::{Mark, VERSION_KEY},
+    },
     occ::{CommitRequest, Resolver, Rows, Verdict, apply},
 };
 
@@ -28,8 +32,6 @@ const RUNS_WAITING: usize = 25;
 /// A disk that takes longer than this to write a memtable is as good as broken.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(60);
 const ROOM_PAUSE: Duration = Duration::from_millis(2);
-
-const VERSION_KEY: &[u8] = b"version";
 
 /// A commit that waits for its outcome.
 pub struct Pending {
@@ -49,18 +51,13 @@ pub struct Committer {
     /// Why no commit is taken any more.
     poisoned: Option<String>,
     /// Given back when the store is closed.
-    _lock: DirectoryLock,
+    lock: DirectoryLock,
 }
 
 /// The version of the last commit; 0 for a new store.
-pub fn stored_version(about: &Keyspace) -> Result<u64, String> {
-    match about.get(VERSION_KEY).map_err(|error| error.to_string())? {
-        None => Ok(0),
-        Some(bytes) => {
-            let bytes = <[u8; 8]>::try_from(&bytes[..]).map_err(|_| "its version row is garbled".to_owned())?;
-            Ok(u64::from_be_bytes(bytes))
-        }
-    }
+pub fn stored_version(about: &Keyspace, mark: Mark) -> Result<u64, String> {
+    let stored = about.get(VERSION_KEY).map_err(|error| error.to_string())?;
+    stored.map_or(Ok(0), |value| mark.version(&value))
 }
 
 /// The newest rows: those published, and over them what the group changes.
@@ -114,7 +111,7 @@ struct Group<'a> {
 
 impl Committer {
     pub fn new(db: Database, about: Keyspace, shared: Arc<Shared>, version: u64, lock: DirectoryLock) -> Self {
-        Self { db, about, shared, resolver: Resolver::new(version), version, poisoned: None, _lock: lock }
+        Self { db, about, shared, resolver: Resolver::new(version), version, poisoned: None, lock }
     }
 
     /// Until every sender is gone.
@@ -233,7 +230,8 @@ impl Committer {
             return self.poison(group, &why, KvError::Storage);
         }
         let mut batch = self.db.batch().durability(Some(PersistMode::SyncAll));
-        batch.insert(&self.about, VERSION_KEY, group.version.to_be_bytes());
+        // First, where the journal is looked through for it.
+        batch.insert(&self.about, VERSION_KEY, self.lock.mark().value(group.version));
         for (key, value) in &group.rows.changed {
             match value {
                 Some(value) => batch.insert(&self.shared.rows, &key[..], &value[..]),

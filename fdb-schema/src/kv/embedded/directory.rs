@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <directory>/LOCK      held while the store is open
-//! <directory>/FORMAT    "cairn metadata 1\n"
+//! <directory>/FORMAT    "cairn metadata 2 <the store's mark: 32 hex digits>\n"
 //! <directory>/store/    fjall's files
 //! <directory>/store.new a store being made; renamed when it is whole, because fjall does not open one that was made by half
 //! ```
@@ -13,10 +13,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::kv::embedded::journal::JournalError;
+use crate::kv::embedded::{journal::JournalError, mark::Mark};
 
-const FORMAT: u32 = 1;
+/// 1 had no mark.
+const FORMAT: u32 = 2;
 const FORMAT_PREFIX: &str = "cairn metadata ";
+const STORE: &str = "store";
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -24,6 +26,11 @@ pub enum OpenError {
     Locked(PathBuf),
     #[error("metadata directory {path} is of format {found}; this program knows up to {FORMAT}")]
     NewerFormat { path: PathBuf, found: u32 },
+    #[error(
+        "metadata directory {path} is of format {found}, and this program reads only {FORMAT}: let the program that wrote it run `cairn \
+         admin metadata export`, and import the file into a new directory with this one"
+    )]
+    OlderFormat { path: PathBuf, found: u32 },
     #[error("{path} is not a metadata directory: {why}")]
     NotOurs { path: PathBuf, why: &'static str },
     #[error("metadata directory {path}: {source}")]
@@ -37,6 +44,7 @@ pub enum OpenError {
 /// A directory that no other process has open.
 pub struct DirectoryLock {
     path: PathBuf,
+    mark: Mark,
     _file: File,
 }
 
@@ -52,13 +60,15 @@ impl DirectoryLock {
             Err(std::fs::TryLockError::WouldBlock) => return Err(OpenError::Locked(path.to_owned())),
             Err(std::fs::TryLockError::Error(source)) => return Err(io(source)),
         }
-        let lock = Self { path: path.to_owned(), _file: file };
-        lock.check_format()?;
-        Ok(lock)
+        Ok(Self { path: path.to_owned(), mark: format(path)?, _file: file })
+    }
+
+    pub fn mark(&self) -> Mark {
+        self.mark
     }
 
     pub fn store_path(&self) -> PathBuf {
-        self.path.join("store")
+        self.path.join(STORE)
     }
 
     /// Where to make a store, if there is none: what an earlier try left is taken away.
@@ -85,40 +95,44 @@ impl DirectoryLock {
         };
         durable().map_err(|source| OpenError::Io { path: self.path.clone(), source })
     }
+}
 
-    fn check_format(&self) -> Result<(), OpenError> {
-        let io = |source| OpenError::Io { path: self.path.clone(), source };
-        let not_ours = |why| Err(OpenError::NotOurs { path: self.path.clone(), why });
-        let marker = match std::fs::read_to_string(self.path.join("FORMAT")) {
-            Ok(marker) => marker,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if self.store_path().try_exists().map_err(io)? {
-                    return not_ours("it has a store but no FORMAT file");
-                }
-                return self.write_format().map_err(io);
+/// Reads the FORMAT file, or writes one where there is no store yet.
+fn format(path: &Path) -> Result<Mark, OpenError> {
+    let io = |source| OpenError::Io { path: path.to_owned(), source };
+    let not_ours = |why| Err(OpenError::NotOurs { path: path.to_owned(), why });
+    let text = match std::fs::read_to_string(path.join("FORMAT")) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if path.join(STORE).try_exists().map_err(io)? {
+                return not_ours("it has a store but no FORMAT file");
             }
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => return not_ours("its FORMAT file is garbled"),
-            Err(error) => return Err(io(error)),
-        };
-        let Some(found) = marker.trim_end().strip_prefix(FORMAT_PREFIX).and_then(|n| n.parse::<u32>().ok()) else {
-            return not_ours("its FORMAT file is garbled");
-        };
-        match found {
-            0 => not_ours("its FORMAT file is garbled"),
-            FORMAT => Ok(()),
-            _ => Err(OpenError::NewerFormat { path: self.path.clone(), found }),
+            return write_format(path).map_err(io);
         }
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => return not_ours("its FORMAT file is garbled"),
+        Err(error) => return Err(io(error)),
+    };
+    let mut words = text.trim_end().strip_prefix(FORMAT_PREFIX).unwrap_or_default().splitn(2, ' ');
+    match words.next().and_then(|number| number.parse::<u32>().ok()) {
+        None | Some(0) => not_ours("its FORMAT file is garbled"),
+        Some(FORMAT) => match words.next().and_then(Mark::from_hex) {
+            Some(mark) => Ok(mark),
+            None => not_ours("its FORMAT file is garbled"),
+        },
+        Some(found) if found < FORMAT => Err(OpenError::OlderFormat { path: path.to_owned(), found }),
+        Some(found) => Err(OpenError::NewerFormat { path: path.to_owned(), found }),
     }
+}
 
-    /// Whole or not at all: written aside, synced, renamed, the directory synced.
-    fn write_format(&self) -> io::Result<()> {
-        let aside = self.path.join("FORMAT.new");
-        let mut file = File::create(&aside)?;
-        writeln!(file, "{FORMAT_PREFIX}{FORMAT}")?;
-        file.sync_all()?;
-        std::fs::rename(&aside, self.path.join("FORMAT"))?;
-        File::open(&self.path)?.sync_all()
-    }
+/// Whole or not at all: written aside, synced, renamed, the directory synced.
+fn write_format(path: &Path) -> io::Result<Mark> {
+    let (aside, mark) = (path.join("FORMAT.new"), Mark::random());
+    let mut file = File::create(&aside)?;
+    writeln!(file, "{FORMAT_PREFIX}{FORMAT} {}", mark.to_hex())?;
+    file.sync_all()?;
+    std::fs::rename(&aside, path.join("FORMAT"))?;
+    File::open(path)?.sync_all()?;
+    Ok(mark)
 }
 
 /// Syncs every file and directory of a tree: fjall syncs its files, but not each directory that it makes.

@@ -7,6 +7,7 @@
 mod committer;
 mod directory;
 mod journal;
+mod mark;
 
 pub use directory::OpenError;
 pub use journal::JournalError;
@@ -143,12 +144,13 @@ pub fn open(path: &Path, options: EmbeddedOptions) -> Result<OccKv<EmbeddedEngin
         Files::open(&aside, options).map_err(failed)?;
         lock.put_in_place(&aside)?;
     }
-    if let Some(mended) = journal::mend(&lock.store_path())? {
+    if let Some(mended) = journal::mend(&lock.store_path(), lock.mark())? {
         let (journal, at) = (mended.path.display(), mended.at);
         tracing::warn!(%journal, at, "cut off a batch that was being written when the metadata store was last stopped");
     }
     let Files { db, rows, about } = Files::open(&lock.store_path(), options).map_err(failed)?;
-    let version = committer::stored_version(&about).map_err(|why| OpenError::Store { path: path.to_owned(), why })?;
+    let version = committer::stored_version(&about, lock.mark())
+        .map_err(|why| OpenError::Store { path: path.to_owned(), why })?;
     let published = RwLock::new(Arc::new(Published { version, snapshot: db.snapshot() }));
     let shared = Arc::new(Shared {
         rows,

@@ -8,10 +8,14 @@
 //! end    = 03, xxh3-64 of the items and clears, "FJL" 03
 //! ```
 //! Numbers are little-endian. The file is longer than what was written: zeros follow.
+//!
+//! The first item of a batch that the committer wrote is the version row, which carries the store's mark.
 
 use std::io::{self, Read};
 
 use xxhash_rust::xxh3::Xxh3;
+
+use crate::kv::embedded::mark::{MARK_IN_VALUE, Mark, VERSION_KEY, VERSION_VALUE_BYTES};
 
 const START: u8 = 1;
 const ITEM: u8 = 2;
@@ -24,12 +28,19 @@ pub const START_BYTES: usize = 1 + 4 + 8;
 const ITEM_HEADER_BYTES: usize = 1 + 1 + 8 + 2 + 4 + 4;
 const CLEAR_BYTES: usize = 8;
 const END_BYTES: usize = 8 + MAGIC.len();
+/// The version row, after its header.
+const VERSION_ROW_BYTES: usize = VERSION_KEY.len() + VERSION_VALUE_BYTES;
+/// Where the mark lies in the version row, and in the whole batch.
+const MARK_IN_ROW: usize = VERSION_KEY.len() + MARK_IN_VALUE;
+const MARK_IN_BATCH: usize = START_BYTES + 1 + ITEM_HEADER_BYTES + MARK_IN_ROW;
 
 /// What begins at a place of a journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     /// A whole batch and its number.
     Batch(u64),
+    /// A whole batch without this store's mark.
+    Foreign,
     /// Zeros, to the end.
     Nothing,
     /// Anything else.
@@ -52,12 +63,13 @@ impl From<io::Error> for Broken {
 /// Reads batches one after the other, in little memory whatever their lengths say.
 pub struct Cursor<R> {
     reader: R,
+    mark: Mark,
     at: u64,
 }
 
 impl<R: Read> Cursor<R> {
-    pub fn new(reader: R) -> Self {
-        Self { reader, at: 0 }
+    pub fn new(reader: R, mark: Mark) -> Self {
+        Self { reader, mark, at: 0 }
     }
 
     pub fn at(&self) -> u64 {
@@ -75,7 +87,7 @@ impl<R: Read> Cursor<R> {
             return self.zeros();
         }
         match self.batch(tag[0]) {
-            Ok(seqno) => Ok(Found::Batch(seqno)),
+            Ok(found) => Ok(found),
             Err(Broken::Torn) => Ok(Found::Torn),
             Err(Broken::Io(error)) => Err(error),
         }
@@ -113,21 +125,34 @@ impl<R: Read> Cursor<R> {
         Ok(())
     }
 
-    fn batch(&mut self, tag: u8) -> Result<u64, Broken> {
+    /// What an item's header is followed by; whether it is a version row with the mark.
+    fn row(&mut self, header: &[u8; ITEM_HEADER_BYTES], hasher: &mut Xxh3) -> Result<bool, Broken> {
+        let (key, stored) = (le(&header[10..12]), le(&header[16..20]));
+        if (key, stored) != (VERSION_KEY.len() as u64, VERSION_VALUE_BYTES as u64) {
+            self.hash(key + stored, hasher)?;
+            return Ok(false);
+        }
+        let row: [u8; VERSION_ROW_BYTES] = self.take()?;
+        hasher.update(&row);
+        Ok(row.starts_with(VERSION_KEY) && row[MARK_IN_ROW..] == self.mark.bytes()[..])
+    }
+
+    fn batch(&mut self, tag: u8) -> Result<Found, Broken> {
         if tag != START {
             return Err(Broken::Torn);
         }
         let start: [u8; START_BYTES - 1] = self.take()?;
         let (count, seqno) = (le(&start[..4]), le(&start[4..]));
         let mut hasher = Xxh3::new();
-        for _ in 0..count {
+        let mut marked = false;
+        for index in 0..count {
             let [tag] = self.take()?;
             hasher.update(&[tag]);
             match tag {
                 ITEM => {
                     let header: [u8; ITEM_HEADER_BYTES] = self.take()?;
                     hasher.update(&header);
-                    self.hash(le(&header[10..12]) + le(&header[16..20]), &mut hasher)?;
+                    marked |= self.row(&header, &mut hasher)? && index == 0;
                 }
                 CLEAR => {
                     let keyspace: [u8; CLEAR_BYTES] = self.take()?;
@@ -138,7 +163,10 @@ impl<R: Read> Cursor<R> {
         }
         let [tag] = self.take()?;
         let end: [u8; END_BYTES] = self.take()?;
-        if tag == END && le(&end[..8]) == hasher.digest() && &end[8..] == MAGIC { Ok(seqno) } else { Err(Broken::Torn) }
+        if tag != END || le(&end[..8]) != hasher.digest() || &end[8..] != MAGIC {
+            return Err(Broken::Torn);
+        }
+        Ok(if marked { Found::Batch(seqno) } else { Found::Foreign })
     }
 }
 
@@ -146,12 +174,13 @@ fn le(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// Whether these bytes may be the beginning of a batch: a quick look.
-pub fn is_start(bytes: &[u8]) -> bool {
-    bytes.first() == Some(&START) && bytes.get(START_BYTES).is_some_and(|tag| matches!(*tag, ITEM | CLEAR))
+/// Where batches with the mark begin, if those are batches. Only a batch of the store's own has the mark in it, so there are few, and
+/// none of them costs more than its own length.
+pub fn starts<'a>(bytes: &'a [u8], mark: &'a Mark) -> impl Iterator<Item = usize> + 'a {
+    memchr::memmem::find_iter(bytes, mark.bytes()).filter_map(|at| at.checked_sub(MARK_IN_BATCH))
 }
 
-/// Whether these bytes begin with a whole batch.
-pub fn is_whole(bytes: &[u8]) -> bool {
-    matches!(Cursor::new(bytes).next(), Ok(Found::Batch(_)))
+/// Whether these bytes begin with a whole batch of this store.
+pub fn is_whole(bytes: &[u8], mark: Mark) -> bool {
+    matches!(Cursor::new(bytes, mark).next(), Ok(Found::Batch(_)))
 }

@@ -8,6 +8,9 @@
 //! - A batch that is not whole, with nothing whole after it, was torn: it is cut off.
 //! - One with a whole batch after it had been synced: the journal is damaged, and the store is not opened.
 //!
+//! Rows are bytes that users chose and may contain what looks like a whole batch, so only what carries the store's own mark counts as one
+//! (`../mark.rs`). Without it a torn batch could not be told from damage, and looking for one would take time squared in what was chosen.
+//!
 //! Damage to the very last batch looks like a torn one.
 
 mod batch;
@@ -19,6 +22,8 @@ use std::{
 };
 
 use batch::{Cursor, Found};
+
+use crate::kv::embedded::mark::Mark;
 
 /// A page of a file or a sector of a disk is written whole or not at all.
 const SECTOR: u64 = 512;
@@ -32,6 +37,11 @@ pub enum JournalError {
         "journal {path} is damaged at byte {at}, before commits that were acknowledged; nothing was changed; restore the file or a backup"
     )]
     Damaged { path: PathBuf, at: u64 },
+    #[error(
+        "journal {path} has at byte {at} a batch of another store than the FORMAT file beside it names; nothing was changed; put back what \
+         belongs together"
+    )]
+    Foreign { path: PathBuf, at: u64 },
 }
 
 /// What was cut off the last journal.
@@ -45,18 +55,19 @@ pub struct Mended {
 /// Checks the journals of a store that is not open, and cuts off a batch that was being written when the power went.
 ///
 /// # Errors
-/// [`JournalError::Damaged`] when acknowledged commits are not readable; then nothing was changed.
-pub fn mend(store: &Path) -> Result<Option<Mended>, JournalError> {
+/// [`JournalError::Damaged`] when acknowledged commits are not readable, [`JournalError::Foreign`] when the mark is not that of the store;
+/// then nothing was changed.
+pub fn mend(store: &Path, mark: Mark) -> Result<Option<Mended>, JournalError> {
     let mut journals = journals(store)?;
     let Some(last) = journals.pop() else { return Ok(None) };
     let mut seqno = None;
     for path in journals {
         // Synced before the next one was made.
-        if let Some(at) = scan(&path, &mut seqno)?.bad {
+        if let Some(at) = scan(&path, mark, &mut seqno)?.bad {
             return Err(JournalError::Damaged { path, at });
         }
     }
-    let scanned = scan(&last, &mut seqno)?;
+    let scanned = scan(&last, mark, &mut seqno)?;
     let Some(at) = scanned.bad else { return Ok(None) };
     if scanned.acknowledged {
         return Err(JournalError::Damaged { path: last, at });
@@ -92,10 +103,10 @@ struct Scanned {
 }
 
 /// Goes through a journal; `seqno` is that of the last batch seen.
-fn scan(path: &Path, seqno: &mut Option<u64>) -> Result<Scanned, JournalError> {
+fn scan(path: &Path, mark: Mark, seqno: &mut Option<u64>) -> Result<Scanned, JournalError> {
     let io = |source| JournalError::Io { path: path.to_owned(), source };
     let file = File::open(path).map_err(io)?;
-    let mut cursor = Cursor::new(BufReader::with_capacity(READ_BYTES, &file));
+    let mut cursor = Cursor::new(BufReader::with_capacity(READ_BYTES, &file), mark);
     loop {
         let at = cursor.at();
         match cursor.next().map_err(io)? {
@@ -103,27 +114,28 @@ fn scan(path: &Path, seqno: &mut Option<u64>) -> Result<Scanned, JournalError> {
             Found::Batch(_) => {
                 // Whole, but for the number, which no checksum covers: lost with a sector, or damaged here or in the batch before.
                 let across_sectors = at % SECTOR + batch::START_BYTES as u64 > SECTOR;
-                let acknowledged = !across_sectors || whole_batch_after(&file, at).map_err(io)?;
+                let acknowledged = !across_sectors || whole_batch_after(&file, at, mark).map_err(io)?;
                 return Ok(Scanned { bad: Some(at), acknowledged });
             }
+            Found::Foreign => return Err(JournalError::Foreign { path: path.to_owned(), at }),
             Found::Nothing => return Ok(Scanned { bad: None, acknowledged: false }),
             Found::Torn => {
-                let acknowledged = whole_batch_after(&file, at).map_err(io)?;
+                let acknowledged = whole_batch_after(&file, at, mark).map_err(io)?;
                 return Ok(Scanned { bad: Some(at), acknowledged });
             }
         }
     }
 }
 
-/// Whether a whole batch begins anywhere after a byte. In memory: what follows the last good batch is one torn batch, unless the journal
-/// is damaged.
-fn whole_batch_after(mut file: &File, at: u64) -> io::Result<bool> {
+/// Whether a whole batch of this store begins anywhere after a byte. In memory: what follows the last good batch is one torn batch, unless
+/// the journal is damaged.
+fn whole_batch_after(mut file: &File, at: u64, mark: Mark) -> io::Result<bool> {
     file.seek(SeekFrom::Start(at))?;
     let mut rest = Vec::new();
     file.read_to_end(&mut rest)?;
     let written = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let rest = &rest[..written];
-    Ok((1..rest.len()).any(|begin| batch::is_start(&rest[begin..]) && batch::is_whole(&rest[begin..])))
+    Ok(batch::starts(rest, &mark).any(|begin| begin > 0 && batch::is_whole(&rest[begin..], mark)))
 }
 
 #[cfg(test)]

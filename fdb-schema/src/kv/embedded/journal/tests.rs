@@ -3,6 +3,7 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
+use crate::kv::embedded::mark::VERSION_KEY;
 
 fn item(key: &[u8], value: &[u8]) -> Vec<u8> {
     let mut bytes = vec![2, 0, 0];
@@ -15,7 +16,18 @@ fn item(key: &[u8], value: &[u8]) -> Vec<u8> {
     bytes
 }
 
+fn mark() -> Mark {
+    Mark::from_hex("00112233445566778899aabbccddeeff").unwrap()
+}
+
+/// As the committer writes it.
 fn batch(seqno: u64, items: &[Vec<u8>]) -> Vec<u8> {
+    let version = item(VERSION_KEY, &mark().value(seqno));
+    unmarked(seqno, &[&[version], items].concat())
+}
+
+/// What a user could make, who knows all but the mark.
+fn unmarked(seqno: u64, items: &[Vec<u8>]) -> Vec<u8> {
     let body = items.concat();
     let mut bytes = vec![1];
     bytes.extend((items.len() as u32).to_le_bytes());
@@ -43,7 +55,7 @@ impl Store {
     }
 
     fn mend(&self) -> Result<Option<u64>, u64> {
-        match mend(self.0.path()) {
+        match mend(self.0.path(), mark()) {
             Ok(mended) => Ok(mended.map(|mended| mended.at)),
             Err(JournalError::Damaged { at, .. }) => Err(at),
             Err(error) => panic!("{error}"),
@@ -105,4 +117,65 @@ fn damage_before_a_whole_batch_is_refused_wherever_it_is() {
     let torn = one(1)[..100].to_vec();
     assert_eq!(Store::of(&[(1, torn.clone()), (2, one(2))]).mend(), Err(0));
     assert_eq!(Store::of(&[(1, torn), (2, Vec::new())]).mend(), Err(0));
+}
+
+#[test]
+fn a_batch_has_the_bytes_that_are_looked_for() {
+    let bytes = hex::encode(batch(0x0102, &[]));
+    let wanted = "01 01000000 0201000000000000 02 00 00 0700000000000000 0700 18000000 18000000 76657273696f6e \
+                  0000000000000102 00112233445566778899aabbccddeeff 03";
+    assert_eq!(bytes[..bytes.len() - 24], wanted.replace(' ', ""));
+    assert_eq!(batch::starts(&batch(7, &[]), &mark()).collect::<Vec<_>>(), [0]);
+    assert!(batch::is_whole(&batch(7, &[]), mark()));
+}
+
+#[test]
+fn dur_2_a_torn_batch_is_cut_off_whatever_users_put_in_it() {
+    let good = one(1);
+    let other = Mark::from_hex("ffeeddccbbaa99887766554433221100").unwrap();
+    let row = item(b"k", b"v");
+    for forged in [unmarked(9, std::slice::from_ref(&row)), unmarked(9, &[item(VERSION_KEY, &other.value(9)), row])] {
+        for (key, value) in [(&forged[..], &[7; 900][..]), (&b"key"[..], &forged.repeat(3)[..])] {
+            let last = batch(2, &[item(key, value), item(b"z", &[7; 300])]);
+            for bytes in [
+                [&good[..], &last[..last.len() - 40]].concat(),
+                [&good[..], &last[..last.len() - 200], &[0; 100], &last[last.len() - 100..]].concat(),
+            ] {
+                let store = Store::of(&[(1, bytes)]);
+                assert_eq!(store.mend(), Ok(Some(good.len() as u64)));
+                assert_eq!(store.bytes(1), good);
+            }
+            // Whole, it is left alone.
+            assert_eq!(Store::of(&[(1, [&good[..], &last].concat())]).mend(), Ok(None));
+        }
+    }
+}
+
+#[test]
+fn what_users_put_in_a_torn_batch_costs_no_checksums() {
+    // Each of them says that it reaches far over all that follow it.
+    let mut start = vec![1, 1, 0, 0, 0];
+    start.extend(9u64.to_le_bytes());
+    start.extend([2, 0, 0]);
+    start.extend(7u64.to_le_bytes());
+    start.extend([0xff, 0xff]);
+    start.extend((1u32 << 20).to_le_bytes().repeat(2));
+    let last = batch(2, &[item(b"key", &start.repeat(100_000))]);
+    let torn = &last[..last.len() - 1];
+    assert_eq!(batch::starts(torn, &mark()).collect::<Vec<_>>(), [0]);
+    assert_eq!(Store::of(&[(1, [&one(1), torn].concat())]).mend(), Ok(Some(one(1).len() as u64)));
+}
+
+#[test]
+fn a_journal_of_another_store_is_refused() {
+    let foreign = unmarked(2, &[item(VERSION_KEY, &Mark::random().value(2))]);
+    // The row counts only where the committer writes it.
+    let later = unmarked(2, &[item(b"key", b"value"), item(VERSION_KEY, &mark().value(2))]);
+    for second in [foreign, later] {
+        let bytes = [&one(1)[..], &second, &one(3)[..50]].concat();
+        let store = Store::of(&[(1, bytes.clone())]);
+        let refused = mend(store.0.path(), mark());
+        assert!(matches!(refused, Err(JournalError::Foreign { at, .. }) if at == one(1).len() as u64), "{refused:?}");
+        assert_eq!(store.bytes(1), bytes);
+    }
 }
