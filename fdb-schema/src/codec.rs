@@ -83,7 +83,7 @@ stored! {
     rows::DocumentHead => "bucket document head", version 2;
     rows::ClusterRow => "cluster row";
     rows::HeadRow => "head row";
-    rows::VersionRow => "version row";
+    rows::VersionRow => "version row", version 2;
     rows::PartRow => "part row";
     rows::LedgerRow => "ledger row";
     rows::ReclaimRow => "reclaim row";

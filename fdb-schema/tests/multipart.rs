@@ -161,3 +161,57 @@ pub async fn ten_thousand_parts(name: &str, kv: SharedKv) {
     assert_eq!(meta.usage("b").await.unwrap(), Usage::default());
     audited(&meta, name).await;
 }
+
+/// As much metadata and as many tags as S3 allows, and more.
+fn full_attributes() -> Attributes {
+    let tag = |index: usize| (format!("{index:0128}"), "\u{1f980}".repeat(256));
+    Attributes {
+        content_type: Some("t".repeat(1024)),
+        user_metadata: (0..8).map(|index| (format!("{index}"), "v".repeat(1024))).collect(),
+        tags: (0..10).map(tag).collect(),
+        storage_class: "STANDARD".into(),
+        ..Attributes::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_parts_of_as_many_lengths_complete_and_are_tagged_and_copied() {
+    let (kvs, _directory) = every_kv();
+    for (name, kv) in kvs {
+        ten_thousand_lengths(name, kv).await;
+    }
+}
+
+async fn ten_thousand_lengths(name: &str, kv: SharedKv) {
+    let meta = Meta::new(kv);
+    meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+    let group = group(&meta).await;
+    let upload = Upload { attributes: full_attributes(), ..upload("b", "k") };
+    // The shortest parts of full objects are 500 MiB: no length is short.
+    let length = |number: u16| if number == 5000 { 0 } else { (500 << 20) + u64::from(number) };
+    let sizes: Vec<(u16, u64)> = (1..=10_000).map(|number| (number, length(number))).collect();
+    let (parts, _) = uploaded(&meta, &group, &upload, &sizes).await;
+    let request = CompleteUpload { min_part_bytes: 0, ..complete(&upload, &parts) };
+    let committed = meta.complete_upload(request).await.unwrap();
+    assert_eq!(committed.version.attributes, full_attributes(), "{name}");
+
+    let tags = full_attributes().tags.into_iter().rev().collect();
+    meta.set_tags("b", "k", VersionSelector::Current, tags).await.unwrap();
+    let replaced = Attributes { content_encoding: Some("e".repeat(1024)), ..full_attributes() };
+    meta.copy_object(CopyObject { attributes: Some(replaced), ..copy(("b", "k"), ("b", "copy")) }).await.unwrap();
+    audited(&meta, name).await;
+    meta.delete_object(delete("b", "k", VersionSelector::Current)).await.unwrap();
+
+    let started = Instant::now();
+    let all = meta.locate("b", "copy", VersionSelector::Current, RangeRequest::All).await.unwrap();
+    println!("{name}: locate of 10,000 lengths took {:?}", started.elapsed());
+    assert!(all.parts.iter().map(|part| part.number).eq((1..=10_000).filter(|number| *number != 5000)), "{name}");
+    assert!(all.parts.iter().all(|part| part.length == length(part.number)), "{name}");
+    let start: u64 = (1..4999).map(length).sum();
+    let hole = RangeRequest::Inclusive(start + 1, start + length(4999));
+    let around = meta.locate("b", "copy", VersionSelector::Current, hole).await.unwrap();
+    assert_eq!(around.parts.iter().map(|part| part.number).collect::<Vec<_>>(), [4999, 5001], "{name}");
+    assert_eq!(around.parts_offset, start, "{name}");
+    let part = meta.locate("b", "copy", VersionSelector::Current, RangeRequest::Part(4999)).await.unwrap();
+    assert_eq!((part.range.start, part.parts.len()), (start, 1), "{name}");
+}

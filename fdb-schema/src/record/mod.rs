@@ -5,6 +5,7 @@ mod bucket;
 pub mod bytes16;
 pub mod document;
 mod ledger;
+pub mod part_runs;
 mod placement;
 pub mod rows;
 mod scheme;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
+pub use crate::record::part_runs::PartRun;
 use crate::{
     codec::Stored,
     error::MetaError,
@@ -55,15 +56,11 @@ pub enum PartList {
     Inline(Vec<PartRow>),
     /// Many: the part rows of the upload they came from, which stay where they were written, so that Complete moves none of
     /// them and CopyObject shares them.
-    Listed { list: UploadId, runs: Vec<PartRun> },
-}
-
-/// Parts with consecutive numbers and the same length: enough to find the parts of a byte range without reading them all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PartRun {
-    pub first: u16,
-    pub count: u16,
-    pub length: u64,
+    Listed {
+        list: UploadId,
+        #[serde(with = "crate::record::part_runs")]
+        runs: Vec<PartRun>,
+    },
 }
 
 /// A part, of an upload under way or of a version.

@@ -119,32 +119,43 @@ fn overlapping(parts: Vec<PartRow>, range: &Range<u64>) -> (u64, Vec<PartRow>) {
     (first, found)
 }
 
-/// The same for parts in rows of their own: of each run, the numbers that overlap.
+/// The same for parts in rows of their own, which are read as one range: of very many lengths each run is one part.
 async fn listed(tx: &mut Tx, list: UploadId, runs: &[PartRun], range: &Range<u64>) -> Outcome<(u64, Vec<PartRow>)> {
-    let mut found = Vec::new();
+    let mut numbers: Option<Range<u64>> = None;
     let (mut offset, mut first) = (0, 0);
     for run in runs {
         let end = offset + u64::from(run.count) * run.length;
         if offset < range.end && end > range.start && run.length > 0 {
             let skipped = range.start.saturating_sub(offset) / run.length;
-            let until = (range.end.min(end) - offset).div_ceil(run.length);
-            if found.is_empty() {
-                first = offset + skipped * run.length;
-            }
-            read_numbers(tx, list, u64::from(run.first) + skipped..u64::from(run.first) + until, &mut found).await?;
+            let until = u64::from(run.first) + (range.end.min(end) - offset).div_ceil(run.length);
+            numbers = Some(match numbers {
+                Some(numbers) => numbers.start..until,
+                None => {
+                    first = offset + skipped * run.length;
+                    u64::from(run.first) + skipped..until
+                }
+            });
         }
         offset = end;
     }
+    let Some(numbers) = numbers else { return Ok((0, Vec::new())) };
+    let within = |run: &PartRun| {
+        let end = u64::from(run.first) + u64::from(run.count);
+        end.min(numbers.end).saturating_sub(numbers.start.max(run.first.into()))
+    };
+    let wanted = runs.iter().map(within).sum();
+    let mut found = read_numbers(tx, list, numbers, wanted).await?;
+    found.retain(|part| part.length > 0);
     Ok((first, found))
 }
 
-async fn read_numbers(tx: &mut Tx, list: UploadId, numbers: Range<u64>, found: &mut Vec<PartRow>) -> Outcome<()> {
+/// The parts with these numbers, of which the list has so many.
+async fn read_numbers(tx: &mut Tx, list: UploadId, numbers: Range<u64>, wanted: u64) -> Outcome<Vec<PartRow>> {
     let damaged = |why: String| MetaError::Corrupt { what: "part list", why };
     let number = |n: u64| u16::try_from(n).map_err(|_| damaged(format!("part {n}")));
-    let wanted = usize::try_from(numbers.end - numbers.start).map_err(|_| damaged("too many parts".into()))?;
     let mut begin = keyspace::part(list, number(numbers.start)?);
     let end = key_after(&keyspace::part(list, number(numbers.end - 1)?));
-    let before = found.len();
+    let mut found = Vec::new();
     loop {
         let page = tx.range(RangeQuery::new(begin, end.clone(), PAGE).snapshot()).await?;
         for (key, value) in &page.rows {
@@ -155,11 +166,10 @@ async fn read_numbers(tx: &mut Tx, list: UploadId, numbers: Range<u64>, found: &
             None => break,
         }
     }
-    if found.len() - before != wanted {
-        let why = format!("list {list} has {} of parts {numbers:?}", found.len() - before);
-        return Err(damaged(why).into());
+    if found.len() as u64 != wanted {
+        return Err(damaged(format!("list {list} has {} of {wanted} parts in {numbers:?}", found.len())).into());
     }
-    Ok(())
+    Ok(found)
 }
 
 /// The parts with their blobs, of which some are not in the parts' rows.
