@@ -168,3 +168,23 @@ async fn int_1_compaction_neither_moves_damage_nor_loses_what_lies_beside_it() {
     assert!(report.is_clean() && report.fragments_verified == 50, "{report:?}");
     assert_eq!(tools::inspect(dir.path()).unwrap().cluster, CLUSTER.to_string());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_file_that_ends_early_does_not_hold_up_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = DiskHandle::open(small(dir.path())).unwrap();
+    for n in 0..400 {
+        disk.put(fragment(n, 3000)).await.unwrap();
+    }
+    disk.close().await;
+    let (path, at) = find(dir.path(), &payload(30, 3000)).unwrap();
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(at as u64).unwrap();
+    let disk = DiskHandle::open(small(dir.path())).unwrap();
+    // Of the short one nearly all that can be read is dead: it is the first to be emptied.
+    disk.delete((0..400).filter(|n| *n < 29 || *n > 100 && n % 4 > 0).map(name).collect()).await.unwrap();
+    let held = 150 * record(3000);
+    until(&disk, "tidied up", |status| status.used_bytes <= held + 3 * (256 << 10)).await;
+    assert_eq!(whole(&disk, 29).await.unwrap(), payload(29, 3000));
+    assert!(matches!(whole(&disk, 40).await, Err(DiskError::Corrupt { .. })));
+    disk.close().await;
+}

@@ -3,12 +3,16 @@
 
 mod disk_common;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    os::unix::fs::MetadataExt,
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
-use cairn_actors::disk::{BLOCK_BYTES, DiskError, DiskHandle, DiskOptions, Faults, NewFragment};
+use cairn_actors::disk::{BLOCK_BYTES, DiskError, DiskHandle, DiskOptions, Faults, NewFragment, SyncPoint};
 use cairn_schema::ids::ClusterId;
 use disk_common::{copy_dir, fragment, name, options, payload, until, whole};
 
@@ -205,4 +209,103 @@ async fn writers_share_syncs() {
     }
     let syncs = syncs.load(Ordering::Relaxed);
     assert!(syncs <= 256, "{syncs} syncs for 512 writes");
+}
+
+/// What is left of it would be taken for true by a replay, after whatever had been acknowledged since.
+#[tokio::test(flavor = "multi_thread")]
+async fn dur_2_a_failed_batch_that_cannot_be_cut_off_is_the_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Arc::<Faults>::default();
+    let disk = DiskHandle::open_with(options(dir.path()), Some(faults.clone())).unwrap();
+    disk.put(fragment(1, 5000)).await.unwrap();
+    faults.syncs.store(1, Ordering::Relaxed);
+    faults.cuts.store(1, Ordering::Relaxed);
+    assert!(matches!(disk.delete(vec![name(1)]).await, Err(DiskError::Io { operation: "fdatasync", .. })));
+    assert!(matches!(disk.put(fragment(1, 5000)).await, Err(DiskError::ReadOnly(_))));
+    assert!(disk.status().failed.unwrap().contains("cut off"));
+    assert_eq!(whole(&disk, 1).await.unwrap(), payload(1, 5000));
+    disk.close().await;
+    let disk = DiskHandle::open(options(dir.path())).unwrap();
+    disk.put(fragment(1, 5000)).await.unwrap();
+    disk.close().await;
+    for rebuild in [false, true] {
+        if rebuild {
+            std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+        }
+        let disk = DiskHandle::open(options(dir.path())).unwrap();
+        assert_eq!(whole(&disk, 1).await.unwrap(), payload(1, 5000), "rebuilt {rebuild}");
+        disk.close().await;
+    }
+}
+
+/// The put was gathered with the delete, but does not fit behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_behind_a_delete_that_failed_finds_the_fragment_still_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let (held, release) = (Arc::new(AtomicBool::new(false)), Arc::new(Barrier::new(2)));
+    let hook = {
+        let (held, release) = (held.clone(), release.clone());
+        move |point: &SyncPoint<'_>| {
+            if point.synced && held.swap(false, Ordering::AcqRel) {
+                release.wait();
+            }
+        }
+    };
+    let faults = Arc::new(Faults { on_sync: Some(Box::new(hook)), ..Faults::default() });
+    let small = DiskOptions { segment_bytes: 256 << 10, ..options(dir.path()) };
+    let disk = DiskHandle::open_with(small.clone(), Some(faults.clone())).unwrap();
+    disk.put(fragment(1, 100_000)).await.unwrap();
+    held.store(true, Ordering::Release);
+    let first = tokio::spawn({
+        let disk = disk.clone();
+        async move { disk.put(fragment(2, 40_000)).await }
+    });
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while held.load(Ordering::Acquire) {
+        assert!(Instant::now() < deadline, "no sync");
+        tokio::task::yield_now().await;
+    }
+    // Both wait while the writer syncs; polled in this order, so queued in this order.
+    let mut delete = Box::pin(disk.delete(vec![name(1)]));
+    let mut put = Box::pin(disk.put(fragment(1, 100_000)));
+    assert!(futures::poll!(&mut delete).is_pending() && futures::poll!(&mut put).is_pending());
+    faults.syncs.store(1, Ordering::Relaxed);
+    tokio::task::spawn_blocking(move || release.wait()).await.unwrap();
+    first.await.unwrap().unwrap();
+    assert!(matches!(delete.await, Err(DiskError::Io { operation: "fdatasync", .. })));
+    put.await.unwrap();
+    assert_eq!(disk.status().fragments, 2);
+    assert_eq!(whole(&disk, 1).await.unwrap(), payload(1, 100_000));
+    disk.close().await;
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let disk = DiskHandle::open(small).unwrap();
+    assert_eq!(disk.status().fragments, 2);
+    assert_eq!(whole(&disk, 1).await.unwrap(), payload(1, 100_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn space_that_was_given_back_before_the_index_was_made_anew_is_not_counted_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let large = DiskOptions { segment_bytes: 16 << 20, ..options(dir.path()) };
+    let disk = DiskHandle::open(large.clone()).unwrap();
+    for n in 0..40 {
+        disk.put(fragment(n, 200_000)).await.unwrap();
+    }
+    disk.delete((0..40).filter(|n| n % 4 > 0).map(name).collect()).await.unwrap();
+    until(&disk, "given back", |status| status.used_bytes < 4 << 20).await;
+    disk.close().await;
+    // Nor is what had been given back taken again.
+    for _ in 0..2 {
+        DiskHandle::open(large.clone()).unwrap().close().await;
+        let blocks =
+            disk_common::segment_files(dir.path()).iter().map(|path| path.metadata().unwrap().blocks()).sum::<u64>();
+        assert!(blocks * 512 < 4 << 20, "{blocks} blocks");
+    }
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let disk = DiskHandle::open(large).unwrap();
+    // Its hole is made after those that are made once more.
+    disk.put(fragment(100, 500_000)).await.unwrap();
+    disk.delete(vec![name(100)]).await.unwrap();
+    until(&disk, "given back", |status| status.used_bytes < 10 * 200_000 + (400 << 10)).await;
+    assert!(disk.status().used_bytes >= 10 * 200_000, "{:?}", disk.status());
 }

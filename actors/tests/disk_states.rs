@@ -351,3 +351,29 @@ async fn a_slow_disk_says_so() {
     assert!(disk.status().write_us < after / 2, "it never recovers: {} us", disk.status().write_us);
     disk.close().await;
 }
+
+/// A new opening asks for the space of a whole segment, of which there is less; ext4 keeps what it had allocated when it finds that out.
+#[tokio::test(flavor = "multi_thread")]
+async fn opening_a_nearly_full_disk_leaves_the_reserve_to_deletes() {
+    let Some(fs) = LoopFs::new(Kind::Ext4, 64, "opening a nearly full disk") else { return };
+    let dir = fs.path().join("disk");
+    let reserved = 4 << 20;
+    let options = DiskOptions { reserved_bytes: reserved, ..options(&dir) };
+    let disk = DiskHandle::open(options.clone()).unwrap();
+    let stored = fill(&disk, 100_000).await;
+    disk.delete(stored[..20].iter().map(|n| name(*n)).collect()).await.unwrap();
+    disk.close().await;
+    let large = DiskOptions { segment_bytes: 1 << 30, ..options };
+    for _ in 0..2 {
+        let disk = DiskHandle::open(large.clone()).unwrap();
+        let left = rustix::fs::statvfs(fs.path()).unwrap();
+        assert!(left.f_bavail * left.f_frsize >= reserved / 2, "{} bytes left", left.f_bavail * left.f_frsize);
+        assert_eq!(whole(&disk, stored[30]).await.unwrap(), payload(stored[30], 100_000));
+        disk.close().await;
+    }
+    let disk = DiskHandle::open(large).unwrap();
+    assert_eq!(disk.delete(stored[20..].iter().map(|n| name(*n)).collect()).await.unwrap() as usize, stored.len() - 20);
+    until(&disk, "writable", |status| status.writable && status.free_bytes > 30 << 20).await;
+    disk.put(fragment(90_000, 100_000)).await.unwrap();
+    disk.close().await;
+}

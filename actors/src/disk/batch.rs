@@ -11,7 +11,6 @@ use super::{
     format::{Place, RecordBody, RecordHeader, UNIT, fragment_units, payload_at},
     index::{Effect, rows::Entry},
     queue::Reply,
-    recover::Ghost,
 };
 
 static PADDING: [u8; UNIT as usize] = [0; UNIT as usize];
@@ -95,22 +94,17 @@ impl Batch {
 
     /// A tombstone for the record of `name` at `kills`, whose pages are given back; `live` is that record if it is the one that counts.
     pub fn kill(&mut self, name: FragmentName, kills: Place, units: u32, live: Option<Entry>) {
-        self.tombstone(name, RecordBody::Tombstone { kills, units }, kills, live);
-        self.dead.push((kills, units));
-    }
-
-    /// Says of the record of `name` at `kills`, whose batch failed, that it does not count.
-    pub fn retract(&mut self, name: FragmentName, kills: Place, units: u32) {
-        self.tombstone(name, RecordBody::Retraction { kills, units }, kills, None);
+        self.tombstone(name, kills, units, live);
         self.dead.push((kills, units));
     }
 
     /// A tombstone that says again what another one has said.
-    pub fn repeat(&mut self, name: FragmentName, body: RecordBody, kills: Place) {
-        self.tombstone(name, body, kills, None);
+    pub fn repeat(&mut self, name: FragmentName, kills: Place, units: u32) {
+        self.tombstone(name, kills, units, None);
     }
 
-    fn tombstone(&mut self, name: FragmentName, body: RecordBody, kills: Place, live: Option<Entry>) {
+    fn tombstone(&mut self, name: FragmentName, kills: Place, units: u32, live: Option<Entry>) {
+        let body = RecordBody::Tombstone { kills, units };
         let at = self.next_place();
         let header = RecordHeader { name, body, batch: self.number, written_ms: self.written_ms };
         let head = header.encode(&[], self.salt, at.unit);
@@ -132,14 +126,6 @@ impl Batch {
             }
         }
         slices
-    }
-
-    /// Fragments that may lie in the segment after the batch has failed, though nobody was told so.
-    pub fn in_doubt(&self) -> impl Iterator<Item = Ghost> {
-        self.effects.iter().filter_map(|effect| match effect {
-            Effect::Put { name, entry, .. } => Some(Ghost::of(*name, *entry)),
-            Effect::Kill { .. } => None,
-        })
     }
 
     /// Tells everyone who waits.

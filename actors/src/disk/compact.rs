@@ -45,12 +45,27 @@ struct Victim {
     tombstones: HashMap<u32, u32>,
 }
 
+/// Why and since when a segment is left alone.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    since: Instant,
+    /// What was needed of it when all that is readable had been moved: trying again before that changes would move as much again.
+    left: Option<Left>,
+}
+
+/// Fragments, and segments about which something is kept.
+type Left = (u32, usize);
+
+fn left_in(state: &SegmentState) -> Left {
+    (state.fragments, state.needs.len())
+}
+
 /// Where a compaction stands.
 #[derive(Debug, Default)]
 pub struct Compaction {
     victim: Option<Victim>,
     /// Segments that hold something that could not be moved, and since when they are left alone.
-    refused: HashMap<u32, Instant>,
+    refused: HashMap<u32, Refused>,
     seen: Option<Seen>,
     /// Something has changed since that look.
     pub(super) stale: bool,
@@ -71,7 +86,8 @@ struct Seen {
 /// A live record, or a tombstone that is still needed.
 enum Keep {
     Fragment(FragmentName, Entry),
-    Tombstone(FragmentName, RecordBody, Place),
+    /// With the place and the units of what it kills.
+    Tombstone(FragmentName, Place, u32),
 }
 
 impl Writer {
@@ -94,7 +110,13 @@ impl Writer {
         if let Some(seen) = self.compaction.seen.filter(|seen| seen.at.elapsed() < LOOK_EVERY) {
             return seen;
         }
-        self.compaction.refused.retain(|_, since| since.elapsed() < TRY_AGAIN);
+        let core = self.core.clone();
+        core.index.segments(|segments| {
+            self.compaction.refused.retain(|number, refused| {
+                let as_left = segments.get(*number).is_some_and(|state| refused.left == Some(left_in(state)));
+                refused.since.elapsed() < TRY_AGAIN || as_left
+            });
+        });
         let seen = Seen {
             at: Instant::now(),
             idle: self.due(IDLE_PART),
@@ -148,13 +170,13 @@ impl Writer {
             Ok(()) => self.compaction.victim = Some(victim),
             Err(error) => {
                 tracing::warn!(disk = %self.core.identity.disk, segment = victim.number, %error, "a segment could not be emptied");
-                self.refuse(victim.number);
+                self.refuse(victim.number, None);
             }
         }
     }
 
-    fn refuse(&mut self, number: u32) {
-        self.compaction.refused.insert(number, Instant::now());
+    fn refuse(&mut self, number: u32, left: Option<Left>) {
+        self.compaction.refused.insert(number, Refused { since: Instant::now(), left });
         self.compaction.seen = None;
     }
 
@@ -170,19 +192,20 @@ impl Writer {
             let state = segments.get(victim.number)?;
             let whole =
                 state.fragments == 0 && state.needs.iter().all(|(about, needs)| found(about) >= needs.tombstones);
+            let left = left_in(state);
             if whole {
                 segments.tombstones_moved(victim.number);
             }
-            Some(whole)
+            Some((whole, left))
         });
         match whole {
-            Some(true) => {
+            Some((true, _)) => {
                 self.compaction.seen = None;
                 self.core.begin_checkpoint();
             }
-            Some(false) => {
+            Some((false, left)) => {
                 tracing::warn!(disk = %self.core.identity.disk, segment = victim.number, "a segment stays: part of it is damaged");
-                self.refuse(victim.number);
+                self.refuse(victim.number, Some(left));
             }
             None => self.compaction.seen = None,
         }
@@ -196,7 +219,7 @@ impl Writer {
         for keep in keepers(&core, victim, end.min(victim.at + STEP_BYTES))? {
             match keep {
                 Keep::Fragment(name, entry) => self.move_fragment(&core, name, entry)?,
-                Keep::Tombstone(name, body, kills) => self.room(UNIT, false)?.repeat(name, body, kills),
+                Keep::Tombstone(name, kills, units) => self.room(UNIT, false)?.repeat(name, kills, units),
             }
         }
         self.commit();
@@ -242,7 +265,8 @@ fn keepers(core: &Core, victim: &mut Victim, until: u64) -> Result<Vec<Keep>, Di
             found.push((place, header));
         }
     })?;
-    victim.at = scanned.next;
+    // A file may end before the records that the index knows of: what is missing is damage, and the victim is done with.
+    victim.at = scanned.next.max(until);
     let mut kept = Vec::new();
     for (place, header) in found {
         match header.body {
@@ -251,10 +275,10 @@ fn keepers(core: &Core, victim: &mut Victim, until: u64) -> Result<Vec<Keep>, Di
                     kept.push(Keep::Fragment(header.name, entry));
                 }
             }
-            body @ (RecordBody::Tombstone { kills, .. } | RecordBody::Retraction { kills, .. }) => {
+            RecordBody::Tombstone { kills, units } => {
                 *victim.tombstones.entry(kills.segment).or_default() += 1;
                 if kills.segment != number && core.index.segments(|segments| segments.contains(kills.segment)) {
-                    kept.push(Keep::Tombstone(header.name, body, kills));
+                    kept.push(Keep::Tombstone(header.name, kills, units));
                 }
             }
             RecordBody::Void { .. } => {}

@@ -24,6 +24,8 @@ pub struct Faults {
     pub writes: AtomicU32,
     pub syncs: AtomicU32,
     pub reads: AtomicU32,
+    /// Cutting off what a failed batch left.
+    pub cuts: AtomicU32,
     /// Called around every sync of a batch.
     pub on_sync: Option<SyncHook>,
     /// Whoever holds this to write sees no checkpoint, no segment removed and no hole punched meanwhile: a copy of the disk is then an
@@ -131,6 +133,15 @@ impl Io {
         Ok(bytes)
     }
 
+    /// Makes a file end at `end`, durably.
+    pub fn cut_off(&self, file: &File, path: &Path, end: u64) -> Result<(), DiskError> {
+        let fail = |error: std::io::Error| disk_error("cut off a failed batch", path, error);
+        if self.fails(|f| &f.cuts) {
+            return Err(fail(Errno::IO.into()));
+        }
+        file.set_len(end).and_then(|()| file.sync_all()).map_err(fail)
+    }
+
     /// Makes the bytes of a batch durable.
     pub fn sync_data(&self, file: &File, path: &Path, bytes: std::ops::Range<u64>) -> Result<(), DiskError> {
         let hook = self.faults.as_ref().and_then(|faults| faults.on_sync.as_ref());
@@ -165,12 +176,14 @@ pub fn punch_hole(file: &File, path: &Path, offset: u64, length: u64) -> Result<
     }
 }
 
-/// Reserves space up to `length`, extending the file with zeros; without file system support it only extends.
-pub fn preallocate(file: &File, path: &Path, length: u64) -> Result<(), DiskError> {
-    match retry_on_intr(|| rustix::fs::fallocate(file, FallocateFlags::empty(), 0, length)) {
+/// Reserves the bytes of `range`, up to which the file is extended with zeros; without file system support it only extends. What is
+/// before the range stays as it is: holes there would be filled.
+pub fn preallocate(file: &File, path: &Path, range: std::ops::Range<u64>) -> Result<(), DiskError> {
+    let length = range.end.saturating_sub(range.start);
+    match retry_on_intr(|| rustix::fs::fallocate(file, FallocateFlags::empty(), range.start, length)) {
         Ok(()) => Ok(()),
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-            file.set_len(length).map_err(|error| disk_error("extend segment", path, error))
+            file.set_len(range.end).map_err(|error| disk_error("extend segment", path, error))
         }
         Err(errno) => Err(disk_error("preallocate segment", path, errno)),
     }

@@ -9,7 +9,7 @@
 //! segment header                                 record header                        of a tombstone
 //!  0  magic "CAIRNSEG"                            0  magic "CF"
 //!  8  version = 1, 3 zero bytes                   2  version = 1
-//! 12  number u32                                  3  kind: 1 fragment, 2 tombstone, 3 void, 4 retraction
+//! 12  number u32                                  3  kind: 1 fragment, 2 tombstone, 3 void
 //! 16  disk id, 16 bytes                           4  group u32
 //! 32  salt u64                                    8  blob id, 16 bytes
 //! 40  created, ms since 1970, u64                24  stripe u32
@@ -31,8 +31,7 @@
 //! killing it would not do: a rebuilt index would let it replace an older record of its fragment before it came to the tombstone.
 //!
 //! A *tombstone* kills the record it names and every older one of the same fragment: those lie before it in the log, and whichever of them
-//! are still there (a compaction moves records; holes take the heads of dead ones) must not come back. A *retraction*, laid out like
-//! a tombstone, kills exactly the record it names: one of a batch that failed, which never counted and so replaced nothing.
+//! are still there (a compaction moves records; holes take the heads of dead ones) must not come back.
 
 use cairn_schema::ids::{BlobId, DiskId, FragmentName, GroupId};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -57,7 +56,6 @@ const RECORD_MAGIC: &[u8; 2] = b"CF";
 const KIND_FRAGMENT: u8 = 1;
 const KIND_TOMBSTONE: u8 = 2;
 const KIND_VOID: u8 = 3;
-const KIND_RETRACTION: u8 = 4;
 
 /// Why bytes are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -101,11 +99,6 @@ pub enum RecordBody {
     },
     /// `units`: how long the killed record is, so that a scan can tell what was given back from what is damaged.
     Tombstone {
-        kills: Place,
-        units: u32,
-    },
-    /// Of a record whose batch failed.
-    Retraction {
         kills: Place,
         units: u32,
     },
@@ -208,7 +201,7 @@ impl RecordHeader {
     pub fn units(&self) -> u32 {
         match self.body {
             RecordBody::Fragment { length } => fragment_units(length),
-            RecordBody::Tombstone { .. } | RecordBody::Retraction { .. } => 1,
+            RecordBody::Tombstone { .. } => 1,
             RecordBody::Void { units } => units,
         }
     }
@@ -227,7 +220,6 @@ impl RecordHeader {
         let (kind, first, second) = match self.body {
             RecordBody::Fragment { length } => (KIND_FRAGMENT, length, 0),
             RecordBody::Tombstone { kills, .. } => (KIND_TOMBSTONE, kills.unit, kills.segment),
-            RecordBody::Retraction { kills, .. } => (KIND_RETRACTION, kills.unit, kills.segment),
             RecordBody::Void { .. } => (KIND_VOID, 0, 0),
         };
         out[..2].copy_from_slice(RECORD_MAGIC);
@@ -237,9 +229,7 @@ impl RecordHeader {
         out[8..24].copy_from_slice(&self.name.blob.0);
         out[24..28].copy_from_slice(&self.name.stripe.to_le_bytes());
         out[28] = self.name.position;
-        if let RecordBody::Tombstone { units, .. } | RecordBody::Retraction { units, .. } | RecordBody::Void { units } =
-            self.body
-        {
+        if let RecordBody::Tombstone { units, .. } | RecordBody::Void { units } = self.body {
             out[29..32].copy_from_slice(&units.to_le_bytes()[..3]); // MAX_FRAGMENT_BYTES are less than 2^24 units
         }
         out[32..36].copy_from_slice(&first.to_le_bytes());
@@ -261,7 +251,7 @@ impl RecordHeader {
             KIND_FRAGMENT if u32_at(bytes, 32) as usize <= MAX_FRAGMENT_BYTES => {
                 Some(8 * block_count(u32_at(bytes, 32)))
             }
-            KIND_TOMBSTONE | KIND_VOID | KIND_RETRACTION => Some(0),
+            KIND_TOMBSTONE | KIND_VOID => Some(0),
             _ => None,
         }
     }
@@ -284,7 +274,6 @@ impl RecordHeader {
         let kills = Place { segment: u32_at(bytes, 36), unit: u32_at(bytes, 32) };
         let body = match bytes[3] {
             KIND_TOMBSTONE => RecordBody::Tombstone { kills, units },
-            KIND_RETRACTION => RecordBody::Retraction { kills, units },
             KIND_VOID if units == 0 => return Err(FormatError::Malformed { what: WHAT, why: "a void of no length" }),
             KIND_VOID => RecordBody::Void { units },
             _ => RecordBody::Fragment { length: u32_at(bytes, 32) },
@@ -341,11 +330,6 @@ mod tests {
             ..fragment()
         };
         let void = fragment().voided();
-        let retraction = RecordHeader {
-            body: RecordBody::Retraction { kills: Place { segment: 3, unit: 128 }, units: 0x010203 },
-            ..fragment()
-        };
-        assert_eq!(RecordHeader::decode(&retraction.encode(&[], 42, 130), 42, 130).unwrap(), retraction);
         let bytes = [
             segment.encode().to_vec(),
             fragment().encode(&[1, 2], 42, 128),

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    os::unix::fs::MetadataExt,
     sync::{
         Arc,
         atomic::Ordering,
@@ -80,6 +81,11 @@ fn merged(extents: &[Extent]) -> Vec<Extent> {
     merged
 }
 
+/// What a file takes from the file system, in 512 bytes.
+fn blocks(file: &std::fs::File) -> u64 {
+    file.metadata().map_or(0, |found| found.blocks())
+}
+
 fn punch(core: &Core, place: Place, units: u32) {
     let Some(pages) = whole_pages(place, units).filter(|pages| pages.end - pages.start >= LEAST_HOLE) else { return };
     let (path, bytes) = (core.files.path(place.segment), pages.end - pages.start);
@@ -90,8 +96,13 @@ fn punch(core: &Core, place: Place, units: u32) {
         Err(error) => return tracing::warn!(%error, "pages not given back"),
     };
     let _tidying = core.io.tidying();
+    let before = blocks(&file);
     match punch_hole(&file, &path, pages.start, bytes) {
-        Ok(true) => core.index.change_segments(|segments| segments.gave_back(place.segment, bytes)),
+        Ok(true) => {
+            // Part of it may have been a hole already, from before a crash.
+            let given = before.saturating_sub(blocks(&file)).saturating_mul(512).min(bytes);
+            core.index.change_segments(|segments| segments.gave_back(place.segment, given));
+        }
         Ok(false) => {
             tracing::warn!(disk = %core.identity.disk, "the file system cannot punch holes: segments are compacted instead");
             core.can_punch.store(false, Ordering::Relaxed);

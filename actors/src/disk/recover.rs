@@ -5,13 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cairn_schema::ids::FragmentName;
 use serde::Serialize;
 
 use super::{
     DiskError,
     file::{Io, disk_error},
-    format::{Place, RecordBody, RecordHeader, SEGMENT_HEADER_BYTES, UNIT, fragment_units},
+    format::{Place, RecordBody, RecordHeader, SEGMENT_HEADER_BYTES, UNIT},
     identity::{Identity, refused},
     index::{
         Effect, Index, Position, UNFLUSHED_BYTES, index_path,
@@ -43,20 +42,6 @@ pub struct RecoveryReport {
     pub torn_tail: bool,
     /// Fragments the index knew in segment files that are gone.
     pub lost_with_segments: u64,
-}
-
-/// A record that is in a segment but must not count: its tombstone has yet to be written.
-#[derive(Clone, Copy, Debug)]
-pub struct Ghost {
-    pub name: FragmentName,
-    pub place: Place,
-    pub units: u32,
-}
-
-impl Ghost {
-    pub fn of(name: FragmentName, entry: Entry) -> Self {
-        Self { name, place: entry.place, units: fragment_units(entry.length) }
-    }
 }
 
 /// What an opening has to tidy up.
@@ -291,11 +276,6 @@ impl Replay<'_> {
                 self.dead(kills, units);
                 // What it killed may itself not be readable any more: an older record must not take its place.
                 let live = counts.filter(|entry| entry.place <= kills);
-                self.index.replay(Effect::Kill { at: place, name, kills, live });
-            }
-            RecordBody::Retraction { kills, units } => {
-                self.dead(kills, units);
-                let live = counts.filter(|entry| entry.place == kills);
                 self.index.replay(Effect::Kill { at: place, name, kills, live });
             }
             RecordBody::Void { .. } => {}

@@ -83,7 +83,7 @@ fn fill(io: &Io, disk: DiskId, number: u32, capacity: u64, path: &Path) -> Resul
         .create_new(true)
         .open(path)
         .map_err(|error| disk_error("create segment", path, error))?;
-    preallocate(&file, path, capacity)?;
+    preallocate(&file, path, 0..capacity)?;
     let header = SegmentHeader { number, disk, salt: rand::random(), created_ms: now_ms() };
     io.write_all_at(&file, path, &[&header.encode()], 0)?;
     io.write_all_at(&file, path, &[&header.encode()], COPY_AT)?;

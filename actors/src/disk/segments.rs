@@ -49,7 +49,6 @@ impl Writer {
             batch: None,
             next_batch,
             last_segment,
-            ghosts: Vec::new(),
             failures: 0,
             failed_batches: 0,
             checkpoint_begun: Instant::now(),
@@ -99,6 +98,7 @@ impl Writer {
             let newest = segments.iter().next_back();
             newest.map(|(number, state)| (number, state.sealed, state.salt, state.end))
         });
+        self.measure()?;
         if let Some((number, false, salt, end)) = last {
             self.resume(number, salt, end)?;
         }
@@ -106,7 +106,7 @@ impl Writer {
             let places = extents.into_iter().map(|extent| (Place { segment, unit: extent.unit }, extent.units));
             self.holes.punch(places);
         }
-        self.measure()
+        Ok(())
     }
 
     /// What each segment takes from the file system is asked once; from then on it is counted.
@@ -127,11 +127,19 @@ impl Writer {
         let (file, path) = (core.files.get(number)?, core.files.path(number));
         let fail = |error| disk_error("cut off the torn tail", &path, error);
         file.set_len(end).map_err(fail)?;
-        let capacity = core.options.segment_bytes.min(LARGEST_SEGMENT);
+        core.refresh_space();
+        // No more than what new data may take: the reserve is for deletes.
+        let spendable = core.space.free.load(Ordering::Relaxed).saturating_sub(core.options.reserved_bytes);
+        let wanted = core.options.segment_bytes.min(LARGEST_SEGMENT);
+        let capacity = wanted.min(end.saturating_add(spendable / 4096 * 4096)).max(end);
         if end + TOMBSTONE_ROOM < capacity {
-            match preallocate(&file, &path, capacity) {
+            match preallocate(&file, &path, end..capacity) {
                 Ok(()) => {}
-                Err(DiskError::Full { .. }) => return self.retire(number, &file),
+                Err(DiskError::Full { .. }) => {
+                    // Some file systems keep what they had allocated until then.
+                    file.set_len(end).map_err(fail)?;
+                    return self.retire(number, &file);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -194,6 +202,15 @@ impl Writer {
         let Some(active) = self.active.take() else { return };
         self.core.index.change_segments(|segments| segments.seal(active.number));
         self.note_preallocated();
+    }
+
+    /// Cuts off what a failed batch may have left, before anything is written after it: a replay would take a move or a tombstone of
+    /// that batch for true. A disk that cannot even do that takes no more writes; its next opening finds that batch to be the last.
+    pub(super) fn cut_off(&self) {
+        let Some(active) = &self.active else { return };
+        if let Err(error) = self.core.io.cut_off(&active.file, &active.path, active.end) {
+            self.core.fail(format!("what a failed batch left cannot be cut off: {error}"));
+        }
     }
 
     /// Cuts the active segment off where its records end. If that fails the space is merely wasted.

@@ -124,7 +124,7 @@ impl Core {
         }
     }
 
-    fn fail(&self, why: String) {
+    pub fn fail(&self, why: String) {
         if self.failed.load().is_none() {
             tracing::error!(disk = %self.identity.disk, %why, "the disk takes no more writes");
             self.failed.store(Some(Arc::new(why)));
@@ -227,7 +227,11 @@ impl Core {
     fn remove_segment(&self, number: u32) -> Result<(), DiskError> {
         let path = self.files.path(number);
         self.files.forget(number);
-        std::fs::remove_file(&path).map_err(|error| disk_error("remove segment", &path, error))?;
+        match std::fs::remove_file(&path) {
+            // An earlier try removed it and could not make that durable.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.map_err(|error| disk_error("remove segment", &path, error))?,
+        }
         sync_dir(&segments_dir(&self.dir))
     }
 

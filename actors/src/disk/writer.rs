@@ -18,7 +18,6 @@ use super::{
     index::{MOST_UNFLUSHED_BYTES, Position, UNFLUSHED_BYTES, rows::Entry},
     now_ms,
     queue::{Delete, Job, Put},
-    recover::Ghost,
     segment::Active,
     segments::least_segment,
     state::Core,
@@ -51,8 +50,6 @@ pub struct Writer {
     pub(super) batch: Option<Batch>,
     pub(super) next_batch: u64,
     pub(super) last_segment: u32,
-    /// Records that must not count and whose tombstones are owed.
-    pub(super) ghosts: Vec<Ghost>,
     /// When the last checkpoint was asked for.
     pub(super) checkpoint_begun: Instant,
     /// Batches in a row that failed,
@@ -68,8 +65,6 @@ pub struct Writer {
 impl Writer {
     /// Until the queue is closed and empty.
     pub fn run(mut self) {
-        self.begin_ghosts();
-        self.commit();
         let core = self.core.clone();
         while let Some(jobs) = core.queue.take(BATCH_BYTES, self.patience()) {
             core.busy_since.store(now_ms(), Ordering::Relaxed);
@@ -153,6 +148,7 @@ impl Writer {
         let core = self.core.clone();
         let name = fragment.name;
         let pending = self.batch.as_ref().and_then(|batch| batch.names.get(&name));
+        let deleted = matches!(pending, Some(Pending::Deleted));
         let replaces = match pending {
             Some(Pending::Put { entry, block_checksums }) => {
                 let same =
@@ -170,8 +166,12 @@ impl Writer {
             }
         }
         let bytes = u64::from(fragment_units(fragment.payload.len() as u32)) * UNIT;
-        let planned = self.batch.as_ref().map_or(0, |batch| batch.bytes);
+        let (planned, number) = self.batch.as_ref().map_or((0, 0), |batch| (batch.bytes, batch.number));
         core.writable(planned + bytes)?;
+        if deleted && self.room(bytes + UNIT, true)?.number != number {
+            // The batch with that delete is written by now, or has failed.
+            return self.plan_put(fragment);
+        }
         let batch = self.room(bytes + UNIT, true)?;
         batch.put(fragment, batch.written_ms, replaces);
         if let Some(old) = replaces {
@@ -245,7 +245,6 @@ impl Writer {
                 Err(DiskError::Full { .. }) if !data => self.begin_segment(least_segment(needed))?,
                 begun => begun?,
             }
-            self.begin_ghosts();
         }
         if self.batch.is_none() {
             self.batch = self.new_batch();
@@ -258,28 +257,6 @@ impl Writer {
         let batch = Batch::new(self.next_batch, active.number, active.salt, active.end, now_ms());
         self.next_batch += 1;
         Some(batch)
-    }
-
-    /// Plans the tombstones that are owed for records nobody was promised, as far as the active segment has room.
-    fn begin_ghosts(&mut self) {
-        if self.ghosts.is_empty() || self.core.failed.load().is_some() {
-            return;
-        }
-        let Some(room) =
-            self.active.as_ref().map(|active| active.capacity.saturating_sub(active.end + TOMBSTONE_ROOM) / UNIT)
-        else {
-            return;
-        };
-        if self.batch.is_none() {
-            self.batch = self.new_batch();
-        }
-        let Some(batch) = &mut self.batch else { return };
-        let now = self.ghosts.len().min(room as usize);
-        for Ghost { name, place, units } in self.ghosts.drain(..now) {
-            if self.core.index.segments(|segments| segments.contains(place.segment)) {
-                batch.retract(name, place, units);
-            }
-        }
     }
 
     /// Writes the batch, syncs it, makes it true and tells everyone.
@@ -299,7 +276,7 @@ impl Writer {
             Err(error) => {
                 tracing::error!(disk = %self.core.identity.disk, segment = batch.segment, %error, "a batch failed");
                 self.failed_batches += 1;
-                self.ghosts.extend(batch.in_doubt());
+                self.cut_off();
                 // Never trusted again for appends: what the kernel kept of it is unknown.
                 self.seal();
                 self.failed_once(&error);

@@ -202,7 +202,11 @@ impl Index {
     /// Makes room in memory while the index is made anew: without a head, what is flushed is not believed by anyone.
     pub fn spill(&self) -> Result<(), IndexError> {
         self.tree.rotate();
-        self.tree.flush()
+        self.tree.flush()?;
+        match self.tree.merge() {
+            Err(IndexError::Full) => Ok(()),
+            merged => merged,
+        }
     }
 
     /// Makes the index durable as it is now. Returns the sealed segments that held no fragment at that instant, and so never will.
@@ -211,6 +215,14 @@ impl Index {
         if let Err(error) = self.tree.flush() {
             self.state.write().changed = true;
             return Err(error);
+        }
+        match self.tree.merge() {
+            Ok(()) => {}
+            // What was flushed is durable all the same, and removing what is empty now may give the space.
+            Err(IndexError::Full) => {
+                tracing::debug!("the tables of an index are not merged: there is too little space")
+            }
+            Err(error) => return Err(error),
         }
         Ok(empty)
     }

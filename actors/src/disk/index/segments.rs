@@ -182,8 +182,14 @@ impl Segments {
                 state.tombstones += 1;
             });
         }
-        if let Some(entry) = live {
-            self.let_go(entry);
+        let Some(entry) = live else { return };
+        self.let_go(entry);
+        let (killed, older) = (kills.segment, entry.place.segment);
+        if killed != older && self.contains(older) {
+            // A rebuilt index met this tombstone without the record that it names: that one, a newer copy of `entry`, is unreadable by
+            // now. The tombstone must outlive the older copy's file, and stays only as long as the segment that it names.
+            let holder = if self.contains(killed) { killed } else { at.segment };
+            self.change(holder, |state| state.needs.entry(older).or_default().successors += 1);
         }
     }
 
@@ -330,6 +336,24 @@ mod tests {
         assert_eq!(segments.removable(), [1], "without 2, a rebuilt index would believe 1");
         segments.remove(1);
         assert_eq!(segments.removable(), [2]);
+    }
+
+    #[test]
+    fn a_tombstone_met_without_its_record_stays_until_the_older_copy_is_gone() {
+        let mut segments = three();
+        segments.insert(4, SegmentState::new(7, SEGMENT_HEADER_BYTES));
+        segments.put(entry(1, 128), None);
+        // It was moved to 2, where a hole has taken it, and killed there.
+        segments.kill(Place { segment: 3, unit: 128 }, entry(2, 128).place, Some(entry(1, 128)));
+        segments.put(entry(1, 512), None);
+        (1..=3).for_each(|number| segments.seal(number));
+        assert_eq!(segments.removable(), [], "1 holds a fragment, 2 is needed by the tombstone for it, which 3 holds");
+        segments.kill(Place { segment: 4, unit: 128 }, entry(1, 512).place, Some(entry(1, 512)));
+        assert_eq!(segments.removable(), [1]);
+        segments.remove(1);
+        assert_eq!(segments.removable(), [2]);
+        segments.remove(2);
+        assert_eq!(segments.removable(), [3]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -55,7 +55,11 @@ pub enum IndexError {
 impl From<lsm_tree::Error> for IndexError {
     fn from(error: lsm_tree::Error) -> Self {
         match error {
-            lsm_tree::Error::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => Self::Full,
+            lsm_tree::Error::Io(error)
+                if matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) =>
+            {
+                Self::Full
+            }
             error => Self::Tree(error.to_string()),
         }
     }
@@ -68,6 +72,8 @@ pub struct Tree {
     path: PathBuf,
     tree: AnyTree,
     numbers: SequenceNumberCounter,
+    /// Bytes of changes that wait for a flush, at least.
+    sealed: AtomicU64,
     /// One flush or merge at a time.
     writing: Mutex<()>,
     /// Damage was met; written down so that the next opening makes the index anew.
@@ -178,6 +184,7 @@ impl Tree {
             path: path.to_owned(),
             tree,
             numbers,
+            sealed: AtomicU64::new(0),
             writing: Mutex::default(),
             damaged: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -261,24 +268,42 @@ impl Tree {
 
     /// Bytes of changes that are only in memory.
     pub fn unflushed(&self) -> u64 {
-        self.tree.active_memtable().size()
+        self.tree.active_memtable().size() + self.sealed.load(Ordering::Relaxed)
     }
 
     /// What has been changed so far is what the next [`Tree::flush`] makes durable, all of it or nothing.
     pub fn rotate(&self) {
+        self.sealed.fetch_add(self.tree.active_memtable().size(), Ordering::Relaxed);
         self.tree.rotate_memtable();
     }
 
-    /// Makes everything up to the last [`Tree::rotate`] durable, then merges tables as far as they need it. Blocks.
+    /// Makes everything up to the last [`Tree::rotate`] durable. Blocks.
     pub fn flush(&self) -> Result<(), IndexError> {
         let _one = self.writing.lock();
-        if self.closed.load(Ordering::Acquire) {
-            return Err(IndexError::Tree("it is closed".into()));
-        }
+        self.open_still()?;
         self.guarded(|| {
+            let sealed = self.sealed.load(Ordering::Relaxed);
             let lock = self.tree.get_flush_lock();
             self.tree.flush(&lock, self.numbers.get())?;
-            drop(lock);
+            self.sealed.fetch_sub(sealed, Ordering::Relaxed);
+            Ok(())
+        })
+    }
+
+    fn open_still(&self) -> Result<(), IndexError> {
+        if self.closed.load(Ordering::Acquire) { Err(IndexError::Tree("it is closed".into())) } else { Ok(()) }
+    }
+
+    /// Merges tables as far as they need it. Blocks. Not where there may be too little space for it: the crate leaves what it has
+    /// written of a table when a merge fails.
+    pub fn merge(&self) -> Result<(), IndexError> {
+        let _one = self.writing.lock();
+        self.open_still()?;
+        let fs = rustix::fs::statvfs(&self.path).map_err(|error| IndexError::Tree(error.to_string()))?;
+        if fs.f_bavail.saturating_mul(fs.f_frsize) < self.disk_bytes() + TABLE_BYTES {
+            return Err(IndexError::Full);
+        }
+        self.guarded(|| {
             let merge = Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES));
             for _ in 0..MERGES {
                 let before = self.tree.current_version().id();
