@@ -28,7 +28,7 @@
 //! | 17 | shard, minute, attempt | [`AttemptRow`] |
 //! | 18 | upload | [`CompletedRow`] |
 //! | 19 | shard, completed ms, upload | empty: when to forget the row above |
-//! | 1a | | when the import began that is not finished |
+//! | 1a | | 16 random bytes that name the import that is not finished |
 //!
 //! Numbers are big-endian, so that they sort. Counters are the little-endian integers of [`crate::kv::Transaction::add`]. Object keys are
 //! arbitrary UTF-8 and sort by their bytes: at the end of a key they stand as they are; before something else, a zero byte is

@@ -2,19 +2,31 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
-use std::{io::Cursor, sync::Arc};
+use std::{
+    io::{Cursor, SeekFrom},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use cairn_schema::{
     Meta, MetaError,
+    audit::Problem,
+    codec::Stored,
     ids::*,
     kv::{
         SharedKv,
         inject::{Fault, Injecting},
     },
-    record::*,
+    record::{rows::ClusterRow, *},
     verbs::*,
 };
 use common::*;
+use tokio::{
+    io::{AsyncRead, AsyncSeek, ReadBuf},
+    sync::oneshot,
+};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 async fn filled(meta: &Meta) {
     meta.cluster().await.unwrap();
@@ -121,6 +133,185 @@ async fn an_interrupted_import_is_noticed_and_started_again() {
     let meta = Meta::new(kv);
     let unfinished = meta.cluster().await;
     assert!(matches!(unfinished, Err(MetaError::Corrupt { what: "metadata store", .. })), "{unfinished:?}");
+    assert!(meta.audit().await.unwrap().told.contains(&Problem::Importing));
     meta.import(&mut Cursor::new(&file)).await.unwrap();
     assert!(body(&exported(&meta).await) == body(&file));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_backup_is_made_of_an_empty_store_or_of_an_unfinished_import() {
+    let source = Meta::in_memory();
+    source.cluster().await.unwrap();
+    let mut file = Vec::new();
+    source.export(&mut file).await.unwrap();
+    let (kvs, _directory) = every_kv();
+    for (name, kv) in kvs {
+        let meta = Meta::new(kv.clone());
+        let empty = meta.export(&mut Vec::new()).await;
+        assert!(matches!(empty, Err(MetaError::Invalid { what: "metadata store", .. })), "{name}: {empty:?}");
+        assert_eq!(meta.audit().await.unwrap().problems, 0, "{name}");
+        // All is written, the end is not.
+        let mut commits = 0;
+        let failing = Injecting::new(kv, move || {
+            commits += 1;
+            if commits > 2 { Fault::UnknownNotApplied } else { Fault::None }
+        });
+        let failing = Meta::new(Arc::new(failing)).with_deadline(SHORT);
+        assert!(failing.import(&mut Cursor::new(&file)).await.is_err(), "{name}");
+        let unfinished = meta.export(&mut Vec::new()).await;
+        assert!(matches!(unfinished, Err(MetaError::Corrupt { what: "metadata store", .. })), "{name}: {unfinished:?}");
+        assert_eq!(meta.audit().await.unwrap().told, [Problem::Importing], "{name}");
+    }
+}
+
+/// An export of these rows, in one block.
+fn file_of(rows: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for bytes in rows.iter().flat_map(|(key, value)| [key, value]) {
+        block.extend_from_slice(&u32::try_from(bytes.len()).unwrap().to_be_bytes());
+        block.extend_from_slice(bytes);
+    }
+    let mut file = [&b"cairn metadata export"[..], &[1], &[0; 8]].concat();
+    let mut checksums = Xxh3::new();
+    if !block.is_empty() {
+        let checksum = xxh3_64_with_seed(&block, 0).to_be_bytes();
+        file.push(1);
+        file.extend_from_slice(&u32::try_from(block.len()).unwrap().to_be_bytes());
+        file.extend_from_slice(&block);
+        file.extend_from_slice(&checksum);
+        checksums.update(&checksum);
+    }
+    file.push(2);
+    for number in [rows.len() as u64, u64::from(!block.is_empty()), checksums.digest()] {
+        file.extend_from_slice(&number.to_be_bytes());
+    }
+    file
+}
+
+#[tokio::test]
+async fn a_file_without_a_cluster_is_not_imported() {
+    let meta = Meta::in_memory();
+    let only_bucket = (b"\x02b".to_vec(), bucket("b", Versioning::Off).encode().to_vec());
+    for rows in [vec![], vec![only_bucket.clone()]] {
+        let refused = meta.import(&mut Cursor::new(file_of(&rows))).await;
+        assert!(
+            matches!(&refused, Err(MetaError::Corrupt { why, .. }) if why.contains("no cluster")),
+            "{rows:?}: {refused:?}"
+        );
+    }
+    let cluster = ClusterRow { id: ClusterId([8; 16]), created_ms: 3 }.encode().to_vec();
+    let whole = file_of(&[(vec![1], cluster), only_bucket]);
+    assert_eq!(meta.import(&mut Cursor::new(whole)).await.unwrap().rows, 2);
+}
+
+/// A file that is read to its end once, and the second time only to its middle until it is let go.
+struct Gated {
+    file: Cursor<Vec<u8>>,
+    again: bool,
+    reached: Option<oneshot::Sender<()>>,
+    gate: Option<oneshot::Receiver<()>>,
+}
+
+impl Gated {
+    /// Also what tells that it is at its middle, and what lets it go.
+    fn new(file: &[u8]) -> (Self, oneshot::Receiver<()>, oneshot::Sender<()>) {
+        let (reached, at_middle) = oneshot::channel();
+        let (let_go, gate) = oneshot::channel();
+        let gated = Self { file: Cursor::new(file.to_vec()), again: false, reached: Some(reached), gate: Some(gate) };
+        (gated, at_middle, let_go)
+    }
+}
+
+impl AsyncRead for Gated {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        if self.again && self.file.position() > self.file.get_ref().len() as u64 / 2 {
+            if let Some(reached) = self.reached.take() {
+                reached.send(()).unwrap();
+            }
+            if let Some(gate) = &mut self.gate {
+                std::task::ready!(Pin::new(gate).poll(cx)).unwrap();
+                self.gate = None;
+            }
+        }
+        Pin::new(&mut self.file).poll_read(cx, buf)
+    }
+}
+
+impl AsyncSeek for Gated {
+    fn start_seek(mut self: Pin<&mut Self>, position: SeekFrom) -> std::io::Result<()> {
+        self.again = matches!(position, SeekFrom::Start(_));
+        Pin::new(&mut self.file).start_seek(position)
+    }
+
+    fn poll_complete(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<u64>> {
+        Pin::new(&mut self.file).poll_complete(cx)
+    }
+}
+
+#[tokio::test]
+async fn of_two_imports_at_once_only_the_later_goes_on() {
+    let mut files = Vec::new();
+    for _ in 0..2 {
+        let source = Meta::in_memory();
+        source.cluster().await.unwrap();
+        for name in ["a", "b", "c", "d"] {
+            source.create_bucket(bucket(name, Versioning::Off)).await.unwrap();
+            let document = vec![rand::random(); 1 << 20];
+            source.set_bucket_document(name, BucketDocument::Policy, Some(document)).await.unwrap();
+        }
+        let mut file = Vec::new();
+        source.export(&mut file).await.unwrap();
+        files.push(file);
+    }
+    // The second one ends before the first goes on, or after it.
+    for second_waits in [false, true] {
+        let kv = mem_kv();
+        let begun = |file: &[u8]| {
+            let (mut file, at_middle, let_go) = Gated::new(file);
+            let meta = Meta::new(kv.clone());
+            (tokio::spawn(async move { meta.import(&mut file).await }), at_middle, let_go)
+        };
+        let (first, at_middle, first_goes) = begun(&files[0]);
+        at_middle.await.unwrap();
+        let (mut second, at_middle, second_goes) = begun(&files[1]);
+        at_middle.await.unwrap();
+        let mut second_goes = Some(second_goes);
+        if !second_waits {
+            second_goes.take().unwrap().send(()).unwrap();
+            (&mut second).await.unwrap().unwrap();
+        }
+        first_goes.send(()).unwrap();
+        let overtaken = first.await.unwrap();
+        let says = |why: &str| why.contains("another import");
+        assert!(matches!(&overtaken, Err(MetaError::Invalid { why, .. }) if says(why)), "{overtaken:?}");
+        if let Some(second_goes) = second_goes {
+            second_goes.send(()).unwrap();
+            second.await.unwrap().unwrap();
+        }
+        let mut again = Vec::new();
+        Meta::new(kv).export(&mut again).await.unwrap();
+        assert!(body(&again) == body(&files[1]), "{second_waits}");
+    }
+}
+
+#[tokio::test]
+async fn an_import_whose_end_is_unknown_is_tried_again() {
+    let source = Meta::in_memory();
+    source.cluster().await.unwrap();
+    let mut file = Vec::new();
+    source.export(&mut file).await.unwrap();
+    for fault in [Fault::UnknownApplied, Fault::UnknownNotApplied, Fault::Conflict] {
+        for at in 1..=3 {
+            let mut commits = 0;
+            let faulty = Injecting::new(mem_kv(), move || {
+                commits += 1;
+                if commits == at { fault } else { Fault::None }
+            });
+            let meta = Meta::new(Arc::new(faulty));
+            meta.import(&mut Cursor::new(&file)).await.unwrap();
+            let mut again = Vec::new();
+            meta.export(&mut again).await.unwrap();
+            assert!(body(&again) == body(&file), "{fault:?} at {at}");
+        }
+    }
 }

@@ -56,7 +56,8 @@ impl Store {
         }
     }
 
-    /// An export must not create the empty store that a mistyped path names, and call it a backup.
+    /// Opening would make the folder that a mistyped path names, for an export that then fails. A store elsewhere cannot be told from an
+    /// empty one before it is read.
     fn must_exist(&self) -> Result<(), Failure> {
         let folder = match self {
             Self::Folder(path) => Some(path),

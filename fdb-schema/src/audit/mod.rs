@@ -9,7 +9,7 @@ mod source;
 use crate::{
     error::{MetaError, Result},
     ids::{BlobId, GroupId, UploadId},
-    keyspace::Space,
+    keyspace::{self, Space},
     verbs::Meta,
 };
 use references::References;
@@ -38,6 +38,8 @@ pub struct Audit {
 /// Something that contradicts something else.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
+    #[error("an import was not finished: rows are missing")]
+    Importing,
     #[error("{0}")]
     Unreadable(MetaError),
     #[error("bucket {0:?} does not exist and has rows")]
@@ -94,6 +96,9 @@ impl Meta {
     pub async fn audit_in_passes(&self, at_once: u64) -> Result<Audit> {
         let mut source = Source::open(self).await?;
         let mut audit = Audit::default();
+        if source.get_many(&[keyspace::importing()]).await?.iter().any(Option::is_some) {
+            audit.report(Problem::Importing);
+        }
         heads::audit(&mut source, &mut audit).await?;
         others::audit(&mut source, &mut audit).await?;
         audit.blobs = source.count(Space::Blob).await?;

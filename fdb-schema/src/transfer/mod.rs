@@ -11,7 +11,7 @@ pub use format::Totals;
 use crate::{
     error::{MetaError, Result},
     keyspace,
-    kv::{RangePage, RangeQuery, Row, Transaction, key_after},
+    kv::{KvError, RangePage, RangeQuery, Row, Transaction, key_after},
     transfer::format::{Reader, Writer},
     verbs::{
         Meta,
@@ -30,6 +30,9 @@ impl Meta {
     /// Writes every row to `out`, as of one moment. The embedded store exports while it works. The others forget old versions
     /// after seconds, so they are read twice: if anything changed meanwhile the answer is Err(Stale) and `out` is not a valid export; stop
     /// the gateways and try again.
+    ///
+    /// # Errors
+    /// Invalid for a store without a cluster, which nobody would want to restore; Corrupt for one whose import was not finished.
     pub async fn export<W: AsyncWrite + Unpin + Send>(&self, out: &mut W) -> Result<Totals> {
         let mut writer = Writer::new(out, (self.clock)()).await?;
         let mut rows = self.all_rows().await?;
@@ -65,36 +68,61 @@ impl Meta {
     /// [`Meta::cluster`] fails.
     ///
     /// # Errors
-    /// Corrupt for a damaged file or rows of unknown formats, Invalid for a store that is not empty.
+    /// Corrupt for a damaged file, one without a cluster or rows of unknown formats; Invalid for a store that is not empty, or into which
+    /// another import has begun meanwhile.
     pub async fn import<R: AsyncRead + AsyncSeek + Unpin + Send>(&self, input: &mut R) -> Result<Totals> {
         let start = input.stream_position().await.map_err(unread)?;
         let mut verify = Reader::new(input).await?;
+        let mut cluster = None;
         while let Some(rows) = verify.block().await? {
             rows.iter().try_for_each(check::row)?;
+            // The first of all keys.
+            cluster = cluster.or_else(|| rows.into_iter().next().filter(|(key, _)| *key == keyspace::cluster()));
         }
         let totals = verify.totals();
+        let no_cluster = || MetaError::Corrupt { what: "metadata export", why: "it has no cluster".to_owned() };
+        let (_, cluster) = cluster.ok_or_else(no_cluster)?;
         input.seek(std::io::SeekFrom::Start(start)).await.map_err(unread)?;
-        self.empty_for_import().await?;
+        let mark = Mark::random();
+        transact!(self, "import", |tx| begin(tx, &mark))?;
+        while transact!(self, "import", |tx| empty(tx, &mark))? {}
         let mut reader = Reader::new(input).await?;
         while let Some(rows) = reader.block().await? {
             for page in pages(&rows) {
-                transact!(self, "import", |tx| write(tx, page))?;
+                transact!(self, "import", |tx| write(tx, &mark, page))?;
             }
         }
-        transact!(self, "import", |tx| finish(tx))?;
+        let mut tried = false;
+        transact!(self, "import", |tx| finish(tx, &mark, &cluster, &mut tried))?;
         Ok(totals)
     }
 
     async fn all_rows(&self) -> Result<AllRows> {
-        let snapshot = self.kv.long_snapshot().await.map_err(|error| MetaError::Storage(error.to_string()))?;
-        Ok(AllRows { snapshot, begin: Some(Bytes::from_static(keyspace::FIRST_KEY)) })
+        let mut snapshot = self.kv.long_snapshot().await.map_err(failed)?;
+        let keys = [keyspace::importing(), keyspace::cluster()];
+        let found = match &mut snapshot {
+            Some(snapshot) => snapshot.get_many(&keys, true).await.map_err(failed)?,
+            None => transact!(self, "export", |tx| tx.raw_many(&keys))?,
+        };
+        match &found[..] {
+            [None, Some(_)] => Ok(AllRows { snapshot, begin: Some(Bytes::from_static(keyspace::FIRST_KEY)) }),
+            [Some(_), _] => Err(unfinished()),
+            _ => Err(unusable("it is empty: it has no cluster")),
+        }
     }
+}
 
-    /// Checks that there is nothing but what an unfinished import left, takes that away, and marks the store.
-    async fn empty_for_import(&self) -> Result<()> {
-        while transact!(self, "import", |tx| make_empty(tx))? {}
-        Ok(())
-    }
+fn failed(error: KvError) -> MetaError {
+    MetaError::Storage(error.to_string())
+}
+
+fn unusable(why: &str) -> MetaError {
+    MetaError::Invalid { what: "metadata store", why: why.to_owned() }
+}
+
+/// The error for a store that holds a part of an export.
+pub(crate) fn unfinished() -> MetaError {
+    MetaError::Corrupt { what: "metadata store", why: "an import was not finished; run it again".to_owned() }
 }
 
 fn unread(error: std::io::Error) -> MetaError {
@@ -117,7 +145,7 @@ impl AllRows {
         let Some(begin) = self.begin.take() else { return Ok(None) };
         let query = RangeQuery::new(begin, Bytes::from_static(keyspace::END_KEY), PAGE).snapshot();
         let page: RangePage = match &mut self.snapshot {
-            Some(snapshot) => snapshot.range(query).await.map_err(|error| MetaError::Storage(error.to_string()))?,
+            Some(snapshot) => snapshot.range(query).await.map_err(failed)?,
             None => transact!(meta, "export", |tx| tx.range(query.clone()))?,
         };
         self.begin = page.rows.last().filter(|_| page.more).map(|(key, _)| key_after(key));
@@ -141,32 +169,69 @@ fn pages(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
     })
 }
 
-/// Whether there is more to take away.
-async fn make_empty(tx: &mut Tx) -> Outcome<bool> {
-    let query = RangeQuery::new(Bytes::from_static(keyspace::FIRST_KEY), Bytes::from_static(keyspace::END_KEY), PAGE);
-    let page = tx.range(query).await?;
-    if page.rows.is_empty() {
-        tx.set(keyspace::importing(), &tx.now_ms.clone());
-        return Ok(false);
+/// What is in the store while an import is under way, and names it: whoever finds another's has been overtaken.
+struct Mark(Bytes);
+
+impl Mark {
+    fn random() -> Self {
+        Self(Bytes::copy_from_slice(&rand::random::<[u8; 16]>()))
     }
-    if tx.raw(&keyspace::importing()).await?.is_none() {
-        let why = "it is not empty; import into a new one".to_owned();
-        return Err(MetaError::Invalid { what: "metadata store", why }.into());
+
+    /// Read by every transaction of the import, so that none is committed beside the beginning of another's.
+    async fn must_stand(&self, tx: &mut Tx) -> Outcome<()> {
+        match tx.raw(&keyspace::importing()).await? {
+            Some(found) if found == self.0 => Ok(()),
+            _ => Err(overtaken().into()),
+        }
     }
+}
+
+fn overtaken() -> MetaError {
+    unusable("another import into it has begun")
+}
+
+fn all_rows(limit: usize) -> RangeQuery {
+    RangeQuery::new(Bytes::from_static(keyspace::FIRST_KEY), Bytes::from_static(keyspace::END_KEY), limit)
+}
+
+/// Checks that there is nothing but what an unfinished import left, and marks the store.
+async fn begin(tx: &mut Tx, mark: &Mark) -> Outcome<()> {
+    if tx.raw(&keyspace::importing()).await?.is_none() && !tx.range(all_rows(1)).await?.rows.is_empty() {
+        return Err(unusable("it is not empty; import into a new one").into());
+    }
+    tx.set_raw(keyspace::importing(), mark.0.clone());
+    Ok(())
+}
+
+/// Takes away what an unfinished import left; whether there may be more.
+async fn empty(tx: &mut Tx, mark: &Mark) -> Outcome<bool> {
+    mark.must_stand(tx).await?;
+    let page = tx.range(all_rows(PAGE)).await?;
     for (key, _) in page.rows {
         tx.clear(key);
     }
-    Ok(true)
+    Ok(page.more)
 }
 
-async fn write(tx: &mut Tx, rows: &[Row]) -> Outcome<()> {
+async fn write(tx: &mut Tx, mark: &Mark, rows: &[Row]) -> Outcome<()> {
+    mark.must_stand(tx).await?;
     for (key, value) in rows {
         tx.set_raw(key.clone(), value.clone());
     }
     Ok(())
 }
 
-async fn finish(tx: &mut Tx) -> Outcome<()> {
+/// A try whose commit is unknown may have taken the mark away. Then the store holds what was imported, which its cluster tells: no
+/// other import can have begun but by finding the mark.
+async fn finish(tx: &mut Tx, mark: &Mark, cluster: &Bytes, tried: &mut bool) -> Outcome<()> {
+    let finished = *tried
+        && tx.raw(&keyspace::importing()).await?.is_none()
+        && tx.raw(&keyspace::cluster()).await?.as_ref() == Some(cluster);
+    if finished {
+        return Ok(());
+    }
+    mark.must_stand(tx).await?;
+    *tried = true;
     tx.clear(keyspace::importing());
     Ok(())
 }

@@ -1,10 +1,11 @@
 //! The cluster's identity.
 
 use crate::{
-    error::{MetaError, Result},
+    error::Result,
     ids::ClusterId,
     keyspace,
     record::rows::ClusterRow,
+    transfer,
     verbs::{
         ClusterInfo, Meta,
         tx::{Outcome, Tx, transact},
@@ -27,8 +28,7 @@ async fn cluster(tx: &mut Tx) -> Outcome<ClusterInfo> {
     let key = keyspace::cluster();
     tx.prefetch(&[key.clone(), keyspace::importing()]).await?;
     if tx.raw(&keyspace::importing()).await?.is_some() {
-        let why = "an import was not finished; run it again".to_owned();
-        return Err(MetaError::Corrupt { what: "metadata store", why }.into());
+        return Err(transfer::unfinished().into());
     }
     if let Some(ClusterRow { id, created_ms }) = tx.get(&key).await? {
         return Ok(ClusterInfo { id, created_ms });
