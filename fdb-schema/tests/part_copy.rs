@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use cairn_schema::{
     Meta, MetaError,
@@ -221,6 +224,43 @@ async fn bnd_1_an_object_of_more_pieces_than_a_reader_can_hold_is_not_made() {
     gone(&meta, "to").await;
     assert_eq!(queued(&meta).await.len(), 64, "GC-2");
     audited(&meta, "gone").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gc_1_a_shared_blob_has_its_grace_period_from_its_last_reference_on() {
+    let (kvs, _directory) = every_kv();
+    for (name, kv) in kvs {
+        let now = Arc::new(AtomicU64::new(1000));
+        let clock = now.clone();
+        let meta = Meta::new(kv).with_clock(move || clock.load(Relaxed));
+        let group = world(&meta, 3).await;
+        let shared = names(&meta, "one", RangeRequest::All).await[0].blob;
+        let to = upload("b", "to");
+        meta.create_upload(to.clone()).await.unwrap();
+        meta.copy_part(copy_part(&meta, ("b", "one"), RangeRequest::All, &to, 1).await).await.unwrap();
+        let own = put_part(&group, &to, 2, 10);
+        let own_blob = own.blob.as_ref().unwrap().blob.id;
+        meta.put_part(own).await.unwrap();
+
+        // The list of parts is queued, and not looked at until long after; meanwhile `one` is still read.
+        meta.abort_upload("b", "to", to.id).await.unwrap();
+        now.store(5000, Relaxed);
+        gone(&meta, "one").await;
+        now.store(6000, Relaxed);
+        let reclaimable = async |before_ms| {
+            let mut found = Vec::new();
+            // Twice: a list in one bucket becomes blobs of others.
+            for bucket in (0..RECLAIM_BUCKETS).chain(0..RECLAIM_BUCKETS) {
+                found.extend(meta.reclaimable(bucket, before_ms, 100).await.unwrap());
+            }
+            found.sort_by_key(|reclaim| reclaim.queued_ms);
+            found.dedup();
+            found.into_iter().map(|reclaim| reclaim.blob.id).collect::<Vec<_>>()
+        };
+        assert_eq!(reclaimable(5000).await, [own_blob], "{name}");
+        assert_eq!(reclaimable(6001).await, [own_blob, shared], "{name}: GC-2");
+        audited(&meta, name).await;
+    }
 }
 
 #[tokio::test]

@@ -141,6 +141,8 @@ pub(crate) async fn release_list(tx: &mut Tx, list: UploadId) -> Outcome<()> {
     Ok(())
 }
 
+/// Takes away the references of parts that nobody has seen since `queued_ms`. A blob that was shared may have been seen later, by way
+/// of a reference that is gone by now: its grace period begins today.
 pub(crate) async fn release_parts(tx: &mut Tx, parts: &[PartRow], queued_ms: u64) -> Outcome<()> {
     let ids: Vec<BlobId> = parts.iter().flat_map(PartRow::references).collect();
     let keys: Vec<Bytes> = ids.iter().map(|id| keyspace::blob_extra(*id)).collect();
@@ -149,9 +151,11 @@ pub(crate) async fn release_parts(tx: &mut Tx, parts: &[PartRow], queued_ms: u64
     }
     for (id, extra) in ids.into_iter().zip(keys) {
         // Read again after each change: two slices may share a blob.
-        if counter(tx.raw(&extra).await?.as_deref()) > 0 {
+        let shared = tx.raw(&extra).await?;
+        if counter(shared.as_deref()) > 0 {
             tx.add(extra, -1);
         } else {
+            let queued_ms = if shared.is_some() { tx.now_ms } else { queued_ms };
             tx.set(keyspace::reclaim(ReclaimKind::Blob, queued_ms, id.0), &ReclaimRow::Blob);
         }
     }

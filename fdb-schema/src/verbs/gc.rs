@@ -79,7 +79,7 @@ async fn queued(
     Ok((found, list))
 }
 
-/// Turns the first parts of a list into blobs of the queue, queued when the list was.
+/// Turns the first parts of a list into blobs of the queue, queued when the list was unless others had them, too.
 async fn unroll(tx: &mut Tx, queued_ms: u64, list: UploadId) -> Outcome<()> {
     let queued = keyspace::reclaim(ReclaimKind::List, queued_ms, list.0);
     if tx.raw(&queued).await?.is_none() {
