@@ -143,6 +143,62 @@ async fn concurrent_commits_share_syncs() {
     println!("{stats:?}");
 }
 
+/// CON-1: a commit that meets rows that cannot be read fails alone, and uses up no version that is not stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn con_1_a_commit_that_cannot_read_its_rows_fails_alone() {
+    const ROWS: usize = 2000;
+    let directory = tempfile::tempdir().unwrap();
+    let options = EmbeddedOptions { cache_bytes: 0, memtable_bytes: 64 << 10 };
+    let key = |index: usize| Bytes::from(format!("n{index:06}"));
+    let store = Arc::new(embedded::open(directory.path(), options).unwrap());
+    for index in 0..ROWS {
+        let mut tx = store.begin().await.unwrap();
+        tx.set(key(index), vec![7; 200].into());
+        tx.commit().await.unwrap();
+    }
+    drop(store);
+    // Those of the rows: fjall keeps its own in 0.
+    let tables = directory.path().join("store/keyspaces/1");
+    assert!(damage_tables(&tables) > 0);
+    let store = Arc::new(embedded::open(directory.path(), options).unwrap());
+    let blind = async |index: usize| {
+        let mut tx = store.begin().await.unwrap();
+        tx.set(Bytes::from(format!("blind{index}")), Bytes::new());
+        tx.commit().await.unwrap().0
+    };
+    let (mut version, mut failed) = (blind(0).await, 0);
+    for index in 0..ROWS / 10 {
+        let mut tx = store.begin().await.unwrap();
+        tx.set(Bytes::from(format!("half{index}")), Bytes::new());
+        tx.add(key(index * 10), 1);
+        let (adding, other) = tokio::join!(tx.commit(), blind(index));
+        failed += usize::from(matches!(adding, Err(KvError::Storage(_))));
+        let highest = adding.as_ref().map_or(other, |added| added.0.max(other));
+        assert!(highest <= version + 1 + u64::from(adding.is_ok()), "{version}, then {highest}");
+        assert_eq!(get(&*store, &format!("half{index}")).await.is_some(), adding.is_ok(), "half a commit");
+        version = highest;
+    }
+    assert!(failed > 0);
+    assert!(store.stats().conflicts == 0);
+}
+
+/// Damages a byte in the middle of every table; how many there are.
+fn damage_tables(directory: &Path) -> usize {
+    let mut damaged = 0;
+    for entry in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            damaged += damage_tables(&entry);
+        } else if entry.parent().is_some_and(|parent| parent.ends_with("tables")) {
+            let mut bytes = std::fs::read(&entry).unwrap();
+            let middle = bytes.len() / 4;
+            bytes[middle] ^= 0x55;
+            std::fs::write(&entry, bytes).unwrap();
+            damaged += 1;
+        }
+    }
+    damaged
+}
+
 #[tokio::test]
 async fn a_directory_is_opened_once_and_only_in_a_format_that_is_known() {
     let directory = tempfile::tempdir().unwrap();

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::kv::{
     CommitVersion, KvError, RangePage, Row,
-    occ::{CommitRequest, Engine, KeyRange, OccKv, Resolver, Rows, Verdict, View, apply},
+    occ::{CommitRequest, Engine, KeyRange, OccKv, Resolver, Rows, RowsMut, Verdict, View, apply},
 };
 
 /// The values a key has had, oldest first; None where it was cleared.
@@ -74,7 +74,9 @@ impl Rows for Writer<'_> {
         let rows = self.state.rows.range(begin.clone()..end.clone());
         Ok(rows.filter(|(_, history)| at(history, self.version).is_some()).map(|(key, _)| key.clone()).collect())
     }
+}
 
+impl RowsMut for Writer<'_> {
     fn put(&mut self, key: Bytes, value: Option<Bytes>) {
         let oldest = self.state.oldest_read();
         if value.is_none() {

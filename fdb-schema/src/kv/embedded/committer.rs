@@ -1,7 +1,6 @@
 //! The thread that commits.
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -17,7 +16,7 @@ use crate::kv::{
         directory::DirectoryLock,
         mark::{Mark, VERSION_KEY},
     },
-    occ::{CommitRequest, Resolver, Rows, Verdict, apply},
+    occ::{CommitRequest, Overlay, Resolver, Rows, Verdict, apply},
 };
 
 /// Commits that share a sync, at most.
@@ -60,22 +59,18 @@ pub fn stored_version(about: &Keyspace, mark: Mark) -> Result<u64, String> {
     stored.map_or(Ok(0), |value| mark.version(&value))
 }
 
-/// The newest rows: those published, and over them what the group changes.
-struct GroupRows<'a> {
+/// The rows that were published last.
+struct Stored<'a> {
     shared: &'a Shared,
     published: Arc<Published>,
-    changed: BTreeMap<Bytes, Option<Bytes>>,
 }
 
 fn storage(error: fjall::Error) -> KvError {
     KvError::Storage(error.to_string())
 }
 
-impl Rows for GroupRows<'_> {
+impl Rows for Stored<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
-        if let Some(value) = self.changed.get(key) {
-            return Ok(value.clone());
-        }
         let stored = self.published.snapshot.get(&self.shared.rows, key).map_err(storage)?;
         Ok(stored.map(|value| Bytes::copy_from_slice(&value)))
     }
@@ -84,26 +79,15 @@ impl Rows for GroupRows<'_> {
         if begin >= end {
             return Ok(Vec::new());
         }
-        let mut keys: Vec<Bytes> = Vec::new();
-        for row in self.published.snapshot.range(&self.shared.rows, &begin[..]..&end[..]) {
-            let key = row.key().map_err(storage)?;
-            if !self.changed.contains_key(&key[..]) {
-                keys.push(Bytes::copy_from_slice(&key));
-            }
-        }
-        let changed = self.changed.range(begin.clone()..end.clone());
-        keys.extend(changed.filter(|(_, value)| value.is_some()).map(|(key, _)| key.clone()));
-        Ok(keys)
-    }
-
-    fn put(&mut self, key: Bytes, value: Option<Bytes>) {
-        self.changed.insert(key, value);
+        let rows = self.published.snapshot.range(&self.shared.rows, &begin[..]..&end[..]);
+        rows.map(|row| Ok(Bytes::copy_from_slice(&row.key().map_err(storage)?))).collect()
     }
 }
 
 /// Commits that were judged, waiting for the sync they share.
 struct Group<'a> {
-    rows: GroupRows<'a>,
+    /// The stored rows with what the group changes.
+    rows: Overlay<Stored<'a>>,
     /// The version they will have.
     version: u64,
     answers: Vec<oneshot::Sender<Result<CommitVersion, KvError>>>,
@@ -138,21 +122,12 @@ impl Committer {
         let shared = Arc::clone(&self.shared);
         let published = Arc::clone(&shared.published.read());
         let mut group = Group {
-            rows: GroupRows { shared: &shared, published, changed: BTreeMap::new() },
+            rows: Overlay::new(Stored { shared: &shared, published }),
             version: self.version + 1,
             answers: Vec::new(),
         };
-        let mut gathered = gathered.into_iter();
-        for pending in gathered.by_ref() {
-            if let Err(error) = self.judge(&mut group, pending) {
-                // A commit half applied to the group would be written with it: give up the whole group, of which nothing
-                // is written yet.
-                for sender in group.answers.into_iter().chain(gathered.map(|pending| pending.answer)) {
-                    answer(sender, Err(error.clone()));
-                }
-                self.rebuild_resolver();
-                return;
-            }
+        for pending in gathered {
+            self.judge(&mut group, pending);
         }
         if !group.answers.is_empty() {
             self.write(group);
@@ -161,7 +136,7 @@ impl Committer {
 
     /// Conflicts are decided in order: a commit conflicts also with those before it in its group, because it cannot have read
     /// what they write.
-    fn judge(&mut self, group: &mut Group<'_>, pending: Pending) -> Result<(), KvError> {
+    fn judge(&mut self, group: &mut Group<'_>, pending: Pending) {
         let refused = match self.resolver.judge(&pending.request) {
             Verdict::Go => None,
             Verdict::Conflict => Some(KvError::Conflict),
@@ -169,28 +144,20 @@ impl Committer {
         };
         if let Some(error) = refused {
             self.shared.counters.conflicts.fetch_add(1, Ordering::Relaxed);
-            answer(pending.answer, Err(error));
-            return Ok(());
+            return answer(pending.answer, Err(error));
         }
         let place = u16::try_from(group.answers.len()).unwrap_or(u16::MAX);
-        match apply(&mut group.rows, pending.request, group.version, place) {
+        // Beside the group's changes until all of it is there: half a commit must not be written with the others.
+        let mut own = Overlay::new(&group.rows);
+        match apply(&mut own, pending.request, group.version, place) {
             Ok(written) => {
+                let changes = own.into_changes();
+                group.rows.merge(changes);
                 self.resolver.record(group.version, written);
                 group.answers.push(pending.answer);
-                Ok(())
             }
-            Err(error) => {
-                answer(pending.answer, Err(error.clone()));
-                Err(error)
-            }
+            Err(error) => answer(pending.answer, Err(error)),
         }
-    }
-
-    /// What the resolver remembers of a group that was given up never happened; transactions under way start again.
-    fn rebuild_resolver(&mut self) {
-        self.version += 1;
-        self.resolver = Resolver::new(self.version);
-        self.publish();
     }
 
     fn publish(&self) {
@@ -232,7 +199,7 @@ impl Committer {
         let mut batch = self.db.batch().durability(Some(PersistMode::SyncAll));
         // First, where the journal is looked through for it.
         batch.insert(&self.about, VERSION_KEY, self.lock.mark().value(group.version));
-        for (key, value) in &group.rows.changed {
+        for (key, value) in group.rows.changes() {
             match value {
                 Some(value) => batch.insert(&self.shared.rows, &key[..], &value[..]),
                 None => batch.remove(&self.shared.rows, &key[..]),

@@ -12,12 +12,26 @@ pub trait Rows {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, KvError>;
     /// Keys that have a row in `begin..end`.
     fn keys(&self, begin: &Bytes, end: &Bytes) -> Result<Vec<Bytes>, KvError>;
+}
+
+impl<R: Rows> Rows for &R {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        R::get(self, key)
+    }
+
+    fn keys(&self, begin: &Bytes, end: &Bytes) -> Result<Vec<Bytes>, KvError> {
+        R::keys(self, begin, end)
+    }
+}
+
+/// Rows that take changes.
+pub trait RowsMut: Rows {
     /// None removes the row.
     fn put(&mut self, key: Bytes, value: Option<Bytes>);
 }
 
-/// Applies a commit that may go ahead and returns what it wrote.
-pub fn apply(rows: &mut impl Rows, request: CommitRequest, version: u64, place: u16) -> Result<Written, KvError> {
+/// Applies a commit that may go ahead and returns what it wrote. After an error the rows have some of its changes.
+pub fn apply(rows: &mut impl RowsMut, request: CommitRequest, version: u64, place: u16) -> Result<Written, KvError> {
     let mut written = Written { keys: Vec::with_capacity(request.mutations.len()), ranges: request.extra_writes };
     for mutation in request.mutations {
         match mutation {

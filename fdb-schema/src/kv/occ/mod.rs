@@ -7,10 +7,12 @@
 
 mod apply;
 mod buffer;
+mod overlay;
 mod resolver;
 mod transaction;
 
-pub use apply::{Rows, apply};
+pub use apply::{Rows, RowsMut, apply};
+pub use overlay::{Changes, Overlay};
 pub use resolver::{Resolver, Verdict, Written};
 pub use transaction::OccKv;
 
