@@ -18,6 +18,7 @@ use cairn_schema::{
     ids::*,
     kv::{
         SharedKv,
+        embedded::{self, EmbeddedOptions},
         inject::{Fault, Injecting},
         mem,
         remote::{MetaTransport, RemoteServer, TransportFailure},
@@ -341,4 +342,20 @@ async fn a_server_refuses_garbage_and_forgets_versions() {
     let old = Bytes::from_static(b"\x01\x81\xa7GetMany\x92\x63\x91\xc4\x01k");
     let answer = server.handle("peer", old).await;
     assert!(answer.windows(6).any(|window| window == b"TooOld"), "{answer:?}");
+}
+
+/// A client of another make may send what ours refuses.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_refuses_commits_of_rows_without_a_key_and_serves_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = RemoteServer::new(embedded::open(directory.path(), EmbeddedOptions::default()).unwrap());
+    // Commit { read_version: None, reads: [], extra_writes: [], mutations: [Set("", "v") | Clear("") | Add("", 1)] }.
+    for mutation in [&b"\x81\xa3Set\x92\xc4\x00\xc4\x01v"[..], b"\x81\xa5Clear\xc4\x00", b"\x81\xa3Add\x92\xc4\x00\x01"]
+    {
+        let request = [&b"\x01\x81\xa6Commit\x94\xc0\x90\x90\x91"[..], mutation].concat();
+        let answer = server.handle("peer", request.into()).await;
+        assert_eq!(answer, &b"\x01\x81\xa6Failed\xa8EmptyKey"[..], "{answer:?}");
+    }
+    let meta = Meta::remote(Arc::new(Loopback(server)));
+    meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
 }

@@ -22,6 +22,19 @@ impl Suite {
         };
         refused(key.clone(), limits::VALUE_BYTES + 1, "value").await;
         refused(self.key(&"k".repeat(limits::KEY_BYTES)), 1, "key").await;
+        type Write = fn(&mut dyn Transaction);
+        let writes: [Write; 3] = [
+            |tx| tx.set(Bytes::new(), Bytes::from_static(b"v")),
+            |tx| tx.clear(Bytes::new()),
+            |tx| tx.add(Bytes::new(), 1),
+        ];
+        for write in writes {
+            let mut tx = self.begin().await;
+            tx.set(self.key("lbeside"), Bytes::new());
+            write(&mut *tx);
+            assert_eq!(tx.commit().await, Err(KvError::EmptyKey));
+            assert_eq!(self.read(&self.key("lbeside")).await, None, "nothing is changed");
+        }
         let mut tx = self.begin().await;
         let each = limits::VALUE_BYTES;
         for index in 0..=limits::TRANSACTION_BYTES / each {

@@ -71,6 +71,9 @@ impl Rows for Writer<'_> {
     }
 
     fn keys(&self, begin: &Bytes, end: &Bytes) -> Result<Vec<Bytes>, KvError> {
+        if begin >= end {
+            return Ok(Vec::new());
+        }
         let rows = self.state.rows.range(begin.clone()..end.clone());
         Ok(rows.filter(|(_, history)| at(history, self.version).is_some()).map(|(key, _)| key.clone()).collect())
     }
@@ -150,6 +153,9 @@ impl View for MemView {
     }
 
     async fn range(&self, range: KeyRange, limit: usize, reverse: bool) -> Result<RangePage, KvError> {
+        if range.begin >= range.end {
+            return Ok(RangePage::default());
+        }
         let state = self.state.lock();
         let stored = state.rows.range(range.begin..range.end);
         let read = |(key, history): (&Bytes, &History)| at(history, self.version).map(|v| (key.clone(), v.clone()));

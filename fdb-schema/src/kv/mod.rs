@@ -66,6 +66,9 @@ pub enum KvError {
     CommitUnknown(String),
     #[error("{what} is over its limit: {actual} > {limit}")]
     TooLarge { what: &'static str, actual: usize, limit: usize },
+    /// A write of the row without a key, which not every backend can have.
+    #[error("a row needs a key of at least one byte")]
+    EmptyKey,
     #[error("no answer in time: {0}")]
     Timeout(String),
     /// The store did not take the operation, so it was not done.

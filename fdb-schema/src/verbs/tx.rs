@@ -199,7 +199,7 @@ impl Attempts {
     async fn again(&mut self, error: KvError) -> Result<()> {
         match &error {
             KvError::CommitUnknown(why) => self.unknown = Some(why.clone()),
-            KvError::TooLarge { .. } | KvError::Storage(_) => return Err(self.gave_up(error)),
+            KvError::TooLarge { .. } | KvError::EmptyKey | KvError::Storage(_) => return Err(self.gave_up(error)),
             KvError::Conflict | KvError::TooOld | KvError::Timeout(_) | KvError::Unavailable(_) => {}
         }
         self.tries += 1;
@@ -225,6 +225,8 @@ impl Attempts {
             }
             KvError::Timeout(why) => MetaError::Timeout(format!("{}: {why}", self.name)),
             KvError::Unavailable(why) => MetaError::Unavailable(why),
+            // No verb writes such a row.
+            KvError::EmptyKey => MetaError::Storage(error.to_string()),
             KvError::Storage(why) => MetaError::Storage(why),
         }
     }

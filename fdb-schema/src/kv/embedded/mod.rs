@@ -195,9 +195,13 @@ impl Engine for EmbeddedEngine {
         let permit = Arc::clone(&self.shared.queue).acquire_many_owned(bytes).await.map_err(|_| closed())?;
         let sender = self.handle.commits.lock().clone().ok_or_else(closed)?;
         let (answer, answered) = oneshot::channel();
-        sender.send(Pending { request, answer, _permit: permit }).await.map_err(|_| closed())?;
+        let pending = Pending { request, answer, _permit: permit };
+        // Nobody listens any more although the store is open.
+        let failed =
+            |_| KvError::Storage("the metadata committer failed: restart this process, and see its log".into());
+        sender.send(pending).await.map_err(failed)?;
         drop(sender);
-        answered.await.unwrap_or_else(|_| Err(KvError::CommitUnknown("the metadata committer ended".into())))
+        answered.await.unwrap_or_else(|_| Err(KvError::CommitUnknown("the metadata committer failed".into())))
     }
 }
 
@@ -258,3 +262,6 @@ impl View for EmbeddedView {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests;

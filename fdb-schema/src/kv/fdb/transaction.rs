@@ -54,6 +54,10 @@ impl FdbTransaction {
     }
 
     fn count_write(&mut self, key: usize, value: usize) -> bool {
+        if key == 0 {
+            self.refused = self.refused.take().or(Some(KvError::EmptyKey));
+            return false;
+        }
         self.count(key, value, limits::write_bytes(key + self.prefix.len(), value))
     }
 

@@ -54,7 +54,12 @@ impl Mutation {
 
 /// The limits of single keys and values.
 pub(crate) fn check_limits(mutations: &[Mutation]) -> Result<(), KvError> {
-    for (key, value) in mutations.iter().map(Mutation::lengths) {
+    for mutation in mutations {
+        let (key, value) = mutation.lengths();
+        // The bounds of a range are no rows: it may begin before every key.
+        if key == 0 && !matches!(mutation, Mutation::ClearRange(..)) {
+            return Err(KvError::EmptyKey);
+        }
         if key > limits::KEY_BYTES {
             return Err(KvError::TooLarge { what: "key", actual: key, limit: limits::KEY_BYTES });
         }

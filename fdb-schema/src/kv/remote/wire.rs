@@ -59,6 +59,7 @@ pub enum WireError {
     Timeout(String),
     Unavailable(String),
     Storage(String),
+    EmptyKey,
     /// The request was not understood.
     BadRequest(String),
 }
@@ -72,6 +73,7 @@ impl From<KvError> for WireError {
             KvError::TooLarge { what, actual, limit } => {
                 Self::TooLarge { what: what.to_owned(), actual: actual as u64, limit: limit as u64 }
             }
+            KvError::EmptyKey => Self::EmptyKey,
             KvError::Timeout(why) => Self::Timeout(why),
             KvError::Unavailable(why) => Self::Unavailable(why),
             KvError::Storage(why) => Self::Storage(why),
@@ -94,6 +96,7 @@ impl From<WireError> for KvError {
                 let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
                 Self::TooLarge { what, actual: size(actual), limit: size(limit) }
             }
+            WireError::EmptyKey => Self::EmptyKey,
             WireError::Timeout(why) => Self::Timeout(why),
             WireError::Unavailable(why) => Self::Unavailable(why),
             WireError::Storage(why) => Self::Storage(why),

@@ -1,0 +1,25 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+fn store() -> (OccKv<EmbeddedEngine>, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    (open(directory.path(), EmbeddedOptions::default()).unwrap(), directory)
+}
+
+#[tokio::test]
+async fn after_the_committer_panicked_commits_say_that_it_failed() {
+    let (store, _directory) = store();
+    let shared = Arc::clone(&store.0.shared);
+    // As a panic leaves it: the receiver is gone, the store is still open.
+    let (commits, _) = mpsc::channel(1);
+    let handle = Arc::new(Handle { commits: Mutex::new(Some(commits)), thread: Mutex::new(None) });
+    let broken = EmbeddedEngine { shared, handle };
+    let refused = broken.commit(CommitRequest::default()).await;
+    assert!(matches!(&refused, Err(KvError::Storage(why)) if why.contains("failed")), "{refused:?}");
+    // What it had taken may have been written.
+    let (commits, mut taken) = mpsc::channel(1);
+    *broken.handle.commits.lock() = Some(commits);
+    let (unknown, _) = tokio::join!(broken.commit(CommitRequest::default()), async { drop(taken.recv().await) });
+    assert!(matches!(unknown, Err(KvError::CommitUnknown(_))), "{unknown:?}");
+}
