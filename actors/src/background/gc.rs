@@ -2,7 +2,10 @@
 //!
 //! Members that cannot be reached keep their fragments; scrub finds those as orphans once the blob's row is gone (GC-2).
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use cairn_schema::{ids::*, record::*, verbs::RECLAIM_BUCKETS};
@@ -16,6 +19,8 @@ const LEASE: Duration = Duration::from_secs(60);
 /// Nobody repeats an attempt after this.
 const ATTEMPTS_KEPT: Duration = Duration::from_secs(24 * 3600);
 const ATTEMPTS_AT_ONCE: usize = 1000;
+/// How often those are looked for.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 pub struct Gc {
     ctx: Context,
@@ -23,13 +28,15 @@ pub struct Gc {
     bucket: u8,
     /// Buckets in a row that had nothing.
     empty: u8,
+    /// When attempts are forgotten next: a queue that is never empty must not keep them.
+    forget_at: Instant,
 }
 
 impl Gc {
     pub fn new(ctx: Context) -> Self {
         // Nodes begin at different buckets.
         let start = xxhash_rust::xxh3::xxh3_64(ctx.node.as_str().as_bytes()) % u64::from(RECLAIM_BUCKETS);
-        Self { ctx, rows: Rows::default(), bucket: start as u8, empty: 0 }
+        Self { ctx, rows: Rows::default(), bucket: start as u8, empty: 0, forget_at: Instant::now() }
     }
 
     /// Bytes of work done in the present bucket.
@@ -49,8 +56,9 @@ impl Gc {
         let mut deleted = 0;
         for reclaim in self.ctx.meta.reclaimable(self.bucket, before, BLOBS_AT_ONCE).await? {
             deleted += self.delete(&reclaim.blob).await;
-            // Checks again that nothing references the blob: it was queued because its last reference went, and none can come
-            // back, for references are only copied from versions that have them (GC-1).
+            // It was queued because its last reference went, and none can come back: references are only copied from versions and
+            // parts that have them, in a transaction that has read those. So nothing needs to be checked again, and fragments may go
+            // before the row (GC-1). Who read the row before has had the grace period to read the fragments.
             self.ctx.meta.reclaimed(&reclaim).await?;
             self.ctx.metrics.reclaimed_blobs.inc();
         }
@@ -58,13 +66,34 @@ impl Gc {
         Ok(deleted.max(1))
     }
 
-    /// Forgets attempts that nobody can be waiting for. True when there may be more.
-    async fn forget_attempts(&self) -> Result<bool, StepError> {
+    /// Works on the queue. False after a round in which no bucket had anything.
+    async fn collect_next(&mut self) -> Result<bool, StepError> {
+        self.rows.refresh(&self.ctx.meta).await?;
+        if self.collect().await? > 0 {
+            self.empty = 0;
+            return Ok(true);
+        }
+        self.bucket = (self.bucket + 1) % RECLAIM_BUCKETS;
+        self.empty = (self.empty + 1) % RECLAIM_BUCKETS;
+        Ok(self.empty > 0)
+    }
+
+    /// Forgets attempts that nobody can be waiting for, when it is time. True when there may be more.
+    async fn forget_attempts(&mut self) -> Result<bool, StepError> {
+        if Instant::now() < self.forget_at {
+            return Ok(false);
+        }
         let kept = u64::try_from(ATTEMPTS_KEPT.as_millis()).unwrap_or(u64::MAX);
-        let Some(lease) = self.ctx.lease("gc/attempts", LEASE).await? else { return Ok(false) };
-        let forgotten = self.ctx.meta.expire_attempts(now_ms().saturating_sub(kept), ATTEMPTS_AT_ONCE).await;
-        self.ctx.release(lease).await;
-        Ok(forgotten? >= ATTEMPTS_AT_ONCE)
+        let mut more = false;
+        if let Some(lease) = self.ctx.lease("gc/attempts", LEASE).await? {
+            let forgotten = self.ctx.meta.expire_attempts(now_ms().saturating_sub(kept), ATTEMPTS_AT_ONCE).await;
+            self.ctx.release(lease).await;
+            more = forgotten? >= ATTEMPTS_AT_ONCE;
+        }
+        if !more {
+            self.forget_at = Instant::now() + FORGET_EVERY;
+        }
+        Ok(more)
     }
 
     /// Deletes a blob's fragments wherever they can be reached; how many there were.
@@ -106,23 +135,12 @@ impl Gc {
 #[async_trait]
 impl Worker for Gc {
     async fn step(&mut self) -> Result<Step, StepError> {
-        self.rows.refresh(&self.ctx.meta).await?;
-        let done = self.collect().await?;
-        if done > 0 {
-            self.empty = 0;
-            return Ok(Step::Worked { bytes: 0 });
-        }
-        self.bucket = (self.bucket + 1) % RECLAIM_BUCKETS;
-        self.empty += 1;
-        if self.empty < RECLAIM_BUCKETS {
-            return Ok(Step::Worked { bytes: 0 });
-        }
-        // A round in which no bucket had anything: the queue is empty.
-        self.empty = RECLAIM_BUCKETS - 1;
-        if self.forget_attempts().await? {
-            return Ok(Step::Worked { bytes: 0 });
-        }
-        self.empty = 0;
-        Ok(Step::Idle)
+        // Neither waits for the other to succeed, or to have nothing to do.
+        let (collected, forgotten) = (self.collect_next().await, self.forget_attempts().await);
+        if collected? | forgotten? { Ok(Step::Worked { bytes: 0 }) } else { Ok(Step::Idle) }
     }
 }
+
+#[cfg(test)]
+#[path = "gc_tests.rs"]
+mod tests;
