@@ -28,9 +28,24 @@ const GROUP_BYTES: usize = 16 << 20;
 /// batch under way may add.
 const MEMTABLES_WAITING: usize = 1;
 const RUNS_WAITING: usize = 25;
-/// A disk that takes longer than this to write a memtable is as good as broken.
-const ROOM_TIMEOUT: Duration = Duration::from_secs(60);
+/// Commits are not kept waiting longer than this for a memtable to be written: nearly all of those who made them have given up by then.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 const ROOM_PAUSE: Duration = Duration::from_millis(2);
+
+/// When fjall has room for another batch, and how long it is waited for.
+struct Room {
+    memtables_waiting: usize,
+    runs_waiting: usize,
+    timeout: Duration,
+}
+
+/// Why there is no room; nothing was written.
+enum NoRoom {
+    /// fjall's threads have failed.
+    Failed(String),
+    /// They are slow.
+    Late(String),
+}
 
 /// A commit that waits for its outcome.
 pub struct Pending {
@@ -47,6 +62,7 @@ pub struct Committer {
     shared: Arc<Shared>,
     resolver: Resolver,
     version: u64,
+    room: Room,
     /// Why no commit is taken any more.
     poisoned: Option<String>,
     /// Given back when the store is closed.
@@ -95,7 +111,8 @@ struct Group<'a> {
 
 impl Committer {
     pub fn new(db: Database, about: Keyspace, shared: Arc<Shared>, version: u64, lock: DirectoryLock) -> Self {
-        Self { db, about, shared, resolver: Resolver::new(version), version, poisoned: None, lock }
+        let room = Room { memtables_waiting: MEMTABLES_WAITING, runs_waiting: RUNS_WAITING, timeout: ROOM_TIMEOUT };
+        Self { db, about, shared, resolver: Resolver::new(version), version, room, poisoned: None, lock }
     }
 
     /// Until every sender is gone.
@@ -166,19 +183,29 @@ impl Committer {
     }
 
     /// Waits until fjall has room for another batch. It would wait itself, but for ever if the threads that make room have failed.
-    fn wait_for_room(&self) -> Result<(), String> {
-        let started = Instant::now();
-        while self.shared.rows.sealed_memtable_count() > MEMTABLES_WAITING
-            || self.shared.rows.tree.l0_run_count() > RUNS_WAITING
+    fn wait_for_room(&self) -> Result<(), NoRoom> {
+        let (room, started) = (&self.room, Instant::now());
+        while self.shared.rows.sealed_memtable_count() > room.memtables_waiting
+            || self.shared.rows.tree.l0_run_count() > room.runs_waiting
         {
             // Writes nothing: tells whether they have failed.
-            self.db.persist(PersistMode::Buffer).map_err(|error| error.to_string())?;
-            if started.elapsed() > ROOM_TIMEOUT {
-                return Err(format!("no memtable was written to disk in {ROOM_TIMEOUT:?}"));
+            self.db.persist(PersistMode::Buffer).map_err(|error| NoRoom::Failed(error.to_string()))?;
+            if started.elapsed() > room.timeout {
+                return Err(NoRoom::Late(format!("no memtable was written to disk in {:?}", room.timeout)));
             }
             std::thread::sleep(ROOM_PAUSE);
         }
         Ok(())
+    }
+
+    /// Nothing of the group was written nor will be: it can be tried again. What the resolver remembers of it did not happen, so it starts
+    /// anew at the version that is published, newer than which nothing is.
+    fn put_off(&mut self, group: Group<'_>, why: &str) {
+        tracing::warn!(why, commits = group.answers.len(), "the metadata store cannot take commits now");
+        self.resolver = Resolver::new(self.version);
+        for sender in group.answers {
+            answer(sender, Err(KvError::Unavailable(format!("the metadata store is too slow: {why}"))));
+        }
     }
 
     /// Takes no more changes: only opening the store again tells what it has.
@@ -192,9 +219,10 @@ impl Committer {
     }
 
     fn write(&mut self, group: Group<'_>) {
-        if let Err(why) = self.wait_for_room() {
-            // Nothing was written.
-            return self.poison(group, &why, KvError::Storage);
+        match self.wait_for_room() {
+            Ok(()) => {}
+            Err(NoRoom::Late(why)) => return self.put_off(group, &why),
+            Err(NoRoom::Failed(why)) => return self.poison(group, &why, KvError::Storage),
         }
         let mut batch = self.db.batch().durability(Some(PersistMode::SyncAll));
         // First, where the journal is looked through for it.
@@ -226,3 +254,6 @@ impl Committer {
 fn answer(sender: oneshot::Sender<Result<CommitVersion, KvError>>, outcome: Result<CommitVersion, KvError>) {
     let _ = sender.send(outcome);
 }
+
+#[cfg(test)]
+mod tests;

@@ -136,8 +136,8 @@ impl Files {
     }
 }
 
-/// Opens or creates the store in a directory. Blocks while it recovers.
-pub fn open(path: &Path, options: EmbeddedOptions) -> Result<OccKv<EmbeddedEngine>, OpenError> {
+/// Opens or creates the store in a directory, with nobody who commits yet.
+fn recover(path: &Path, options: EmbeddedOptions) -> Result<(Committer, Arc<Shared>), OpenError> {
     let lock = DirectoryLock::take(path)?;
     let failed = |error: fjall::Error| OpenError::Store { path: path.to_owned(), why: error.to_string() };
     if let Some(aside) = lock.to_make()? {
@@ -159,8 +159,13 @@ pub fn open(path: &Path, options: EmbeddedOptions) -> Result<OccKv<EmbeddedEngin
         queue: Arc::new(Semaphore::new(QUEUED_BYTES)),
         counters: Counters::default(),
     });
+    Ok((Committer::new(db, about, Arc::clone(&shared), version, lock), shared))
+}
+
+/// Opens or creates the store in a directory. Blocks while it recovers.
+pub fn open(path: &Path, options: EmbeddedOptions) -> Result<OccKv<EmbeddedEngine>, OpenError> {
+    let (committer, shared) = recover(path, options)?;
     let (sender, receiver) = mpsc::channel(QUEUED_COMMITS);
-    let committer = Committer::new(db, about, Arc::clone(&shared), version, lock);
     let thread = std::thread::Builder::new()
         .name("meta-commit".into())
         .spawn(move || committer.run(receiver))
