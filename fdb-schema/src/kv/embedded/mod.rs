@@ -89,7 +89,7 @@ struct Published {
 struct Shared {
     rows: Keyspace,
     published: RwLock<Arc<Published>>,
-    reads: Semaphore,
+    reads: Arc<Semaphore>,
     queue: Arc<Semaphore>,
     counters: Counters,
 }
@@ -155,7 +155,7 @@ fn recover(path: &Path, options: EmbeddedOptions) -> Result<(Committer, Arc<Shar
     let shared = Arc::new(Shared {
         rows,
         published,
-        reads: Semaphore::new(CONCURRENT_READS),
+        reads: Arc::new(Semaphore::new(CONCURRENT_READS)),
         queue: Arc::new(Semaphore::new(QUEUED_BYTES)),
         counters: Counters::default(),
     });
@@ -222,9 +222,14 @@ impl EmbeddedView {
         read: impl FnOnce(&Keyspace, &Snapshot) -> Result<T, fjall::Error> + Send + 'static,
     ) -> Result<T, KvError> {
         let gone = |what: &str| KvError::Storage(format!("metadata read {what}"));
-        let _turn = self.shared.reads.acquire().await.map_err(|_| gone("refused"))?;
+        let turn = Arc::clone(&self.shared.reads).acquire_owned().await.map_err(|_| gone("refused"))?;
         let (shared, published) = (Arc::clone(&self.shared), Arc::clone(&self.published));
-        tokio::task::spawn_blocking(move || read(&shared.rows, &published.snapshot))
+        let on_its_thread = move || {
+            // Given back when the read has ended, not when nobody waits for it any more.
+            let _turn = turn;
+            read(&shared.rows, &published.snapshot)
+        };
+        tokio::task::spawn_blocking(on_its_thread)
             .await
             .map_err(|error| gone(&error.to_string()))?
             .map_err(|error| KvError::Storage(error.to_string()))

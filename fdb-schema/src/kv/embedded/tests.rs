@@ -23,3 +23,26 @@ async fn after_the_committer_panicked_commits_say_that_it_failed() {
     let (unknown, _) = tokio::join!(broken.commit(CommitRequest::default()), async { drop(taken.recv().await) });
     assert!(matches!(unknown, Err(KvError::CommitUnknown(_))), "{unknown:?}");
 }
+
+#[tokio::test]
+async fn a_read_that_nobody_waits_for_keeps_its_turn_until_it_has_ended() {
+    let (store, _directory) = store();
+    let shared = Arc::clone(&store.0.shared);
+    let view = Arc::new(store.0.view().await.unwrap());
+    let (begun, begins) = oneshot::channel();
+    let (end, ends) = std::sync::mpsc::channel::<()>();
+    let reading = tokio::spawn(async move {
+        let read = move |_: &Keyspace, _: &Snapshot| {
+            begun.send(()).unwrap();
+            Ok(ends.recv())
+        };
+        view.blocking(read).await.map(drop)
+    });
+    begins.await.unwrap();
+    reading.abort();
+    assert!(reading.await.unwrap_err().is_cancelled());
+    assert_eq!(shared.reads.available_permits(), CONCURRENT_READS - 1);
+    drop(end);
+    let all = shared.reads.acquire_many(CONCURRENT_READS as u32).await;
+    assert!(all.is_ok());
+}
