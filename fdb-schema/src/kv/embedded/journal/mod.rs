@@ -94,6 +94,19 @@ fn journals(store: &Path) -> Result<Vec<PathBuf>, JournalError> {
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
+/// Opens a journal so that what is read of it is what the disk has.
+///
+/// The page cache may have more. When a sync has failed, Linux takes the pages for clean, some file systems (ext4) keep them, and no later
+/// sync says so again. A process that was restarted, on a machine that was not, would find a batch whole that the disk lacks, make it visible,
+/// acknowledge commits after it, and lose it with the power. So what is not written yet is written, and nothing is opened if that fails;
+/// and the rest is forgotten, to be read again.
+fn open_from_disk(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    file.sync_all()?;
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+    Ok(file)
+}
+
 /// What is wrong with a journal.
 struct Scanned {
     /// Where the first batch begins that is not whole.
@@ -105,7 +118,7 @@ struct Scanned {
 /// Goes through a journal; `seqno` is that of the last batch seen.
 fn scan(path: &Path, mark: Mark, seqno: &mut Option<u64>) -> Result<Scanned, JournalError> {
     let io = |source| JournalError::Io { path: path.to_owned(), source };
-    let file = File::open(path).map_err(io)?;
+    let file = open_from_disk(path).map_err(io)?;
     let mut cursor = Cursor::new(BufReader::with_capacity(READ_BYTES, &file), mark);
     loop {
         let at = cursor.at();

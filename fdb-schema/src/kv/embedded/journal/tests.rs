@@ -179,3 +179,30 @@ fn a_journal_of_another_store_is_refused() {
         assert_eq!(store.bytes(1), bytes);
     }
 }
+
+/// Whether the first byte of a file is in memory; None where that cannot be told.
+fn is_cached(file: &File) -> Option<bool> {
+    use rustix::io::{Errno, ReadWriteFlags, preadv2};
+    let mut byte = [0];
+    match preadv2(file, &mut [io::IoSliceMut::new(&mut byte)], 0, ReadWriteFlags::NOWAIT) {
+        Ok(_) => Some(true),
+        Err(Errno::AGAIN) => Some(false),
+        Err(_) => None,
+    }
+}
+
+/// DUR-2: pages that a failed sync left in memory are not taken for what the disk has.
+#[test]
+fn dur_2_a_journal_is_read_from_the_disk_and_not_from_memory() {
+    const TMPFS: i64 = 0x0102_1994;
+    let store = Store::of(&[(1, one(1).repeat(50))]);
+    let path = store.0.path().join("1.jnl");
+    let file = File::open(&path).unwrap();
+    let on_a_disk = i64::from(rustix::fs::fstatfs(&file).unwrap().f_type) != TMPFS;
+    if !on_a_disk || is_cached(&file) != Some(true) {
+        println!("SKIPPED: the file system does not tell what is in memory");
+        return;
+    }
+    let opened = open_from_disk(&path).unwrap();
+    assert_eq!(is_cached(&opened), Some(false));
+}
