@@ -172,6 +172,31 @@ async fn dur_2_a_batch_that_was_being_synced_is_there_wholly_or_not_at_all() {
     }
 }
 
+/// A write that failed in the middle of a batch, as on a full disk, after which fjall sealed the journal and began another.
+#[tokio::test(flavor = "multi_thread")]
+async fn dur_2_a_batch_that_could_not_be_written_is_cut_off_a_sealed_journal() {
+    let (seed, mut rng) = seeded();
+    let original = Original::make().await;
+    let last = original.last();
+    let cuts: Vec<u64> = (0..4).map(|_| rng.random_range(last.start + 1..last.end - 4)).chain([100]).collect();
+    for cut in cuts {
+        let context = format!("seed {seed}, cut at {cut}");
+        let path = original.image("sealed", &original.bytes[..cut as usize], 64 << 20);
+        let sealed = journal(&path).0;
+        let number: u64 = sealed.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        let next = File::create(sealed.with_file_name(format!("{}.jnl", number + 1))).unwrap();
+        next.set_len(64 << 20).unwrap();
+        let whole = original.ends.iter().filter(|end| **end <= cut).count();
+        for more in 0..2 {
+            let kv = open(&path).unwrap_or_else(|error| panic!("{context}, {more}: {error}"));
+            assert_eq!(commits(&kv, &context).await.len(), whole + more, "{context}");
+            commit(&*kv, (whole + more) as u32).await;
+            close(kv).await;
+        }
+        std::fs::remove_dir_all(path).unwrap();
+    }
+}
+
 /// INT-1: a batch that was acknowledged, because others follow it, is never dropped in silence.
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_before_other_commits_is_an_error_and_changes_nothing() {

@@ -180,6 +180,11 @@ pub fn starts<'a>(bytes: &'a [u8], mark: &'a Mark) -> impl Iterator<Item = usize
     memchr::memmem::find_iter(bytes, mark.bytes()).filter_map(|at| at.checked_sub(MARK_IN_BATCH))
 }
 
+/// Whether these bytes end as a batch does.
+pub fn has_end(bytes: &[u8]) -> bool {
+    bytes.ends_with(MAGIC)
+}
+
 /// Whether these bytes begin with a whole batch of this store.
 pub fn is_whole(bytes: &[u8], mark: Mark) -> bool {
     matches!(Cursor::new(bytes, mark).next(), Ok(Found::Batch(_)))

@@ -6,6 +6,8 @@
 //! acknowledged. So we decide first:
 //!
 //! - A batch that is not whole, with nothing whole after it, was torn: it is cut off.
+//! - So is one that ends early in a journal after which others were begun and hold nothing: when a write fails in the middle of a batch, as on
+//!   a full disk, no other follows, but fjall may still seal the journal, synced, and begin the next.
 //! - One with a whole batch after it had been synced: the journal is damaged, and the store is not opened.
 //!
 //! Rows are bytes that users chose and may contain what looks like a whole batch, so only what carries the store's own mark counts as one
@@ -44,7 +46,7 @@ pub enum JournalError {
     Foreign { path: PathBuf, at: u64 },
 }
 
-/// What was cut off the last journal.
+/// What was cut off the last journal that was written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mended {
     pub path: PathBuf,
@@ -58,24 +60,25 @@ pub struct Mended {
 /// [`JournalError::Damaged`] when acknowledged commits are not readable, [`JournalError::Foreign`] when the mark is not that of the store;
 /// then nothing was changed.
 pub fn mend(store: &Path, mark: Mark) -> Result<Option<Mended>, JournalError> {
-    let mut journals = journals(store)?;
-    let Some(last) = journals.pop() else { return Ok(None) };
+    let journals = journals(store)?;
     let mut seqno = None;
-    for path in journals {
-        // Synced before the next one was made.
-        if let Some(at) = scan(&path, mark, &mut seqno)?.bad {
-            return Err(JournalError::Damaged { path, at });
+    for (index, path) in journals.iter().enumerate() {
+        let Some(bad) = scan(path, mark, &mut seqno)? else { continue };
+        let later = &journals[index + 1..];
+        let torn = match bad.what {
+            What::Synced => false,
+            What::Torn => all_empty(later, mark)?,
+            What::TornWithEnd => later.is_empty(),
+        };
+        if !torn {
+            return Err(JournalError::Damaged { path: path.clone(), at: bad.at });
         }
+        let io = |source| JournalError::Io { path: path.clone(), source };
+        let file = File::options().write(true).open(path).map_err(io)?;
+        file.set_len(bad.at).and_then(|()| file.sync_all()).map_err(io)?;
+        return Ok(Some(Mended { path: path.clone(), at: bad.at }));
     }
-    let scanned = scan(&last, mark, &mut seqno)?;
-    let Some(at) = scanned.bad else { return Ok(None) };
-    if scanned.acknowledged {
-        return Err(JournalError::Damaged { path: last, at });
-    }
-    let io = |source| JournalError::Io { path: last.clone(), source };
-    let file = File::options().write(true).open(&last).map_err(io)?;
-    file.set_len(at).and_then(|()| file.sync_all()).map_err(io)?;
-    Ok(Some(Mended { path: last, at }))
+    Ok(None)
 }
 
 /// In the order in which they were written.
@@ -107,16 +110,23 @@ fn open_from_disk(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// What is wrong with a journal.
-struct Scanned {
-    /// Where the first batch begins that is not whole.
-    bad: Option<u64>,
-    /// It had been synced.
-    acknowledged: bool,
+/// The first batch of a journal that is not whole.
+struct Bad {
+    at: u64,
+    what: What,
+}
+
+enum What {
+    /// It ends early, and nothing whole follows.
+    Torn,
+    /// It has its end and lacks something before; nothing whole follows.
+    TornWithEnd,
+    /// It had been synced: something whole follows.
+    Synced,
 }
 
 /// Goes through a journal; `seqno` is that of the last batch seen.
-fn scan(path: &Path, mark: Mark, seqno: &mut Option<u64>) -> Result<Scanned, JournalError> {
+fn scan(path: &Path, mark: Mark, seqno: &mut Option<u64>) -> Result<Option<Bad>, JournalError> {
     let io = |source| JournalError::Io { path: path.to_owned(), source };
     let file = open_from_disk(path).map_err(io)?;
     let mut cursor = Cursor::new(BufReader::with_capacity(READ_BYTES, &file), mark);
@@ -127,28 +137,46 @@ fn scan(path: &Path, mark: Mark, seqno: &mut Option<u64>) -> Result<Scanned, Jou
             Found::Batch(_) => {
                 // Whole, but for the number, which no checksum covers: lost with a sector, or damaged here or in the batch before.
                 let across_sectors = at % SECTOR + batch::START_BYTES as u64 > SECTOR;
-                let acknowledged = !across_sectors || whole_batch_after(&file, at, mark).map_err(io)?;
-                return Ok(Scanned { bad: Some(at), acknowledged });
+                let what = if across_sectors { what_is_bad(&file, at, mark).map_err(io)? } else { What::Synced };
+                return Ok(Some(Bad { at, what }));
             }
             Found::Foreign => return Err(JournalError::Foreign { path: path.to_owned(), at }),
-            Found::Nothing => return Ok(Scanned { bad: None, acknowledged: false }),
+            Found::Nothing => return Ok(None),
             Found::Torn => {
-                let acknowledged = whole_batch_after(&file, at, mark).map_err(io)?;
-                return Ok(Scanned { bad: Some(at), acknowledged });
+                let what = what_is_bad(&file, at, mark).map_err(io)?;
+                return Ok(Some(Bad { at, what }));
             }
         }
     }
 }
 
-/// Whether a whole batch of this store begins anywhere after a byte. In memory: what follows the last good batch is one torn batch, unless
+/// Tells what is wrong with a batch by what follows its first byte. In memory: what follows the last good batch is one torn batch, unless
 /// the journal is damaged.
-fn whole_batch_after(mut file: &File, at: u64, mark: Mark) -> io::Result<bool> {
+fn what_is_bad(mut file: &File, at: u64, mark: Mark) -> io::Result<What> {
     file.seek(SeekFrom::Start(at))?;
     let mut rest = Vec::new();
     file.read_to_end(&mut rest)?;
     let written = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let rest = &rest[..written];
-    Ok(batch::starts(rest, &mark).any(|begin| begin > 0 && batch::is_whole(&rest[begin..], mark)))
+    let whole_after = batch::starts(rest, &mark).any(|begin| begin > 0 && batch::is_whole(&rest[begin..], mark));
+    Ok(match whole_after {
+        true => What::Synced,
+        false if batch::has_end(rest) => What::TornWithEnd,
+        false => What::Torn,
+    })
+}
+
+/// Whether nothing was written to any of these journals.
+fn all_empty(journals: &[PathBuf], mark: Mark) -> Result<bool, JournalError> {
+    for path in journals {
+        let io = |source| JournalError::Io { path: path.clone(), source };
+        let file = open_from_disk(path).map_err(io)?;
+        let mut cursor = Cursor::new(BufReader::with_capacity(READ_BYTES, &file), mark);
+        if cursor.next().map_err(io)? != Found::Nothing {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 #[cfg(test)]

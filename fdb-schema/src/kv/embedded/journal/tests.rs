@@ -113,10 +113,35 @@ fn damage_before_a_whole_batch_is_refused_wherever_it_is() {
     // Numbers that do not grow.
     let store = Store::of(&[(1, [one(5), one(4), one(6)].concat())]);
     assert_eq!(store.mend(), Err(one(5).len() as u64));
-    // A sealed journal was synced to its end.
-    let torn = one(1)[..100].to_vec();
-    assert_eq!(Store::of(&[(1, torn.clone()), (2, one(2))]).mend(), Err(0));
-    assert_eq!(Store::of(&[(1, torn), (2, Vec::new())]).mend(), Err(0));
+}
+
+#[test]
+fn a_journal_after_which_others_were_begun_may_end_early_but_not_lack_its_middle() {
+    let good = one(1);
+    let early = [&good[..], &one(2)[..100]].concat();
+    let zeros = vec![0; 100_000];
+    for later in [&[Vec::new()][..], std::slice::from_ref(&zeros), &[zeros.clone(), Vec::new()]] {
+        let journals = |first: &[u8]| {
+            let later = later.iter().enumerate().map(|(index, bytes)| (index as u32 + 2, bytes.clone()));
+            Store::of(&[(1, first.to_vec())].into_iter().chain(later).collect::<Vec<_>>())
+        };
+        // A batch that could not be written: the journal was sealed all the same, with nothing but zeros after it.
+        for first in [early.clone(), [&early[..], &zeros].concat()] {
+            let store = journals(&first);
+            assert_eq!(store.mend(), Ok(Some(good.len() as u64)));
+            assert_eq!(store.bytes(1), good);
+            assert_eq!(store.mend(), Ok(None));
+        }
+        // Synced to its end when it was sealed.
+        let mut damaged = [&good[..], &one(2)].concat();
+        damaged[good.len() + 300..good.len() + 400].fill(0);
+        let store = journals(&damaged);
+        assert_eq!(store.mend(), Err(good.len() as u64));
+        assert_eq!(store.bytes(1), damaged);
+    }
+    // Something was acknowledged after it.
+    assert_eq!(Store::of(&[(1, early.clone()), (2, one(2))]).mend(), Err(good.len() as u64));
+    assert_eq!(Store::of(&[(1, early), (2, one(2)[..100].to_vec())]).mend(), Err(good.len() as u64));
 }
 
 #[test]
@@ -194,11 +219,11 @@ fn is_cached(file: &File) -> Option<bool> {
 /// DUR-2: pages that a failed sync left in memory are not taken for what the disk has.
 #[test]
 fn dur_2_a_journal_is_read_from_the_disk_and_not_from_memory() {
-    const TMPFS: i64 = 0x0102_1994;
+    const TMPFS: u32 = 0x0102_1994;
     let store = Store::of(&[(1, one(1).repeat(50))]);
     let path = store.0.path().join("1.jnl");
     let file = File::open(&path).unwrap();
-    let on_a_disk = i64::from(rustix::fs::fstatfs(&file).unwrap().f_type) != TMPFS;
+    let on_a_disk = rustix::fs::fstatfs(&file).unwrap().f_type as u32 != TMPFS;
     if !on_a_disk || is_cached(&file) != Some(true) {
         println!("SKIPPED: the file system does not tell what is in memory");
         return;
