@@ -254,11 +254,13 @@ async fn a_put_behind_a_delete_that_failed_finds_the_fragment_still_there() {
     let faults = Arc::new(Faults { on_sync: Some(Box::new(hook)), ..Faults::default() });
     let small = DiskOptions { segment_bytes: 256 << 10, ..options(dir.path()) };
     let disk = DiskHandle::open_with(small.clone(), Some(faults.clone())).unwrap();
-    disk.put(fragment(1, 100_000)).await.unwrap();
+    // Small enough to be hashed where they are queued, and so many that another one fits no more.
+    disk.put(fragment(1, 60_000)).await.unwrap();
+    disk.put(fragment(3, 60_000)).await.unwrap();
     held.store(true, Ordering::Release);
     let first = tokio::spawn({
         let disk = disk.clone();
-        async move { disk.put(fragment(2, 40_000)).await }
+        async move { disk.put(fragment(2, 10_000)).await }
     });
     let deadline = Instant::now() + Duration::from_secs(20);
     while held.load(Ordering::Acquire) {
@@ -267,20 +269,20 @@ async fn a_put_behind_a_delete_that_failed_finds_the_fragment_still_there() {
     }
     // Both wait while the writer syncs; polled in this order, so queued in this order.
     let mut delete = Box::pin(disk.delete(vec![name(1)]));
-    let mut put = Box::pin(disk.put(fragment(1, 100_000)));
+    let mut put = Box::pin(disk.put(fragment(1, 60_000)));
     assert!(futures::poll!(&mut delete).is_pending() && futures::poll!(&mut put).is_pending());
     faults.syncs.store(1, Ordering::Relaxed);
     tokio::task::spawn_blocking(move || release.wait()).await.unwrap();
     first.await.unwrap().unwrap();
     assert!(matches!(delete.await, Err(DiskError::Io { operation: "fdatasync", .. })));
     put.await.unwrap();
-    assert_eq!(disk.status().fragments, 2);
-    assert_eq!(whole(&disk, 1).await.unwrap(), payload(1, 100_000));
+    assert_eq!(disk.status().fragments, 3);
+    assert_eq!(whole(&disk, 1).await.unwrap(), payload(1, 60_000));
     disk.close().await;
     std::fs::remove_dir_all(dir.path().join("index")).unwrap();
     let disk = DiskHandle::open(small).unwrap();
-    assert_eq!(disk.status().fragments, 2);
-    assert_eq!(whole(&disk, 1).await.unwrap(), payload(1, 100_000));
+    assert_eq!(disk.status().fragments, 3);
+    assert_eq!(whole(&disk, 1).await.unwrap(), payload(1, 60_000));
 }
 
 #[tokio::test(flavor = "multi_thread")]
