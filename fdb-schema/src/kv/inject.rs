@@ -20,9 +20,9 @@ pub enum Fault {
     UnknownNotApplied,
     /// Written, and the caller is not told.
     UnknownApplied,
-    /// The caller is not told, and it is written just before the store's next commit, whoever makes that.
+    /// The caller is not told, and it is written just before the next commit that is, whoever makes that.
     UnknownBeforeNext,
-    /// The caller is not told, and it is written just after the store's next commit.
+    /// The caller is not told, and it is written just after the next commit that is.
     UnknownAfterNext,
     /// Refused as unreachable, nothing written.
     Unavailable,
@@ -185,22 +185,45 @@ impl InjectingTransaction {
         let fault = (self.faults.decide.lock())();
         let injected = || "injected".to_owned();
         match fault {
-            Fault::None => {
+            Fault::None | Fault::UnknownApplied => {
                 self.faults.arrive(true).await;
                 let done = self.inner.commit().await;
                 self.faults.arrive(false).await;
-                done
+                if fault == Fault::None { done } else { done.and(Err(KvError::CommitUnknown(injected()))) }
             }
             Fault::Conflict => Err(KvError::Conflict),
             Fault::UnknownNotApplied => Err(KvError::CommitUnknown(injected())),
             Fault::Unavailable => Err(KvError::Unavailable(injected())),
-            Fault::UnknownApplied => match self.inner.commit().await {
-                Ok(_) => Err(KvError::CommitUnknown(injected())),
-                Err(error) => Err(error),
-            },
             Fault::UnknownBeforeNext | Fault::UnknownAfterNext => {
                 self.faults.late.lock().push((fault == Fault::UnknownBeforeNext, self.inner));
                 Err(KvError::CommitUnknown(injected()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::kv::mem;
+
+    /// Late commits arrive around the next one that reaches the store, whether or not its caller is told.
+    #[tokio::test]
+    async fn late_commits_arrive_around_the_next_that_is_applied() {
+        for (late, first) in [(Fault::UnknownBeforeNext, "late"), (Fault::UnknownAfterNext, "next")] {
+            for next in [Fault::None, Fault::UnknownApplied] {
+                let store = Injecting::script(Arc::new(mem::kv()), [late, Fault::Conflict, next]);
+                for (name, told) in [("late", false), ("refused", false), ("next", next == Fault::None)] {
+                    let mut tx = store.begin().await.unwrap();
+                    tx.set_versionstamped(Bytes::new(), Bytes::from_static(name.as_bytes()), Bytes::new());
+                    assert_eq!(tx.commit().await.is_ok(), told, "{late:?}, {next:?}, {name}");
+                }
+                let all = RangeQuery::prefix(Bytes::new(), 10);
+                let rows = store.begin().await.unwrap().range(all).await.unwrap().rows;
+                let order: Vec<&[u8]> = rows.iter().map(|(key, _)| &key[10..]).collect();
+                let second = if first == "late" { "next" } else { "late" };
+                assert_eq!(order, [first.as_bytes(), second.as_bytes()], "{late:?}, {next:?}");
             }
         }
     }
