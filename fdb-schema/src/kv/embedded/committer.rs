@@ -50,9 +50,21 @@ enum NoRoom {
 /// A commit that waits for its outcome.
 pub struct Pending {
     pub request: CommitRequest,
+    pub waiting: Waiting,
+}
+
+/// Who is to be told the outcome.
+pub struct Waiting {
     pub answer: oneshot::Sender<Result<CommitVersion, KvError>>,
-    /// Its bytes of the queue's bound, given back when its changes are in the group or refused.
+    /// Its bytes of the queue's bound, given back with the answer.
     pub _permit: OwnedSemaphorePermit,
+}
+
+impl Waiting {
+    fn tell(self, outcome: Result<CommitVersion, KvError>) {
+        // Whoever waited may have given up.
+        let _ = self.answer.send(outcome);
+    }
 }
 
 pub struct Committer {
@@ -106,7 +118,7 @@ struct Group<'a> {
     rows: Overlay<Stored<'a>>,
     /// The version they will have.
     version: u64,
-    answers: Vec<oneshot::Sender<Result<CommitVersion, KvError>>>,
+    waiting: Vec<Waiting>,
 }
 
 impl Committer {
@@ -132,7 +144,7 @@ impl Committer {
     fn commit_group(&mut self, gathered: Vec<Pending>) {
         if let Some(why) = &self.poisoned {
             for pending in gathered {
-                answer(pending.answer, Err(KvError::Storage(why.clone())));
+                pending.waiting.tell(Err(KvError::Storage(why.clone())));
             }
             return;
         }
@@ -141,12 +153,12 @@ impl Committer {
         let mut group = Group {
             rows: Overlay::new(Stored { shared: &shared, published }),
             version: self.version + 1,
-            answers: Vec::new(),
+            waiting: Vec::new(),
         };
         for pending in gathered {
             self.judge(&mut group, pending);
         }
-        if !group.answers.is_empty() {
+        if !group.waiting.is_empty() {
             self.write(group);
         }
     }
@@ -161,9 +173,9 @@ impl Committer {
         };
         if let Some(error) = refused {
             self.shared.counters.conflicts.fetch_add(1, Ordering::Relaxed);
-            return answer(pending.answer, Err(error));
+            return pending.waiting.tell(Err(error));
         }
-        let place = u16::try_from(group.answers.len()).unwrap_or(u16::MAX);
+        let place = u16::try_from(group.waiting.len()).unwrap_or(u16::MAX);
         // Beside the group's changes until all of it is there: half a commit must not be written with the others.
         let mut own = Overlay::new(&group.rows);
         match apply(&mut own, pending.request, group.version, place) {
@@ -171,9 +183,9 @@ impl Committer {
                 let changes = own.into_changes();
                 group.rows.merge(changes);
                 self.resolver.record(group.version, written);
-                group.answers.push(pending.answer);
+                group.waiting.push(pending.waiting);
             }
-            Err(error) => answer(pending.answer, Err(error)),
+            Err(error) => pending.waiting.tell(Err(error)),
         }
     }
 
@@ -201,10 +213,10 @@ impl Committer {
     /// Nothing of the group was written nor will be: it can be tried again. What the resolver remembers of it did not happen, so it starts
     /// anew at the version that is published, newer than which nothing is.
     fn put_off(&mut self, group: Group<'_>, why: &str) {
-        tracing::warn!(why, commits = group.answers.len(), "the metadata store cannot take commits now");
+        tracing::warn!(why, commits = group.waiting.len(), "the metadata store cannot take commits now");
         self.resolver = Resolver::new(self.version);
-        for sender in group.answers {
-            answer(sender, Err(KvError::Unavailable(format!("the metadata store is too slow: {why}"))));
+        for waiting in group.waiting {
+            waiting.tell(Err(KvError::Unavailable(format!("the metadata store is too slow: {why}"))));
         }
     }
 
@@ -212,8 +224,8 @@ impl Committer {
     fn poison(&mut self, group: Group<'_>, why: &str, answered: impl Fn(String) -> KvError) {
         let why = format!("the metadata store failed and takes no more changes until it is restarted: {why}");
         tracing::error!(%why, "a metadata commit failed; refusing all that follow");
-        for sender in group.answers {
-            answer(sender, Err(answered(why.clone())));
+        for waiting in group.waiting {
+            waiting.tell(Err(answered(why.clone())));
         }
         self.poisoned = Some(why);
     }
@@ -237,22 +249,17 @@ impl Committer {
             Ok(()) => {
                 self.version = group.version;
                 self.publish();
-                let commits = group.answers.len() as u64;
+                let commits = group.waiting.len() as u64;
                 self.shared.counters.commits.fetch_add(commits, Ordering::Relaxed);
                 self.shared.counters.syncs.fetch_add(1, Ordering::Relaxed);
-                for sender in group.answers {
-                    answer(sender, Ok(CommitVersion(group.version)));
+                for waiting in group.waiting {
+                    waiting.tell(Ok(CommitVersion(group.version)));
                 }
             }
             // The journal may or may not have the batch, and what the kernel did with pages that it failed to write is not known.
             Err(error) => self.poison(group, &error.to_string(), KvError::CommitUnknown),
         }
     }
-}
-
-/// Whoever waited may have given up.
-fn answer(sender: oneshot::Sender<Result<CommitVersion, KvError>>, outcome: Result<CommitVersion, KvError>) {
-    let _ = sender.send(outcome);
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use crate::kv::{
     CommitVersion, KvError, RangePage,
     embedded::{
-        committer::{Committer, Pending},
+        committer::{Committer, Pending, Waiting},
         directory::DirectoryLock,
     },
     occ::{CommitRequest, Engine, KeyRange, OccKv, View},
@@ -202,7 +202,7 @@ impl Engine for EmbeddedEngine {
         let permit = Arc::clone(&self.shared.queue).acquire_many_owned(bytes).await.map_err(|_| closed())?;
         let sender = self.handle.commits.lock().clone().ok_or_else(closed)?;
         let (answer, answered) = oneshot::channel();
-        let pending = Pending { request, answer, _permit: permit };
+        let pending = Pending { request, waiting: Waiting { answer, _permit: permit } };
         // Nobody listens any more although the store is open.
         let failed =
             |_| KvError::Storage("the metadata committer failed: restart this process, and see its log".into());

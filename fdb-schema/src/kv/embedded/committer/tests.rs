@@ -21,7 +21,7 @@ fn pending(key: &'static str, read_at: u64) -> (Pending, Answer) {
     };
     let (answer, answered) = oneshot::channel();
     let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-    (Pending { request, answer, _permit: permit }, answered)
+    (Pending { request, waiting: Waiting { answer, _permit: permit } }, answered)
 }
 
 fn commit(committer: &mut Committer, key: &'static str, read_at: u64) -> Result<CommitVersion, KvError> {
@@ -50,4 +50,21 @@ fn commits_that_found_no_room_did_not_happen_and_can_be_tried_again() {
     assert_eq!(commit(&mut committer, "b", 1), Err(KvError::Conflict));
     // What was committed before is not remembered, so it counts as changed.
     assert_eq!(commit(&mut committer, "c", 0), Err(KvError::TooOld));
+}
+
+#[test]
+fn a_commit_counts_among_those_that_wait_until_it_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut committer, shared) = recover(directory.path(), EmbeddedOptions::default()).unwrap();
+    let queue = Arc::new(Semaphore::new(1));
+    let (mut pending, mut answered) = pending("a", 0);
+    pending.waiting._permit = Arc::clone(&queue).try_acquire_owned().unwrap();
+    let published = Arc::clone(&shared.published.read());
+    let rows = Overlay::new(Stored { shared: &shared, published });
+    let mut group = Group { rows, version: 1, waiting: Vec::new() };
+    committer.judge(&mut group, pending);
+    assert_eq!(queue.available_permits(), 0);
+    committer.write(group);
+    assert_eq!(answered.try_recv().unwrap(), Ok(CommitVersion(1)));
+    assert_eq!(queue.available_permits(), 1);
 }
