@@ -70,6 +70,9 @@ pub type Row = (lsm_tree::UserKey, lsm_tree::UserValue);
 
 pub struct Tree {
     path: PathBuf,
+    /// Its files: a directory in `path` with a name that is never used again. A tree that was let go of and whose last reader is only now
+    /// done removes tables by name, which must not be those of the one made after it.
+    home: PathBuf,
     tree: AnyTree,
     numbers: SequenceNumberCounter,
     /// Bytes of changes that wait for a flush, at least.
@@ -104,6 +107,23 @@ pub fn remove(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// The one directory in `path`.
+fn home_in(path: &Path) -> Result<PathBuf, IndexError> {
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(IndexError::Missing),
+        Err(error) => return Err(IndexError::Tree(error.to_string())),
+    };
+    let mut found = None;
+    for entry in entries {
+        let entry = entry.map_err(|error| IndexError::Tree(error.to_string()))?;
+        if found.replace(entry.path()).is_some() {
+            return Err(IndexError::Tree("its directory holds more than one".into()));
+        }
+    }
+    found.ok_or(IndexError::Missing)
+}
+
 /// The crate keeps the checksum of its list of tables beside that list's number but does not look at it.
 fn check_manifest(path: &Path) -> Result<(), IndexError> {
     let io = |error: std::io::Error| IndexError::Tree(error.to_string());
@@ -132,8 +152,9 @@ impl Tree {
         if marker(path).exists() {
             return Err(IndexError::Marked);
         }
-        check_manifest(path)?;
-        let tree = Self::open_or_create(path)?;
+        let home = home_in(path)?;
+        check_manifest(&home)?;
+        let tree = Self::open_or_create(path, home)?;
         tree.check_tables()?;
         Ok(tree)
     }
@@ -143,7 +164,7 @@ impl Tree {
     fn check_tables(&self) -> Result<(), IndexError> {
         let mut buffer = vec![0; 1 << 20];
         for table in self.tree.current_version().iter_tables() {
-            let path = self.path.join("tables").join(table.id().to_string());
+            let path = self.home.join("tables").join(table.id().to_string());
             let io = |error: std::io::Error| IndexError::Tree(format!("{}: {error}", path.display()));
             let mut file = File::open(&path).map_err(io)?;
             let mut hash = Xxh3::new();
@@ -162,13 +183,14 @@ impl Tree {
 
     /// An empty index at `path`, whatever was there.
     pub fn create(path: &Path) -> Result<Self, IndexError> {
-        remove(path).map_err(|error| IndexError::Tree(error.to_string()))?;
-        Self::open_or_create(path)
+        let made = remove(path).and_then(|()| std::fs::create_dir_all(path));
+        made.map_err(|error| IndexError::Tree(error.to_string()))?;
+        Self::open_or_create(path, path.join(format!("{:016x}", rand::random::<u64>())))
     }
 
-    fn open_or_create(path: &Path) -> Result<Self, IndexError> {
+    fn open_or_create(path: &Path, home: PathBuf) -> Result<Self, IndexError> {
         let numbers = SequenceNumberCounter::default();
-        let config = Config::new(path, numbers.clone(), SequenceNumberCounter::default())
+        let config = Config::new(&home, numbers.clone(), SequenceNumberCounter::default())
             .use_cache(Arc::new(Cache::with_capacity_bytes(CACHE_BYTES)))
             .use_descriptor_table(Some(Arc::new(DescriptorTable::new(OPEN_TABLES))))
             // Every put asks whether its name is there, and nearly always it is not: filters in memory answer that without the disk.
@@ -182,6 +204,7 @@ impl Tree {
         numbers.fetch_max(tree.get_highest_seqno().map_or(0, |highest| highest + 1));
         Ok(Self {
             path: path.to_owned(),
+            home,
             tree,
             numbers,
             sealed: AtomicU64::new(0),
@@ -332,16 +355,16 @@ pub fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     if marker(from).exists() {
         return Err(std::io::Error::other("it was found damaged before"));
     }
+    copy_tree(from, to)
+}
+
+fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
-            std::fs::create_dir_all(&target)?;
-            for table in std::fs::read_dir(entry.path())? {
-                let table = table?;
-                std::fs::copy(table.path(), target.join(table.file_name()))?;
-            }
+            copy_tree(&entry.path(), &target)?;
         } else {
             std::fs::copy(entry.path(), target)?;
         }
