@@ -210,12 +210,17 @@ async fn what_is_over_a_limit_changes_nothing() {
         let new = missing.blob.as_mut().unwrap();
         let fragment = |stripe| FragmentName { group: group.id, blob: new.blob.id, stripe, position: 0 };
         new.missing = (0..200_000).map(fragment).collect();
-        let refused = meta.commit_object(missing).await;
+        let refused = meta.commit_object(missing.clone()).await;
         assert!(matches!(refused, Err(MetaError::TooLarge { what: "transaction", .. })), "{name}: {refused:?}");
         let named = meta.create_bucket(bucket(&"n".repeat(256), Versioning::Off)).await;
         assert!(matches!(named, Err(MetaError::Invalid { what: "bucket name", .. })), "{name}: {named:?}");
         assert!(keys(&meta, "b").await.is_empty(), "{name}");
         let audit = meta.audit().await.unwrap();
         assert_eq!((audit.problems, audit.blobs, audit.versions), (0, 0, 0), "{name}: {:?}", audit.told);
+        // As many as it can, with the longest rows besides.
+        missing.blob.as_mut().unwrap().missing.truncate(most_absent(0));
+        missing.version.attributes.user_metadata = vec![("n".into(), "v".repeat(98_000))];
+        meta.commit_object(missing).await.unwrap();
+        assert_eq!(meta.ledger_len().await.unwrap(), most_absent(0) as u64, "{name}");
     }
 }

@@ -16,6 +16,7 @@ mod server;
 mod service;
 mod tls;
 
+pub use op::OBJECT_MAX_BYTES;
 pub use options::{GatewayError, GatewayLimits, GatewayOptions};
 pub use server::Gateway;
 

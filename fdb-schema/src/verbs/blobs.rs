@@ -13,7 +13,7 @@ use crate::{
     error::{MetaError, Result},
     ids::{BlobId, GroupId, UploadId},
     keyspace::{self, ReclaimKind},
-    kv::{RangeQuery, counter, key_after, prefix_end},
+    kv::{RangeQuery, counter, key_after, limits, prefix_end},
     record::{
         Blob, Group, LedgerEntry, MissingCause, NewBlob, Slice,
         rows::{PartList, PartRow, ReclaimRow},
@@ -23,6 +23,16 @@ use crate::{
         tx::{Outcome, Tx, transact},
     },
 };
+
+/// Fragments that a blob may be without when it is committed: each is a row of the ledger, and all are written in one transaction.
+/// Before every key the store has so many bytes of its own.
+pub const fn most_absent(prefix_bytes: usize) -> usize {
+    const KEY_BYTES: usize = 26;
+    const VALUE_BYTES: usize = 24;
+    /// The other rows and what was read: a version, a blob and an attempt of the greatest length, and the rows of the blob's groups.
+    const OTHERS: usize = limits::TRANSACTION_BYTES / 10;
+    (limits::TRANSACTION_BYTES - OTHERS) / limits::write_bytes(prefix_bytes + KEY_BYTES, VALUE_BYTES)
+}
 
 impl Meta {
     /// None for those with no row (never committed, or reclaimed).

@@ -20,6 +20,7 @@ mod placement;
 pub(crate) mod tx;
 pub(crate) mod version_rows;
 
+pub use blobs::most_absent;
 pub use multipart::{MAX_PARTS, MAX_REFERENCES, MAX_SLICES};
 
 use std::{path::Path, sync::Arc, time::Duration};

@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// Largest body of a PUT or a part.
-pub(crate) const OBJECT_MAX_BYTES: u64 = 5 << 30;
+pub const OBJECT_MAX_BYTES: u64 = 5 << 30;
 /// Largest XML document: a Complete of 10,000 parts with checksums fits.
 const DOCUMENT_MAX_BYTES: usize = 4 << 20;
 /// A signed chunk is held in memory until its signature is verified.

@@ -4,6 +4,7 @@ mod meta_file;
 mod node_file;
 mod problem;
 mod shared;
+mod stripes;
 mod values;
 
 use std::path::{Path, PathBuf};

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use super::{
     ConfigFile, Findings, Period, SchemeText, Size,
     shared::{AdminSection, LogSection, TlsSection, check_dialled, check_host_port, check_label, check_version},
+    stripes,
 };
 
 #[derive(Clone, Debug, Deserialize)]
@@ -223,6 +224,7 @@ impl ConfigFile for NodeFile {
         self.metadata.check(findings);
         self.policy.check(findings);
         self.timings.check(findings);
+        stripes::check(self, findings);
         self.check_limits(findings);
         self.s3.check(findings);
         self.admin.check(findings);
@@ -262,7 +264,7 @@ impl ConfigFile for NodeFile {
 /// A segment is written, synced and compacted as one file.
 const SEGMENT_RANGE: (Size, Size) = (Size::mib(1), Size::gib(4));
 /// Fragments are read in blocks, and a stripe of them is held in memory.
-const FRAGMENT_RANGE: (Size, Size) = (Size::kib(64), Size::mib(16));
+pub(super) const FRAGMENT_RANGE: (Size, Size) = (Size::kib(64), Size::mib(16));
 
 impl NodeFile {
     fn check_disks(&self, findings: &mut Findings<'_>) {

@@ -109,3 +109,34 @@ fn relative_paths_start_at_the_file() {
     let error = load_any(&path, true).unwrap_err().to_string();
     assert!(error.contains("tls.ca") && error.contains("ca.pem cannot be read"), "{error}");
 }
+
+#[test]
+fn bnd_1_no_object_has_more_absent_fragments_than_its_commit_can_note() {
+    let told = |changes: &[(&str, &str)]| {
+        let mut text = NODE.to_owned();
+        for (from, to) in changes {
+            assert_eq!(text.matches(from).count(), 1, "{from}");
+            text = text.replace(from, to);
+        }
+        let found = problems::<NodeFile>(&text);
+        assert!(found.iter().all(|problem| problem.field.as_deref() == Some("policy.fragment")), "{found:?}");
+        found.into_iter().map(|problem| problem.fix).collect::<Vec<_>>()
+    };
+    let (scheme, small) = ("scheme = \"4+2\"", "small_below = \"128 KiB\"");
+    let (fragment, smallest) = ("fragment = \"1 MiB\"", "fragment = \"64 KiB\"");
+    let copies = (scheme, "scheme = \"replicated(3)\"");
+    assert_eq!(told(&[(fragment, smallest)]), [""; 0]);
+    assert_eq!(told(&[copies]), [""; 0]);
+    assert_eq!(told(&[copies, (fragment, smallest)]), ["use at least 256 KiB"]);
+    assert_eq!(told(&[copies, (fragment, "fragment = \"192 KiB\"")]), ["use at least 256 KiB"]);
+    assert_eq!(told(&[copies, (fragment, "fragment = \"256 KiB\"")]), [""; 0]);
+    assert_eq!(told(&[(fragment, smallest), (small, "small_below = \"9 GiB\"")]), ["use at least 256 KiB"]);
+    assert_eq!(
+        told(&[
+            (scheme, "scheme = \"replicated(250)\""),
+            (fragment, "fragment = \"16 MiB\""),
+            ("memory = \"512 MiB\"", "memory = \"64 GiB\"")
+        ]),
+        ["use a policy.scheme with less redundancy"]
+    );
+}
