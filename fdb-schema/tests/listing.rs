@@ -282,3 +282,34 @@ async fn a_delimiter_jumps_over_what_it_hides() {
 fn query_of(bucket: &str) -> ListVersionsQuery {
     ListVersionsQuery { bucket: bucket.into(), ..Default::default() }
 }
+
+#[tokio::test]
+async fn bnd_1_a_page_of_versions_with_very_much_metadata_ends_early() {
+    let meta = Meta::in_memory();
+    meta.create_bucket(bucket("b", Versioning::Enabled)).await.unwrap();
+    let group = group(&meta).await;
+    let mut made = Vec::new();
+    for index in 0..300 {
+        let mut request = put(&group, "b", &format!("k{:03}", index / 3), 1);
+        request.version.attributes.user_metadata = vec![("n".into(), "v".repeat(80_000))];
+        made.push(meta.commit_object(request).await.unwrap().version.id);
+    }
+    let mut query = ListVersionsQuery { bucket: "b".into(), limit: 1000, ..ListVersionsQuery::default() };
+    let (mut pages, mut listed) = (0, Vec::new());
+    loop {
+        let page = meta.list_versions(&query).await.unwrap();
+        assert!(page.entries.len() <= 110, "{} at once", page.entries.len());
+        for entry in page.entries {
+            if let ListVersionsEntry::Version { version, .. } = entry {
+                listed.push(version.id);
+            }
+        }
+        pages += 1;
+        let Some((key, version)) = page.next else { break };
+        (query.key_marker, query.version_marker) = (Some(key), version);
+    }
+    assert_eq!(pages, 3);
+    // Of each key the newest first.
+    made.chunks_mut(3).for_each(<[VersionId]>::reverse);
+    assert!(listed == made);
+}

@@ -18,12 +18,16 @@ use crate::{
 
 /// S3's limit of one page.
 pub(crate) const MAX_ENTRIES: usize = 1000;
+/// Where rows can be very long, a page ends after so many bytes of them, though it is not full.
+pub(crate) const PAGE_BYTES: usize = 8 << 20;
 /// Rows read in one transaction, so that it ends in time however many delete markers it passes.
 const MAX_EXAMINED: usize = 20_000;
 const FEWEST_ROWS: usize = 16;
 const MOST_ROWS: usize = 1000;
 /// With a delimiter most of a large page would be jumped over.
 const FIRST_ROWS: usize = 64;
+/// Where rows can be as long as the store allows, 100 kB. What was read before says nothing about what comes next.
+const MOST_LONG_ROWS: usize = 128;
 
 impl Meta {
     pub async fn list_objects(&self, query: &ListQuery) -> Result<ListPage> {
@@ -56,6 +60,7 @@ pub(crate) struct Scan {
     page: std::vec::IntoIter<Row>,
     more: bool,
     page_rows: usize,
+    most_rows: usize,
     examined: usize,
 }
 
@@ -64,7 +69,12 @@ impl Scan {
     pub fn new(begin: Bytes, end: Bytes, expected: usize, delimiter: Option<&str>) -> Self {
         let most = if delimiter.is_some_and(|delimiter| !delimiter.is_empty()) { FIRST_ROWS } else { MOST_ROWS };
         let page_rows = expected.clamp(FEWEST_ROWS, most);
-        Self { begin, end, page: Vec::new().into_iter(), more: true, page_rows, examined: 0 }
+        Self { begin, end, page: Vec::new().into_iter(), more: true, page_rows, most_rows: MOST_ROWS, examined: 0 }
+    }
+
+    /// Of rows that may be very long.
+    pub fn of_long_rows(self) -> Self {
+        Self { page_rows: self.page_rows.min(MOST_LONG_ROWS), most_rows: MOST_LONG_ROWS, ..self }
     }
 
     /// What has not been returned.
@@ -88,7 +98,7 @@ impl Scan {
             }
             let query = RangeQuery::new(self.begin.clone(), self.end.clone(), self.page_rows);
             let page = tx.range(query.snapshot()).await?;
-            self.page_rows = (self.page_rows * 2).min(MOST_ROWS);
+            self.page_rows = (self.page_rows * 2).min(self.most_rows);
             self.more = page.more;
             self.page = page.rows.into_iter();
         }
@@ -177,5 +187,33 @@ fn listed(key: &str, head: HeadRow) -> ListedObject {
         storage_class: head.storage_class,
         owner: head.owner,
         checksum: head.checksum,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn bnd_1_long_rows_are_read_few_at_a_time_and_short_ones_many() {
+        let meta = Meta::in_memory();
+        let mut tx = meta.attempts("test").begin().await.unwrap();
+        let key = |row: u32| Bytes::copy_from_slice(&[&[1][..], &row.to_be_bytes()].concat());
+        (0..3000).for_each(|row| tx.set_raw(key(row), Bytes::new()));
+        let scan = |limit| Scan::new(key(0), key(3000), limit, None);
+        for (mut scan, most) in [
+            (scan(1001), MOST_ROWS),
+            (scan(2), MOST_ROWS),
+            (scan(1001).of_long_rows(), MOST_LONG_ROWS),
+            (scan(2).of_long_rows(), MOST_LONG_ROWS),
+        ] {
+            let (mut found, mut at_once) = (0, 0);
+            while scan.next(&mut tx).await.unwrap().is_some() {
+                found += 1;
+                at_once = at_once.max(1 + scan.page.len());
+            }
+            assert_eq!((found, at_once), (3000, most));
+        }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     record::Upload,
     verbs::{
         ListUploadsPage, ListUploadsQuery, Meta,
-        list::{MAX_ENTRIES, Scan, common_prefix},
+        list::{MAX_ENTRIES, PAGE_BYTES, Scan, common_prefix},
         tx::{Outcome, Tx, transact},
         version_rows::MAX_KEY_BYTES,
     },
@@ -31,13 +31,14 @@ async fn list(tx: &mut Tx, query: &ListUploadsQuery) -> Outcome<ListUploadsPage>
         return Ok(page);
     }
     let end = prefix_end(&keyspace::uploads_prefix(&query.bucket, &query.prefix));
-    let mut scan = Scan::new(begin(query), end, limit + 1, query.delimiter.as_deref());
-    let mut last = None;
+    let mut scan = Scan::new(begin(query), end, limit + 1, query.delimiter.as_deref()).of_long_rows();
+    let (mut last, mut bytes) = (None, 0);
     while let Some((row_key, value)) = scan.next(tx).await? {
-        if page.uploads.len() + page.common_prefixes.len() == limit {
+        if page.uploads.len() + page.common_prefixes.len() == limit || bytes >= PAGE_BYTES {
             page.next = last;
             return Ok(page);
         }
+        bytes += row_key.len() + value.len();
         let (key, _) = keyspace::split_keyed(&query.bucket, &row_key)
             .ok_or_else(|| MetaError::Corrupt { what: "upload row", why: format!("key {}", hex::encode(&row_key)) })?;
         if let Some(common) = common_prefix(&key, &query.prefix, query.delimiter.as_deref()) {

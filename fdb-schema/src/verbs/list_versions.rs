@@ -12,7 +12,7 @@ use crate::{
     record::rows::{HeadRow, VersionRow},
     verbs::{
         ListVersionsEntry, ListVersionsPage, ListVersionsQuery, Meta,
-        list::{MAX_ENTRIES, Scan, common_prefix},
+        list::{MAX_ENTRIES, PAGE_BYTES, Scan, common_prefix},
         tx::{Outcome, Tx, transact},
         version_rows::MAX_KEY_BYTES,
     },
@@ -20,7 +20,8 @@ use crate::{
 
 impl Meta {
     /// Keys in order, the versions of each newest first. The markers are exclusive; a version marker that is gone still says where to
-    /// go on, unless it was the null version, whose key then is listed from its newest.
+    /// go on, unless it was the null version, whose key then is listed from its newest. A page of versions with very much metadata may have
+    /// fewer than asked for and yet a next one.
     pub async fn list_versions(&self, query: &ListVersionsQuery) -> Result<ListVersionsPage> {
         transact!(self, "list_versions", |tx| list(tx, query))
     }
@@ -32,15 +33,16 @@ async fn list(tx: &mut Tx, query: &ListVersionsQuery) -> Outcome<ListVersionsPag
     let mut page = ListVersionsPage::default();
     let Some(begin) = begin(tx, query, limit).await? else { return Ok(page) };
     let end = prefix_end(&keyspace::versions_prefix(&query.bucket, &query.prefix));
-    let mut scan = Scan::new(begin, end, limit + 1, query.delimiter.as_deref());
+    let mut scan = Scan::new(begin, end, limit + 1, query.delimiter.as_deref()).of_long_rows();
     // The key of the row before, whose newest version has been seen.
     let mut previous: Option<String> = None;
-    let mut last = None;
+    let (mut last, mut bytes) = (None, 0);
     while let Some((row_key, value)) = scan.next(tx).await? {
-        if page.entries.len() == limit {
+        if page.entries.len() == limit || bytes >= PAGE_BYTES {
             page.next = last;
             return Ok(page);
         }
+        bytes += row_key.len() + value.len();
         let (key, row) = keyspace::split_keyed(&query.bucket, &row_key)
             .ok_or_else(|| MetaError::Corrupt { what: "version row", why: format!("key {}", hex::encode(&row_key)) })?;
         if let Some(common) = common_prefix(&key, &query.prefix, query.delimiter.as_deref()) {
