@@ -198,7 +198,7 @@ mod tests {
     #[tokio::test]
     async fn bnd_1_long_rows_are_read_few_at_a_time_and_short_ones_many() {
         let meta = Meta::in_memory();
-        let mut tx = meta.attempts("test").begin().await.unwrap();
+        let mut tx = meta.attempts("list_objects").begin().await.unwrap();
         let key = |row: u32| Bytes::copy_from_slice(&[&[1][..], &row.to_be_bytes()].concat());
         (0..3000).for_each(|row| tx.set_raw(key(row), Bytes::new()));
         let scan = |limit| Scan::new(key(0), key(3000), limit, None);
