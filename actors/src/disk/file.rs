@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::IoSlice,
+    num::NonZeroU64,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -12,7 +13,7 @@ use std::{
 
 use parking_lot::{RwLock, RwLockReadGuard};
 use rustix::{
-    fs::FallocateFlags,
+    fs::{Advice, FallocateFlags},
     io::{Errno, retry_on_intr},
 };
 
@@ -113,14 +114,29 @@ impl Io {
 
     /// Up to `length` bytes from `offset`; fewer only at the end of the file.
     pub fn read_at(&self, file: &File, path: &Path, offset: u64, length: usize) -> Result<Vec<u8>, DiskError> {
+        let mut bytes = Vec::with_capacity(length);
+        self.read_onto(&mut bytes, file, path, offset, length)?;
+        Ok(bytes)
+    }
+
+    /// As [`Io::read_at`], behind what `bytes` holds already.
+    pub fn read_onto(
+        &self,
+        bytes: &mut Vec<u8>,
+        file: &File,
+        path: &Path,
+        offset: u64,
+        length: usize,
+    ) -> Result<(), DiskError> {
         if self.fails(|f| &f.reads) {
             return Err(disk_error("read", path, Errno::IO));
         }
-        let mut bytes: Vec<u8> = Vec::with_capacity(length);
-        while bytes.len() < length {
-            let at = offset + bytes.len() as u64;
-            let missing = length - bytes.len();
-            // `with_capacity` may give more than was asked: only `length` bytes are wanted.
+        bytes.reserve_exact(length);
+        let begin = bytes.len();
+        while bytes.len() < begin + length {
+            let at = offset + (bytes.len() - begin) as u64;
+            let missing = begin + length - bytes.len();
+            // There may be more room than was asked for: only `length` bytes are wanted.
             let spare = &mut bytes.spare_capacity_mut()[..missing];
             let got = retry_on_intr(|| rustix::io::pread(file, &mut *spare, at).map(|(filled, _)| filled.len()))
                 .map_err(|errno| disk_error("read", path, errno))?;
@@ -130,7 +146,13 @@ impl Io {
             // SAFETY: pread has just initialised the `got` bytes that follow the current length.
             unsafe { bytes.set_len(bytes.len() + got) };
         }
-        Ok(bytes)
+        Ok(())
+    }
+
+    /// Has the kernel begin to read what is about to be asked for in pieces.
+    pub fn will_need(&self, file: &File, offset: u64, length: usize) {
+        // Advice: whether it is taken shows only in the time.
+        let _ = rustix::fs::fadvise(file, offset, NonZeroU64::new(length as u64), Advice::WillNeed);
     }
 
     /// Makes a file end at `end`, durably.

@@ -12,6 +12,9 @@ use super::{
     index::rows::Entry,
 };
 
+/// Read and hashed at once: a few blocks.
+const PIECE: usize = 4 * BLOCK_BYTES;
+
 /// One record of one open segment.
 pub struct Record<'a> {
     pub io: &'a Io,
@@ -29,11 +32,15 @@ impl Record<'_> {
 
     /// Bytes of the record from its start; a file that ends before them is damage, not an I/O error.
     fn bytes(&self, from: u64, length: usize) -> Result<Vec<u8>, DiskError> {
-        let bytes = self.io.read_at(self.file, self.path, self.entry.place.offset() + from, length)?;
-        if bytes.len() < length {
-            return Err(self.corrupt("its segment ends early"));
-        }
+        let mut bytes = Vec::with_capacity(length);
+        self.bytes_onto(&mut bytes, from, length)?;
         Ok(bytes)
+    }
+
+    fn bytes_onto(&self, bytes: &mut Vec<u8>, from: u64, length: usize) -> Result<(), DiskError> {
+        let before = bytes.len();
+        self.io.read_onto(bytes, self.file, self.path, self.entry.place.offset() + from, length)?;
+        if bytes.len() - before < length { Err(self.corrupt("its segment ends early")) } else { Ok(()) }
     }
 
     fn check_head(&self, head: &[u8]) -> Result<(), DiskError> {
@@ -65,18 +72,34 @@ impl Record<'_> {
         }
         let from = start / BLOCK_BYTES * BLOCK_BYTES;
         let to = end.next_multiple_of(BLOCK_BYTES).min(length);
-        if from == 0 {
-            let bytes = self.bytes(0, head_bytes + to)?;
-            let (head, blocks) = bytes.split_at(head_bytes);
-            self.check_head(head)?;
-            self.check_blocks(head, 0, blocks)?;
-            return Ok(Bytes::from(bytes).slice(head_bytes + start..head_bytes + end));
+        if from > 0 || to > PIECE {
+            // What is read second is under way while the first is read and hashed.
+            self.io.will_need(self.file, self.entry.place.offset() + (head_bytes + from) as u64, to - from);
         }
-        let head = self.bytes(0, head_bytes)?;
+        if from > 0 {
+            let head = self.bytes(0, head_bytes)?;
+            self.check_head(&head)?;
+            let blocks = self.blocks_onto(Vec::with_capacity(to - from), &head, from..to)?;
+            return Ok(Bytes::from(blocks).slice(start - from..end - from));
+        }
+        let first = PIECE.min(to);
+        let mut bytes = Vec::with_capacity(head_bytes + to);
+        self.bytes_onto(&mut bytes, 0, head_bytes + first)?;
+        let head = bytes[..head_bytes].to_vec();
         self.check_head(&head)?;
-        let blocks = self.bytes((head_bytes + from) as u64, to - from)?;
-        self.check_blocks(&head, from / BLOCK_BYTES, &blocks)?;
-        Ok(Bytes::from(blocks).slice(start - from..end - from))
+        self.check_blocks(&head, 0, &bytes[head_bytes..])?;
+        let bytes = self.blocks_onto(bytes, &head, first..to)?;
+        Ok(Bytes::from(bytes).slice(head_bytes + start..head_bytes + end))
+    }
+
+    /// Verified blocks behind what `bytes` holds already, read in pieces: each is hashed while the processor still has it at hand.
+    fn blocks_onto(&self, mut bytes: Vec<u8>, head: &[u8], payload: Range<usize>) -> Result<Vec<u8>, DiskError> {
+        for at in payload.clone().step_by(PIECE) {
+            let before = bytes.len();
+            self.bytes_onto(&mut bytes, (head.len() + at) as u64, PIECE.min(payload.end - at))?;
+            self.check_blocks(head, at / BLOCK_BYTES, &bytes[before..])?;
+        }
+        Ok(bytes)
     }
 
     /// Reads the whole record, padding included, a few blocks at a time. Returns its block checksums.
