@@ -1,10 +1,12 @@
 //! A cluster of real processes on this machine: one `cairn meta`, many `cairn node`s, each with its own disks and ports.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::{SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -386,8 +388,17 @@ fn free_udp() -> Result<String, ChaosError> {
     free("find a free UDP port", |address| UdpSocket::bind(address).and_then(|socket| socket.local_addr()))
 }
 
+/// Ports given out by this process: until their owner listens they look free, and the dice would come to one of them again.
+static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
 fn free(what: &str, bind: impl Fn(SocketAddr) -> std::io::Result<SocketAddr>) -> Result<String, ChaosError> {
-    let any = || bind(SocketAddr::from(([127, 0, 0, 1], rand::random_range(PORTS))));
+    let any = || {
+        let port = rand::random_range(PORTS);
+        if !GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port) {
+            return Err(std::io::ErrorKind::AddrInUse.into());
+        }
+        bind(SocketAddr::from(([127, 0, 0, 1], port)))
+    };
     let mut tries = (1..PORT_TRIES).map(|_| any());
     let found = tries.find(Result::is_ok).unwrap_or_else(any);
     found.map(|address| address.to_string()).map_err(ChaosError::io(what))
