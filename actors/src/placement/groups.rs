@@ -69,6 +69,7 @@ impl Placement {
             let formed = self.form_avoiding(scheme, avoid).await;
             self.release(&lease).await;
             formed.map_err(|error| error.to_string())?;
+            tracing::info!(%scheme, "a write found no healthy group: there are more now");
             return pick_healthy(&self.topology(), scheme, avoid)
                 .ok_or_else(|| "groups were formed but lost a member at once; try again".to_owned());
         }
@@ -126,7 +127,7 @@ impl Placement {
 
     async fn create(&self, scheme: Scheme, members: Vec<DiskId>) -> Result<(), StoreError> {
         let group = Arc::new(self.meta.create_group(scheme, members).await?);
-        tracing::info!(group = %group.id, %scheme, members = ?group.members, "formed a placement group");
+        tracing::debug!(group = %group.id, %scheme, members = ?group.members, "formed a placement group");
         let mut known = self.known.lock();
         known.groups.insert(group.id, group);
         self.rebuild(&known);
