@@ -65,8 +65,20 @@ pub fn run(options: &Options) -> ExitCode {
 fn lint_fdb(report: &mut Report) {
     let name = "lints with the fdb feature";
     if has_libclang() {
-        let arguments =
-            ["-p", "cairn", "-p", "cairn-schema", "--features", "fdb", "--all-targets", "--", "-D", "warnings"];
+        let arguments = [
+            "-p",
+            "cairn",
+            "-p",
+            "cairn-schema",
+            "-p",
+            "cairn-bench",
+            "--features",
+            "fdb",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ];
         report.command(name, cargo("clippy").args(arguments));
     } else {
         report.skip(name, "libclang was not found (apt-get install libclang-dev)");

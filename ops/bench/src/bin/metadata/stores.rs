@@ -51,7 +51,7 @@ impl Store {
         if let Some(fdb) = &self.fdb {
             use cairn_schema::{keyspace, kv::Kv};
             let mut tx = fdb.begin().await?;
-            tx.clear_range(Bytes::from_static(keyspace::FIRST_KEY), Bytes::from_static(keyspace::END_KEY));
+            tx.clear_range(keyspace::FIRST_KEY.into(), keyspace::END_KEY.into());
             tx.commit().await?;
         }
         // The committer's thread is waited for.
