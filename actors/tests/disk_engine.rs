@@ -5,6 +5,7 @@ mod disk_common;
 
 use std::{
     os::unix::fs::MetadataExt,
+    path::Path,
     sync::{
         Arc, Barrier,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -238,10 +239,12 @@ async fn dur_2_a_failed_batch_that_cannot_be_cut_off_is_the_last() {
     }
 }
 
-/// The put was gathered with the delete, but does not fit behind it.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_put_behind_a_delete_that_failed_finds_the_fragment_still_there() {
-    let dir = tempfile::tempdir().unwrap();
+fn of_small_segments(dir: &Path) -> DiskOptions {
+    DiskOptions { segment_bytes: 256 << 10, ..options(dir) }
+}
+
+/// A delete that fails, and a put of the same fragment that was gathered with it but does not fit behind it. `cuts` that fail.
+async fn put_behind_a_failed_delete(dir: &Path, cuts: u32) -> (DiskHandle, Result<(), DiskError>) {
     let (held, release) = (Arc::new(AtomicBool::new(false)), Arc::new(Barrier::new(2)));
     let hook = {
         let (held, release) = (held.clone(), release.clone());
@@ -252,8 +255,7 @@ async fn a_put_behind_a_delete_that_failed_finds_the_fragment_still_there() {
         }
     };
     let faults = Arc::new(Faults { on_sync: Some(Box::new(hook)), ..Faults::default() });
-    let small = DiskOptions { segment_bytes: 256 << 10, ..options(dir.path()) };
-    let disk = DiskHandle::open_with(small.clone(), Some(faults.clone())).unwrap();
+    let disk = DiskHandle::open_with(of_small_segments(dir), Some(faults.clone())).unwrap();
     // Small enough to be hashed where they are queued, and so many that another one fits no more.
     disk.put(fragment(1, 60_000)).await.unwrap();
     disk.put(fragment(3, 60_000)).await.unwrap();
@@ -272,17 +274,36 @@ async fn a_put_behind_a_delete_that_failed_finds_the_fragment_still_there() {
     let mut put = Box::pin(disk.put(fragment(1, 60_000)));
     assert!(futures::poll!(&mut delete).is_pending() && futures::poll!(&mut put).is_pending());
     faults.syncs.store(1, Ordering::Relaxed);
+    faults.cuts.store(cuts, Ordering::Relaxed);
     tokio::task::spawn_blocking(move || release.wait()).await.unwrap();
     first.await.unwrap().unwrap();
     assert!(matches!(delete.await, Err(DiskError::Io { operation: "fdatasync", .. })));
-    put.await.unwrap();
+    let put = put.await;
+    (disk, put)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_behind_a_delete_that_failed_finds_the_fragment_still_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, put) = put_behind_a_failed_delete(dir.path(), 0).await;
+    put.unwrap();
     assert_eq!(disk.status().fragments, 3);
     assert_eq!(whole(&disk, 1).await.unwrap(), payload(1, 60_000));
     disk.close().await;
     std::fs::remove_dir_all(dir.path().join("index")).unwrap();
-    let disk = DiskHandle::open(small).unwrap();
+    let disk = DiskHandle::open(of_small_segments(dir.path())).unwrap();
     assert_eq!(disk.status().fragments, 3);
     assert_eq!(whole(&disk, 1).await.unwrap(), payload(1, 60_000));
+}
+
+/// The tombstone may have survived: nothing behind it may be acknowledged, not even what is here already.
+#[tokio::test(flavor = "multi_thread")]
+async fn dur_2_nothing_gathered_with_a_batch_that_cannot_be_cut_off_is_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, put) = put_behind_a_failed_delete(dir.path(), 1).await;
+    assert!(matches!(&put, Err(DiskError::ReadOnly(_))), "{put:?}");
+    assert!(disk.status().failed.is_some());
+    disk.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

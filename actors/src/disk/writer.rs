@@ -145,6 +145,8 @@ impl Writer {
 
     /// True: it is part of the batch. False: it is already here and durable.
     fn plan_put(&mut self, fragment: NewFragment) -> Result<bool, DiskError> {
+        // Also before a fragment is called durable that is here already: a batch that failed may have left a tombstone for it.
+        self.still_takes()?;
         let core = self.core.clone();
         let name = fragment.name;
         let pending = self.batch.as_ref().and_then(|batch| batch.names.get(&name));
@@ -208,9 +210,7 @@ impl Writer {
     }
 
     fn plan_delete(&mut self, names: Vec<FragmentName>, most: u64) -> Result<(u64, &mut Batch), DiskError> {
-        if let Some(why) = self.core.failed.load().as_deref() {
-            return Err(DiskError::ReadOnly(why.clone()));
-        }
+        self.still_takes()?;
         let core = self.core.clone();
         let batch = self.room(most * UNIT, false)?;
         let mut count = 0;
@@ -229,6 +229,14 @@ impl Writer {
         Ok((count, batch))
     }
 
+    /// Jobs may have been gathered before the disk failed, and wait behind the batch that made it fail.
+    fn still_takes(&self) -> Result<(), DiskError> {
+        match self.core.failed.load().as_deref() {
+            Some(why) => Err(DiskError::ReadOnly(why.clone())),
+            None => Ok(()),
+        }
+    }
+
     /// The batch, with room for `bytes` more in its segment; begins a new segment when the active one has none.
     pub(super) fn room(&mut self, bytes: u64, data: bool) -> Result<&mut Batch, DiskError> {
         let spare = if data { TOMBSTONE_ROOM } else { 0 };
@@ -239,6 +247,7 @@ impl Writer {
             let needed = bytes + TOMBSTONE_ROOM;
             let capacity = self.segment_capacity(needed, data)?;
             self.commit();
+            self.still_takes()?;
             self.seal();
             match self.begin_segment(capacity) {
                 // Somebody else took the reserve: a delete makes do with the least that serves.
