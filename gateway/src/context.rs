@@ -1,15 +1,29 @@
 //! What one request carries through the layers besides its S3 input.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use http::Extensions;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 
-use crate::body::{BodyDigests, BodyFault};
+use crate::digests::BodyDigests;
+
+/// Why a client's body could not be read to its end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BodyFault {
+    #[error("no byte of the body came for {} seconds", .0.as_secs())]
+    Idle(Duration),
+    #[error("the connection failed while the body was read: {0}")]
+    Connection(String),
+    #[error("the body's SHA-256 differs from x-amz-content-sha256")]
+    Sha256Mismatch,
+}
 
 /// One request's own facts; travels in the HTTP extensions. Cheap to clone.
 #[derive(Clone)]

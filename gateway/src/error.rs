@@ -11,7 +11,7 @@ use s3s::{
     stream::{aws_chunked_stream::AwsChunkedStreamError, upload_stream::UploadStreamError},
 };
 
-use crate::body::BodyFault;
+use crate::context::BodyFault;
 
 /// An error with a code that `s3s` does not list.
 pub(crate) fn custom(code: &'static str, status: StatusCode, message: impl Into<String>) -> S3Error {

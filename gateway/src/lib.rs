@@ -8,6 +8,7 @@ mod auth;
 mod body;
 mod checksum;
 mod context;
+mod digests;
 mod error;
 mod metrics;
 mod op;

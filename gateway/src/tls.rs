@@ -8,7 +8,7 @@ use rustls::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::GatewayError;
+use crate::options::GatewayError;
 
 /// An acceptor for a certificate chain and its key, both PEM, offering HTTP/2 and HTTP/1.1.
 pub(crate) fn acceptor(cert_pem: &str, key_pem: &str) -> Result<TlsAcceptor, GatewayError> {

@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use s3s::{S3Error, S3Result, s3_error};
 
 use super::{ALGORITHMS, DEFAULT_ALGORITHM, Sent, decode, header_name, name, parse_name, unsupported_algorithm};
-use crate::{body::BodyDigests, error::custom};
+use crate::{digests::BodyDigests, error::custom};
 
 const SDK_ALGORITHM: &str = "x-amz-sdk-checksum-algorithm";
 const TRAILER: &str = "x-amz-trailer";
@@ -217,7 +217,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::body::digests_of;
+    use crate::digests::digests_of;
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         pairs

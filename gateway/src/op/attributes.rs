@@ -7,10 +7,15 @@ use s3s::{
     s3_error,
 };
 
-use super::{encoding::form_decode, tags::check_tags};
+use super::encoding::form_decode;
+use crate::error::custom;
 
 /// Of user metadata: all names and values together.
 pub(crate) const USER_METADATA_MAX_BYTES: usize = 2048;
+
+const TAGS_MAX: usize = 10;
+const TAG_KEY_MAX_CHARS: usize = 128;
+const TAG_VALUE_MAX_CHARS: usize = 256;
 
 const STORAGE_CLASSES: [&str; 6] =
     ["STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"];
@@ -126,6 +131,29 @@ fn parse_tagging(text: &str) -> S3Result<Vec<(String, String)>> {
     Ok(tags)
 }
 
+/// At most ten, with distinct keys of 1 to 128 and values of at most 256 characters.
+pub(crate) fn check_tags(tags: &[(String, String)]) -> S3Result<()> {
+    if tags.len() > TAGS_MAX {
+        return Err(custom(
+            "BadRequest",
+            http::StatusCode::BAD_REQUEST,
+            format!("Object tags cannot be greater than {TAGS_MAX}"),
+        ));
+    }
+    for (index, (key, value)) in tags.iter().enumerate() {
+        if key.is_empty() || key.chars().count() > TAG_KEY_MAX_CHARS {
+            return Err(s3_error!(InvalidTag, "The TagKey you have provided is invalid"));
+        }
+        if value.chars().count() > TAG_VALUE_MAX_CHARS {
+            return Err(s3_error!(InvalidTag, "The TagValue you have provided is invalid"));
+        }
+        if tags[..index].iter().any(|(other, _)| other == key) {
+            return Err(s3_error!(InvalidTag, "Cannot provide multiple Tags with the same key"));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -185,5 +213,24 @@ mod tests {
     fn encryption_and_locks_are_not_silently_ignored() {
         let encrypted = attributes(|input| input.server_side_encryption = Some("AES256".to_owned().into()));
         assert_eq!(encrypted.unwrap_err().code().as_str(), "NotImplemented");
+    }
+
+    fn code(tags: &[(&str, &str)]) -> String {
+        let tags: Vec<_> = tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        check_tags(&tags).err().map_or_else(|| "ok".into(), |error| error.code().as_str().to_owned())
+    }
+
+    #[test]
+    fn tags_are_few_short_and_distinct() {
+        assert_eq!(code(&[]), "ok");
+        assert_eq!(code(&[("a", ""), ("b", "2")]), "ok");
+        assert_eq!(code(&[("a", "1"), ("a", "2")]), "InvalidTag");
+        assert_eq!(code(&[("", "1")]), "InvalidTag");
+        assert_eq!(code(&[(&"k".repeat(129), "1")]), "InvalidTag");
+        assert_eq!(code(&[("k", &"é".repeat(257))]), "InvalidTag");
+        assert_eq!(code(&[("k", &"é".repeat(256))]), "ok");
+        let keys: Vec<String> = (0..11).map(|number| number.to_string()).collect();
+        let many: Vec<_> = keys.iter().map(|key| (key.as_str(), "")).collect();
+        assert_eq!(code(&many), "BadRequest");
     }
 }

@@ -12,8 +12,7 @@ use super::{
     Api,
     attributes::{said, storage_class},
     conditions::{ReadConditions, write_precondition},
-    names::{check_key, etag, selector, timestamp},
-    objects::shown_version,
+    names::{check_key, etag, selector, shown_version, timestamp},
 };
 use crate::{checksum::put_typed_checksum, error::from_meta};
 

@@ -30,8 +30,8 @@ use s3s::{
 };
 
 use crate::{
-    GatewayOptions,
     auth::{Access, Credentials},
+    options::GatewayOptions,
 };
 
 /// Largest body of a PUT or a part.

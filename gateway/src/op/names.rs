@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cairn_schema::{
     ids::{UploadId, VersionId},
-    record::Etag,
+    record::{Etag, Version},
     verbs::VersionSelector,
 };
 use s3s::{
@@ -79,6 +79,15 @@ pub(crate) fn now_ms() -> u64 {
 
 pub(crate) fn owner(user: &str) -> Owner {
     Owner { id: Some(user.to_owned()), display_name: Some(user.to_owned()) }
+}
+
+/// Objects of unversioned buckets have the null version, which is not mentioned.
+pub(crate) fn shown_version(version: &Version) -> Option<String> {
+    shown_id(version.id)
+}
+
+pub(crate) fn shown_id(version: VersionId) -> Option<String> {
+    (!version.is_null()).then(|| version.to_string())
 }
 
 /// S3's numbers are signed.

@@ -16,7 +16,7 @@ use super::{
     conditions::write_precondition,
     incoming::incoming,
     inspect::{read_conditions, wanted_range},
-    names::{check_key, etag, selector, signed, timestamp},
+    names::{check_key, etag, selector, shown_version, signed, timestamp},
 };
 use crate::{
     body::ObjectBody,
@@ -211,11 +211,6 @@ macro_rules! describe {
     }};
 }
 use describe;
-
-/// Objects of unversioned buckets have the null version, which is not mentioned.
-pub(super) fn shown_version(version: &Version) -> Option<String> {
-    (!version.id.is_null()).then(|| version.id.to_string())
-}
 
 fn wants_checksum(mode: Option<&ChecksumMode>) -> bool {
     mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED)

@@ -20,8 +20,7 @@ use super::{
     Api, OBJECT_MAX_BYTES,
     conditions::ReadConditions,
     copy::{ATTEMPTS, Source},
-    names::{check_key, part_etag, part_number, timestamp, upload_id},
-    objects::shown_version,
+    names::{check_key, part_etag, part_number, shown_version, timestamp, upload_id},
 };
 use crate::{
     checksum::{BodyChecks, put_checksum},

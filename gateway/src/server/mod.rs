@@ -21,7 +21,13 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{GatewayError, GatewayLimits, GatewayOptions, metrics::Metrics, op, service::Service, tls};
+use crate::{
+    metrics::Metrics,
+    op,
+    options::{GatewayError, GatewayLimits, GatewayOptions},
+    service::Service,
+    tls,
+};
 
 /// What hyper may read ahead on one HTTP/1 connection.
 const HTTP1_BUFFER_BYTES: usize = 256 << 10;
