@@ -61,19 +61,7 @@ pub enum MetaError {
 
 pub type Result<T, E = MetaError> = std::result::Result<T, E>;
 
-impl From<crate::kv::embedded::OpenError> for MetaError {
-    fn from(error: crate::kv::embedded::OpenError) -> Self {
-        use crate::kv::embedded::{JournalError, OpenError};
-        match &error {
-            OpenError::NewerFormat { .. } | OpenError::OlderFormat { .. } | OpenError::NotOurs { .. } => {
-                Self::Corrupt { what: "metadata directory", why: error.to_string() }
-            }
-            OpenError::Journal(JournalError::Damaged { .. } | JournalError::Foreign { .. }) => {
-                Self::Corrupt { what: "metadata journal", why: error.to_string() }
-            }
-            OpenError::Journal(_) | OpenError::Locked(_) | OpenError::Io { .. } | OpenError::Store { .. } => {
-                Self::Storage(error.to_string())
-            }
-        }
-    }
+/// The error for a store that holds a part of an export.
+pub(crate) fn unfinished_import() -> MetaError {
+    MetaError::Corrupt { what: "metadata store", why: "an import was not finished; run it again".to_owned() }
 }

@@ -22,7 +22,7 @@ macro_rules! id_serde {
                 if serializer.is_human_readable() {
                     serializer.collect_str(self)
                 } else {
-                    crate::record::bytes16::serialize(&self.0, serializer)
+                    crate::bytes16::serialize(&self.0, serializer)
                 }
             }
         }
@@ -33,7 +33,7 @@ macro_rules! id_serde {
                     let text = String::deserialize(deserializer)?;
                     text.parse().map_err(serde::de::Error::custom)
                 } else {
-                    crate::record::bytes16::deserialize(deserializer).map(Self)
+                    crate::bytes16::deserialize(deserializer).map(Self)
                 }
             }
         }

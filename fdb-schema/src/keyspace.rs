@@ -122,6 +122,8 @@ pub const END_KEY: &[u8] = &[Space::CompletedTime as u8 + 1];
 pub const USAGE_STRIPES: u8 = 8;
 /// Shards of the attempts, so that those of one minute do not all go to one place.
 pub const ATTEMPT_SHARDS: u8 = 16;
+/// Buckets of the reclaim queue, so that deletes do not all write to one place.
+pub const RECLAIM_BUCKETS: u8 = 16;
 
 const DIVIDER: u8 = 0x00;
 const ESCAPED: u8 = 0xff;
@@ -344,7 +346,7 @@ pub enum ReclaimKind {
 
 /// The bucket of the reclaim queue that an id belongs to.
 pub fn reclaim_bucket(id: &[u8; 16]) -> u8 {
-    id[0] % crate::verbs::RECLAIM_BUCKETS
+    id[0] % RECLAIM_BUCKETS
 }
 
 /// Everything in a bucket of the queue that was queued before a time.

@@ -1,8 +1,10 @@
 //! Cairn's metadata: ids, domain records and their stored formats, the keyspace, transactions and the backends that run them.
 //!
-//! Layers inside the crate, each importing only those above it: [`ids`], [`record`], [`codec`], [`keyspace`], [`kv`], [`verbs`].
+//! Layers inside the crate, each importing only those before it: [`clock`] and `bytes16`, [`ids`], [`kv`], [`error`], [`codec`],
+//! [`record`], [`keyspace`], [`verbs`], [`transfer`], [`audit`], [`conformance`].
 
 pub mod audit;
+mod bytes16;
 pub mod clock;
 pub mod codec;
 pub mod conformance;

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use cairn_schema::{
     Meta, MetaError,
     ids::*,
+    keyspace::RECLAIM_BUCKETS,
     kv::{
         SharedKv,
         embedded::{self, EmbeddedOptions},

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use cairn_schema::{
     MetaError,
-    codec::{CodecError, RECORDS, Stored},
+    codec::{CodecError, Stored},
     ids::*,
     keyspace,
     record::{document, rows::*, *},

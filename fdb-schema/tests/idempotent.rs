@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 use cairn_schema::{
     Meta, MetaError,
     ids::*,
+    keyspace::RECLAIM_BUCKETS,
     kv::{
         SharedKv,
         inject::{Fault, Injecting},

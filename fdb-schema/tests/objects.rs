@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
-use cairn_schema::{Meta, MetaError, ids::*, kv::SharedKv, record::*, verbs::*};
+use cairn_schema::{Meta, MetaError, ids::*, keyspace::RECLAIM_BUCKETS, kv::SharedKv, record::*, verbs::*};
 use common::*;
 
 async fn located(meta: &Meta, key: &str) -> Result<Located, MetaError> {

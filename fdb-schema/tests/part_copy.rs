@@ -10,6 +10,7 @@ use std::sync::{
 use cairn_schema::{
     Meta, MetaError,
     ids::*,
+    keyspace::RECLAIM_BUCKETS,
     kv::inject::{Fault, Injecting},
     record::*,
     verbs::*,

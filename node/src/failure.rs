@@ -9,7 +9,7 @@ use cairn_schema::{MetaError, ids::NodeId};
 use crate::{
     admin::{AdminError, client::ClientError},
     config::ConfigError,
-    dev::RecordError,
+    dev::record::RecordError,
     files::FileError,
 };
 

@@ -15,6 +15,7 @@ mod process;
 mod ready_file;
 mod serve;
 mod transfer;
+mod words;
 
 use std::{io::Write, path::Path, process::ExitCode, time::Duration};
 

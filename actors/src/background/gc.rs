@@ -8,7 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use cairn_schema::{ids::*, record::*, verbs::RECLAIM_BUCKETS};
+use cairn_schema::{ids::*, keyspace::RECLAIM_BUCKETS, record::*};
 
 use super::{Context, Rows, Step, StepError, Worker, inventory::names_in};
 use crate::clock::now_ms;

@@ -2,13 +2,13 @@
 
 mod blob;
 mod bucket;
-pub mod bytes16;
 pub mod document;
 mod ledger;
 pub mod part_runs;
 mod placement;
 pub mod rows;
 mod scheme;
+mod stored;
 mod upload;
 mod version;
 
@@ -17,5 +17,6 @@ pub use bucket::*;
 pub use ledger::*;
 pub use placement::*;
 pub use scheme::*;
+pub use stored::RECORDS;
 pub use upload::*;
 pub use version::*;

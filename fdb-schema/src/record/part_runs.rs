@@ -13,7 +13,7 @@
 
 use serde::{Deserializer, Serializer, de::Error};
 
-use crate::record::bytes16;
+use crate::bytes16;
 
 /// Parts with consecutive numbers and the same length: enough to find the parts of a byte range without reading them all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -68,7 +68,7 @@ pub enum PartList {
 pub struct PartRow {
     pub number: u16,
     pub length: u64,
-    #[serde(with = "crate::record::bytes16")]
+    #[serde(with = "crate::bytes16")]
     pub md5: [u8; 16],
     pub checksum: Option<StoredChecksum>,
     pub modified_ms: u64,
@@ -108,7 +108,7 @@ pub struct PartFacts {
 struct PartRowWithoutBlob {
     number: u16,
     length: u64,
-    #[serde(with = "crate::record::bytes16")]
+    #[serde(with = "crate::bytes16")]
     md5: [u8; 16],
     checksum: Option<StoredChecksum>,
     modified_ms: u64,

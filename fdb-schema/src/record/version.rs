@@ -38,7 +38,7 @@ pub struct StoredChecksum {
     pub algorithm: ChecksumAlgorithm,
     pub kind: ChecksumKind,
     /// The raw digest; for `Composite`, the digest of the parts' digests.
-    #[serde(with = "crate::record::bytes16::vec")]
+    #[serde(with = "crate::bytes16::vec")]
     pub value: Vec<u8>,
 }
 
@@ -62,7 +62,7 @@ pub struct Attributes {
 /// The entity tag: the MD5 of the bytes, or of the parts' MD5s with their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Etag {
-    #[serde(with = "crate::record::bytes16")]
+    #[serde(with = "crate::bytes16")]
     pub md5: [u8; 16],
     /// Number of parts when uploaded in parts.
     pub parts: Option<u16>,

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncSeek, AsyncSeekExt, AsyncWrite};
 pub use format::Totals;
 
 use crate::{
-    error::{MetaError, Result},
+    error::{MetaError, Result, unfinished_import},
     keyspace,
     kv::{KvError, RangePage, RangeQuery, Row, Transaction, key_after},
     transfer::format::{Reader, Writer},
@@ -106,7 +106,7 @@ impl Meta {
         };
         match &found[..] {
             [None, Some(_)] => Ok(AllRows { snapshot, begin: Some(Bytes::from_static(keyspace::FIRST_KEY)) }),
-            [Some(_), _] => Err(unfinished()),
+            [Some(_), _] => Err(unfinished_import()),
             _ => Err(unusable("it is empty: it has no cluster")),
         }
     }
@@ -118,11 +118,6 @@ fn failed(error: KvError) -> MetaError {
 
 fn unusable(why: &str) -> MetaError {
     MetaError::Invalid { what: "metadata store", why: why.to_owned() }
-}
-
-/// The error for a store that holds a part of an export.
-pub(crate) fn unfinished() -> MetaError {
-    MetaError::Corrupt { what: "metadata store", why: "an import was not finished; run it again".to_owned() }
 }
 
 fn unread(error: std::io::Error) -> MetaError {

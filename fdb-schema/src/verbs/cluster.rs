@@ -1,11 +1,10 @@
 //! The cluster's identity.
 
 use crate::{
-    error::Result,
+    error::{Result, unfinished_import},
     ids::ClusterId,
     keyspace,
     record::rows::ClusterRow,
-    transfer,
     verbs::{
         ClusterInfo, Meta,
         tx::{Outcome, Tx, transact},
@@ -28,7 +27,7 @@ async fn cluster(tx: &mut Tx) -> Outcome<ClusterInfo> {
     let key = keyspace::cluster();
     tx.prefetch(&[key.clone(), keyspace::importing()]).await?;
     if tx.raw(&keyspace::importing()).await?.is_some() {
-        return Err(transfer::unfinished().into());
+        return Err(unfinished_import().into());
     }
     if let Some(ClusterRow { id, created_ms }) = tx.get(&key).await? {
         return Ok(ClusterInfo { id, created_ms });

@@ -26,9 +26,13 @@ pub use multipart::{MAX_PARTS, MAX_REFERENCES, MAX_SLICES};
 use std::{path::Path, sync::Arc, time::Duration};
 
 use crate::{
-    error::Result,
+    error::{MetaError, Result},
     ids::*,
-    kv::{self, SharedKv, remote::MetaTransport},
+    kv::{
+        self, SharedKv,
+        embedded::{EmbeddedOptions, JournalError, OpenError},
+        remote::MetaTransport,
+    },
     record::*,
 };
 
@@ -57,7 +61,7 @@ impl Meta {
     /// Over the embedded store in a directory, which is created if needed and must not be open elsewhere. Blocks while the store
     /// recovers.
     pub fn open_embedded(path: &Path) -> Result<Self> {
-        Ok(Self::new(Arc::new(kv::embedded::open(path, kv::embedded::EmbeddedOptions::default())?)))
+        Ok(Self::new(Arc::new(kv::embedded::open(path, EmbeddedOptions::default())?)))
     }
 
     /// With another clock: milliseconds since the Unix epoch.
@@ -73,6 +77,22 @@ impl Meta {
     /// Over a [`crate::kv::remote::RemoteServer`].
     pub fn remote(transport: Arc<dyn MetaTransport>) -> Self {
         Self::new(Arc::new(kv::remote::kv(transport)))
+    }
+}
+
+impl From<OpenError> for MetaError {
+    fn from(error: OpenError) -> Self {
+        match &error {
+            OpenError::NewerFormat { .. } | OpenError::OlderFormat { .. } | OpenError::NotOurs { .. } => {
+                Self::Corrupt { what: "metadata directory", why: error.to_string() }
+            }
+            OpenError::Journal(JournalError::Damaged { .. } | JournalError::Foreign { .. }) => {
+                Self::Corrupt { what: "metadata journal", why: error.to_string() }
+            }
+            OpenError::Journal(_) | OpenError::Locked(_) | OpenError::Io { .. } | OpenError::Store { .. } => {
+                Self::Storage(error.to_string())
+            }
+        }
     }
 }
 
@@ -308,6 +328,3 @@ pub struct ClusterInfo {
     pub id: ClusterId,
     pub created_ms: u64,
 }
-
-/// Buckets of the reclaim queue, so that deletes do not all write to one place.
-pub const RECLAIM_BUCKETS: u8 = 16;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use cairn_schema::{
     Meta,
     ids::*,
+    keyspace::RECLAIM_BUCKETS,
     kv::{
         SharedKv,
         embedded::{self, EmbeddedOptions},

@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use cairn_schema::{Meta, MetaError, ids::*, record::*, verbs::*};
+use cairn_schema::{Meta, MetaError, ids::*, keyspace::RECLAIM_BUCKETS, record::*, verbs::*};
 use parking_lot::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 

@@ -8,10 +8,7 @@ use cairn_schema::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{
-    config::{LogFormat, Size},
-    dev::Wanted,
-};
+use crate::config::{LogFormat, Size};
 
 /// Cairn: an S3-compatible object store that keeps objects as erasure-coded fragments over disks, nodes and racks, and
 /// heals itself.
@@ -108,20 +105,6 @@ pub struct DevArgs {
     pub ready_file: Option<PathBuf>,
     #[command(flatten)]
     pub log: LogArgs,
-}
-
-impl DevArgs {
-    pub fn wanted(&self) -> Wanted {
-        Wanted {
-            racks: self.racks,
-            nodes_per_rack: self.nodes_per_rack,
-            disks: self.disks,
-            zones: self.zones,
-            scheme: self.scheme,
-            small_scheme: self.small_scheme,
-            failure_domain: self.failure_domain.map(DomainArg::domain),
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

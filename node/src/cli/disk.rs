@@ -5,8 +5,11 @@ use std::{fmt::Write, path::Path};
 use cairn_actors::disk::tools::{self, InspectReport, RebuildReport, VerifyReport};
 use serde::Serialize;
 
-use super::{DiskCommand, words::bytes};
-use crate::{dev::plural, failure::Failure};
+use super::DiskCommand;
+use crate::{
+    failure::Failure,
+    words::{bytes, plural},
+};
 
 /// Damage is listed up to so many lines; `--json` has all of it.
 const MAX_LINES: usize = 20;

@@ -4,6 +4,5 @@ mod args;
 pub mod disk;
 pub mod status;
 pub mod version;
-mod words;
 
 pub use args::*;

@@ -7,8 +7,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::words::{bytes, duration};
-use crate::dev::plural;
+use crate::words::{bytes, duration, plural};
 
 /// Whole lists of healthy things help nobody: so many lines of trouble are shown, the rest is counted.
 const MAX_LINES: usize = 20;

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::{
     ConfigFile, Findings, Period, SchemeText, Size,
     shared::{AdminSection, LogSection, TlsSection, check_dialled, check_host_port, check_label, check_version},
-    stripes,
+    stripes::{self, FRAGMENT_RANGE},
 };
 
 #[derive(Clone, Debug, Deserialize)]
@@ -224,7 +224,7 @@ impl ConfigFile for NodeFile {
         self.metadata.check(findings);
         self.policy.check(findings);
         self.timings.check(findings);
-        stripes::check(self, findings);
+        stripes::check(&self.cut(), findings);
         self.check_limits(findings);
         self.s3.check(findings);
         self.admin.check(findings);
@@ -263,10 +263,18 @@ impl ConfigFile for NodeFile {
 
 /// A segment is written, synced and compacted as one file.
 const SEGMENT_RANGE: (Size, Size) = (Size::mib(1), Size::gib(4));
-/// Fragments are read in blocks, and a stripe of them is held in memory.
-pub(super) const FRAGMENT_RANGE: (Size, Size) = (Size::kib(64), Size::mib(16));
 
 impl NodeFile {
+    fn cut(&self) -> stripes::Cut {
+        stripes::Cut {
+            scheme: self.policy.scheme.0,
+            small_scheme: self.policy.small_scheme.0,
+            small_below: self.policy.small_below,
+            fragment: self.policy.fragment,
+            prefix_bytes: self.metadata.prefix_bytes(),
+        }
+    }
+
     fn check_disks(&self, findings: &mut Findings<'_>) {
         if self.disks.is_empty() {
             findings.refuse("disks", "no disk is named", "add a [[disks]] table with a path for each disk");
@@ -327,6 +335,14 @@ impl NodeFile {
 const LEAST_STRIPES_IN_MEMORY: u64 = 4;
 
 impl MetadataSection {
+    /// Bytes that stand before every key in the store.
+    fn prefix_bytes(&self) -> usize {
+        match self.kind {
+            MetadataKind::Fdb => self.prefix.as_deref().unwrap_or(DEFAULT_PREFIX).len(),
+            MetadataKind::Embedded | MetadataKind::Remote => 0,
+        }
+    }
+
     fn check(&self, findings: &mut Findings<'_>) {
         let given = [
             ("path", self.path.is_some(), MetadataKind::Embedded),

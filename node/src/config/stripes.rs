@@ -3,30 +3,36 @@
 use cairn_gateway::OBJECT_MAX_BYTES;
 use cairn_schema::{record::Scheme, verbs::most_absent};
 
-use super::{
-    Findings, Size,
-    node_file::{DEFAULT_PREFIX, FRAGMENT_RANGE, MetadataKind, NodeFile},
-};
+use super::{Findings, Size};
 
-pub fn check(file: &NodeFile, findings: &mut Findings<'_>) {
-    let prefix = match file.metadata.kind {
-        MetadataKind::Fdb => file.metadata.prefix.as_deref().unwrap_or(DEFAULT_PREFIX).len(),
-        MetadataKind::Embedded | MetadataKind::Remote => 0,
-    };
-    let most = most_absent(prefix) as u64;
-    let policy = &file.policy;
-    let small = policy.small_below.0.min(OBJECT_MAX_BYTES);
+/// Fragments are read in blocks, and a stripe of them is held in memory.
+pub const FRAGMENT_RANGE: (Size, Size) = (Size::kib(64), Size::mib(16));
+
+/// What decides how many stripes the largest object has.
+pub struct Cut {
+    pub scheme: Scheme,
+    pub small_scheme: Scheme,
+    /// Objects smaller than this have `small_scheme`.
+    pub small_below: Size,
+    pub fragment: Size,
+    /// Bytes that stand before every key of the metadata.
+    pub prefix_bytes: usize,
+}
+
+pub fn check(cut: &Cut, findings: &mut Findings<'_>) {
+    let most = most_absent(cut.prefix_bytes) as u64;
+    let small = cut.small_below.0.min(OBJECT_MAX_BYTES);
     for (field, scheme, object) in
-        [("policy.scheme", policy.scheme.0, OBJECT_MAX_BYTES), ("policy.small_scheme", policy.small_scheme.0, small)]
+        [("policy.scheme", cut.scheme, OBJECT_MAX_BYTES), ("policy.small_scheme", cut.small_scheme, small)]
     {
-        let absent = absent(scheme, object, policy.fragment.0);
+        let absent = absent(scheme, object, cut.fragment.0);
         // A size out of range is told elsewhere.
-        if absent <= most || policy.fragment < FRAGMENT_RANGE.0 {
+        if absent <= most || cut.fragment < FRAGMENT_RANGE.0 {
             continue;
         }
         let what = format!(
             "{} cuts {} with {field} = \"{scheme}\" into stripes of which {absent} fragments may be absent; one commit can note {most}",
-            policy.fragment,
+            cut.fragment,
             Size(object)
         );
         let fix = match least(scheme, object, most) {

@@ -2,8 +2,8 @@
 
 use std::{fmt::Write, path::Path};
 
-use super::layout::{Layout, domain_name, plural};
-use crate::{config::Size, keys::RootKeys, ready_file::Ready};
+use super::layout::{Layout, domain_name};
+use crate::{config::Size, keys::RootKeys, ready_file::Ready, words::plural};
 
 pub fn print(layout: &Layout, found: bool, data: &Path, ready: &Ready, keys: &RootKeys) {
     // A closed standard output is no reason to stop serving.
@@ -65,7 +65,7 @@ fn write_text(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::{dev::Wanted, ready_file::ReadyNode};
+    use crate::{dev::layout::Wanted, ready_file::ReadyNode};
 
     #[test]
     fn it_names_the_endpoint_and_a_first_command_but_no_private_key() {

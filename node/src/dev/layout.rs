@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use cairn_schema::record::{FailureDomain, Scheme};
 
+use crate::words::plural;
+
 /// Bounds of what one process can sensibly play.
 const MAX_NODES: u32 = 64;
 const MAX_DISKS_PER_NODE: u32 = 64;
@@ -219,11 +221,6 @@ pub fn domain_name(domain: FailureDomain) -> &'static str {
         FailureDomain::Rack => "rack",
         FailureDomain::Zone => "zone",
     }
-}
-
-/// "1 rack", "6 racks".
-pub fn plural(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 #[derive(PartialEq)]

@@ -3,7 +3,7 @@
 
 mod banner;
 mod layout;
-mod record;
+pub mod record;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
@@ -13,17 +13,15 @@ use cairn_actors::{
 };
 use cairn_gateway::GatewayOptions;
 use cairn_schema::ids::NodeId;
-pub use layout::{Wanted, plural};
 use prometheus::Registry;
-pub use record::RecordError;
 
 use self::{
-    layout::{DevNode, Layout},
+    layout::{DevNode, Layout, Wanted},
     record::DataDir,
 };
 use crate::{
     certs,
-    cli::DevArgs,
+    cli::{DevArgs, DomainArg},
     failure::Failure,
     files,
     keys::RootKeys,
@@ -50,7 +48,7 @@ pub async fn run(args: &DevArgs, max_fds: Option<u64>, json: bool, mut stop: Sto
     let keys = RootKeys::for_dev()?;
     // 1. The data folder and the layout in it: everything that can be refused is refused before anything starts.
     let data = DataDir::take(&args.data)?;
-    let (layout, found) = data.layout(&args.wanted())?;
+    let (layout, found) = data.layout(&wanted(args))?;
     // 2. Metadata, shared by all nodes.
     let opened = metadata::open_embedded(&data.metadata()).await?;
     // 3. The nodes, the gateway over the first, the admin API.
@@ -80,6 +78,18 @@ pub async fn run(args: &DevArgs, max_fds: Option<u64>, json: bool, mut stop: Sto
     serving.stop().await;
     opened.close().await;
     Ok(())
+}
+
+fn wanted(args: &DevArgs) -> Wanted {
+    Wanted {
+        racks: args.racks,
+        nodes_per_rack: args.nodes_per_rack,
+        disks: args.disks,
+        zones: args.zones,
+        scheme: args.scheme,
+        small_scheme: args.small_scheme,
+        failure_domain: args.failure_domain.map(DomainArg::domain),
+    }
 }
 
 async fn node_options(

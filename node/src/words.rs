@@ -31,6 +31,11 @@ pub fn duration(seconds: u64) -> String {
     }
 }
 
+/// "1 rack", "6 racks".
+pub fn plural(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,37 @@
+//! The table of all records that have a stored form: what each is called, and the version of its format.
+
+use super::{Blob, Bucket, Credential, Disk, Group, Lease, Node, Upload, rows};
+use crate::codec::Stored;
+
+macro_rules! stored {
+    ($($record:ty => $what:literal $(, version $version:literal)?);+ $(;)?) => {
+        /// What every record is called: a test holds that each has its bytes pinned.
+        pub const RECORDS: &[&str] = &[$($what),+];
+
+        $(impl Stored for $record {
+            const WHAT: &'static str = $what;
+            $(const VERSION: u8 = $version;)?
+        })+
+    };
+}
+
+stored! {
+    Bucket => "bucket row";
+    Blob => "blob row";
+    Upload => "upload row";
+    Node => "node row";
+    Disk => "disk row";
+    Group => "group row";
+    Credential => "credential row";
+    Lease => "lease row";
+    rows::DocumentHead => "bucket document head", version 2;
+    rows::ClusterRow => "cluster row";
+    rows::HeadRow => "head row";
+    rows::VersionRow => "version row", version 2;
+    rows::PartRow => "part row";
+    rows::LedgerRow => "ledger row";
+    rows::ReclaimRow => "reclaim row";
+    rows::AttemptRow => "attempt row";
+    rows::CompletedRow => "completed upload row";
+    u64 => "number row";
+}
