@@ -1,35 +1,13 @@
 //! What is decided on the bare HTTP request, before `s3s` sees it: bounds on headers, old signatures, and clients that
 //! leave out `x-amz-content-sha256`.
 
-use http::{HeaderMap, HeaderValue, Method, Uri, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Uri, header, request::Parts};
 use s3s::{S3Result, s3_error};
 
 use crate::body::BodyKind;
 
 const CONTENT_SHA256: &str = "x-amz-content-sha256";
 const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-
-/// Query parameters that mark a request whose body is a small document.
-const DOCUMENT_PARAMETERS: [&str; 18] = [
-    "accelerate",
-    "acl",
-    "cors",
-    "delete",
-    "encryption",
-    "legal-hold",
-    "lifecycle",
-    "logging",
-    "notification",
-    "object-lock",
-    "ownershipControls",
-    "policy",
-    "publicAccessBlock",
-    "retention",
-    "tagging",
-    "uploadId",
-    "versioning",
-    "website",
-];
 
 /// Refuses what cannot be served, and mends what can.
 pub(crate) fn admit(request: &mut Parts, header_bytes_max: usize) -> S3Result<()> {
@@ -119,35 +97,10 @@ fn has_no_body(headers: &HeaderMap) -> bool {
         && headers.get(header::CONTENT_LENGTH).is_none_or(|value| value.as_bytes() == b"0")
 }
 
-/// What the body is, by the request's headers and address.
+/// What the request's headers say about its body.
 pub(crate) fn body_kind(request: &Parts) -> BodyKind {
-    let sha256 = request.headers.get(CONTENT_SHA256).and_then(|value| value.to_str().ok());
-    let streaming = sha256.is_some_and(|text| text.starts_with("STREAMING-"));
-    let waits_for_continue =
-        request.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    if streaming || !is_document(&request.method, &request.uri) {
-        return BodyKind { waits_for_continue, ..BodyKind::default() };
-    }
-    let claimed_sha256 = sha256.and_then(|text| {
-        let mut raw = [0; 32];
-        hex::decode_to_slice(text, &mut raw).ok().map(|()| raw)
-    });
-    BodyKind { document: true, claimed_sha256, waits_for_continue }
-}
-
-fn is_document(method: &Method, uri: &Uri) -> bool {
-    if *method != Method::PUT && *method != Method::POST {
-        return false;
-    }
-    let mut document = false;
-    for name in parameter_names(uri) {
-        match name {
-            "partNumber" => return false,
-            name => document |= DOCUMENT_PARAMETERS.contains(&name),
-        }
-    }
-    let bucket_only = !uri.path().trim_matches('/').contains('/');
-    document || (*method == Method::PUT && bucket_only)
+    let expect = request.headers.get(header::EXPECT);
+    BodyKind { waits_for_continue: expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) }
 }
 
 #[cfg(test)]
@@ -200,27 +153,5 @@ mod tests {
             admit(&mut with_body, 8192).unwrap();
             assert!(!with_body.headers.contains_key(CONTENT_SHA256));
         }
-    }
-
-    #[test]
-    fn documents_are_told_from_objects() {
-        for (method, uri, document) in [
-            ("POST", "/b?delete", true),
-            ("POST", "/b/k?uploadId=x", true),
-            ("PUT", "/b/k?partNumber=1&uploadId=x", false),
-            ("PUT", "/b/k?tagging", true),
-            ("PUT", "/b", true),
-            ("PUT", "/b/", true),
-            ("PUT", "/b/k", false),
-            ("POST", "/b", false),
-            ("GET", "/b?delete", false),
-        ] {
-            assert_eq!(body_kind(&parts(method, uri, &[])).document, document, "{method} {uri}");
-        }
-        let signed = parts("POST", "/b?delete", &[(CONTENT_SHA256, EMPTY_SHA256), ("expect", "100-Continue")]);
-        let kind = body_kind(&signed);
-        assert!(kind.claimed_sha256.is_some() && kind.waits_for_continue);
-        let streaming = parts("POST", "/b?delete", &[(CONTENT_SHA256, "STREAMING-UNSIGNED-PAYLOAD-TRAILER")]);
-        assert!(!body_kind(&streaming).document);
     }
 }

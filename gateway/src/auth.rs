@@ -114,10 +114,16 @@ pub(crate) struct Access;
 #[async_trait::async_trait]
 impl S3Access for Access {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
-        let signed = cx.credentials().is_some();
         if let Some(context) = RequestContext::of(cx.extensions_mut()).cloned() {
             context.set_operation(cx.s3_op().name());
         }
-        if signed { Ok(()) } else { Err(s3_error!(AccessDenied, "Signature is required")) }
+        require_signature(cx.credentials())
+    }
+}
+
+pub(crate) fn require_signature(credentials: Option<&s3s::auth::Credentials>) -> S3Result<()> {
+    match credentials {
+        Some(_) => Ok(()),
+        None => Err(s3_error!(AccessDenied, "Signature is required")),
     }
 }

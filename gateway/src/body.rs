@@ -1,4 +1,4 @@
-//! Bodies: from clients with an idle timeout and digests on the way, to clients with an exact length.
+//! Bodies: from clients with an idle timeout, to clients with an exact length.
 
 use std::{
     pin::Pin,
@@ -12,18 +12,11 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use crate::{
-    context::{BodyFault, RequestContext},
-    digests::Hashers,
-};
+use crate::context::{BodyFault, RequestContext};
 
 /// What a request's headers say about its body.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct BodyKind {
-    /// A small body that is read whole, whose digests are wanted.
-    pub(crate) document: bool,
-    /// What `x-amz-content-sha256` says, to be compared with a document.
-    pub(crate) claimed_sha256: Option<[u8; 32]>,
     /// The client sends nothing before it is told to.
     pub(crate) waits_for_continue: bool,
 }
@@ -39,8 +32,6 @@ pub(crate) struct ClientBody {
     waiting: bool,
     polled: bool,
     waits_for_continue: bool,
-    hashers: Option<Box<Hashers>>,
-    claimed_sha256: Option<[u8; 32]>,
 }
 
 impl ClientBody {
@@ -53,8 +44,6 @@ impl ClientBody {
             waiting: false,
             polled: false,
             waits_for_continue: kind.waits_for_continue,
-            hashers: kind.document.then(|| Box::new(Hashers::new())),
-            claimed_sha256: kind.claimed_sha256,
         }
     }
 
@@ -62,17 +51,6 @@ impl ClientBody {
         self.inner = None;
         self.context.record_fault(fault.clone());
         Poll::Ready(Some(Err(fault)))
-    }
-
-    /// Every byte has come: records a document's digests, and whether they differ from what was signed. The body itself ends
-    /// cleanly; `s3s` finds the difference too, but reports it as an internal error, which the service then puts right.
-    fn settle(&mut self) {
-        let Some(hashers) = self.hashers.take() else { return };
-        let digests = hashers.finish();
-        if self.claimed_sha256.is_some_and(|claimed| claimed != digests.sha256) {
-            self.context.record_fault(BodyFault::Sha256Mismatch);
-        }
-        self.context.record_digests(digests);
     }
 }
 
@@ -88,19 +66,12 @@ impl Body for ClientBody {
                 self.waiting = false;
                 if let Some(data) = frame.data_ref() {
                     self.context.count_received(data.len() as u64);
-                    if let Some(hashers) = self.hashers.as_mut() {
-                        hashers.update(data);
-                    }
-                }
-                if self.inner.as_ref().is_some_and(Body::is_end_stream) {
-                    self.settle();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => self.fail(BodyFault::Connection(error.to_string())),
             Poll::Ready(None) => {
                 self.inner = None;
-                self.settle();
                 Poll::Ready(None)
             }
             Poll::Pending => {
@@ -117,8 +88,7 @@ impl Body for ClientBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        // A document's digests are recorded at the end that is read, so that end must be read.
-        self.hashers.is_none() && self.inner.as_ref().is_none_or(Body::is_end_stream)
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -12,8 +12,6 @@ use http::Extensions;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 
-use crate::digests::BodyDigests;
-
 /// Why a client's body could not be read to its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BodyFault {
@@ -21,8 +19,6 @@ pub(crate) enum BodyFault {
     Idle(Duration),
     #[error("the connection failed while the body was read: {0}")]
     Connection(String),
-    #[error("the body's SHA-256 differs from x-amz-content-sha256")]
-    Sha256Mismatch,
 }
 
 /// One request's own facts; travels in the HTTP extensions. Cheap to clone.
@@ -33,7 +29,6 @@ struct Facts {
     id: String,
     operation: OnceLock<Box<str>>,
     fault: OnceLock<BodyFault>,
-    digests: OnceLock<BodyDigests>,
     left_over: Mutex<Option<Incoming>>,
     received_bytes: AtomicU64,
 }
@@ -44,7 +39,6 @@ impl RequestContext {
             id: format!("{:016X}", rand::random::<u64>()),
             operation: OnceLock::new(),
             fault: OnceLock::new(),
-            digests: OnceLock::new(),
             left_over: Mutex::new(None),
             received_bytes: AtomicU64::new(0),
         }))
@@ -85,15 +79,6 @@ impl RequestContext {
 
     pub(crate) fn fault(&self) -> Option<&BodyFault> {
         self.0.fault.get()
-    }
-
-    pub(crate) fn record_digests(&self, digests: BodyDigests) {
-        let _ = self.0.digests.set(digests);
-    }
-
-    /// The digests of a document body, once it was read to its end.
-    pub(crate) fn digests(&self) -> Option<&BodyDigests> {
-        self.0.digests.get()
     }
 
     /// Keeps the unread rest of a body, so that the service can drain it before it answers an error.

@@ -11,7 +11,7 @@ use s3s::{
     stream::{aws_chunked_stream::AwsChunkedStreamError, upload_stream::UploadStreamError},
 };
 
-use crate::context::BodyFault;
+use crate::{context::BodyFault, xml::XmlError};
 
 /// An error with a code that `s3s` does not list.
 pub(crate) fn custom(code: &'static str, status: StatusCode, message: impl Into<String>) -> S3Error {
@@ -88,7 +88,7 @@ pub(crate) fn from_store(error: StoreError) -> S3Error {
 }
 
 /// What went wrong with a request's body, found anywhere along the chain of causes.
-fn from_body(error: &(dyn StdError + Send + Sync + 'static)) -> S3Error {
+pub(crate) fn from_body(error: &(dyn StdError + Send + Sync + 'static)) -> S3Error {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(error) = cause {
         if let Some(known) = known_body_error(error) {
@@ -126,7 +126,6 @@ pub(crate) fn from_body_fault(fault: &BodyFault) -> S3Error {
             "Your socket connection to the server was not read from or written to within the timeout period."
         ),
         BodyFault::Connection(_) => s3_error!(IncompleteBody),
-        BodyFault::Sha256Mismatch => content_sha256_mismatch(),
     }
 }
 
@@ -151,6 +150,18 @@ pub(crate) fn invalid_range(size: u64) -> S3Error {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     error.set_headers(headers);
     error
+}
+
+impl From<XmlError> for S3Error {
+    fn from(error: XmlError) -> Self {
+        match error {
+            XmlError::Empty => s3_error!(MissingRequestBodyError, "Request Body is empty"),
+            error => s3_error!(
+                MalformedXML,
+                "The XML you provided was not well-formed or did not validate against our published schema: {error}."
+            ),
+        }
+    }
 }
 
 /// Adds `Resource` and `RequestId`, which `s3s` leaves out, to an error document. Other bytes come back as they are.

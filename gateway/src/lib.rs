@@ -4,11 +4,11 @@
 //! node needs.
 
 mod admit;
+mod answer;
 mod auth;
 mod body;
 mod checksum;
 mod context;
-mod digests;
 mod error;
 mod metrics;
 mod op;
@@ -16,6 +16,7 @@ mod options;
 mod server;
 mod service;
 mod tls;
+mod xml;
 
 pub use op::OBJECT_MAX_BYTES;
 pub use options::{GatewayError, GatewayLimits, GatewayOptions};

@@ -18,6 +18,7 @@ use tracing::Instrument;
 
 use crate::{
     admit::{admit, body_kind},
+    answer::put_document,
     body::ClientBody,
     context::RequestContext,
     error::{complete_document, from_body_fault},
@@ -117,6 +118,7 @@ fn finish(response: &mut Response<s3s::Body>, resource: &str, context: &RequestC
     if let Ok(id) = HeaderValue::from_str(context.id()) {
         response.headers_mut().insert("x-amz-request-id", id);
     }
+    put_document(response);
     response.headers_mut().insert(header::SERVER, HeaderValue::from_static("Cairn"));
     // `s3s` forgets it for HEAD.
     if response.status() == StatusCode::OK && response.headers().contains_key(header::CONTENT_RANGE) {

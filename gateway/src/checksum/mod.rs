@@ -5,15 +5,20 @@ mod sent;
 mod verify;
 
 pub(crate) use combine::{CombineError, from_parts};
-pub(crate) use sent::{Sent, SentFields, sent_fields};
-pub(crate) use verify::{BodyChecks, verify_document};
+pub(crate) use sent::{Sent, SentFields, UNSUPPORTED, sent_fields};
+pub(crate) use verify::{BodyChecks, verify_content_md5, verify_document};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use cairn_schema::record::{ChecksumAlgorithm, ChecksumKind, StoredChecksum};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
+use crate::xml::Writer;
+
 /// The algorithm that S3 computes when a client sends no checksum.
 pub(crate) const DEFAULT_ALGORITHM: ChecksumAlgorithm = ChecksumAlgorithm::Crc64Nvme;
+
+/// What the names of the headers with a value begin with.
+const CHECKSUM_PREFIX: &str = "x-amz-checksum-";
 
 pub(crate) const ALGORITHMS: [ChecksumAlgorithm; 5] = [
     ChecksumAlgorithm::Crc32,
@@ -106,6 +111,11 @@ pub(crate) fn parse_kind(text: &str) -> S3Result<ChecksumKind> {
             ),
         )),
     }
+}
+
+/// Writes a stored checksum as the element that every document with checksums has.
+pub(crate) fn write_checksum(xml: &mut Writer, checksum: &StoredChecksum, part_count: Option<u16>) {
+    xml.text(&format!("Checksum{}", name(checksum.algorithm)), &encode(checksum, part_count));
 }
 
 /// Puts a stored checksum into the fields that every S3 output with checksums has.

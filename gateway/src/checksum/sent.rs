@@ -1,9 +1,13 @@
 //! The one checksum value that a request may carry.
 
 use cairn_schema::record::ChecksumAlgorithm;
+use http::HeaderMap;
 use s3s::{S3Result, s3_error};
 
-use super::{decode, header_name, unsupported_algorithm};
+use super::{CHECKSUM_PREFIX, decode, header_name, unsupported_algorithm};
+
+/// What S3 knows besides what Cairn computes.
+pub(crate) const UNSUPPORTED: [&str; 5] = ["MD5", "SHA512", "XXHASH64", "XXHASH3", "XXHASH128"];
 
 /// The checksum fields of an S3 input, as text; made by [`crate::checksum::sent_fields`].
 #[derive(Clone, Debug, Default)]
@@ -47,6 +51,30 @@ macro_rules! sent_fields {
 pub(crate) use sent_fields;
 
 impl SentFields {
+    /// Those of a request's headers.
+    pub(crate) fn of_headers(headers: &HeaderMap) -> S3Result<Self> {
+        let value = |name: &str| {
+            let header = format!("{CHECKSUM_PREFIX}{}", name.to_ascii_lowercase());
+            let mut values = headers.get_all(&header).iter();
+            let Some(value) = values.next() else { return Ok(None) };
+            let text = value.to_str().ok().filter(|_| values.next().is_none()).map(ToOwned::to_owned);
+            text.map(Some).ok_or_else(|| s3_error!(InvalidRequest, "Value for {header} header is invalid."))
+        };
+        let mut unsupported = None;
+        for name in UNSUPPORTED {
+            unsupported = unsupported.or(value(name)?.map(|_| name));
+        }
+        let of = |algorithm| value(super::name(algorithm));
+        Ok(Self {
+            crc32: of(ChecksumAlgorithm::Crc32)?,
+            crc32c: of(ChecksumAlgorithm::Crc32c)?,
+            crc64nvme: of(ChecksumAlgorithm::Crc64Nvme)?,
+            sha1: of(ChecksumAlgorithm::Sha1)?,
+            sha256: of(ChecksumAlgorithm::Sha256)?,
+            unsupported,
+        })
+    }
+
     /// The value sent, if one was. More than one, a malformed one or one of an unsupported algorithm is an error.
     pub(crate) fn parse(self) -> S3Result<Option<Sent>> {
         self.parse_with(|algorithm, text| Ok(Sent { algorithm, value: decode(algorithm, &text)?, parts: None }))

@@ -4,14 +4,19 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use cairn_actors::checksum::{DigestPlan, Digests};
 use cairn_schema::record::{ChecksumAlgorithm, ChecksumKind, StoredChecksum};
 use http::{HeaderMap, StatusCode};
-use s3s::{S3Error, S3Result, s3_error};
+use s3s::{
+    S3Error, S3Result,
+    crypto::{Checksum, Crc32, Crc32c, Crc64Nvme, Md5, Sha1, Sha256},
+    s3_error,
+};
 
-use super::{ALGORITHMS, DEFAULT_ALGORITHM, Sent, decode, header_name, name, parse_name, unsupported_algorithm};
-use crate::{digests::BodyDigests, error::custom};
+use super::{
+    ALGORITHMS, CHECKSUM_PREFIX, DEFAULT_ALGORITHM, Sent, decode, header_name, name, parse_name, unsupported_algorithm,
+};
+use crate::error::custom;
 
 const SDK_ALGORITHM: &str = "x-amz-sdk-checksum-algorithm";
 const TRAILER: &str = "x-amz-trailer";
-const CHECKSUM_PREFIX: &str = "x-amz-checksum-";
 
 /// What must hold at the end of an object's or part's body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,37 +181,42 @@ fn check_sdk_algorithm(headers: &HeaderMap, claimed: &Claimed, stored: ChecksumA
     Ok(())
 }
 
-/// Compares a document body (XML) with `Content-MD5` and `x-amz-checksum-*`. `demanded`: one of them must be there.
-pub(crate) fn verify_document(headers: &HeaderMap, digests: &BodyDigests, demanded: bool) -> S3Result<()> {
-    let text = |header: &str| headers.get(header).map(|value| value.to_str().unwrap_or_default());
-    let mut seen = false;
-    if let Some(claimed) = text("content-md5") {
-        seen = true;
-        if parse_content_md5(claimed)? != digests.md5 {
-            return Err(bad_md5());
-        }
-    }
+/// Compares a document with the `Content-MD5` and `x-amz-checksum-*` of its request. `demanded`: one of them must be there.
+pub(crate) fn verify_document(headers: &HeaderMap, document: &[u8], demanded: bool) -> S3Result<()> {
+    let mut claimed = verify_content_md5(headers, document)?;
     for algorithm in ALGORITHMS {
-        let Some(claimed) = text(header_name(algorithm)) else { continue };
-        seen = true;
-        let computed: &[u8] = match algorithm {
-            ChecksumAlgorithm::Crc32 => &digests.crc32,
-            ChecksumAlgorithm::Crc32c => &digests.crc32c,
-            ChecksumAlgorithm::Crc64Nvme => &digests.crc64nvme,
-            ChecksumAlgorithm::Sha1 => &digests.sha1,
-            ChecksumAlgorithm::Sha256 => &digests.sha256,
-        };
-        if decode(algorithm, claimed)? != computed {
+        let Some(text) = headers.get(header_name(algorithm)) else { continue };
+        claimed = true;
+        if decode(algorithm, text.to_str().unwrap_or_default())? != digest(algorithm, document) {
             return Err(bad_checksum(algorithm));
         }
     }
-    if demanded && !seen {
+    if demanded && !claimed {
         return Err(s3_error!(
             InvalidRequest,
             "Missing required header for this request: Content-MD5 OR x-amz-checksum-*"
         ));
     }
     Ok(())
+}
+
+/// Whether there is a `Content-MD5`, which must be the document's then.
+pub(crate) fn verify_content_md5(headers: &HeaderMap, document: &[u8]) -> S3Result<bool> {
+    let Some(text) = headers.get("content-md5") else { return Ok(false) };
+    if parse_content_md5(text.to_str().unwrap_or_default())? != Md5::checksum(document) {
+        return Err(bad_md5());
+    }
+    Ok(true)
+}
+
+fn digest(algorithm: ChecksumAlgorithm, bytes: &[u8]) -> Vec<u8> {
+    match algorithm {
+        ChecksumAlgorithm::Crc32 => Crc32::checksum(bytes).to_vec(),
+        ChecksumAlgorithm::Crc32c => Crc32c::checksum(bytes).to_vec(),
+        ChecksumAlgorithm::Crc64Nvme => Crc64Nvme::checksum(bytes).to_vec(),
+        ChecksumAlgorithm::Sha1 => Sha1::checksum(bytes).to_vec(),
+        ChecksumAlgorithm::Sha256 => Sha256::checksum(bytes).to_vec(),
+    }
 }
 
 #[cfg(test)]
@@ -217,7 +227,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::digests::digests_of;
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         pairs
@@ -227,15 +236,14 @@ mod tests {
     }
 
     fn all_digests(bytes: &[u8]) -> Digests {
-        let made = digests_of(bytes);
         Digests {
             length: bytes.len() as u64,
-            md5: Some(made.md5),
-            sha256: Some(made.sha256),
-            sha1: Some(made.sha1),
-            crc32: Some(made.crc32),
-            crc32c: Some(made.crc32c),
-            crc64nvme: Some(made.crc64nvme),
+            md5: Some(Md5::checksum(bytes)),
+            sha256: Some(Sha256::checksum(bytes)),
+            sha1: Some(Sha1::checksum(bytes)),
+            crc32: Some(Crc32::checksum(bytes)),
+            crc32c: Some(Crc32c::checksum(bytes)),
+            crc64nvme: Some(Crc64Nvme::checksum(bytes)),
         }
     }
 
@@ -291,12 +299,12 @@ mod tests {
 
     #[test]
     fn a_document_needs_one_right_digest() {
-        let digests = digests_of(b"hello");
-        assert_eq!(code(verify_document(&headers(&[]), &digests, true).unwrap_err()), "InvalidRequest");
-        verify_document(&headers(&[]), &digests, false).unwrap();
-        verify_document(&headers(&[("content-md5", "XUFAKrxLKna5cZ2REBfFkg==")]), &digests, true).unwrap();
+        let document = b"hello";
+        assert_eq!(code(verify_document(&headers(&[]), document, true).unwrap_err()), "InvalidRequest");
+        verify_document(&headers(&[]), document, false).unwrap();
+        verify_document(&headers(&[("content-md5", "XUFAKrxLKna5cZ2REBfFkg==")]), document, true).unwrap();
         let wrong = headers(&[("x-amz-checksum-crc32", "AAAAAA==")]);
-        assert_eq!(code(verify_document(&wrong, &digests, true).unwrap_err()), "BadDigest");
+        assert_eq!(code(verify_document(&wrong, document, true).unwrap_err()), "BadDigest");
     }
 
     proptest! {

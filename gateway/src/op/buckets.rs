@@ -1,15 +1,19 @@
 //! Buckets: creation, location, versioning, and the canned access control lists that some clients ask for.
 
 use cairn_schema::{MetaError, record};
-use s3s::{S3Request, S3Response, S3Result, dto::*, s3_error};
+use http::{HeaderValue, header};
+use s3s::{Body, S3Request, S3Response, S3Result, dto::*, s3_error};
 
 use super::{
     Api,
+    documents::DocumentRequest,
     encoding::{parse_token, token},
-    inspect::check_document,
     names::{now_ms, owner, timestamp},
 };
-use crate::error::from_meta;
+use crate::{
+    error::from_meta,
+    xml::{Element, XmlError},
+};
 
 /// The region whose bucket location is written as nothing.
 const DEFAULT_REGION: &str = "us-east-1";
@@ -67,22 +71,19 @@ impl Api {
         }
     }
 
-    pub(super) async fn do_create_bucket(
-        &self,
-        request: S3Request<CreateBucketInput>,
-    ) -> S3Result<S3Response<CreateBucketOutput>> {
-        check_document(&request, false)?;
-        let asking = self.owner(&request).await?;
-        let input = request.input;
-        if input.object_lock_enabled_for_bucket == Some(true) {
+    pub(super) async fn do_create_bucket(&self, request: DocumentRequest) -> S3Result<S3Response<Body>> {
+        request.check_digests(false)?;
+        let asking = self.owner(&request.request).await?;
+        if request.header("x-amz-bucket-object-lock-enabled")?.is_some_and(|lock| !lock.eq_ignore_ascii_case("false")) {
             return Err(s3_error!(NotImplemented, "Object lock is not implemented."));
         }
-        let location = format!("/{}", input.bucket);
+        let configuration = request.document.as_ref().map(read_create_configuration).transpose()?;
+        let location = format!("/{}", request.bucket);
         let bucket = record::Bucket {
-            name: input.bucket,
+            name: request.bucket,
             created_ms: now_ms(),
             owner: asking.to_string(),
-            region: region_of(input.create_bucket_configuration),
+            region: configuration.flatten().filter(|region| region != DEFAULT_REGION).unwrap_or_default(),
             versioning: record::Versioning::Off,
         };
         match self.meta().create_bucket(bucket).await {
@@ -91,7 +92,12 @@ impl Api {
             Err(MetaError::BucketExists(_)) if self.region == DEFAULT_REGION => {}
             Err(error) => return Err(from_meta(error)),
         }
-        Ok(S3Response::new(CreateBucketOutput { bucket_arn: None, location: Some(location) }))
+        let mut response = S3Response::new(Body::empty());
+        // Of a bucket's name every character can stand in a header.
+        if let Ok(location) = HeaderValue::try_from(location) {
+            response.headers.insert(header::LOCATION, location);
+        }
+        Ok(response)
     }
 
     pub(super) async fn do_head_bucket(
@@ -135,20 +141,19 @@ impl Api {
         Ok(S3Response::new(GetBucketVersioningOutput { mfa_delete: None, status }))
     }
 
-    pub(super) async fn do_put_bucket_versioning(
-        &self,
-        request: S3Request<PutBucketVersioningInput>,
-    ) -> S3Result<S3Response<PutBucketVersioningOutput>> {
-        check_document(&request, false)?;
-        let input = request.input;
-        let wanted = input.versioning_configuration;
-        if wanted.mfa_delete.as_ref().is_some_and(|mfa| mfa.as_str() == MFADelete::ENABLED) {
-            return Err(s3_error!(NotImplemented, "MFA delete is not implemented."));
+    pub(super) async fn do_put_bucket_versioning(&self, request: DocumentRequest) -> S3Result<S3Response<Body>> {
+        request.check_digests(false)?;
+        let root = request.root("VersioningConfiguration")?;
+        let [status, mfa_delete] = root.fields(["Status", "MfaDelete"])?;
+        match mfa_delete.map(Element::word).transpose()? {
+            None | Some("Disabled") => {}
+            Some("Enabled") => return Err(s3_error!(NotImplemented, "MFA delete is not implemented.")),
+            Some(_) => return Err(XmlError::Value("MfaDelete".into()).into()),
         }
-        let versioning = match wanted.status.as_ref().map(BucketVersioningStatus::as_str) {
-            Some(BucketVersioningStatus::ENABLED) => record::Versioning::Enabled,
-            Some(BucketVersioningStatus::SUSPENDED) => record::Versioning::Suspended,
-            Some(_) => return Err(s3_error!(MalformedXML)),
+        let versioning = match status.map(Element::word).transpose()? {
+            Some("Enabled") => record::Versioning::Enabled,
+            Some("Suspended") => record::Versioning::Suspended,
+            Some(_) => return Err(XmlError::Value("Status".into()).into()),
             None => {
                 return Err(s3_error!(
                     IllegalVersioningConfigurationException,
@@ -156,8 +161,8 @@ impl Api {
                 ));
             }
         };
-        self.meta().set_versioning(&input.bucket, versioning).await.map_err(from_meta)?;
-        Ok(S3Response::new(PutBucketVersioningOutput::default()))
+        self.meta().set_versioning(&request.bucket, versioning).await.map_err(from_meta)?;
+        Ok(S3Response::new(Body::empty()))
     }
 
     pub(super) async fn do_get_bucket_acl(
@@ -185,12 +190,15 @@ impl Api {
     }
 }
 
-fn region_of(configuration: Option<CreateBucketConfiguration>) -> String {
-    configuration
-        .and_then(|configuration| configuration.location_constraint)
-        .map(|constraint| constraint.as_str().to_owned())
-        .filter(|region| region != DEFAULT_REGION)
-        .unwrap_or_default()
+/// The region that the bucket is to be in; none, if it does not matter.
+fn read_create_configuration(document: &Element) -> S3Result<Option<String>> {
+    let root = document.root("CreateBucketConfiguration")?;
+    let [constraint, location, bucket, tags] = root.fields(["LocationConstraint", "Location", "Bucket", "Tags"])?;
+    if let Some(unsupported) = location.or(bucket).or(tags) {
+        return Err(s3_error!(NotImplemented, "Buckets with a '{}' are not implemented.", unsupported.name));
+    }
+    let constraint = constraint.map(Element::word).transpose()?;
+    Ok(constraint.filter(|region| !region.is_empty()).map(ToOwned::to_owned))
 }
 
 fn full_control(user: &str) -> Grant {

@@ -2,17 +2,25 @@
 
 use cairn_schema::{
     ids::AttemptId,
-    verbs::{self, Deleted, Precondition},
+    verbs::{self, Deleted, EtagMatch, Precondition},
 };
-use s3s::{S3Error, S3Request, S3Response, S3Result, dto::*, s3_error};
+use s3s::{
+    Body, S3Error, S3Request, S3Response, S3Result,
+    dto::{DeleteObjectInput, DeleteObjectOutput},
+    s3_error,
+};
 
 use super::{
     Api,
-    conditions::{etag_match, write_precondition},
-    inspect::check_document,
-    names::{check_key, selector},
+    conditions::write_precondition,
+    documents::DocumentRequest,
+    names::{check_key, selector, unquoted},
 };
-use crate::error::from_meta;
+use crate::{
+    answer::documented,
+    error::from_meta,
+    xml::{Element, Writer, XmlError},
+};
 
 const BATCH_MAX: usize = 1000;
 
@@ -52,73 +60,110 @@ impl Api {
         }))
     }
 
-    pub(super) async fn do_delete_objects(
-        &self,
-        request: S3Request<DeleteObjectsInput>,
-    ) -> S3Result<S3Response<DeleteObjectsOutput>> {
-        check_document(&request, true)?;
-        let input = request.input;
-        let objects = input.delete.objects;
-        if objects.is_empty() || objects.len() > BATCH_MAX {
-            return Err(s3_error!(MalformedXML, "A batch names 1 to {BATCH_MAX} objects."));
-        }
-        self.meta().bucket(&input.bucket).await.map_err(from_meta)?;
-        let quiet = input.delete.quiet == Some(true);
-        let mut output =
-            DeleteObjectsOutput { deleted: Some(Vec::new()), errors: Some(Vec::new()), ..Default::default() };
-        let mut named = Vec::with_capacity(objects.len());
-        let mut batch = Vec::with_capacity(objects.len());
-        for object in objects {
-            match delete_request(&input.bucket, &object) {
-                Ok(request) => {
-                    batch.push(request);
+    pub(super) async fn do_delete_objects(&self, request: DocumentRequest) -> S3Result<S3Response<Body>> {
+        request.check_digests(true)?;
+        let batch = Batch::read(request.root("Delete")?)?;
+        self.meta().bucket(&request.bucket).await.map_err(from_meta)?;
+        let mut refused = Vec::new();
+        let mut named = Vec::with_capacity(batch.objects.len());
+        let mut deletes = Vec::with_capacity(batch.objects.len());
+        for object in &batch.objects {
+            match object.delete(&request.bucket) {
+                Ok(delete) => {
+                    deletes.push(delete);
                     named.push(object);
                 }
-                Err(error) => output.errors.get_or_insert_default().push(failed(object, &error)),
+                Err(error) => refused.push((object, error)),
             }
         }
-        let outcomes = self.meta().delete_objects(batch).await;
-        for (object, outcome) in named.into_iter().zip(outcomes) {
-            match outcome {
-                Ok(_) if quiet => {}
-                Ok(deleted) => output.deleted.get_or_insert_default().push(done(object, &deleted)),
-                Err(error) => output.errors.get_or_insert_default().push(failed(object, &from_meta(error))),
+        let outcomes = self.meta().delete_objects(deletes).await;
+        let document = Writer::document("DeleteResult", |xml| {
+            for (object, error) in &refused {
+                object.write_error(xml, error);
             }
+            for (object, outcome) in named.into_iter().zip(outcomes) {
+                match outcome {
+                    Ok(_) if batch.quiet => {}
+                    Ok(deleted) => object.write_deleted(xml, &deleted),
+                    Err(error) => object.write_error(xml, &from_meta(error)),
+                }
+            }
+        });
+        Ok(documented(document))
+    }
+}
+
+/// The document of DeleteObjects.
+struct Batch {
+    objects: Vec<NamedObject>,
+    /// What was deleted is not told.
+    quiet: bool,
+}
+
+struct NamedObject {
+    key: String,
+    version_id: Option<String>,
+    etag: Option<String>,
+    /// It is to be deleted only if it has this size or time.
+    conditional: bool,
+}
+
+impl Batch {
+    fn read(root: &Element) -> Result<Self, XmlError> {
+        let ([quiet], objects) = root.fields_and_some(["Quiet"], "Object", BATCH_MAX)?;
+        let quiet = quiet.map(Element::flag).transpose()?.unwrap_or(false);
+        Ok(Self { objects: objects.into_iter().map(NamedObject::read).collect::<Result<_, _>>()?, quiet })
+    }
+}
+
+impl NamedObject {
+    fn read(object: &Element) -> Result<Self, XmlError> {
+        let [key, version_id, etag, modified, size] =
+            object.fields(["Key", "VersionId", "ETag", "LastModifiedTime", "Size"])?;
+        let word = |field: Option<&Element>| field.map(|field| field.word().map(ToOwned::to_owned)).transpose();
+        Ok(Self {
+            key: object.required(key, "Key")?.value()?.to_owned(),
+            version_id: word(version_id)?,
+            etag: word(etag)?,
+            conditional: modified.is_some() || size.is_some(),
+        })
+    }
+
+    fn delete(&self, bucket: &str) -> S3Result<verbs::DeleteObject> {
+        check_key(&self.key)?;
+        if self.conditional {
+            return Err(s3_error!(NotImplemented, "Deletes on condition of size or time are not implemented."));
         }
-        Ok(S3Response::new(output))
+        let if_match = self.etag.as_deref().map(|etag| match etag {
+            "*" => EtagMatch::Any,
+            etag => EtagMatch::OneOf(vec![unquoted(etag).to_owned()]),
+        });
+        Ok(verbs::DeleteObject {
+            attempt: AttemptId::random(),
+            bucket: bucket.to_owned(),
+            key: self.key.clone(),
+            selector: selector(self.version_id.as_deref())?,
+            precondition: Precondition { if_match, if_none_match: None },
+        })
     }
-}
 
-fn delete_request(bucket: &str, object: &ObjectIdentifier) -> S3Result<verbs::DeleteObject> {
-    check_key(&object.key)?;
-    if object.last_modified_time.is_some() || object.size.is_some() {
-        return Err(s3_error!(NotImplemented, "Deletes on condition of size or time are not implemented."));
+    fn write_deleted(&self, xml: &mut Writer, deleted: &Deleted) {
+        xml.element("Deleted", |xml| {
+            xml.text("Key", &self.key);
+            xml.optional("VersionId", self.version_id.as_deref());
+            if deleted.delete_marker {
+                xml.text("DeleteMarker", "true");
+                xml.optional("DeleteMarkerVersionId", deleted.version);
+            }
+        });
     }
-    let if_match = object.e_tag.clone().map(|etag| etag_match(ETagCondition::ETag(etag)));
-    Ok(verbs::DeleteObject {
-        attempt: AttemptId::random(),
-        bucket: bucket.to_owned(),
-        key: object.key.clone(),
-        selector: selector(object.version_id.as_deref())?,
-        precondition: Precondition { if_match, if_none_match: None },
-    })
-}
 
-fn done(object: ObjectIdentifier, deleted: &Deleted) -> DeletedObject {
-    let marker = deleted.version.filter(|_| deleted.delete_marker);
-    DeletedObject {
-        delete_marker: deleted.delete_marker.then_some(true),
-        delete_marker_version_id: marker.map(|version| version.to_string()),
-        key: Some(object.key),
-        version_id: object.version_id,
-    }
-}
-
-fn failed(object: ObjectIdentifier, error: &S3Error) -> Error {
-    Error {
-        code: Some(error.code().as_str().to_owned()),
-        key: Some(object.key),
-        message: error.message().map(ToOwned::to_owned),
-        version_id: object.version_id,
+    fn write_error(&self, xml: &mut Writer, error: &S3Error) {
+        xml.element("Error", |xml| {
+            xml.text("Key", &self.key);
+            xml.optional("VersionId", self.version_id.as_deref());
+            xml.text("Code", error.code().as_str());
+            xml.text("Message", error.message().unwrap_or_default());
+        });
     }
 }

@@ -1,4 +1,4 @@
-//! What several operations ask: the metadata of one version, and the digests of a document.
+//! What several operations ask: the metadata of one version.
 
 use cairn_schema::{
     MetaError,
@@ -7,7 +7,7 @@ use cairn_schema::{
 };
 use http::StatusCode;
 use s3s::{
-    S3Request, S3Result,
+    S3Result,
     dto::{Range, Timestamp},
     s3_error,
 };
@@ -17,23 +17,7 @@ use super::{
     conditions::ReadConditions,
     names::{check_key, part_number, selector},
 };
-use crate::{
-    checksum::verify_document,
-    context::RequestContext,
-    error::{custom, from_meta, from_store},
-};
-
-/// Compares a request's XML with the digests its headers claim. `demanded`: there must be one.
-pub(super) fn check_document<T>(request: &S3Request<T>, demanded: bool) -> S3Result<()> {
-    match RequestContext::of(&request.extensions).and_then(RequestContext::digests) {
-        Some(digests) => verify_document(&request.headers, digests, demanded),
-        // Chunked with trailers, which no client does for a document: its digests would be unknown.
-        None if demanded => {
-            Err(s3_error!(InvalidRequest, "Missing required header for this request: Content-MD5 OR x-amz-checksum-*"))
-        }
-        None => Ok(()),
-    }
-}
+use crate::error::{custom, from_meta, from_store};
 
 /// The bytes that a GET or HEAD wants.
 pub(super) fn wanted_range(range: Option<Range>, part: Option<i32>) -> S3Result<RangeRequest> {

@@ -2,9 +2,11 @@
 
 mod attributes;
 mod buckets;
+mod complete;
 mod conditions;
 mod copy;
 mod delete;
+mod documents;
 mod encoding;
 mod incoming;
 mod inspect;
@@ -29,6 +31,7 @@ use s3s::{
     service::{S3Service, S3ServiceBuilder},
 };
 
+use self::documents::{DOCUMENT_MAX_BYTES, Documents};
 use crate::{
     auth::{Access, Credentials},
     options::GatewayOptions,
@@ -36,15 +39,14 @@ use crate::{
 
 /// Largest body of a PUT or a part.
 pub const OBJECT_MAX_BYTES: u64 = 5 << 30;
-/// Largest XML document: a Complete of 10,000 parts with checksums fits.
-const DOCUMENT_MAX_BYTES: usize = 4 << 20;
 /// A signed chunk is held in memory until its signature is verified.
 const SIGNED_CHUNK_MAX_BYTES: usize = 16 << 20;
 const FORM_FIELD_MAX_BYTES: usize = 64 << 10;
 const FORM_FIELDS_MAX_BYTES: usize = 256 << 10;
 const FORM_PARTS_MAX: usize = 100;
 
-/// What the operations work on.
+/// What the operations work on. Cheap to clone.
+#[derive(Clone)]
 pub(crate) struct Api {
     store: Store,
     credentials: Credentials,
@@ -70,7 +72,8 @@ pub(crate) fn service(store: Store, options: &GatewayOptions) -> S3Service {
     let credentials =
         Credentials::new(store.meta().clone(), options.root_access_key.clone(), options.root_secret_key.clone());
     let api = Api { store, credentials: credentials.clone(), region: options.region.clone() };
-    let mut builder = S3ServiceBuilder::new(api);
+    let mut builder = S3ServiceBuilder::new(api.clone());
+    builder.set_route(Documents(api));
     builder.set_auth(credentials);
     builder.set_access(Access);
     builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config()))));
@@ -80,6 +83,7 @@ pub(crate) fn service(store: Store, options: &GatewayOptions) -> S3Service {
 fn config() -> S3Config {
     let mut config = S3Config::default();
     config.xml_max_body_size = DOCUMENT_MAX_BYTES;
+    config.custom_route_max_body_size = None;
     config.put_object_max_size = Some(OBJECT_MAX_BYTES);
     config.post_object_max_file_size = OBJECT_MAX_BYTES;
     config.aws_chunked_stream_max_chunk_size = SIGNED_CHUNK_MAX_BYTES;
@@ -107,12 +111,10 @@ macro_rules! operations {
 
 operations! {
     list_buckets(ListBucketsInput) -> ListBucketsOutput = do_list_buckets;
-    create_bucket(CreateBucketInput) -> CreateBucketOutput = do_create_bucket;
     head_bucket(HeadBucketInput) -> HeadBucketOutput = do_head_bucket;
     delete_bucket(DeleteBucketInput) -> DeleteBucketOutput = do_delete_bucket;
     get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput = do_get_bucket_location;
     get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput = do_get_bucket_versioning;
-    put_bucket_versioning(PutBucketVersioningInput) -> PutBucketVersioningOutput = do_put_bucket_versioning;
     get_bucket_acl(GetBucketAclInput) -> GetBucketAclOutput = do_get_bucket_acl;
     get_object_acl(GetObjectAclInput) -> GetObjectAclOutput = do_get_object_acl;
     put_object(PutObjectInput) -> PutObjectOutput = do_put_object;
@@ -122,9 +124,7 @@ operations! {
     get_object_attributes(GetObjectAttributesInput) -> GetObjectAttributesOutput = do_get_object_attributes;
     copy_object(CopyObjectInput) -> CopyObjectOutput = do_copy_object;
     delete_object(DeleteObjectInput) -> DeleteObjectOutput = do_delete_object;
-    delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput = do_delete_objects;
     get_object_tagging(GetObjectTaggingInput) -> GetObjectTaggingOutput = do_get_object_tagging;
-    put_object_tagging(PutObjectTaggingInput) -> PutObjectTaggingOutput = do_put_object_tagging;
     delete_object_tagging(DeleteObjectTaggingInput) -> DeleteObjectTaggingOutput = do_delete_object_tagging;
     list_objects(ListObjectsInput) -> ListObjectsOutput = do_list_objects;
     list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output = do_list_objects_v2;
@@ -132,8 +132,6 @@ operations! {
     create_multipart_upload(CreateMultipartUploadInput) -> CreateMultipartUploadOutput = do_create_multipart_upload;
     upload_part(UploadPartInput) -> UploadPartOutput = do_upload_part;
     upload_part_copy(UploadPartCopyInput) -> UploadPartCopyOutput = do_upload_part_copy;
-    complete_multipart_upload(CompleteMultipartUploadInput) -> CompleteMultipartUploadOutput
-        = do_complete_multipart_upload;
     abort_multipart_upload(AbortMultipartUploadInput) -> AbortMultipartUploadOutput = do_abort_multipart_upload;
     list_parts(ListPartsInput) -> ListPartsOutput = do_list_parts;
     list_multipart_uploads(ListMultipartUploadsInput) -> ListMultipartUploadsOutput = do_list_multipart_uploads;

@@ -7,6 +7,7 @@ use cairn_schema::{
     record::{Etag, Version},
     verbs::VersionSelector,
 };
+use http::HeaderValue;
 use s3s::{
     S3Result,
     dto::{ETag, Owner, Timestamp},
@@ -61,6 +62,21 @@ pub(crate) fn page_limit(wanted: Option<i32>, parameter: &str) -> S3Result<usize
 
 pub(crate) fn etag(etag: &Etag) -> ETag {
     ETag::Strong(etag.to_string())
+}
+
+/// An ETag as documents show it.
+pub(crate) fn quoted(etag: &str) -> String {
+    format!("\"{etag}\"")
+}
+
+/// An ETag as documents of clients have it, with quotes or without.
+pub(crate) fn unquoted(etag: &str) -> &str {
+    etag.strip_prefix('"').and_then(|etag| etag.strip_suffix('"')).unwrap_or(etag)
+}
+
+/// A version id is hexadecimal digits or `null`.
+pub(crate) fn version_header(version: VersionId) -> HeaderValue {
+    HeaderValue::try_from(version.to_string()).unwrap_or(HeaderValue::from_static("null"))
 }
 
 pub(crate) fn part_etag(md5: [u8; 16]) -> ETag {

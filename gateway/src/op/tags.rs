@@ -1,15 +1,18 @@
 //! Tags of objects.
 
 use cairn_schema::ids::VersionId;
-use s3s::{S3Request, S3Response, S3Result, dto::*, s3_error};
+use s3s::{Body, S3Request, S3Response, S3Result, dto::*};
 
 use super::{
     Api,
     attributes::check_tags,
-    inspect::check_document,
-    names::{check_key, selector, shown_id, shown_version},
+    documents::DocumentRequest,
+    names::{check_key, selector, shown_id, shown_version, version_header},
 };
-use crate::error::from_meta;
+use crate::{
+    error::from_meta,
+    xml::{Element, XmlError},
+};
 
 impl Api {
     pub(super) async fn do_get_object_tagging(
@@ -28,20 +31,16 @@ impl Api {
         Ok(S3Response::new(GetObjectTaggingOutput { tag_set, version_id }))
     }
 
-    pub(super) async fn do_put_object_tagging(
-        &self,
-        request: S3Request<PutObjectTaggingInput>,
-    ) -> S3Result<S3Response<PutObjectTaggingOutput>> {
-        check_document(&request, false)?;
-        let input = request.input;
-        let mut tags = Vec::with_capacity(input.tagging.tag_set.len());
-        for tag in input.tagging.tag_set {
-            let (Some(key), Some(value)) = (tag.key, tag.value) else { return Err(s3_error!(MalformedXML)) };
-            tags.push((key, value));
-        }
+    pub(super) async fn do_put_object_tagging(&self, request: DocumentRequest) -> S3Result<S3Response<Body>> {
+        request.check_digests(false)?;
+        let tags = read_tags(request.root("Tagging")?)?;
         check_tags(&tags)?;
-        let version = self.set_tags(&input.bucket, &input.key, input.version_id.as_deref(), tags).await?;
-        Ok(S3Response::new(PutObjectTaggingOutput { version_id: shown_id(version) }))
+        let version = self.set_tags(&request.bucket, &request.key, request.query.get("versionId")?, tags).await?;
+        let mut response = S3Response::new(Body::empty());
+        if !version.is_null() {
+            response.headers.insert("x-amz-version-id", version_header(version));
+        }
+        Ok(response)
     }
 
     pub(super) async fn do_delete_object_tagging(
@@ -63,4 +62,15 @@ impl Api {
         check_key(key)?;
         self.meta().set_tags(bucket, key, selector(version)?, tags).await.map_err(from_meta)
     }
+}
+
+fn read_tags(root: &Element) -> Result<Vec<(String, String)>, XmlError> {
+    let [set] = root.fields(["TagSet"])?;
+    let ([], tags) = root.required(set, "TagSet")?.fields_and_list([], Some("Tag"))?;
+    let read = |tag: &Element| {
+        let [key, value] = tag.fields(["Key", "Value"])?;
+        let key = tag.required(key, "Key")?.value()?.to_owned();
+        Ok((key, tag.required(value, "Value")?.value()?.to_owned()))
+    };
+    tags.into_iter().map(read).collect()
 }

@@ -6,6 +6,7 @@ mod bad_input;
 mod buckets;
 mod conditions;
 mod copies;
+mod documents;
 mod listing;
 mod multipart;
 mod objects;

@@ -1,0 +1,295 @@
+//! The operations whose requests carry a document. `s3s` verifies their signatures and then hands them over here with their
+//! bodies, because its own reader silently drops what it does not know, and some of what it should know.
+
+mod query;
+
+use bytes::Bytes;
+use cairn_actors::error::BoxError;
+use http::{Extensions, HeaderMap, Method, Uri};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use s3s::{
+    Body, S3Error, S3Request, S3Response, S3Result,
+    path::{ParseS3PathError, S3Path, parse_path_style},
+    route::S3Route,
+    s3_error,
+};
+
+pub(super) use query::Query;
+
+use super::Api;
+use crate::{
+    auth::require_signature,
+    checksum::{verify_content_md5, verify_document},
+    context::RequestContext,
+    error::from_body,
+    xml::{Element, XmlError, parse},
+};
+
+/// A thousand keys of 1,024 bytes fit, each byte written as `&quot;`, and so do ten thousand parts with all their checksums.
+pub(super) const DOCUMENT_MAX_BYTES: usize = 8 << 20;
+
+/// An operation whose request carries a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
+    CreateBucket,
+    PutBucketVersioning,
+    DeleteObjects,
+    PutObjectTagging,
+    CompleteMultipartUpload,
+    /// One of S3's that Cairn does not have, by name.
+    Other(&'static str),
+}
+
+/// What a parameter makes of a request.
+const OPERATIONS: [(Method, Place, &str, Operation); 36] = [
+    (Method::POST, Place::Bucket, "delete", Operation::DeleteObjects),
+    (Method::POST, Place::Bucket, "metadataConfiguration", Operation::Other("CreateBucketMetadataConfiguration")),
+    (Method::POST, Place::Bucket, "metadataTable", Operation::Other("CreateBucketMetadataTableConfiguration")),
+    (Method::POST, Place::Object, "restore", Operation::Other("RestoreObject")),
+    (Method::POST, Place::Object, "select", Operation::Other("SelectObjectContent")),
+    (Method::POST, Place::Object, "uploadId", Operation::CompleteMultipartUpload),
+    (Method::PUT, Place::Bucket, "abac", Operation::Other("PutBucketAbac")),
+    (Method::PUT, Place::Bucket, "accelerate", Operation::Other("PutBucketAccelerateConfiguration")),
+    (Method::PUT, Place::Bucket, "acl", Operation::Other("PutBucketAcl")),
+    (Method::PUT, Place::Bucket, "analytics", Operation::Other("PutBucketAnalyticsConfiguration")),
+    (Method::PUT, Place::Bucket, "cors", Operation::Other("PutBucketCors")),
+    (Method::PUT, Place::Bucket, "encryption", Operation::Other("PutBucketEncryption")),
+    (Method::PUT, Place::Bucket, "intelligent-tiering", Operation::Other("PutBucketIntelligentTieringConfiguration")),
+    (Method::PUT, Place::Bucket, "inventory", Operation::Other("PutBucketInventoryConfiguration")),
+    (Method::PUT, Place::Bucket, "lifecycle", Operation::Other("PutBucketLifecycleConfiguration")),
+    (Method::PUT, Place::Bucket, "logging", Operation::Other("PutBucketLogging")),
+    (
+        Method::PUT,
+        Place::Bucket,
+        "metadataAnnotationTable",
+        Operation::Other("UpdateBucketMetadataAnnotationTableConfiguration"),
+    ),
+    (
+        Method::PUT,
+        Place::Bucket,
+        "metadataInventoryTable",
+        Operation::Other("UpdateBucketMetadataInventoryTableConfiguration"),
+    ),
+    (
+        Method::PUT,
+        Place::Bucket,
+        "metadataJournalTable",
+        Operation::Other("UpdateBucketMetadataJournalTableConfiguration"),
+    ),
+    (Method::PUT, Place::Bucket, "metrics", Operation::Other("PutBucketMetricsConfiguration")),
+    (Method::PUT, Place::Bucket, "notification", Operation::Other("PutBucketNotificationConfiguration")),
+    (Method::PUT, Place::Bucket, "object-lock", Operation::Other("PutObjectLockConfiguration")),
+    (Method::PUT, Place::Bucket, "ownershipControls", Operation::Other("PutBucketOwnershipControls")),
+    (Method::PUT, Place::Bucket, "policy", Operation::Other("PutBucketPolicy")),
+    (Method::PUT, Place::Bucket, "publicAccessBlock", Operation::Other("PutPublicAccessBlock")),
+    (Method::PUT, Place::Bucket, "replication", Operation::Other("PutBucketReplication")),
+    (Method::PUT, Place::Bucket, "requestPayment", Operation::Other("PutBucketRequestPayment")),
+    (Method::PUT, Place::Bucket, "tagging", Operation::Other("PutBucketTagging")),
+    (Method::PUT, Place::Bucket, "versioning", Operation::PutBucketVersioning),
+    (Method::PUT, Place::Bucket, "website", Operation::Other("PutBucketWebsite")),
+    (Method::PUT, Place::Object, "acl", Operation::Other("PutObjectAcl")),
+    (Method::PUT, Place::Object, "annotation", Operation::Other("PutObjectAnnotation")),
+    (Method::PUT, Place::Object, "encryption", Operation::Other("UpdateObjectEncryption")),
+    (Method::PUT, Place::Object, "legal-hold", Operation::Other("PutObjectLegalHold")),
+    (Method::PUT, Place::Object, "retention", Operation::Other("PutObjectRetention")),
+    (Method::PUT, Place::Object, "tagging", Operation::PutObjectTagging),
+];
+
+impl Operation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::CreateBucket => "CreateBucket",
+            Self::PutBucketVersioning => "PutBucketVersioning",
+            Self::DeleteObjects => "DeleteObjects",
+            Self::PutObjectTagging => "PutObjectTagging",
+            Self::CompleteMultipartUpload => "CompleteMultipartUpload",
+            Self::Other(name) => name,
+        }
+    }
+
+    /// None for requests without a document, which `s3s` reads by itself.
+    fn of(method: &Method, uri: &Uri) -> Option<Self> {
+        let query = Query::of(uri).ok()?;
+        let place = Place::of(uri)?;
+        let named = OPERATIONS.iter().find(|(of, at, name, _)| of == method && *at == place && query.has(name));
+        match named {
+            Some((_, _, _, operation)) => Some(*operation),
+            None if *method == Method::PUT && place == Place::Bucket => Some(Self::CreateBucket),
+            None => None,
+        }
+    }
+}
+
+/// What a path leads to, whether or not its names are allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Bucket,
+    Object,
+}
+
+impl Place {
+    fn of(uri: &Uri) -> Option<Self> {
+        // Decoded first, as `s3s` does it: an encoded slash divides too.
+        let path = path_of(uri)?;
+        match path.strip_prefix('/')?.split_once('/') {
+            Some((_, key)) if !key.is_empty() => Some(Self::Object),
+            _ if path.len() > 1 => Some(Self::Bucket),
+            _ => None,
+        }
+    }
+}
+
+/// A plus sign in a path is itself.
+fn path_of(uri: &Uri) -> Option<String> {
+    super::encoding::form_decode(&uri.path().replace('+', "%2B"))
+}
+
+/// A request whose signature has been verified and whose document has been read.
+pub(super) struct DocumentRequest {
+    pub(super) bucket: String,
+    /// Empty for a request about a bucket.
+    pub(super) key: String,
+    pub(super) query: Query,
+    /// None if there was no body at all.
+    pub(super) document: Option<Element>,
+    pub(super) request: S3Request<()>,
+    bytes: Bytes,
+}
+
+impl DocumentRequest {
+    async fn read(request: S3Request<Body>) -> S3Result<Self> {
+        let path = path_of(&request.uri).ok_or_else(|| s3_error!(InvalidURI))?;
+        let path = parse_path_style(&path).map_err(|error| match error {
+            ParseS3PathError::InvalidPath => s3_error!(InvalidURI),
+            ParseS3PathError::InvalidBucketName => s3_error!(InvalidBucketName),
+            ParseS3PathError::KeyTooLong => s3_error!(KeyTooLongError),
+        })?;
+        let (bucket, key) = match path {
+            S3Path::Root => return Err(s3_error!(InvalidURI)),
+            S3Path::Bucket { bucket } => (bucket.into(), String::new()),
+            S3Path::Object { bucket, key } => (bucket.into(), key.into()),
+        };
+        let query = Query::of(&request.uri)?;
+        let mut body = Body::empty();
+        let request = request.map_input(|input| body = input);
+        let bytes = read_whole(body).await?;
+        let document = if bytes.is_empty() { None } else { Some(parse(&bytes)?) };
+        Ok(Self { bucket, key, query, document, request, bytes })
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.request.headers
+    }
+
+    /// Compares the bytes that came with the digests that the headers claim. `demanded`: there must be one.
+    pub(super) fn check_digests(&self, demanded: bool) -> S3Result<()> {
+        verify_document(self.headers(), &self.bytes, demanded)
+    }
+
+    /// The same of Content-MD5 only.
+    pub(super) fn check_md5(&self) -> S3Result<()> {
+        verify_content_md5(self.headers(), &self.bytes).map(|_| ())
+    }
+
+    /// The document of an operation that cannot do without one.
+    pub(super) fn root(&self, name: &'static str) -> S3Result<&Element> {
+        let document = self.document.as_ref().ok_or(XmlError::Empty)?;
+        Ok(document.root(name)?)
+    }
+
+    /// A header that may be there once.
+    pub(super) fn header(&self, name: &str) -> S3Result<Option<&str>> {
+        let mut values = self.headers().get_all(name).iter();
+        let Some(value) = values.next() else { return Ok(None) };
+        let text = value.to_str().ok().filter(|_| values.next().is_none());
+        text.map(Some).ok_or_else(|| s3_error!(InvalidArgument, "The value of the header {name} is invalid."))
+    }
+}
+
+async fn read_whole(body: Body) -> S3Result<Bytes> {
+    match Limited::new(body, DOCUMENT_MAX_BYTES).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(s3_error!(MaxMessageLengthExceeded)),
+        Err(error) => {
+            let error: BoxError = error;
+            Err(from_body(&*error))
+        }
+    }
+}
+
+fn not_implemented(operation: &str) -> S3Error {
+    s3_error!(NotImplemented, "{operation} is not implemented.")
+}
+
+/// The way from `s3s` to these operations.
+pub(super) struct Documents(pub(super) Api);
+
+#[async_trait::async_trait]
+impl S3Route for Documents {
+    fn is_match(&self, method: &Method, uri: &Uri, _headers: &HeaderMap, _extensions: &mut Extensions) -> bool {
+        Operation::of(method, uri).is_some()
+    }
+
+    async fn check_access(&self, request: &mut S3Request<Body>) -> S3Result<()> {
+        if let Some(context) = RequestContext::of(&request.extensions)
+            && let Some(operation) = Operation::of(&request.method, &request.uri)
+        {
+            context.set_operation(operation.name());
+        }
+        require_signature(request.credentials.as_ref())
+    }
+
+    async fn call(&self, request: S3Request<Body>) -> S3Result<S3Response<Body>> {
+        let Some(operation) = Operation::of(&request.method, &request.uri) else {
+            return Err(s3_error!(NotImplemented));
+        };
+        // Nobody needs to read what will not be done.
+        if let Operation::Other(name) = operation {
+            return Err(not_implemented(name));
+        }
+        let request = DocumentRequest::read(request).await?;
+        match operation {
+            Operation::CreateBucket => self.0.do_create_bucket(request).await,
+            Operation::PutBucketVersioning => self.0.do_put_bucket_versioning(request).await,
+            Operation::DeleteObjects => self.0.do_delete_objects(request).await,
+            Operation::PutObjectTagging => self.0.do_put_object_tagging(request).await,
+            Operation::CompleteMultipartUpload => self.0.do_complete_multipart_upload(request).await,
+            Operation::Other(name) => Err(not_implemented(name)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn requests_with_documents_are_told_from_others() {
+        let found = |method: &str, uri: &str| Operation::of(&method.parse().unwrap(), &uri.parse().unwrap());
+        for (method, uri, operation) in [
+            ("PUT", "/b", Some(Operation::CreateBucket)),
+            ("PUT", "/b/", Some(Operation::CreateBucket)),
+            ("PUT", "/b?x-id=CreateBucket", Some(Operation::CreateBucket)),
+            ("PUT", "/b?versioning", Some(Operation::PutBucketVersioning)),
+            ("PUT", "/b?acl", Some(Operation::Other("PutBucketAcl"))),
+            ("PUT", "/b/k", None),
+            ("PUT", "/b%2Fk", None),
+            ("PUT", "/b/k?tagging=", Some(Operation::PutObjectTagging)),
+            ("PUT", "/b/k?%74agging", Some(Operation::PutObjectTagging)),
+            ("PUT", "/b/k?partNumber=1&uploadId=x", None),
+            ("POST", "/b?delete", Some(Operation::DeleteObjects)),
+            ("POST", "/b/?delete=", Some(Operation::DeleteObjects)),
+            ("POST", "/b/k?delete", None),
+            ("POST", "/b/k?uploadId=x", Some(Operation::CompleteMultipartUpload)),
+            ("POST", "/b//?uploadId=x", Some(Operation::CompleteMultipartUpload)),
+            ("POST", "/b/k?uploads", None),
+            ("POST", "/b", None),
+            ("GET", "/b?delete", None),
+            ("PUT", "/", None),
+        ] {
+            assert_eq!(found(method, uri), operation, "{method} {uri}");
+        }
+    }
+}
