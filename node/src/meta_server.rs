@@ -53,6 +53,7 @@ pub async fn run(
     let endpoint = Endpoint::bind(file.meta.listen, &identity, options).await.map_err(quic)?;
     endpoint.serve(Arc::new(MetaService::new(server)));
     admin.serve(Subject::Metadata(meta));
+    admin.open();
     tracing::info!(address = %endpoint.local_addr(), "metadata is served");
     // 5. Tell where.
     let ready = Ready::of_metadata(endpoint.local_addr(), admin.local_addr());

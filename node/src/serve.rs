@@ -7,9 +7,10 @@ use std::{
 };
 
 use cairn_actors::runtime::{NodeOptions, NodeRuntime};
-use cairn_gateway::{Gateway, GatewayOptions};
+use cairn_gateway::{Gateway, GatewayError, GatewayOptions};
 use cairn_schema::ids::NodeId;
 use futures::future::{join_all, try_join_all};
+use tokio::net::TcpListener;
 
 use crate::{
     admin::{AdminServer, ProcessMetrics, Subject},
@@ -24,7 +25,7 @@ const GATEWAY_GRACE: Duration = Duration::from_secs(20);
 const ENGINE_GRACE: Duration = Duration::from_secs(10);
 /// Disks, transport and registration of one node.
 const ENGINE_START_DEADLINE: Duration = Duration::from_secs(120);
-/// A new cluster forms its first groups in this time; after it, the process serves all the same and says so.
+/// A new cluster forms its first groups in this time; after it, the process serves S3 all the same and says so.
 const FIRST_WRITE_DEADLINE: Duration = Duration::from_secs(20);
 const FIRST_WRITE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -72,6 +73,9 @@ impl Serving {
 
     async fn start_all(&mut self, plan: Plan, stop: &Stop) -> Result<Ready, Failure> {
         let begun = Instant::now();
+        // Bound again when writes hold, which may take a while: an address that cannot be had is told now.
+        let s3 = plan.gateway.listen;
+        drop(TcpListener::bind(s3).await.map_err(|error| GatewayError::Listen(s3, error))?);
         // 1. The admin API: an operator can see from the first moment that the process lives and is starting.
         ProcessMetrics::register(&plan.metrics, plan.max_fds)?;
         let admin = self.admin.insert(AdminServer::start(plan.admin, plan.metrics, stop.clone()).await?);
@@ -92,19 +96,25 @@ impl Serving {
         self.nodes.extend(try_join_all(others).await?);
         tracing::info!(nodes = self.nodes.len(), "2. engines run");
 
-        // 3. The gateway over the first node's store.
-        if let Some((_, first)) = self.nodes.first() {
-            let gateway = Gateway::start(first.store(), plan.gateway).await?;
-            tracing::info!(address = %gateway.local_addr(), "3. S3 gateway listens");
-            self.gateway = Some(gateway);
-        }
-
-        // 4. Proof that a write can be made durable. Others may still be starting, so the lack of it is no failure.
+        // 3. Proof that a write can be made durable: until then a client would only be refused. Others may still be starting, so the lack
+        // of it is no failure.
         admin.serve(Subject::Nodes(self.nodes.iter().map(|(_, node)| node.clone()).collect()));
         match first_write(admin).await {
-            Ok(()) => tracing::info!(after = ?begun.elapsed(), "4. ready: a write was made durable"),
-            Err(reason) => tracing::warn!(reason, "4. serving, but no write can be made durable yet"),
+            Ok(()) => tracing::info!(after = ?begun.elapsed(), "3. a write was made durable"),
+            Err(reason) => tracing::warn!(
+                reason,
+                waited = ?FIRST_WRITE_DEADLINE,
+                "3. no write can be made durable yet: S3 is served all the same, and /readyz says no until one can"
+            ),
         }
+
+        // 4. The gateway over the first node's store.
+        if let Some((_, first)) = self.nodes.first() {
+            let gateway = Gateway::start(first.store(), plan.gateway).await?;
+            tracing::info!(address = %gateway.local_addr(), "4. S3 gateway listens");
+            self.gateway = Some(gateway);
+        }
+        admin.open();
         Ok(self.addresses(plan.admin))
     }
 
@@ -152,7 +162,7 @@ async fn stop_node(id: &NodeId, node: &NodeRuntime) {
 async fn first_write(admin: &AdminServer) -> Result<(), String> {
     let deadline = Instant::now() + FIRST_WRITE_DEADLINE;
     loop {
-        match admin.ready().await {
+        match admin.able().await {
             Ok(()) => return Ok(()),
             Err(reason) if Instant::now() >= deadline => return Err(reason),
             Err(_) => tokio::time::sleep(FIRST_WRITE_PAUSE).await,

@@ -5,13 +5,14 @@ mod common;
 
 use std::{
     fs,
-    net::SocketAddr,
+    io::ErrorKind,
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::Command,
     time::{Duration, Instant},
 };
 
-use common::{Serving, cairn, free_udp, run, text};
+use common::{Serving, cairn, free_tcp, free_udp, request, run, text};
 use serde_json::Value;
 
 const NODES: usize = 3;
@@ -27,6 +28,25 @@ fn serve(kind: &str, config: &Path) -> Command {
 
 fn tls(id: &str) -> String {
     format!("[tls]\nca = \"tls/ca.pem\"\ncert = \"tls/{id}.pem\"\nkey = \"tls/{id}.key\"\n")
+}
+
+/// A metadata server in `root`, at an address that the nodes know.
+fn metadata_server(root: &Path, listen: SocketAddr) -> Serving {
+    let config = format!(
+        "version = 1\n[meta]\nid = \"meta\"\npath = \"meta\"\nlisten = \"{listen}\"\n{}[admin]\nlisten = \"127.0.0.1:0\"\n",
+        tls("meta")
+    );
+    fs::write(root.join("meta.toml"), config).unwrap();
+    Serving::start(root, "meta", serve("meta", &root.join("meta.toml")))
+}
+
+fn make_certificates(root: &Path) {
+    let dir = root.join("tls");
+    let dir = dir.to_string_lossy();
+    assert!(run(&["cert", "new-ca", "--dir", &dir]).status.success());
+    for id in ["meta", "n1", "n2", "n3"] {
+        assert!(run(&["cert", "new-node", "--dir", &dir, "--id", id]).status.success());
+    }
 }
 
 fn node_config(number: usize, quic: SocketAddr, gossip: &[SocketAddr], meta: SocketAddr) -> String {
@@ -66,12 +86,7 @@ fn until(node: &Serving, what: &str, holds: impl Fn(&Value) -> bool) {
 fn nodes_and_a_metadata_server_make_a_cluster() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
-    let dir = root.join("tls");
-    let dir = dir.to_string_lossy();
-    assert!(run(&["cert", "new-ca", "--dir", &dir]).status.success());
-    for id in ["meta", "n1", "n2", "n3"] {
-        assert!(run(&["cert", "new-node", "--dir", &dir, "--id", id]).status.success());
-    }
+    make_certificates(root);
 
     // The nodes start first: a metadata server that comes later is waited for.
     let (quic, meta) = ((0..NODES).map(|_| free_udp()).collect::<Vec<_>>(), free_udp());
@@ -84,12 +99,7 @@ fn nodes_and_a_metadata_server_make_a_cluster() {
     }
     let start = |index: usize| Serving::spawn(root, &format!("n{}", index + 1), serve("node", &configs[index]));
     let mut nodes: Vec<_> = (0..NODES).map(start).collect();
-    let meta_config = format!(
-        "version = 1\n[meta]\nid = \"meta\"\npath = \"meta\"\nlisten = \"{meta}\"\n{}[admin]\nlisten = \"127.0.0.1:0\"\n",
-        tls("meta")
-    );
-    fs::write(root.join("meta.toml"), meta_config).unwrap();
-    let meta = Serving::start(root, "meta", serve("meta", &root.join("meta.toml")));
+    let meta = metadata_server(root, meta);
     assert_eq!(meta.get("/readyz").0, 200);
     nodes.iter_mut().for_each(Serving::wait);
 
@@ -110,4 +120,51 @@ fn nodes_and_a_metadata_server_make_a_cluster() {
         assert_eq!(node.terminate(), Some(0));
     }
     assert_eq!(meta.terminate(), Some(0));
+}
+
+#[test]
+fn s3_is_served_only_once_writes_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    make_certificates(root);
+    let (quic, meta) = ((0..NODES).map(|_| free_udp()).collect::<Vec<_>>(), free_udp());
+    let gossip: Vec<_> = (0..NODES).map(|_| free_udp()).collect();
+    let (s3, admin) = (free_tcp(), free_tcp());
+    let config = |number: usize| {
+        let text = node_config(number, quic[number - 1], &gossip, meta);
+        let text = match number {
+            1 => text
+                .replace("[s3]\nlisten = \"127.0.0.1:0\"", &format!("[s3]\nlisten = \"{s3}\""))
+                .replace("[admin]\nlisten = \"127.0.0.1:0\"", &format!("[admin]\nlisten = \"{admin}\"")),
+            _ => text,
+        };
+        let path = root.join(format!("n{number}.toml"));
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let _meta = metadata_server(root, meta);
+    let start = |number: usize| Serving::spawn(root, &format!("n{number}"), serve("node", &config(number)));
+
+    // Each scheme needs three nodes, and there is one.
+    let mut first = start(1);
+    let deadline = Instant::now() + NOTICED;
+    loop {
+        let answer = TcpStream::connect(admin).is_ok().then(|| request(admin, "GET", "/readyz"));
+        if let Some((503, body)) = &answer
+            && body.contains("needs 3 disks")
+        {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{answer:?}\n{}", first.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(TcpStream::connect(s3).map_err(|error| error.kind()).unwrap_err(), ErrorKind::ConnectionRefused);
+
+    let _others = [start(2), start(3)];
+    first.wait();
+    assert_eq!(request(s3, "GET", "/").0, 403, "unsigned: refused, but by S3");
+    while first.get("/readyz").0 != 200 {
+        assert!(Instant::now() < deadline, "{:?}\n{}", first.get("/readyz"), first.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

@@ -1,7 +1,6 @@
 //! What all background work shares.
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,6 +9,7 @@ use cairn_schema::{Meta, MetaError, ids::*, record::*};
 
 use super::HealingMetrics;
 use crate::{
+    placement::Placement,
     runtime::{Policy, Timings},
     transport::Fragments,
 };
@@ -20,6 +20,8 @@ pub struct Context {
     pub node: NodeId,
     pub meta: Meta,
     pub fragments: Arc<dyn Fragments>,
+    /// The node's picture of the cluster, which the store and the transport work with too.
+    pub placement: Arc<Placement>,
     pub policy: Arc<Policy>,
     pub timings: Arc<Timings>,
     pub metrics: HealingMetrics,
@@ -41,44 +43,5 @@ impl Context {
         if let Err(error) = self.meta.release(&lease).await {
             tracing::debug!(lease = %lease.name, %error, "a lease was not released; it runs out by itself");
         }
-    }
-}
-
-/// Nodes, disks and groups as of one revision, read again only when that moves on.
-#[derive(Default)]
-pub struct Rows {
-    revision: Option<u64>,
-    pub nodes: HashMap<NodeId, Node>,
-    pub disks: HashMap<DiskId, Disk>,
-    pub groups: HashMap<GroupId, Group>,
-}
-
-impl Rows {
-    /// True when something changed.
-    pub async fn refresh(&mut self, meta: &Meta) -> Result<bool, MetaError> {
-        let revision = meta.placement_revision().await?;
-        if self.revision == Some(revision) {
-            return Ok(false);
-        }
-        let (nodes, disks, groups) = futures::try_join!(meta.nodes(), meta.disks(), meta.groups())?;
-        self.nodes = nodes.into_iter().map(|node| (node.id.clone(), node)).collect();
-        self.disks = disks.into_iter().map(|disk| (disk.id, disk)).collect();
-        self.groups = groups.into_iter().map(|group| (group.id, group)).collect();
-        // Read before the rows: at worst they are read once more.
-        self.revision = Some(revision);
-        Ok(true)
-    }
-
-    pub fn state(&self, disk: DiskId) -> Option<DiskState> {
-        self.disks.get(&disk).map(|disk| disk.state)
-    }
-
-    /// The groups that a disk is a member of, and where, in order.
-    pub fn positions_of(&self, disk: DiskId) -> Vec<(GroupId, u8)> {
-        let position = |group: &Group| group.members.iter().position(|member| *member == disk);
-        let mut found: Vec<_> =
-            self.groups.values().filter_map(|group| Some((group.id, u8::try_from(position(group)?).ok()?))).collect();
-        found.sort_unstable();
-        found
     }
 }

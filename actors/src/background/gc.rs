@@ -4,14 +4,15 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use cairn_schema::{ids::*, keyspace::RECLAIM_BUCKETS, record::*};
 
-use super::{Context, Rows, Step, StepError, Worker, inventory::names_in};
-use crate::clock::now_ms;
+use super::{Context, Step, StepError, Worker, inventory::names_in};
+use crate::{clock::now_ms, placement::Rows};
 
 const BLOBS_AT_ONCE: usize = 32;
 const NAMES_AT_ONCE: usize = 1024;
@@ -24,7 +25,7 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 pub struct Gc {
     ctx: Context,
-    rows: Rows,
+    rows: Arc<Rows>,
     bucket: u8,
     /// Buckets in a row that had nothing.
     empty: u8,
@@ -36,7 +37,7 @@ impl Gc {
     pub fn new(ctx: Context) -> Self {
         // Nodes begin at different buckets.
         let start = xxhash_rust::xxh3::xxh3_64(ctx.node.as_str().as_bytes()) % u64::from(RECLAIM_BUCKETS);
-        Self { ctx, rows: Rows::default(), bucket: start as u8, empty: 0, forget_at: Instant::now() }
+        Self { ctx, rows: Arc::default(), bucket: start as u8, empty: 0, forget_at: Instant::now() }
     }
 
     /// Bytes of work done in the present bucket.
@@ -68,7 +69,7 @@ impl Gc {
 
     /// Works on the queue. False after a round in which no bucket had anything.
     async fn collect_next(&mut self) -> Result<bool, StepError> {
-        self.rows.refresh(&self.ctx.meta).await?;
+        self.rows = self.ctx.placement.refresh().await?;
         if self.collect().await? > 0 {
             self.empty = 0;
             return Ok(true);

@@ -9,6 +9,7 @@ use super::*;
 use crate::{
     background::HealingMetrics,
     disk::{DiskStatus, FragmentInfo, NewFragment},
+    placement::Placement,
     runtime::{Policy, Timings},
     transport::{Fragments, TransportError},
 };
@@ -57,18 +58,21 @@ impl Fragments for Empty {
 fn context(meta: Meta) -> Context {
     let second = Duration::from_secs(1);
     let scheme = Scheme::Replicated { copies: 2 };
+    let policy = Policy {
+        scheme,
+        small_scheme: scheme,
+        small_below: 1,
+        failure_domain: FailureDomain::Node,
+        write_margin: 0,
+        fragment_bytes: 1,
+    };
+    let node: NodeId = "n1".parse().unwrap();
     Context {
-        node: "n1".parse().unwrap(),
+        placement: Placement::new(meta.clone(), node.clone(), (&policy).into()),
+        node,
         meta,
         fragments: Arc::new(Empty),
-        policy: Arc::new(Policy {
-            scheme,
-            small_scheme: scheme,
-            small_below: 1,
-            failure_domain: FailureDomain::Node,
-            write_margin: 0,
-            fragment_bytes: 1,
-        }),
+        policy: Arc::new(policy),
         timings: Arc::new(Timings {
             gossip_interval: second,
             probe_timeout: second,

@@ -13,6 +13,6 @@ mod replace;
 pub mod scrub;
 pub mod worker;
 
-pub use context::{Context, Rows};
+pub use context::Context;
 pub use metrics::HealingMetrics;
 pub use worker::{Pace, Step, StepError, Worker, WorkerCommand, WorkerMetrics};

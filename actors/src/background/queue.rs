@@ -2,8 +2,8 @@
 
 use cairn_schema::{MetaError, ids::*, record::*};
 
-use super::{Context, Rows};
-use crate::geometry;
+use super::Context;
+use crate::{geometry, placement::Rows};
 
 const ROWS_PER_PAGE: usize = 1000;
 
@@ -127,7 +127,7 @@ mod tests {
         let members = (0..6).map(|id| DiskId([id; 16])).collect();
         let scheme = "4+2".parse().unwrap();
         let group = Group { id: GroupId(1), scheme, members, epoch: 1, state: GroupState::Open };
-        rows.groups.insert(group.id, group);
+        rows.groups.insert(group.id, group.into());
 
         let one = assess(&rows, vec![entry(1, 0)]).unwrap();
         assert_eq!(one.margin, 0, "four of the five that are up");

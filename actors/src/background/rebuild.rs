@@ -10,13 +10,14 @@ use cairn_schema::{MetaError, ids::*, record::*};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use parking_lot::Mutex;
 
-use super::{Context, Rows, queue::Endangered};
+use super::{Context, queue::Endangered};
 use crate::{
     checksum,
     clock::now_ms,
     codec::{Codec, CodecError},
     disk::{DiskError, NewFragment},
     geometry::{Geometry, GeometryError},
+    placement::Rows,
     transport::TransportError,
 };
 

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,11 +14,12 @@ use cairn_schema::{MetaError, ids::*, record::*};
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 
 use super::{
-    Context, Rows, Step, StepError, Worker,
+    Context, Step, StepError, Worker,
     queue::{Endangered, StripeName, scan},
     rebuild::{Codecs, Mended, Rebuild, RebuildError},
     replace,
 };
+use crate::placement::Rows;
 
 /// Stripes kept from one pass over the ledger.
 const QUEUE: usize = 4096;
@@ -42,7 +44,7 @@ const MAX_FAILED: usize = 16 * 1024;
 
 pub struct Repair {
     ctx: Context,
-    rows: Rows,
+    rows: Arc<Rows>,
     codecs: Codecs,
     /// Most endangered last.
     queue: Vec<Endangered>,
@@ -60,7 +62,7 @@ impl Repair {
     pub fn new(ctx: Context) -> Self {
         Self {
             ctx,
-            rows: Rows::default(),
+            rows: Arc::default(),
             codecs: Codecs::default(),
             queue: Vec::new(),
             queued_at: Instant::now(),
@@ -225,7 +227,9 @@ impl Repair {
 #[async_trait]
 impl Worker for Repair {
     async fn step(&mut self) -> Result<Step, StepError> {
-        if self.rows.refresh(&self.ctx.meta).await? {
+        let rows = self.ctx.placement.refresh().await?;
+        let before = std::mem::replace(&mut self.rows, rows);
+        if before.revision != self.rows.revision {
             // Disks came or went: what could not be done may be possible now.
             self.failed.clear();
             self.stuck.clear();

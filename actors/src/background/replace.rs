@@ -4,8 +4,8 @@ use std::{collections::HashMap, time::Duration};
 
 use cairn_schema::{MetaError, ids::*, record::*};
 
-use super::{Context, Rows, inventory};
-use crate::clock::now_ms;
+use super::{Context, inventory};
+use crate::{clock::now_ms, placement::Rows};
 
 const LEASE: Duration = Duration::from_secs(60);
 const BLOBS_PER_PAGE: usize = 256;
@@ -20,7 +20,8 @@ pub fn wounded(rows: &Rows) -> Vec<GroupId> {
 }
 
 fn lost_positions(rows: &Rows, group: &Group) -> Vec<usize> {
-    let gone = |disk: &DiskId| matches!(rows.state(*disk), None | Some(DiskState::Lost | DiskState::Removed));
+    // A disk without a row was registered after the rows were read: it is new, not lost.
+    let gone = |disk: &DiskId| matches!(rows.state(*disk), Some(DiskState::Lost | DiskState::Removed));
     (0..group.members.len()).filter(|position| gone(&group.members[*position])).collect()
 }
 
@@ -211,7 +212,7 @@ mod tests {
         let scheme = "replicated(2)".parse().unwrap();
         for (id, members) in [(1, [0, 4]), (2, [0, 2]), (3, [4, 6])] {
             let group = Group { id: GroupId(id), scheme, members: ids(&members), epoch: 1, state: GroupState::Open };
-            rows.groups.insert(group.id, group);
+            rows.groups.insert(group.id, group.into());
         }
         assert_eq!(wounded(&rows), [GroupId(2), GroupId(1)]);
     }

@@ -6,16 +6,18 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use cairn_schema::{ids::*, record::*};
 
-use super::{Context, Rows, Step, StepError, Worker, inventory::GroupCheck};
+use super::{Context, Step, StepError, Worker, inventory::GroupCheck};
 use crate::{
     clock::now_ms,
     disk::{DiskError, FragmentInfo},
+    placement::Rows,
     transport::TransportError,
 };
 
@@ -36,7 +38,7 @@ enum Place {
 pub struct Scrub {
     ctx: Context,
     own: Vec<DiskId>,
-    rows: Rows,
+    rows: Arc<Rows>,
     place: Place,
     next_pass: Instant,
 }
@@ -44,7 +46,7 @@ pub struct Scrub {
 impl Scrub {
     /// The first pass begins after `delay`.
     pub fn new(ctx: Context, own: Vec<DiskId>, delay: Duration) -> Self {
-        Self { ctx, own, rows: Rows::default(), place: Place::Rest, next_pass: Instant::now() + delay }
+        Self { ctx, own, rows: Arc::default(), place: Place::Rest, next_pass: Instant::now() + delay }
     }
 
     /// Begins with the disk, or ends the pass if there is none of this number.
@@ -214,7 +216,7 @@ impl Worker for Scrub {
         if matches!(self.place, Place::Rest) && Instant::now() < self.next_pass {
             return Ok(Step::Idle);
         }
-        self.rows.refresh(&self.ctx.meta).await?;
+        self.rows = self.ctx.placement.refresh().await?;
         let disk = match &self.place {
             Place::Rest => None,
             Place::Fragments { disk, .. } | Place::Groups { disk, .. } => self.own.get(*disk).copied(),

@@ -2,18 +2,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use cairn_schema::{Meta, ids::*, record::*};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::store::Metrics;
+use crate::{clock::now_ms, store::Metrics};
 
 /// Findings that wait to be written; more are dropped, for scrub to find.
 const QUEUE: usize = 1024;
@@ -31,28 +27,26 @@ pub(crate) struct Finding {
     pub disk: DiskId,
 }
 
-/// The queue's near end.
-pub(crate) struct DamageReports {
-    queue: mpsc::Sender<Finding>,
-    reported: Mutex<HashMap<FragmentName, Instant>>,
-    progress: Arc<Progress>,
-    metrics: Metrics,
+/// What the queue holds.
+enum Entry {
+    Finding(Finding),
+    /// Answered when all that was queued before it is written or given up.
+    Flush(oneshot::Sender<()>),
 }
 
-#[derive(Default)]
-struct Progress {
-    queued: AtomicU64,
-    done: AtomicU64,
-    more_done: Notify,
+/// The queue's near end.
+pub(crate) struct DamageReports {
+    queue: mpsc::Sender<Entry>,
+    reported: Mutex<HashMap<FragmentName, Instant>>,
+    metrics: Metrics,
 }
 
 impl DamageReports {
     /// Starts the task that writes; it ends when this is dropped.
     pub fn start(meta: Meta, metrics: Metrics) -> Self {
-        let (queue, findings) = mpsc::channel(QUEUE);
-        let progress = Arc::new(Progress::default());
-        tokio::spawn(write_findings(meta, findings, progress.clone(), metrics.clone()));
-        Self { queue, reported: Mutex::default(), progress, metrics }
+        let (queue, entries) = mpsc::channel(QUEUE);
+        tokio::spawn(write_entries(meta, entries, metrics.clone()));
+        Self { queue, reported: Mutex::default(), metrics }
     }
 
     /// Never waits.
@@ -60,9 +54,7 @@ impl DamageReports {
         if !self.is_news(finding.fragment) {
             return;
         }
-        self.progress.queued.fetch_add(1, Ordering::SeqCst);
-        if self.queue.try_send(finding).is_err() {
-            self.progress.queued.fetch_sub(1, Ordering::SeqCst);
+        if self.queue.try_send(Entry::Finding(finding)).is_err() {
             self.metrics.damage_dropped.inc();
             self.reported.lock().remove(&finding.fragment);
         }
@@ -88,41 +80,44 @@ impl DamageReports {
 
     /// Waits until what has been reported so far is written or given up.
     pub async fn flushed(&self) {
-        let target = self.progress.queued.load(Ordering::SeqCst);
-        loop {
-            let more = self.progress.more_done.notified();
-            if self.progress.done.load(Ordering::SeqCst) >= target {
-                return;
-            }
-            more.await;
+        let (flush, flushed) = oneshot::channel();
+        // Either fails only if the task has ended, and then nothing is written any more.
+        if self.queue.send(Entry::Flush(flush)).await.is_ok() {
+            let _ = flushed.await;
         }
     }
 }
 
-async fn write_findings(meta: Meta, mut findings: mpsc::Receiver<Finding>, progress: Arc<Progress>, metrics: Metrics) {
+async fn write_entries(meta: Meta, mut entries: mpsc::Receiver<Entry>, metrics: Metrics) {
     let mut batch = Vec::new();
-    while findings.recv_many(&mut batch, BATCH).await > 0 {
-        let found = batch.len() as u64;
-        match write_batch(&meta, &batch).await {
-            Ok(written) => metrics.damage_reported.inc_by(written),
-            Err(error) => {
-                tracing::warn!(%error, findings = found, "damage found by reads was not written to the ledger");
-                metrics.damage_dropped.inc_by(found);
+    while entries.recv_many(&mut batch, BATCH).await > 0 {
+        let (mut findings, mut flushes) = (Vec::with_capacity(batch.len()), Vec::new());
+        for entry in batch.drain(..) {
+            match entry {
+                Entry::Finding(finding) => findings.push(finding),
+                Entry::Flush(flush) => flushes.push(flush),
             }
         }
-        batch.clear();
-        progress.done.fetch_add(found, Ordering::SeqCst);
-        progress.more_done.notify_waiters();
+        match write_findings(&meta, &findings).await {
+            Ok(written) => metrics.damage_reported.inc_by(written),
+            Err(error) => {
+                tracing::warn!(%error, findings = findings.len(), "damage found by reads was not written to the ledger");
+                metrics.damage_dropped.inc_by(findings.len() as u64);
+            }
+        }
+        for flush in flushes {
+            // Who asked may have stopped waiting.
+            let _ = flush.send(());
+        }
     }
 }
 
 /// Only fragments whose place is still the disk that was asked: a read that was overtaken by a change of members found nothing wrong.
-async fn write_batch(meta: &Meta, batch: &[Finding]) -> Result<u64, cairn_schema::MetaError> {
+async fn write_findings(meta: &Meta, findings: &[Finding]) -> Result<u64, cairn_schema::MetaError> {
     let mut groups: HashMap<GroupId, Option<Group>> = HashMap::new();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let since_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-    let mut entries = Vec::with_capacity(batch.len());
-    for finding in batch {
+    let since_ms = now_ms();
+    let mut entries = Vec::with_capacity(findings.len());
+    for finding in findings {
         let id = finding.fragment.group;
         if let std::collections::hash_map::Entry::Vacant(entry) = groups.entry(id) {
             entry.insert(meta.group(id).await?);

@@ -5,14 +5,12 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use cairn_schema::{Meta, MetaError, ids::*, record::*};
 use futures::FutureExt;
-use tokio::sync::watch;
 
 use super::{
     View,
@@ -21,8 +19,9 @@ use super::{
     quorum::{Sight, Tally, in_company, may_give_up, may_judge},
 };
 use crate::{
-    background::{Context, Rows, Step, StepError, Worker, inventory},
+    background::{Context, Step, StepError, Worker, inventory},
     clock::now_ms,
+    placement::{Liveness, Rows},
 };
 
 /// Suspects looked at in one step; the rest wait for the next.
@@ -35,35 +34,11 @@ const ROUNDS_AFTER_ANSWER: u32 = 5;
 /// How long a returning disk's inventory may take before the disk is called up regardless; scrub finds what is left.
 const RECONCILE_LIMIT: Duration = Duration::from_secs(30);
 
-/// What this node holds of another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Alive,
-    /// Missed heartbeats; not confirmed.
-    Suspect,
-    /// Answers neither gossip nor a probe.
-    Dead,
-}
-
-impl Verdict {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Alive => "alive",
-            Self::Suspect => "suspect",
-            Self::Dead => "dead",
-        }
-    }
-}
-
-pub type Verdicts = HashMap<NodeId, Verdict>;
-
 pub struct Judge {
     ctx: Context,
     /// This node's open disks.
     own: Vec<DiskId>,
     views: Views,
-    verdicts: Arc<watch::Sender<Arc<Verdicts>>>,
-    rows: Rows,
     started: Instant,
     heard: HashSet<NodeId>,
     /// Suspects that answered a probe, until when they are left alone.
@@ -74,13 +49,11 @@ pub struct Judge {
 }
 
 impl Judge {
-    pub fn new(ctx: Context, own: Vec<DiskId>, views: Views, verdicts: Arc<watch::Sender<Arc<Verdicts>>>) -> Self {
+    pub fn new(ctx: Context, own: Vec<DiskId>, views: Views) -> Self {
         Self {
             ctx,
             own,
             views,
-            verdicts,
-            rows: Rows::default(),
             started: Instant::now(),
             heard: HashSet::new(),
             answered: HashMap::new(),
@@ -101,32 +74,28 @@ impl Judge {
         self.heard.contains(node) || self.started.elapsed() > self.start_grace()
     }
 
-    /// Updates what is remembered about each node and publishes the verdicts.
+    /// Updates what is remembered about each node, and says in the node's picture of the cluster who is alive.
     fn publish(&mut self, rows: &Rows, view: &View) {
         let now = Instant::now();
         self.answered.retain(|_, until| *until > now);
-        let mut verdicts = Verdicts::new();
+        let mut liveness = HashMap::new();
         for node in rows.nodes.keys() {
             if view.is_alive(node) {
                 self.heard.insert(node.clone());
                 self.silent.remove(node);
             }
-            let verdict = if !self.suspected(node, view) || self.answered.contains_key(node) {
-                Verdict::Alive
+            let seems = if !self.suspected(node, view) || self.answered.contains_key(node) {
+                Liveness::Alive
             } else if self.silent.contains(node) {
-                Verdict::Dead
+                Liveness::Dead
             } else {
-                Verdict::Suspect
+                Liveness::Suspect
             };
-            verdicts.insert(node.clone(), verdict);
+            liveness.insert(node.clone(), seems);
         }
-        let suspects = verdicts.values().filter(|verdict| **verdict != Verdict::Alive).count();
+        let suspects = liveness.values().filter(|seems| **seems != Liveness::Alive).count();
         self.ctx.metrics.suspects.set(suspects as i64);
-        self.verdicts.send_if_modified(|old| {
-            let changed = **old != verdicts;
-            *old = Arc::new(verdicts);
-            changed
-        });
+        self.ctx.placement.set_liveness(liveness);
     }
 
     fn sight(&self, rows: &Rows, view: &View) -> Sight {
@@ -293,17 +262,14 @@ fn state_name(state: DiskState) -> &'static str {
 #[async_trait]
 impl Worker for Judge {
     async fn step(&mut self) -> Result<Step, StepError> {
-        let mut rows = std::mem::take(&mut self.rows);
-        let read = rows.refresh(&self.ctx.meta).await;
         let view = self.views.borrow().clone();
-        // Before anything is asked, and even when the metadata is away: writers must learn at once who is silent.
+        // Before anything is asked, for the metadata may be away: writers must learn at once who is silent.
+        let known = self.ctx.placement.topology().rows.clone();
+        self.publish(&known, &view);
+        let rows = self.ctx.placement.refresh().await?;
         self.publish(&rows, &view);
-        let result = match read {
-            Ok(_) => self.judge(&rows, &view).await,
-            Err(error) => Err(error.into()),
-        };
+        let result = self.judge(&rows, &view).await;
         self.publish(&rows, &view);
-        self.rows = rows;
         result.map(|()| Step::Idle)
     }
 }

@@ -1,16 +1,18 @@
 #![allow(clippy::unwrap_used)]
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use cairn_schema::verbs::*;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::*;
 use crate::{
     background::HealingMetrics,
     disk::{DiskStatus, FragmentInfo, NewFragment},
     membership::Peer,
+    placement::Placement,
     runtime::{Policy, Timings},
     transport::{Fragments, TransportError},
 };
@@ -89,7 +91,7 @@ struct Court {
     meta: Meta,
     net: Arc<Net>,
     views: watch::Sender<Arc<View>>,
-    verdicts: watch::Receiver<Arc<Verdicts>>,
+    placement: Arc<Placement>,
     nodes: usize,
 }
 
@@ -122,18 +124,19 @@ impl Court {
             reclaim_grace: second,
             scrub_interval: second,
         };
+        let placement = Placement::new(meta.clone(), node(0), (&policy).into());
         let ctx = Context {
             node: node(0),
             meta: meta.clone(),
             fragments: net.clone(),
+            placement: placement.clone(),
             policy: Arc::new(policy),
             timings: Arc::new(timings),
             metrics: HealingMetrics::new(&registry).unwrap(),
         };
         let (views, seen) = watch::channel(Arc::new(View::default()));
-        let (told, verdicts) = watch::channel(Arc::new(Verdicts::new()));
-        let judge = Judge::new(ctx, vec![disk(0)], seen, Arc::new(told));
-        let mut court = Self { judge, meta, net, views, verdicts, nodes };
+        let judge = Judge::new(ctx, vec![disk(0)], seen);
+        let mut court = Self { judge, meta, net, views, placement, nodes };
         court.hear(&[]).await;
         court
     }
@@ -164,8 +167,8 @@ impl Court {
         away
     }
 
-    fn verdict(&self, index: usize) -> Verdict {
-        self.verdicts.borrow()[&node(index)]
+    fn seems(&self, index: usize) -> Liveness {
+        self.placement.topology().liveness(&node(index))
     }
 }
 
@@ -178,7 +181,7 @@ async fn silence_confirmed_by_a_second_peer_takes_the_disks_of_that_node_down() 
     court.hear(&[3, 4]).await;
     // 4 is silent in gossip only: it answers the probe.
     assert_eq!(court.not_up().await, [(3, DiskState::Down)]);
-    assert_eq!((court.verdict(3), court.verdict(4), court.verdict(5)), (Verdict::Dead, Verdict::Alive, Verdict::Alive));
+    assert_eq!((court.seems(3), court.seems(4), court.seems(5)), (Liveness::Dead, Liveness::Alive, Liveness::Alive));
 }
 
 #[tokio::test]
@@ -192,7 +195,7 @@ async fn a_node_that_only_we_cannot_reach_stays_up() {
     court.net.cut.lock().extend([1, 2, 3, 5].map(|peer| (node(0), node(peer))));
     court.hear(&[4]).await;
     assert!(court.not_up().await.is_empty());
-    assert_eq!(court.verdict(4), Verdict::Suspect);
+    assert_eq!(court.seems(4), Liveness::Suspect);
 }
 
 #[tokio::test]

@@ -10,5 +10,5 @@ pub mod quorum;
 mod worker;
 
 pub use gossip::{Gossip, GossipError, GossipOptions, Peer, View, Views};
-pub use judge::{Judge, Verdict, Verdicts, leave};
+pub use judge::{Judge, leave};
 pub use worker::{GossipSlot, GossipWorker};

@@ -1,6 +1,6 @@
 //! Forming groups: enough of them in quiet times, and new ones from what lives when the old ones have lost members.
 
-use std::{collections::HashMap, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use cairn_schema::{MetaError, ids::*, record::*};
 use rand::{SeedableRng, rngs::StdRng};
@@ -44,9 +44,9 @@ impl Placement {
 
     /// A healthy group where there was none, or why there cannot be one, in an operator's words.
     pub(super) async fn form_for(&self, scheme: Scheme, avoid: &[GroupId]) -> Result<Arc<Group>, String> {
-        let generation = self.generation.load(Ordering::Relaxed);
-        if let Some((seen, why)) = self.hopeless.lock().get(&scheme)
-            && *seen == generation
+        let picture = self.topology().number;
+        if let Some((hopeless, why)) = self.hopeless.lock().get(&scheme)
+            && *hopeless == picture
         {
             return Err(why.clone());
         }
@@ -54,12 +54,13 @@ impl Placement {
         let told = |error: MetaError| format!("the placement rows cannot be read: {error}");
         for _ in 0..TURNS {
             self.refresh_soon().await.map_err(told)?;
-            if let Some(group) = pick_healthy(&self.topology(), scheme, avoid) {
+            let topology = self.topology();
+            if let Some(group) = pick_healthy(&topology, scheme, avoid) {
                 return Ok(group);
             }
-            if let Err(why) = self.could_form(&self.topology(), scheme) {
-                let generation = self.generation.load(Ordering::Relaxed);
-                self.hopeless.lock().insert(scheme, (generation, why.clone()));
+            if let Err(why) = self.could_form(&topology, scheme) {
+                // Of the picture that was looked at: there may be a better one by now.
+                self.hopeless.lock().insert(scheme, (topology.number, why.clone()));
                 return Err(why);
             }
             let Some(lease) = self.lease(scheme).await.map_err(told)? else {
@@ -128,9 +129,7 @@ impl Placement {
     async fn create(&self, scheme: Scheme, members: Vec<DiskId>) -> Result<(), StoreError> {
         let group = Arc::new(self.meta.create_group(scheme, members).await?);
         tracing::debug!(group = %group.id, %scheme, members = ?group.members, "formed a placement group");
-        let mut known = self.known.lock();
-        known.groups.insert(group.id, group);
-        self.rebuild(&known);
+        self.take_group(group.id, Some(&group));
         Ok(())
     }
 
@@ -178,7 +177,7 @@ impl Placement {
 
     /// Two nodes that see the same make the same plan.
     fn rng(&self, topology: &Topology, scheme: Scheme) -> StdRng {
-        let seed = (topology.groups.len() as u64) << 16 | (scheme.width() as u64) << 8 | scheme.data() as u64;
+        let seed = (topology.rows.groups.len() as u64) << 16 | (scheme.width() as u64) << 8 | scheme.data() as u64;
         StdRng::seed_from_u64(seed)
     }
 

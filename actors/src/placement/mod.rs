@@ -4,25 +4,25 @@ mod choose;
 mod groups;
 mod health;
 pub mod members;
+mod rows;
 pub mod topology;
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
 use cairn_schema::{Meta, MetaError, ids::*, record::*};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 pub use choose::write_quorum;
+pub use rows::Rows;
 pub use topology::{DiskLoad, DiskView, Liveness, Topology};
 
-use crate::transport::Fragments;
+use crate::transport::{Directory, Fragments};
 
 /// What placement depends on; the same on every node of a cluster.
 #[derive(Clone, Debug)]
@@ -53,7 +53,8 @@ impl From<&crate::runtime::Policy> for PlacementPolicy {
     }
 }
 
-/// One node's view of the cluster and its choice of groups. Shared by the store and the placement actor.
+/// One node's picture of the cluster and its choice of groups: the only picture there is on the node. Requests, background actors
+/// and the transport all look at it, so none can know of a disk that another does not.
 ///
 /// Someone has to keep it current: [`Placement::refresh`] on a timer, [`Placement::set_liveness`] from gossip and
 /// [`Placement::poll_loads`] on a slower timer. Requests themselves report what they learn with [`Placement::report`].
@@ -61,27 +62,30 @@ pub struct Placement {
     meta: Meta,
     node: NodeId,
     policy: PlacementPolicy,
-    topology: ArcSwap<Topology>,
+    picture: watch::Sender<Arc<Topology>>,
     known: Mutex<Known>,
     shuns: health::Shuns,
-    /// Grows with every new picture, so that "nothing can be formed" is remembered for one picture only.
-    generation: AtomicU64,
-    /// One reader of the metadata at a time, and not more often than the picture can change.
-    refreshing: tokio::sync::Mutex<Option<Instant>>,
+    /// One reader of the metadata at a time; those who wait for it meanwhile share what it reads.
+    reading: tokio::sync::Mutex<Option<Reading>>,
     /// One former of groups at a time on this node; a lease makes it one in the cluster.
     forming: tokio::sync::Mutex<()>,
+    /// Schemes of which no group could be formed, by the picture in which that was so, and why.
     hopeless: Mutex<HashMap<Scheme, (u64, String)>>,
 }
 
-/// What the snapshot is made of besides the metadata's rows.
+/// What a picture is made of.
 #[derive(Default)]
 struct Known {
+    rows: Arc<Rows>,
     liveness: HashMap<NodeId, Liveness>,
     loads: HashMap<DiskId, DiskLoad>,
-    revision: u64,
-    nodes: HashMap<NodeId, Node>,
-    disks: HashMap<DiskId, Disk>,
-    groups: HashMap<GroupId, Arc<Group>>,
+    pictures: u64,
+}
+
+/// The last reading of the metadata, when it began and how it ended.
+struct Reading {
+    began: Instant,
+    result: Result<Arc<Rows>, MetaError>,
 }
 
 /// How a request to a disk ended, as far as the disk's health goes.
@@ -99,12 +103,11 @@ impl Placement {
             meta,
             node,
             policy,
-            topology: ArcSwap::default(),
+            picture: watch::Sender::default(),
             known: Mutex::default(),
             shuns: health::Shuns::default(),
-            generation: AtomicU64::new(0),
-            refreshing: tokio::sync::Mutex::new(None),
-            forming: tokio::sync::Mutex::new(()),
+            reading: tokio::sync::Mutex::default(),
+            forming: tokio::sync::Mutex::default(),
             hopeless: Mutex::default(),
         })
     }
@@ -120,62 +123,91 @@ impl Placement {
     /// The picture now.
     pub fn topology(&self) -> Arc<Topology> {
         if self.shuns.ended(Instant::now()) {
-            self.rebuild(&self.known.lock());
+            self.publish(&mut self.known.lock());
         }
-        self.topology.load_full()
+        self.picture.borrow().clone()
     }
 
-    /// Reads nodes, disks and groups again if their revision has moved on. True when it had.
-    pub async fn refresh(&self) -> Result<bool, MetaError> {
-        let mut last = self.refreshing.lock().await;
-        let revision = self.meta.placement_revision().await?;
-        *last = Some(Instant::now());
-        if revision == self.known.lock().revision && !self.topology.load().disks.is_empty() {
-            return Ok(false);
-        }
-        let (nodes, disks, groups) = futures::try_join!(self.meta.nodes(), self.meta.disks(), self.meta.groups())?;
-        let mut known = self.known.lock();
-        // The rows may be newer than the revision read before them; then the next poll reads them again.
-        known.revision = revision;
-        known.nodes = nodes.into_iter().map(|node| (node.id.clone(), node)).collect();
-        known.disks = disks.into_iter().map(|disk| (disk.id, disk)).collect();
-        known.groups = groups.into_iter().map(|group| (group.id, Arc::new(group))).collect();
-        let Known { loads, liveness, nodes, disks, .. } = &mut *known;
-        loads.retain(|id, _| disks.contains_key(id));
-        liveness.retain(|id, _| nodes.contains_key(id));
-        self.rebuild(&known);
-        Ok(true)
+    /// Every picture from now on, the newest at once: for who must act when it changes.
+    pub fn pictures(&self) -> watch::Receiver<Arc<Topology>> {
+        self.picture.subscribe()
     }
 
-    /// As [`Placement::refresh`], but not when the metadata was read a moment ago: for requests that found the picture wanting.
-    async fn refresh_soon(&self) -> Result<(), MetaError> {
+    /// Reads nodes, disks and groups again if their revision has moved on. Returns them as they were at some time after the call;
+    /// whether anything is new to the caller, only the caller can tell, by the revision that it saw last.
+    pub async fn refresh(&self) -> Result<Arc<Rows>, MetaError> {
+        self.read_since(Instant::now()).await
+    }
+
+    /// As [`Placement::refresh`], but what was read a moment ago will do: for requests that found the picture wanting.
+    async fn refresh_soon(&self) -> Result<Arc<Rows>, MetaError> {
         const OFTEN_ENOUGH: Duration = Duration::from_millis(200);
-        let recent = |last: &Option<Instant>| last.is_some_and(|last| last.elapsed() < OFTEN_ENOUGH);
-        if recent(&*self.refreshing.lock().await) {
-            return Ok(());
+        let now = Instant::now();
+        self.read_since(now.checked_sub(OFTEN_ENOUGH).unwrap_or(now)).await
+    }
+
+    /// The result of a reading that began at `since` or later.
+    async fn read_since(&self, since: Instant) -> Result<Arc<Rows>, MetaError> {
+        let mut last = self.reading.lock().await;
+        if let Some(reading) = last.as_ref().filter(|reading| reading.began >= since) {
+            return reading.result.clone();
         }
-        self.refresh().await.map(drop)
+        let began = Instant::now();
+        let known = self.known.lock().rows.revision;
+        let read = Rows::newer(&self.meta, known).await;
+        let result = read.map(|newer| self.take_rows(newer));
+        *last = Some(Reading { began, result: result.clone() });
+        result
+    }
+
+    /// Makes rows that were read the node's, if there are any new ones.
+    fn take_rows(&self, newer: Option<Rows>) -> Arc<Rows> {
+        let mut known = self.known.lock();
+        if let Some(mut rows) = newer {
+            // A group that was read alone meanwhile may be newer than these.
+            for group in rows.groups.values_mut() {
+                if let Some(other) = known.rows.groups.get(&group.id).filter(|other| other.epoch > group.epoch) {
+                    *group = other.clone();
+                }
+            }
+            known.loads.retain(|id, _| rows.disks.contains_key(id));
+            known.liveness.retain(|id, _| rows.nodes.contains_key(id));
+            known.rows = Arc::new(rows);
+            self.publish(&mut known);
+        }
+        known.rows.clone()
     }
 
     /// One group's row read again, for when the picture turned out to be old.
     pub async fn refresh_group(&self, id: GroupId) -> Result<Option<Arc<Group>>, MetaError> {
         let group = self.meta.group(id).await?.map(Arc::new);
-        let mut known = self.known.lock();
-        let changed = match &group {
-            Some(group) if known.groups.get(&id) == Some(group) => false,
-            Some(group) => known.groups.insert(id, group.clone()) != Some(group.clone()),
-            None => known.groups.remove(&id).is_some(),
-        };
-        if changed {
-            self.rebuild(&known);
+        if !self.take_group(id, group.as_ref()) {
+            // A member that came after the picture could not be reached: its node is not known here.
+            self.refresh().await?;
         }
         Ok(group)
     }
 
+    /// False if a member is on no disk that is known.
+    fn take_group(&self, id: GroupId, group: Option<&Arc<Group>>) -> bool {
+        let mut known = self.known.lock();
+        if known.rows.groups.get(&id) != group {
+            let groups = &mut Arc::make_mut(&mut known.rows).groups;
+            match group {
+                Some(group) => groups.insert(id, group.clone()),
+                None => groups.remove(&id),
+            };
+            self.publish(&mut known);
+        }
+        let members = group.iter().flat_map(|group| &group.members);
+        members.into_iter().all(|disk| known.rows.disks.contains_key(disk))
+    }
+
     /// A group by id, from the picture or else from the metadata.
     pub async fn group(&self, id: GroupId) -> Result<Option<Arc<Group>>, MetaError> {
-        match self.topology.load().group(id) {
-            Some(group) => Ok(Some(group.clone())),
+        let group = self.picture.borrow().group(id).cloned();
+        match group {
+            Some(group) => Ok(Some(group)),
             None => self.refresh_group(id).await,
         }
     }
@@ -188,7 +220,7 @@ impl Placement {
             changed |= known.liveness.insert(node, liveness).unwrap_or(Liveness::Alive) != liveness;
         }
         if changed {
-            self.rebuild(&known);
+            self.publish(&mut known);
         }
     }
 
@@ -196,11 +228,11 @@ impl Placement {
     pub fn set_loads(&self, loads: impl IntoIterator<Item = (DiskId, DiskLoad)>) {
         let mut known = self.known.lock();
         for (disk, load) in loads {
-            if known.disks.contains_key(&disk) {
+            if known.rows.disks.contains_key(&disk) {
                 known.loads.insert(disk, load);
             }
         }
-        self.rebuild(&known);
+        self.publish(&mut known);
     }
 
     /// Asks every disk that is expected to answer how full and how slow it is, a few at a time. Those that do not answer keep
@@ -236,27 +268,35 @@ impl Placement {
             Heard::Nothing => self.shuns.failed(disk, Instant::now()),
         };
         if changed {
-            self.rebuild(&self.known.lock());
+            self.publish(&mut self.known.lock());
         }
     }
 
     /// Makes a new picture of what is known. The caller holds the lock, so pictures follow each other in order.
-    fn rebuild(&self, known: &Known) {
+    fn publish(&self, known: &mut Known) {
+        let old = self.picture.borrow().clone();
         let view = |disk: &Disk| DiskView {
             disk: disk.clone(),
             liveness: known.liveness.get(&disk.node).copied().unwrap_or(Liveness::Alive),
             load: known.loads.get(&disk.id).copied(),
             shunned: self.shuns.is_shunned(disk.id),
-            sending: self.sending_of(disk.id),
+            // The counter lives as long as any picture holds the disk.
+            sending: old.disk(disk.id).map_or_else(|| Arc::new(AtomicU64::new(0)), |view| view.sending.clone()),
         };
-        let disks = known.disks.values().map(|disk| (disk.id, view(disk))).collect();
-        let topology = Topology::new(known.revision, known.nodes.clone(), disks, known.groups.clone(), &self.policy);
-        self.topology.store(Arc::new(topology));
-        self.generation.fetch_add(1, Ordering::Relaxed);
+        let disks = known.rows.disks.values().map(|disk| (disk.id, view(disk))).collect();
+        known.pictures += 1;
+        let (rows, liveness) = (known.rows.clone(), known.liveness.clone());
+        let topology = Topology::new(known.pictures, rows, liveness, disks, &self.policy);
+        self.picture.send_replace(Arc::new(topology));
+    }
+}
+
+impl Directory for Placement {
+    fn node_of(&self, disk: DiskId) -> Option<NodeId> {
+        self.picture.borrow().disk(disk).map(|view| view.disk.node.clone())
     }
 
-    /// The counter lives as long as any picture holds the disk.
-    fn sending_of(&self, disk: DiskId) -> Arc<AtomicU64> {
-        self.topology.load().disk(disk).map(|view| view.sending.clone()).unwrap_or_default()
+    fn address_of(&self, node: &NodeId) -> Option<SocketAddr> {
+        self.picture.borrow().rows.nodes.get(node).map(|node| node.address)
     }
 }

@@ -10,15 +10,27 @@ use std::{
 
 use cairn_schema::{ids::*, record::*};
 
-use super::{PlacementPolicy, members::spread};
+use super::{PlacementPolicy, Rows, members::spread};
 
-/// What gossip says about a node. It only suspects; the metadata store decides ([`DiskState`]).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What this node holds of another, by gossip and probes. It only suspects; the metadata store decides ([`DiskState`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Liveness {
+    #[default]
     Alive,
     /// Missed heartbeats; not confirmed.
     Suspect,
+    /// Answers neither gossip nor a probe.
     Dead,
+}
+
+impl Liveness {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Suspect => "suspect",
+            Self::Dead => "dead",
+        }
+    }
 }
 
 /// What a disk's own node last said about it.
@@ -116,11 +128,13 @@ impl DiskView {
 /// One picture of the cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Topology {
-    /// [`cairn_schema::Meta::placement_revision`] that nodes, disks and groups were read at.
-    pub revision: u64,
-    pub nodes: HashMap<NodeId, Node>,
+    /// Which picture of this node it is: what was found out from one holds for that one only.
+    pub number: u64,
+    /// What the metadata says.
+    pub rows: Arc<Rows>,
+    liveness: HashMap<NodeId, Liveness>,
+    /// Every disk of the rows, with what is known of it besides.
     pub disks: HashMap<DiskId, DiskView>,
-    pub groups: HashMap<GroupId, Arc<Group>>,
     /// By scheme, open groups whose members can all take a fragment now and that spread as widely as a new group would.
     healthy: HashMap<Scheme, Vec<Arc<Group>>>,
 }
@@ -128,13 +142,13 @@ pub struct Topology {
 impl Topology {
     /// Works out once, for all requests to come, which groups are healthy.
     pub fn new(
-        revision: u64,
-        nodes: HashMap<NodeId, Node>,
+        number: u64,
+        rows: Arc<Rows>,
+        liveness: HashMap<NodeId, Liveness>,
         disks: HashMap<DiskId, DiskView>,
-        groups: HashMap<GroupId, Arc<Group>>,
         policy: &PlacementPolicy,
     ) -> Self {
-        let mut topology = Self { revision, nodes, disks, groups, healthy: HashMap::new() };
+        let mut topology = Self { number, rows, liveness, disks, healthy: HashMap::new() };
         topology.healthy =
             policy.schemes.iter().map(|scheme| (*scheme, topology.find_healthy(*scheme, policy))).collect();
         topology
@@ -158,7 +172,8 @@ impl Topology {
     /// Disks that may become members of a new group of the scheme.
     pub fn may_enter(&self, scheme: Scheme, policy: &PlacementPolicy) -> impl Iterator<Item = &DiskView> {
         let mut groups: HashMap<DiskId, usize> = HashMap::new();
-        for member in self.groups.values().filter(|group| group.scheme == scheme).flat_map(|group| &group.members) {
+        for member in self.rows.groups.values().filter(|group| group.scheme == scheme).flat_map(|group| &group.members)
+        {
             *groups.entry(*member).or_default() += 1;
         }
         let most = policy.max_groups_per_disk;
@@ -171,7 +186,12 @@ impl Topology {
     }
 
     pub fn group(&self, id: GroupId) -> Option<&Arc<Group>> {
-        self.groups.get(&id)
+        self.rows.groups.get(&id)
+    }
+
+    /// A node of which nothing is known counts as alive.
+    pub fn liveness(&self, node: &NodeId) -> Liveness {
+        self.liveness.get(node).copied().unwrap_or_default()
     }
 
     /// Groups that a stripe of the scheme can be written to whole, as widely spread as can be had now. In order of id.
@@ -182,7 +202,7 @@ impl Topology {
     /// Open groups of a scheme, healthy or not, in order of id.
     pub fn open_groups(&self, scheme: Scheme) -> Vec<Arc<Group>> {
         let wanted = |group: &&Arc<Group>| group.state == GroupState::Open && group.scheme == scheme;
-        let mut groups: Vec<_> = self.groups.values().filter(wanted).cloned().collect();
+        let mut groups: Vec<_> = self.rows.groups.values().filter(wanted).cloned().collect();
         groups.sort_by_key(|group| group.id);
         groups
     }

@@ -1,28 +1,21 @@
 //! Starting a node step by step, and stopping it in reverse.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use cairn_schema::{Meta, ids::*, record::*};
 use prometheus::Registry;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, OnceCell, watch};
 
 use super::{NodeOptions, Policy, RuntimeError};
 use crate::{
     background::{
-        Context, HealingMetrics, Pace, WorkerMetrics, gc::Gc, placement, placement::PlacementKeeper, repair::Repair,
-        scrub::Scrub, worker,
+        Context, HealingMetrics, Pace, WorkerMetrics, gc::Gc, placement::PlacementKeeper, repair::Repair, scrub::Scrub,
+        worker,
     },
     disk::{DiskError, DiskHandle, spawn_disk},
-    membership::{Gossip, GossipOptions, GossipSlot, GossipWorker, Judge, Verdicts, View, leave},
+    membership::{Gossip, GossipOptions, GossipSlot, GossipWorker, Judge, View, leave},
     metrics::NodeRegistry,
-    placement::Placement,
+    placement::{Placement, Topology},
     store::{Store, StoreLimits, StoreParts},
     supervisor::{ChildStatus, Supervisor},
     transport::{
@@ -51,11 +44,11 @@ pub(super) struct Running {
     pub meta: Meta,
     pub policy: Arc<Policy>,
     pub fragments: Arc<dyn Fragments>,
-    pub verdicts: watch::Receiver<Arc<Verdicts>>,
+    pub placement: Arc<Placement>,
     pub store: Store,
     pub addresses: (SocketAddr, SocketAddr),
     begun: Begun,
-    stopped: AtomicBool,
+    stopped: OnceCell<()>,
 }
 
 /// What must be undone, in the order in which it was begun.
@@ -73,10 +66,10 @@ pub(super) async fn start(options: NodeOptions) -> Result<Running, RuntimeError>
     let mut begun = Begun::default();
     match begin(&mut begun, options).await {
         Ok(parts) => {
-            let Parts { ctx, store, addresses, verdicts } = parts;
-            let Context { node, meta, policy, fragments, .. } = ctx;
-            let stopped = AtomicBool::new(false);
-            Ok(Running { node, meta, policy, fragments, verdicts, store, addresses, begun, stopped })
+            let Parts { ctx, store, addresses } = parts;
+            let Context { node, meta, policy, fragments, placement, .. } = ctx;
+            let stopped = OnceCell::new();
+            Ok(Running { node, meta, policy, fragments, placement, store, addresses, begun, stopped })
         }
         Err(error) => {
             begun.undo(Duration::from_secs(1)).await;
@@ -89,7 +82,6 @@ struct Parts {
     ctx: Context,
     store: Store,
     addresses: (SocketAddr, SocketAddr),
-    verdicts: watch::Receiver<Arc<Verdicts>>,
 }
 
 async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, RuntimeError> {
@@ -103,8 +95,10 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
     let endpoint = bind(begun, &options, &registry).await?;
     let quic = endpoint.local_addr();
     let locals = LocalDisks::of_handles(&begun.disks);
-    let router = Router::new(endpoint.client().clone(), locals.clone());
-    let fragments: Arc<dyn Fragments> = Arc::new(router.clone());
+    // Empty as yet; calls look into it when they are sent.
+    let placement = Placement::new(options.meta.clone(), node.clone(), (&options.policy).into());
+    let router = Router::new(endpoint.client().clone(), locals.clone(), placement.clone());
+    let fragments: Arc<dyn Fragments> = Arc::new(router);
     endpoint.serve(Arc::new(FragmentService::new(locals, fragments.clone())));
     tracing::info!(%node, address = %quic, "2. QUIC listens");
 
@@ -120,17 +114,15 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
         node: node.clone(),
         meta: options.meta.clone(),
         fragments,
+        placement: placement.clone(),
         policy: Arc::new(options.policy.clone()),
         timings: Arc::new(options.timings.clone()),
         metrics,
     };
-    let placement = Placement::new(options.meta.clone(), node.clone(), (&options.policy).into());
-    placement.refresh().await?;
-    placement::route(&placement, &router);
-    tracing::info!(%node, groups = placement.topology().groups.len(), "5. placement is known");
+    let rows = placement.refresh().await?;
+    tracing::info!(%node, groups = rows.groups.len(), "5. placement is known");
 
-    let keeper = Keeper { placement: placement.clone(), router };
-    let verdicts = start_actors(begun, &ctx, gossip_options, keeper, &registry).await?;
+    start_actors(begun, &ctx, gossip_options, &registry).await?;
     tracing::info!(%node, "6. background actors run");
 
     let store = Store::new(StoreParts {
@@ -145,7 +137,7 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
     });
     let up = wait_until_up(begun, &placement).await;
     tracing::info!(%node, disks_up = up, "7. the store serves");
-    Ok(Parts { ctx, store, addresses: (quic, gossip), verdicts })
+    Ok(Parts { ctx, store, addresses: (quic, gossip) })
 }
 
 fn metrics_error(error: prometheus::Error) -> RuntimeError {
@@ -249,24 +241,17 @@ async fn open_gossip(begun: &mut Begun, options: GossipOptions) -> Result<(Socke
     Ok((listen, GossipOptions { listen, ..options }))
 }
 
-struct Keeper {
-    placement: Arc<Placement>,
-    router: Router,
-}
-
 async fn start_actors(
     begun: &mut Begun,
     ctx: &Context,
     gossip: GossipOptions,
-    keeper: Keeper,
     registry: &Registry,
-) -> Result<watch::Receiver<Arc<Verdicts>>, RuntimeError> {
+) -> Result<(), RuntimeError> {
     let supervisor = Supervisor::start(ctx.node.as_str()).await?;
     begun.actors = Some(supervisor.clone());
     let metrics = WorkerMetrics::new(registry).map_err(metrics_error)?;
     let (views, view) = watch::channel(Arc::new(View::default()));
-    let (verdicts, verdict) = watch::channel(Arc::new(Verdicts::new()));
-    let (views, verdicts) = (Arc::new(views), Arc::new(verdicts));
+    let views = Arc::new(views);
     let own: Vec<DiskId> = begun.disks.iter().map(DiskHandle::id).collect();
     let often = pace(ctx.timings.gossip_interval, 0.0, None, Duration::from_secs(300));
 
@@ -275,14 +260,12 @@ async fn start_actors(
         worker::run(&supervisor, "gossip", often, &metrics, make).await?;
     }
     let (judge_ctx, disks) = (ctx.clone(), own.clone());
-    let make = move || Judge::new(judge_ctx.clone(), disks.clone(), view.clone(), verdicts.clone());
+    let make = move || Judge::new(judge_ctx.clone(), disks.clone(), view.clone());
     worker::run(&supervisor, "membership", often, &metrics, make).await?;
 
-    let (keeper_ctx, told) = (ctx.clone(), verdict.clone());
-    let Keeper { placement, router } = keeper;
-    let make = move || PlacementKeeper::new(keeper_ctx.clone(), placement.clone(), router.clone(), told.clone());
+    let keeper_ctx = ctx.clone();
     let soon = pace(ctx.timings.gossip_interval.min(Duration::from_secs(1)), 0.0, None, Duration::from_secs(120));
-    worker::run(&supervisor, "placement", soon, &metrics, make).await?;
+    worker::run(&supervisor, "placement", soon, &metrics, move || PlacementKeeper::new(keeper_ctx.clone())).await?;
 
     let repair_ctx = ctx.clone();
     let paced = pace(Duration::from_secs(1), 1.0, Some(REPAIR_BYTES_PER_SECOND), Duration::from_secs(900));
@@ -298,7 +281,7 @@ async fn start_actors(
     let idle = (ctx.timings.reclaim_grace / 4).clamp(Duration::from_secs(1), Duration::from_secs(30));
     let paced = pace(idle, 1.0, None, Duration::from_secs(900));
     worker::run(&supervisor, "gc", paced, &metrics, move || Gc::new(gc_ctx.clone())).await?;
-    Ok(verdict)
+    Ok(())
 }
 
 fn pace(idle: Duration, tranquility: f64, bytes_per_second: Option<u64>, step_limit: Duration) -> Pace {
@@ -307,16 +290,14 @@ fn pace(idle: Duration, tranquility: f64, bytes_per_second: Option<u64>, step_li
 
 /// How many of the own disks count as up, waiting a while for all of them: the caller is about to say that it serves.
 async fn wait_until_up(begun: &Begun, placement: &Placement) -> usize {
-    let deadline = Instant::now() + UP_WAIT;
-    loop {
-        let topology = placement.topology();
-        let is_up = |disk: &&DiskHandle| topology.disk(disk.id()).is_some_and(|view| view.disk.state == DiskState::Up);
-        let up = begun.disks.iter().filter(is_up).count();
-        if up == begun.disks.len() || Instant::now() > deadline {
-            return up;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let own = &begun.disks;
+    let is_up = |topology: &Topology, id| topology.rows.state(id) == Some(DiskState::Up);
+    let up = |topology: &Topology| own.iter().filter(|disk| is_up(topology, disk.id())).count();
+    let mut pictures = placement.pictures();
+    let all_up = pictures.wait_for(|topology| up(topology) == own.len());
+    // Those that are late may still come up while the node serves.
+    let _ = tokio::time::timeout(UP_WAIT, all_up).await;
+    up(&placement.topology())
 }
 
 impl Begun {
@@ -353,9 +334,10 @@ impl Running {
     }
 
     pub async fn stop(&self, grace: Duration) {
-        if self.stopped.swap(true, Ordering::SeqCst) {
-            return;
-        }
+        self.stopped.get_or_init(|| self.stop_once(grace)).await;
+    }
+
+    async fn stop_once(&self, grace: Duration) {
         let own: Vec<DiskId> = self.begun.disks.iter().map(DiskHandle::id).collect();
         // Before the judge could call them up again, and so that nobody waits for them.
         if let Some(actors) = &self.begun.actors {

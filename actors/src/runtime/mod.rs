@@ -185,7 +185,7 @@ impl NodeRuntime {
         self.running.actors()
     }
 
-    /// Reverse of the start-up; waits up to `grace` for work in flight. A second call does nothing.
+    /// Reverse of the start-up; waits up to `grace` for work in flight. A second call waits for the first.
     pub async fn stop(&self, grace: Duration) {
         self.running.stop(grace).await;
     }

@@ -11,7 +11,7 @@ use futures::StreamExt;
 use super::{ActorStatus, ClusterStatus, DiskLine, GroupStatus, NodeStatus, RuntimeError, boot::Running};
 use crate::{
     disk::DiskStatus,
-    membership::{Verdict, Verdicts},
+    placement::{Liveness, Topology},
 };
 
 /// A person waits for the answer.
@@ -25,8 +25,8 @@ pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeEr
     let meta = &running.meta;
     let (cluster, nodes, disks, groups, missing) =
         futures::try_join!(meta.cluster(), meta.nodes(), meta.disks(), meta.groups(), meta.ledger_len())?;
-    let verdicts = running.verdicts.borrow().clone();
-    let (reports, causes) = futures::join!(ask_disks(running, &disks, &verdicts), causes(running));
+    let topology = running.placement.topology();
+    let (reports, causes) = futures::join!(ask_disks(running, &disks, &topology), causes(running));
     let states: HashMap<DiskId, DiskState> = disks.iter().map(|disk| (disk.id, disk.state)).collect();
     let mut by_node: HashMap<NodeId, Vec<DiskLine>> = HashMap::new();
     for disk in disks {
@@ -41,7 +41,7 @@ pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeEr
         by_node.entry(disk.node).or_default().push(line);
     }
     let node_status = |node: Node| NodeStatus {
-        gossip: verdicts.get(&node.id).copied().unwrap_or(Verdict::Alive).as_str().to_owned(),
+        gossip: topology.liveness(&node.id).as_str().to_owned(),
         disks: by_node.remove(&node.id).unwrap_or_default(),
         id: node.id,
         rack: node.rack,
@@ -85,9 +85,9 @@ fn actors(running: &Running) -> Vec<ActorStatus> {
 }
 
 /// Nodes that are known to be gone are not waited for.
-async fn ask_disks(running: &Running, disks: &[Disk], verdicts: &Verdicts) -> HashMap<DiskId, DiskStatus> {
+async fn ask_disks(running: &Running, disks: &[Disk], topology: &Topology) -> HashMap<DiskId, DiskStatus> {
     let deadline = Instant::now() + DISK_DEADLINE;
-    let dead = |disk: &Disk| verdicts.get(&disk.node).is_some_and(|verdict| *verdict == Verdict::Dead);
+    let dead = |disk: &Disk| topology.liveness(&disk.node) == Liveness::Dead;
     let asks: Vec<_> = disks
         .iter()
         .filter(|disk| !dead(disk))

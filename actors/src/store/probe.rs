@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use cairn_schema::ids::BlobId;
+use cairn_schema::{ids::BlobId, record::Scheme};
 
 use super::Inner;
 use crate::{
@@ -13,11 +13,17 @@ use crate::{
     put::Remains,
 };
 
-/// Writes one stripe of the small scheme to its quorum, reads a copy back, deletes it. No metadata row ever names it, so even
-/// if this node dies half-way scrub takes it for the orphan that it is.
+/// Writes one stripe of every scheme that objects are written with to its quorum, reads a fragment back, deletes it. No metadata row ever
+/// names it, so even if this node dies half-way scrub takes it for the orphan that it is.
 pub(super) async fn probe_write(inner: &Arc<Inner>) -> Result<(), StoreError> {
     inner.meta.ping().await?;
-    let scheme = inner.policy.small_scheme;
+    for scheme in &inner.placement.policy().schemes {
+        probe_scheme(inner, *scheme).await?;
+    }
+    Ok(())
+}
+
+async fn probe_scheme(inner: &Arc<Inner>, scheme: Scheme) -> Result<(), StoreError> {
     let group = inner.placement.choose(scheme, &[]).await?;
     let blob = BlobId::random();
     let payload = Bytes::copy_from_slice(blob.to_string().as_bytes());

@@ -1,6 +1,6 @@
 //! How a fragment reaches a disk: a plain call when the disk is local, a QUIC stream when it is not.
 
-use std::{ops::Range, time::Instant};
+use std::{net::SocketAddr, ops::Range, time::Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -67,4 +67,12 @@ pub trait Fragments: Send + Sync + 'static {
     /// Asks `through` whether `target` answers it: the second opinion before a disk is called down.
     async fn probe_through(&self, through: &NodeId, target: &NodeId, deadline: Instant)
     -> Result<bool, TransportError>;
+}
+
+/// Where the cluster's disks and nodes are. Whoever sends a call asks at that moment, so that it knows every disk that the one who chose
+/// it knew.
+pub trait Directory: Send + Sync + 'static {
+    fn node_of(&self, disk: DiskId) -> Option<NodeId>;
+    /// Where the node's QUIC endpoint listens.
+    fn address_of(&self, node: &NodeId) -> Option<SocketAddr>;
 }

@@ -1,14 +1,14 @@
 //! Sends each call to the disk it is for: straight to a local one, over QUIC to any other.
 
-use std::{collections::HashMap, net::SocketAddr, ops::Range, sync::Arc, time::Instant};
+use std::{collections::HashMap, ops::Range, sync::Arc, time::Instant};
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_schema::ids::{DiskId, FragmentName, GroupId, NodeId};
+use parking_lot::Mutex;
 
 use super::{
-    Fragments, LocalDisk, LocalDisks, TransportError,
+    Directory, Fragments, LocalDisk, LocalDisks, TransportError,
     quic::{Call, Client, Peer},
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// Fragments anywhere in the cluster. Cheap to clone; all clones see the same topology.
+/// Fragments anywhere in the cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct Router {
     inner: Arc<Inner>,
@@ -30,13 +30,9 @@ struct Inner {
     node: NodeId,
     locals: LocalDisks,
     client: Client,
-    topology: ArcSwap<Topology>,
-}
-
-#[derive(Default)]
-struct Topology {
-    disks: HashMap<DiskId, NodeId>,
-    peers: HashMap<NodeId, Arc<Peer>>,
+    directory: Arc<dyn Directory>,
+    /// Nodes that were called, where they were then.
+    peers: Mutex<HashMap<NodeId, Arc<Peer>>>,
 }
 
 /// Where a disk is.
@@ -46,22 +42,10 @@ enum Place {
 }
 
 impl Router {
-    pub fn new(client: Client, locals: LocalDisks) -> Self {
+    /// Where the others are is asked of `directory` with every call.
+    pub fn new(client: Client, locals: LocalDisks, directory: Arc<dyn Directory>) -> Self {
         let node = client.node().clone();
-        Self { inner: Arc::new(Inner { node, locals, client, topology: ArcSwap::default() }) }
-    }
-
-    /// Replaces what is known of the cluster: which node has which disk, and where each node listens. Connections to nodes that
-    /// stay where they were are kept.
-    pub fn set_topology(&self, disks: Vec<(DiskId, NodeId)>, nodes: Vec<(NodeId, SocketAddr)>) {
-        let old = self.inner.topology.load();
-        let peers = nodes.into_iter().filter(|(node, _)| *node != self.inner.node).map(|(node, address)| {
-            let known = old.peers.get(&node).filter(|peer| peer.address() == address).cloned();
-            let peer = known.unwrap_or_else(|| self.inner.client.peer(node.clone(), address));
-            (node, peer)
-        });
-        let topology = Topology { disks: disks.into_iter().collect(), peers: peers.collect() };
-        self.inner.topology.store(Arc::new(topology));
+        Self { inner: Arc::new(Inner { node, locals, client, directory, peers: Mutex::default() }) }
     }
 
     /// The disks of this node.
@@ -78,18 +62,28 @@ impl Router {
         if let Some(local) = self.inner.locals.get(disk) {
             return Ok(Place::Here(local));
         }
-        let topology = self.inner.topology.load();
-        let node = topology.disks.get(&disk).ok_or(TransportError::UnknownDisk(disk))?;
-        if *node == self.inner.node {
+        let node = self.inner.directory.node_of(disk).ok_or(TransportError::UnknownDisk(disk))?;
+        if node == self.inner.node {
             // It should be here and is not: broken, or not opened.
             return Err(TransportError::Disk(DiskError::Gone(format!("disk {disk} is not open on this node"))));
         }
-        self.peer(node).map(Place::There)
+        self.peer(&node).map(Place::There)
     }
 
+    /// The connection to a node is kept for as long as it stays where it is.
     fn peer(&self, node: &NodeId) -> Result<Arc<Peer>, TransportError> {
-        let peer = self.inner.topology.load().peers.get(node).cloned();
-        peer.ok_or_else(|| TransportError::Unreachable(node.clone(), "its address is not known here".into()))
+        let Inner { client, directory, peers, .. } = &*self.inner;
+        let unknown = || TransportError::Unreachable(node.clone(), "its address is not known here".into());
+        let address = directory.address_of(node).ok_or_else(unknown)?;
+        let mut peers = peers.lock();
+        if let Some(peer) = peers.get(node).filter(|peer| peer.address() == address) {
+            return Ok(peer.clone());
+        }
+        // Nodes that left the cluster go when another comes.
+        peers.retain(|node, _| directory.address_of(node).is_some());
+        let peer = client.peer(node.clone(), address);
+        peers.insert(node.clone(), peer.clone());
+        Ok(peer)
     }
 
     /// A call to a local disk, ended by the deadline as a remote one would be.

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cairn_actors::runtime::Timings;
+use cairn_actors::{runtime::Timings, supervisor::ChildState};
 use cairn_schema::record::*;
 use support::*;
 
@@ -171,6 +171,19 @@ async fn con1_a_cluster_stopped_in_order_finds_its_data_again() {
     let status = cluster.status(2).await;
     assert!(status.actors.iter().all(|actor| actor.state == "running" && actor.restarts == 0), "{:#?}", status.actors);
     cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everyone_who_stops_a_node_waits_until_it_has_stopped() {
+    let cluster = Cluster::start(1, timings()).await;
+    let node = cluster.runtime(0);
+    let second = async {
+        node.stop(Duration::from_secs(5)).await;
+        let running: Vec<_> = node.actors().into_iter().filter(|actor| actor.state == ChildState::Running).collect();
+        assert!(running.is_empty(), "{running:#?}");
+    };
+    // Polled in order: the second call comes while the first has begun.
+    futures::join!(node.stop(Duration::from_secs(5)), second);
 }
 
 /// Flips one bit of the first occurrence of `marker` in the files below; which file.

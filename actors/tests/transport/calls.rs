@@ -70,10 +70,10 @@ async fn a_disks_errors_cross_as_they_are() {
     let unknown = a.router.info(DiskId([9; 16]), name(1), soon()).await;
     assert!(matches!(unknown, Err(TransportError::UnknownDisk(_))), "{unknown:?}");
     // A disk that the peer no longer has, though the topology still says so.
-    a.router.set_topology(vec![(DiskId([9; 16]), b.id.clone())], vec![(b.id.clone(), b.endpoint.local_addr())]);
+    a.known.set(vec![(DiskId([9; 16]), b.id.clone())], vec![(b.id.clone(), b.endpoint.local_addr())]);
     let gone = a.router.info(DiskId([9; 16]), name(1), soon()).await;
     assert!(matches!(gone, Err(TransportError::UnknownDisk(_))), "{gone:?}");
-    a.router.set_topology(vec![(DiskId([9; 16]), a.id.clone())], vec![]);
+    a.known.set(vec![(DiskId([9; 16]), a.id.clone())], vec![]);
     let closed = a.router.info(DiskId([9; 16]), name(1), soon()).await;
     assert!(matches!(closed, Err(TransportError::Disk(DiskError::Gone(_)))), "{closed:?}");
 }
@@ -260,7 +260,7 @@ async fn an_unreachable_peer_fails_fast_and_is_tried_again() {
     let a = Node::start_at(&ca, "a", 1, loopback(), options).await;
     let nowhere = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let disk = DiskId([2; 16]);
-    a.router.set_topology(vec![(disk, node("b"))], vec![(node("b"), nowhere.local_addr().unwrap())]);
+    a.known.set(vec![(disk, node("b"))], vec![(node("b"), nowhere.local_addr().unwrap())]);
     let first = a.router.info(disk, name(1), soon()).await;
     assert!(matches!(&first, Err(TransportError::Unreachable(_, why)) if why == "no answer"), "{first:?}");
     let started = Instant::now();
@@ -326,7 +326,7 @@ async fn metadata_calls_reach_the_one_that_serves_them() {
     let wrong = QuicMeta::new(server.client(), node("a"), a.endpoint.local_addr());
     let unserved = wrong.call_until(request, soon()).await.unwrap_err();
     assert!(matches!(unserved.error, TransportError::Protocol(..)), "{unserved:?}");
-    a.router.set_topology(vec![(DiskId([7; 16]), node("meta"))], vec![(node("meta"), server.local_addr())]);
+    a.known.set(vec![(DiskId([7; 16]), node("meta"))], vec![(node("meta"), server.local_addr())]);
     assert!(matches!(a.router.info(DiskId([7; 16]), name(1), soon()).await, Err(TransportError::Protocol(..))));
     a.router.probe(&node("meta"), soon()).await.unwrap();
     // Nobody there: the call certainly did not happen.

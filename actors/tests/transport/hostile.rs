@@ -152,7 +152,7 @@ async fn a_node_with_another_name_is_refused() {
     let a = Node::start_at(&ca, "a", 1, loopback(), options).await;
     let c = Node::start(&ca, "c", 3).await;
     // The topology says that b is where in truth c listens.
-    a.router.set_topology(vec![(c.disk.id, node("b"))], vec![(node("b"), c.endpoint.local_addr())]);
+    a.known.set(vec![(c.disk.id, node("b"))], vec![(node("b"), c.endpoint.local_addr())]);
     let refused = a.router.get(c.disk.id, name(1), 0..1, soon()).await;
     assert!(matches!(&refused, Err(TransportError::Unreachable(n, _)) if *n == node("b")), "{refused:?}");
     println!("{}", refused.unwrap_err());
@@ -229,7 +229,7 @@ async fn ask_rogue(answer: Option<Vec<Bytes>>, deadline_ms: u64) -> (Result<Byte
     let a = Node::start(&ca, "a", 1).await;
     let identity = Identity::issue(&ca, &node("b"), &[]).unwrap();
     let disk = cairn_schema::ids::DiskId([2; 16]);
-    a.router.set_topology(vec![(disk, node("b"))], vec![(node("b"), rogue(&identity, answer))]);
+    a.known.set(vec![(disk, node("b"))], vec![(node("b"), rogue(&identity, answer))]);
     let started = Instant::now();
     let got = a.router.get(disk, name(1), 0..200_000, after_ms(deadline_ms)).await;
     (got, started.elapsed())

@@ -1,7 +1,7 @@
 //! Nodes on loopback with disks in memory, and peers that break the rules.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     net::SocketAddr,
     ops::{Bound, Range},
     sync::{
@@ -19,7 +19,7 @@ use cairn_actors::{
     runtime::Identity,
     tls::{self, PemPair},
     transport::{
-        LocalDisk, LocalDisks, Router,
+        Directory, LocalDisk, LocalDisks, Router,
         quic::{Endpoint, QuicOptions},
         service::FragmentService,
     },
@@ -145,7 +145,38 @@ impl LocalDisk for MemoryDisk {
     }
     fn status(&self) -> DiskStatus {
         let fragments = self.fragments.lock().len() as u64;
-        DiskStatus { capacity_bytes: 1 << 40, fragments, writable: true, read_us: 7, ..DiskStatus::default() }
+        DiskStatus {
+            capacity_bytes: 1 << 40,
+            free_bytes: 1 << 40,
+            fragments,
+            writable: true,
+            read_us: 7,
+            ..DiskStatus::default()
+        }
+    }
+}
+
+/// What a node knows of the others.
+#[derive(Default)]
+pub struct Known {
+    disks: Mutex<HashMap<DiskId, NodeId>>,
+    nodes: Mutex<HashMap<NodeId, SocketAddr>>,
+}
+
+impl Known {
+    /// Replaces all that was known.
+    pub fn set(&self, disks: Vec<(DiskId, NodeId)>, nodes: Vec<(NodeId, SocketAddr)>) {
+        *self.disks.lock() = disks.into_iter().collect();
+        *self.nodes.lock() = nodes.into_iter().collect();
+    }
+}
+
+impl Directory for Known {
+    fn node_of(&self, disk: DiskId) -> Option<NodeId> {
+        self.disks.lock().get(&disk).cloned()
+    }
+    fn address_of(&self, node: &NodeId) -> Option<SocketAddr> {
+        self.nodes.lock().get(node).copied()
     }
 }
 
@@ -154,6 +185,7 @@ pub struct Node {
     pub id: NodeId,
     pub endpoint: Endpoint,
     pub router: Router,
+    pub known: Arc<Known>,
     pub disk: Arc<MemoryDisk>,
     pub metrics: prometheus::Registry,
 }
@@ -182,15 +214,16 @@ impl Node {
         let endpoint = Endpoint::bind(listen, identity, options).await.unwrap();
         let disk = MemoryDisk::new(disk);
         let disks = LocalDisks::new([(disk.id, disk.clone() as Arc<dyn LocalDisk>)]);
-        let router = Router::new(endpoint.client().clone(), disks.clone());
+        let known = Arc::new(Known::default());
+        let router = Router::new(endpoint.client().clone(), disks.clone(), known.clone());
         endpoint.serve(Arc::new(FragmentService::new(disks, Arc::new(router.clone()))));
-        Self { id: endpoint.node().clone(), endpoint, router, disk, metrics }
+        Self { id: endpoint.node().clone(), endpoint, router, known, disk, metrics }
     }
 
     pub fn knows(&self, others: &[&Node]) {
         let disks = others.iter().map(|node| (node.disk.id, node.id.clone())).collect();
         let nodes = others.iter().map(|node| (node.id.clone(), node.endpoint.local_addr())).collect();
-        self.router.set_topology(disks, nodes);
+        self.known.set(disks, nodes);
     }
 
     /// The sum of a counter or gauge over the labels that match.

@@ -43,6 +43,8 @@ struct Pages {
     registry: Registry,
     /// Unset while the process starts.
     subject: OnceLock<Subject>,
+    /// Set once clients are served.
+    open: OnceLock<()>,
     readiness: Readiness,
     stopping: watch::Receiver<bool>,
 }
@@ -56,7 +58,8 @@ pub struct AdminServer {
 }
 
 impl AdminServer {
-    /// Listens at once: `/healthz` answers and `/readyz` says "starting" until [`AdminServer::serve`] is called.
+    /// Listens at once: `/healthz` answers, `/v1/status` does once [`AdminServer::serve`] is called, and `/readyz` says no until
+    /// [`AdminServer::open`] is.
     /// `stopping` turns readiness off as soon as a shutdown begins.
     pub async fn start(
         listen: SocketAddr,
@@ -70,6 +73,7 @@ impl AdminServer {
             started: Instant::now(),
             registry,
             subject: OnceLock::new(),
+            open: OnceLock::new(),
             readiness: Readiness::default(),
             stopping,
         });
@@ -89,9 +93,14 @@ impl AdminServer {
         }
     }
 
-    /// Whether the process can do its work now.
-    pub async fn ready(&self) -> Result<(), String> {
-        self.pages.ready().await
+    /// Says that clients are served from now on.
+    pub fn open(&self) {
+        self.pages.open.get_or_init(|| ());
+    }
+
+    /// Whether the process could do its work now, though clients may not be served yet.
+    pub async fn able(&self) -> Result<(), String> {
+        self.pages.able().await
     }
 
     /// Closes the listener and all connections.
@@ -180,6 +189,11 @@ impl Pages {
     }
 
     async fn ready(&self) -> Result<(), String> {
+        self.able().await?;
+        self.open.get().copied().ok_or_else(|| "clients are not served yet".to_owned())
+    }
+
+    async fn able(&self) -> Result<(), String> {
         if *self.stopping.borrow() {
             return Err("stopping".to_owned());
         }

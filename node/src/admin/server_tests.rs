@@ -37,6 +37,10 @@ async fn a_starting_process_is_alive_but_not_ready() {
     assert!(get(&server, "/metrics").await.contains("process_resident_memory_bytes"));
 
     server.serve(Subject::Metadata(Meta::in_memory()));
+    server.able().await.unwrap();
+    let ready = get(&server, "/readyz").await;
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("not served yet"), "{ready}");
+    server.open();
     let ready = get(&server, "/readyz").await;
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
     let status = get(&server, "/v1/status").await;

@@ -1,0 +1,47 @@
+//! The rows of the metadata that placement and healing work with, read together.
+
+use std::{collections::HashMap, sync::Arc};
+
+use cairn_schema::{Meta, MetaError, ids::*, record::*};
+
+/// Nodes, disks and groups as they were at one revision, or a little later.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    /// [`Meta::placement_revision`] before they were read; None while nothing has been read. Who remembers what it saw last can tell by
+    /// this whether anything has changed since.
+    pub revision: Option<u64>,
+    pub nodes: HashMap<NodeId, Node>,
+    pub disks: HashMap<DiskId, Disk>,
+    pub groups: HashMap<GroupId, Arc<Group>>,
+}
+
+impl Rows {
+    /// The rows now, or None if they are still those of `known`.
+    pub(super) async fn newer(meta: &Meta, known: Option<u64>) -> Result<Option<Self>, MetaError> {
+        // Before the rows: those that change meanwhile are at worst read once more.
+        let revision = Some(meta.placement_revision().await?);
+        if revision == known {
+            return Ok(None);
+        }
+        let (nodes, disks, groups) = futures::try_join!(meta.nodes(), meta.disks(), meta.groups())?;
+        Ok(Some(Self {
+            revision,
+            nodes: nodes.into_iter().map(|node| (node.id.clone(), node)).collect(),
+            disks: disks.into_iter().map(|disk| (disk.id, disk)).collect(),
+            groups: groups.into_iter().map(|group| (group.id, Arc::new(group))).collect(),
+        }))
+    }
+
+    pub fn state(&self, disk: DiskId) -> Option<DiskState> {
+        self.disks.get(&disk).map(|disk| disk.state)
+    }
+
+    /// The groups that a disk is a member of, and where, in order.
+    pub fn positions_of(&self, disk: DiskId) -> Vec<(GroupId, u8)> {
+        let position = |group: &Group| group.members.iter().position(|member| *member == disk);
+        let mut positions: Vec<_> =
+            self.groups.values().filter_map(|group| Some((group.id, u8::try_from(position(group)?).ok()?))).collect();
+        positions.sort_unstable();
+        positions
+    }
+}
