@@ -14,6 +14,7 @@ mod get;
 pub mod membership;
 pub mod metrics;
 pub mod placement;
+pub mod policy;
 mod put;
 pub mod runtime;
 pub mod store;

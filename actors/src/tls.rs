@@ -23,8 +23,6 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::runtime::Identity;
-
 /// How long a new CA is valid.
 pub const CA_VALIDITY: Duration = Duration::from_secs(20 * 365 * 86_400);
 /// How long a new node certificate is valid.
@@ -48,6 +46,14 @@ pub enum TlsError {
     Make(String),
     #[error("the certificate or its key is not usable: {0}")]
     Config(String),
+}
+
+/// A node's identity for mutual TLS, PEM. The certificate's DNS name is the node id; peers are those signed by `ca`.
+#[derive(Clone)]
+pub struct Identity {
+    pub ca_pem: String,
+    pub cert_pem: String,
+    pub key_pem: String,
 }
 
 /// A certificate and its private key, both PEM.

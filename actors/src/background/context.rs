@@ -10,7 +10,7 @@ use cairn_schema::{Meta, MetaError, ids::*, record::*};
 use super::HealingMetrics;
 use crate::{
     placement::Placement,
-    runtime::{Policy, Timings},
+    policy::{Policy, Timings},
     transport::Fragments,
 };
 

@@ -10,7 +10,7 @@ use crate::{
     background::HealingMetrics,
     disk::{DiskStatus, FragmentInfo, NewFragment},
     placement::Placement,
-    runtime::{Policy, Timings},
+    policy::{Policy, Timings},
     transport::{Fragments, TransportError},
 };
 
@@ -56,16 +56,8 @@ impl Fragments for Empty {
 }
 
 fn context(meta: Meta) -> Context {
-    let second = Duration::from_secs(1);
     let scheme = Scheme::Replicated { copies: 2 };
-    let policy = Policy {
-        scheme,
-        small_scheme: scheme,
-        small_below: 1,
-        failure_domain: FailureDomain::Node,
-        write_margin: 0,
-        fragment_bytes: 1,
-    };
+    let policy = Policy::new(scheme, scheme, FailureDomain::Node);
     let node: NodeId = "n1".parse().unwrap();
     Context {
         placement: Placement::new(meta.clone(), node.clone(), (&policy).into()),
@@ -73,14 +65,7 @@ fn context(meta: Meta) -> Context {
         meta,
         fragments: Arc::new(Empty),
         policy: Arc::new(policy),
-        timings: Arc::new(Timings {
-            gossip_interval: second,
-            probe_timeout: second,
-            down_to_lost: second,
-            fragment_deadline: second,
-            reclaim_grace: second,
-            scrub_interval: second,
-        }),
+        timings: Arc::new(Timings { reclaim_grace: Duration::from_secs(1), ..Timings::default() }),
         metrics: HealingMetrics::new(&prometheus::Registry::new()).unwrap(),
     }
 }

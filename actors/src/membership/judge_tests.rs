@@ -13,7 +13,7 @@ use crate::{
     disk::{DiskStatus, FragmentInfo, NewFragment},
     membership::Peer,
     placement::Placement,
-    runtime::{Policy, Timings},
+    policy::{Policy, Timings},
     transport::{Fragments, TransportError},
 };
 
@@ -107,23 +107,9 @@ impl Court {
             meta.register_disk(row).await.unwrap();
         }
         let (net, registry) = (Arc::new(Net::default()), prometheus::Registry::new());
+        let policy = Policy::new("4+2".parse().unwrap(), "replicated(2)".parse().unwrap(), FailureDomain::Node);
         let second = Duration::from_secs(1);
-        let policy = Policy {
-            scheme: "4+2".parse().unwrap(),
-            small_scheme: "replicated(2)".parse().unwrap(),
-            small_below: 1,
-            failure_domain: FailureDomain::Node,
-            write_margin: 1,
-            fragment_bytes: 1,
-        };
-        let timings = Timings {
-            gossip_interval: second,
-            probe_timeout: second,
-            down_to_lost,
-            fragment_deadline: second,
-            reclaim_grace: second,
-            scrub_interval: second,
-        };
+        let timings = Timings { gossip_interval: second, down_to_lost, ..Timings::default() };
         let placement = Placement::new(meta.clone(), node(0), (&policy).into());
         let ctx = Context {
             node: node(0),

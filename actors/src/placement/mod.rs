@@ -43,8 +43,8 @@ impl PlacementPolicy {
     }
 }
 
-impl From<&crate::runtime::Policy> for PlacementPolicy {
-    fn from(policy: &crate::runtime::Policy) -> Self {
+impl From<&crate::policy::Policy> for PlacementPolicy {
+    fn from(policy: &crate::policy::Policy) -> Self {
         let mut schemes = vec![policy.scheme];
         if policy.small_scheme != policy.scheme {
             schemes.push(policy.small_scheme);

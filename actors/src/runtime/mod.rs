@@ -8,54 +8,13 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use cairn_schema::{Meta, ids::*, record::*};
 use serde::Serialize;
 
+pub use crate::{
+    policy::{Policy, Timings},
+    tls::Identity,
+};
+
 use crate::{disk::DiskOptions, store::Store, supervisor::ChildStatus};
 use boot::Running;
-
-/// A node's identity for mutual TLS, PEM. The certificate's DNS name is the node id; peers are those signed by `ca`.
-#[derive(Clone)]
-pub struct Identity {
-    pub ca_pem: String,
-    pub cert_pem: String,
-    pub key_pem: String,
-}
-
-/// The same on every node of a cluster.
-#[derive(Clone, Debug)]
-pub struct Policy {
-    /// For objects of at least `small_below` bytes.
-    pub scheme: Scheme,
-    /// For smaller ones.
-    pub small_scheme: Scheme,
-    pub small_below: u64,
-    /// No domain of this level holds more than m fragments of a stripe (PLC-1).
-    pub failure_domain: FailureDomain,
-    /// Fragments beyond k that must be durable before a stripe counts as safe.
-    pub write_margin: u8,
-    /// Data bytes per fragment of a full stripe: the stripe has k times as many.
-    pub fragment_bytes: u32,
-}
-
-#[derive(Clone, Debug)]
-pub struct Timings {
-    pub gossip_interval: Duration,
-    /// A suspected node is probed directly and through another; then its disks are marked down.
-    pub probe_timeout: Duration,
-    /// Disks down for longer are lost, and their groups repair without them.
-    pub down_to_lost: Duration,
-    /// One fragment operation on a peer.
-    pub fragment_deadline: Duration,
-    /// How long an unreferenced blob, or a fragment without a blob row, is kept.
-    pub reclaim_grace: Duration,
-    pub scrub_interval: Duration,
-}
-
-impl Timings {
-    /// How long one body may take from its first byte to its commit. Fragments without a blob row are orphans once they are as old as
-    /// `reclaim_grace`, so a write must be committed well before its first fragment is (GC-1).
-    pub fn write_limit(&self) -> Duration {
-        self.reclaim_grace / 2
-    }
-}
 
 #[derive(Clone)]
 pub struct NodeOptions {

@@ -20,8 +20,8 @@ use crate::{
     error::{BoxError, StoreError},
     get::{self, DamageReports, Latencies},
     placement::Placement,
+    policy::{Policy, Timings},
     put::{self, Cleaner},
-    runtime::{Policy, Timings},
     transport::Fragments,
 };
 

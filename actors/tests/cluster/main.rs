@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cairn_actors::{runtime::Timings, supervisor::ChildState};
+use cairn_actors::{policy::Timings, supervisor::ChildState};
 use cairn_schema::record::*;
 use support::*;
 

@@ -10,9 +10,10 @@ use cairn_actors::{
     Store, StoreError,
     checksum::DigestPlan,
     disk::DiskOptions,
-    runtime::{ClusterStatus, Identity, NodeOptions, NodeRuntime, NodeStatus, Policy, Timings},
+    policy::{Policy, Timings},
+    runtime::{ClusterStatus, NodeOptions, NodeRuntime, NodeStatus},
     store::PutObject,
-    tls::{self, PemPair},
+    tls::{self, Identity, PemPair},
 };
 use cairn_schema::{Meta, ids::*, record::*, verbs::*};
 use futures::TryStreamExt;
@@ -50,8 +51,7 @@ pub fn timings() -> Timings {
         probe_timeout: Duration::from_millis(500),
         down_to_lost: Duration::from_secs(3600),
         fragment_deadline: Duration::from_secs(5),
-        reclaim_grace: Duration::from_secs(3600),
-        scrub_interval: Duration::from_secs(3600),
+        ..Timings::default()
     }
 }
 
@@ -111,12 +111,8 @@ impl Cluster {
             gossip_listen: "127.0.0.1:0".parse().unwrap(),
             gossip_seeds: seed.into_iter().collect(),
             policy: Policy {
-                scheme: "4+2".parse().unwrap(),
-                small_scheme: "replicated(3)".parse().unwrap(),
-                small_below: 128 << 10,
-                failure_domain: FailureDomain::Rack,
-                write_margin: 1,
                 fragment_bytes: 256 << 10,
+                ..Policy::new("4+2".parse().unwrap(), "replicated(3)".parse().unwrap(), FailureDomain::Rack)
             },
             timings: self.timings.clone(),
             memory_bytes: 256 << 20,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cairn_actors::{
     background::{Context, HealingMetrics, Worker, placement::PlacementKeeper},
     placement::{Placement, PlacementPolicy},
-    runtime::{Policy, Timings},
+    policy::{Policy, Timings},
     transport::{Fragments, LocalDisks, Router, quic::Endpoint, quic::QuicOptions},
 };
 use cairn_schema::{Meta, ids::*, record};
@@ -27,7 +27,7 @@ fn scheme() -> record::Scheme {
 impl Observer {
     async fn start(ca: &cairn_actors::tls::PemPair) -> Self {
         let meta = Meta::in_memory();
-        let identity = cairn_actors::runtime::Identity::issue(ca, &node("observer"), &[]).unwrap();
+        let identity = cairn_actors::tls::Identity::issue(ca, &node("observer"), &[]).unwrap();
         let endpoint = Endpoint::bind(loopback(), &identity, QuicOptions::default()).await.unwrap();
         let policy = PlacementPolicy::new(vec![scheme()], record::FailureDomain::Node, 0);
         let placement = Placement::new(meta.clone(), node("observer"), policy);
@@ -45,30 +45,13 @@ impl Observer {
     }
 
     fn keeper(&self) -> PlacementKeeper {
-        let second = std::time::Duration::from_secs(1);
-        let policy = Policy {
-            scheme: scheme(),
-            small_scheme: scheme(),
-            small_below: 1,
-            failure_domain: record::FailureDomain::Node,
-            write_margin: 0,
-            fragment_bytes: 1,
-        };
-        let timings = Timings {
-            gossip_interval: second,
-            probe_timeout: 10 * second,
-            down_to_lost: second,
-            fragment_deadline: 10 * second,
-            reclaim_grace: second,
-            scrub_interval: second,
-        };
         PlacementKeeper::new(Context {
             node: node("observer"),
             meta: self.meta.clone(),
             fragments: Arc::new(self.router.clone()),
             placement: self.placement.clone(),
-            policy: Arc::new(policy),
-            timings: Arc::new(timings),
+            policy: Arc::new(Policy::new(scheme(), scheme(), record::FailureDomain::Node)),
+            timings: Arc::new(Timings::default()),
             metrics: HealingMetrics::new(&prometheus::Registry::new()).unwrap(),
         })
     }

@@ -16,8 +16,7 @@ use bytes::Bytes;
 use cairn_actors::{
     checksum::{block_checksums, verify_blocks},
     disk::{DiskError, DiskStatus, FragmentInfo, NewFragment},
-    runtime::Identity,
-    tls::{self, PemPair},
+    tls::{self, Identity, PemPair},
     transport::{
         Directory, LocalDisk, LocalDisks, Router,
         quic::{Endpoint, QuicOptions},

@@ -19,7 +19,7 @@ use cairn_actors::{
     disk::{BLOCK_BYTES, DiskError, DiskStatus, FragmentInfo, NewFragment},
     error::{BoxError, StoreError},
     placement::{Placement, PlacementPolicy},
-    runtime::{Policy, Timings},
+    policy::{Policy, Timings},
     store::{BodyIn, PutObject, Store, StoreLimits, StoreParts},
     transport::{Fragments, TransportError},
 };
@@ -302,22 +302,12 @@ pub async fn twin(shape: Shape) -> Twin {
         }
     }
     let policy = Policy {
-        scheme: shape.scheme.parse().unwrap(),
-        small_scheme: shape.small.parse().unwrap(),
         small_below: shape.small_below,
-        failure_domain: shape.level,
-        write_margin: 1,
         fragment_bytes: shape.fragment_bytes,
+        ..Policy::new(shape.scheme.parse().unwrap(), shape.small.parse().unwrap(), shape.level)
     };
-    let second = Duration::from_secs(1);
-    let timings = Timings {
-        gossip_interval: second,
-        probe_timeout: second,
-        down_to_lost: second,
-        fragment_deadline: shape.deadline,
-        reclaim_grace: shape.reclaim_grace,
-        scrub_interval: second,
-    };
+    let timings =
+        Timings { fragment_deadline: shape.deadline, reclaim_grace: shape.reclaim_grace, ..Timings::default() };
     let placement = Placement::new(meta.clone(), node_id(0, 0), PlacementPolicy::from(&policy));
     placement.refresh().await.unwrap();
     placement.ensure_groups().await.unwrap();

@@ -116,21 +116,14 @@ async fn node_options(folder: &tempfile::TempDir, meta: Meta) -> NodeOptions {
         gossip_seeds: Vec::new(),
         identity: Identity { ca_pem: ca.cert_pem, cert_pem: made.cert_pem, key_pem: made.key_pem },
         policy: Policy {
-            scheme: Scheme::Rs { data: 4, parity: 2, code: ErasureCode::Gf256 },
-            small_scheme: Scheme::Replicated { copies: 3 },
-            small_below: 128 << 10,
-            failure_domain: FailureDomain::Disk,
-            write_margin: 1,
             fragment_bytes: 256 << 10,
+            ..Policy::new(
+                Scheme::Rs { data: 4, parity: 2, code: ErasureCode::Gf256 },
+                Scheme::Replicated { copies: 3 },
+                FailureDomain::Disk,
+            )
         },
-        timings: Timings {
-            gossip_interval: Duration::from_millis(250),
-            probe_timeout: Duration::from_secs(1),
-            down_to_lost: Duration::from_secs(600),
-            fragment_deadline: Duration::from_secs(10),
-            reclaim_grace: Duration::from_secs(3600),
-            scrub_interval: Duration::from_secs(24 * 3600),
-        },
+        timings: Timings { gossip_interval: Duration::from_millis(250), ..Timings::default() },
         memory_bytes: 256 << 20,
         metrics: prometheus::Registry::new(),
         id,

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use cairn_actors::policy::{Policy, Timings};
 use cairn_schema::{
     ids::NodeId,
     kv::limits,
@@ -139,15 +140,15 @@ fn default_small_scheme() -> SchemeText {
 }
 
 fn default_small_below() -> Size {
-    Size::kib(128)
+    Size(Policy::SMALL_BELOW)
 }
 
 fn default_write_margin() -> u8 {
-    1
+    Policy::WRITE_MARGIN
 }
 
 fn default_fragment() -> Size {
-    Size::mib(1)
+    Size(u64::from(Policy::FRAGMENT_BYTES))
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -163,13 +164,14 @@ pub struct TimingsSection {
 
 impl Default for TimingsSection {
     fn default() -> Self {
+        let usual = Timings::default();
         Self {
-            gossip_interval: Period::millis(500),
-            probe_timeout: Period::seconds(1),
-            down_to_lost: Period::seconds(15 * 60),
-            fragment_deadline: Period::seconds(10),
-            reclaim_grace: Period::seconds(24 * 3600),
-            scrub_interval: Period::seconds(14 * 24 * 3600),
+            gossip_interval: Period(usual.gossip_interval),
+            probe_timeout: Period(usual.probe_timeout),
+            down_to_lost: Period(usual.down_to_lost),
+            fragment_deadline: Period(usual.fragment_deadline),
+            reclaim_grace: Period(usual.reclaim_grace),
+            scrub_interval: Period(usual.scrub_interval),
         }
     }
 }

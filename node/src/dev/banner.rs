@@ -2,6 +2,8 @@
 
 use std::{fmt::Write, path::Path};
 
+use cairn_actors::policy::Policy;
+
 use super::layout::{Layout, domain_name};
 use crate::{config::Size, keys::RootKeys, ready_file::Ready, words::plural};
 
@@ -44,7 +46,7 @@ fn write_text(
         domain_name(layout.failure_domain),
         layout.scheme.parity(),
         layout.scheme.width(),
-        Size(super::SMALL_BELOW),
+        Size(Policy::SMALL_BELOW),
         layout.small_scheme
     )?;
     for (node, at) in layout.nodes.iter().zip(&ready.nodes) {

@@ -35,9 +35,6 @@ const SEGMENT_BYTES: u64 = 64 << 20;
 const RESERVED_BYTES: u64 = 128 << 20;
 /// A disk with room for fewer could not compact what is deleted.
 const LEAST_SEGMENTS: u64 = 4;
-const SMALL_BELOW: u64 = 128 << 10;
-const FRAGMENT_BYTES: u32 = 1 << 20;
-const WRITE_MARGIN: u8 = 1;
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 /// Runs until `stop`.
@@ -123,14 +120,7 @@ async fn node_options(
         listen: LOOPBACK,
         gossip_listen: LOOPBACK,
         gossip_seeds: Vec::new(),
-        policy: Policy {
-            scheme: layout.scheme,
-            small_scheme: layout.small_scheme,
-            small_below: SMALL_BELOW,
-            failure_domain: layout.failure_domain,
-            write_margin: WRITE_MARGIN,
-            fragment_bytes: FRAGMENT_BYTES,
-        },
+        policy: Policy::new(layout.scheme, layout.small_scheme, layout.failure_domain),
         timings: timings(),
         memory_bytes: args.memory.0,
     })
@@ -147,10 +137,9 @@ fn share_of_file_system(root: &Path, disks: usize) -> Option<u64> {
 fn timings() -> Timings {
     Timings {
         gossip_interval: Duration::from_millis(250),
-        probe_timeout: Duration::from_secs(1),
         down_to_lost: Duration::from_secs(120),
-        fragment_deadline: Duration::from_secs(10),
         reclaim_grace: Duration::from_secs(3600),
         scrub_interval: Duration::from_secs(24 * 3600),
+        ..Timings::default()
     }
 }

@@ -18,7 +18,7 @@ use quinn::{
 use sha2::{Digest, Sha256};
 
 use super::QuicError;
-use crate::runtime::Identity;
+use crate::tls::Identity;
 
 /// Bounds of one endpoint. Bytes and durations are per peer unless they say otherwise.
 #[derive(Clone, Debug)]

@@ -24,7 +24,7 @@ pub use dial::{Call, Client, Peer};
 use metrics::Metrics;
 
 use crate::{
-    runtime::Identity,
+    tls::Identity,
     tls::{self, TlsError},
     wire::{ALPN, RemoteError, Reply, Request},
 };
