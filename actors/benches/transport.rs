@@ -8,7 +8,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use cairn_actors::transport::{Fragments, quic::QuicOptions};
+use cairn_actors::{fragment::Fragments, transport::quic::QuicOptions};
 use futures::{StreamExt, stream};
 
 use support::*;

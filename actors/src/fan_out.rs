@@ -14,13 +14,11 @@ use rand::Rng;
 use tokio::task::JoinSet;
 
 use crate::{
-    checksum::block_checksums,
     codec::Codec,
-    disk::{DiskError, NewFragment},
     error::StoreError,
+    fragment::{DiskError, NewFragment, TransportError, block_checksums},
     placement::{Heard, Topology},
     store::Inner,
-    transport::TransportError,
 };
 
 /// A set of positions in a stripe.
@@ -219,13 +217,7 @@ async fn send(inner: &Inner, disk: DiskId, fragment: NewFragment) -> Result<(), 
     let mut tries = 0u32;
     loop {
         tries += 1;
-        let put = inner.fragments.put(disk, fragment.clone(), deadline);
-        // The trait promises to end by the deadline; this is for an implementation that does not.
-        let result = match tokio::time::timeout_at((deadline + Duration::from_millis(100)).into(), put).await {
-            Ok(result) => result,
-            Err(_) => Err(TransportError::Disk(DiskError::Gone("no answer before the deadline".into()))),
-        };
-        let Err(error) = result else {
+        let Err(error) = inner.fragments.put(disk, fragment.clone(), deadline).await else {
             inner.placement.report(disk, Heard::Answer);
             return Ok(());
         };
@@ -260,7 +252,10 @@ fn pause_before_retry(error: &TransportError, tries: u32) -> Option<Duration> {
 /// Whether other requests to the disk will fare as badly, so that it is better avoided.
 pub(crate) fn is_disks_fault(error: &TransportError) -> bool {
     match error {
-        TransportError::Unreachable(..) | TransportError::Deadline(_) | TransportError::UnknownDisk(_) => true,
+        TransportError::Unreachable(..)
+        | TransportError::Deadline(_)
+        | TransportError::Overdue(_)
+        | TransportError::UnknownDisk(_) => true,
         TransportError::Protocol(..) | TransportError::BadChecksum(_) | TransportError::Busy(_) => false,
         TransportError::Disk(error) => {
             matches!(error, DiskError::Full { .. } | DiskError::ReadOnly(_) | DiskError::Gone(_) | DiskError::Io { .. })

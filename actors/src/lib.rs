@@ -9,6 +9,7 @@ pub mod codec;
 pub mod disk;
 pub mod error;
 mod fan_out;
+pub mod fragment;
 pub mod geometry;
 mod get;
 pub mod membership;

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use cairn_actors::{
     StoreError,
     checksum::{DigestPlan, Digests},
+    fragment::Bounded,
     placement::{Liveness, Placement, PlacementPolicy},
     store::StoreLimits,
 };
@@ -454,7 +455,7 @@ async fn without_enough_domains_the_error_says_what_to_add() {
 async fn a_full_disk_leaves_placement() {
     let twin = twin(Shape { disks_per_node: 2, ..Shape::default() }).await;
     twin.fault(4, Fault { full: true, ..Fault::default() });
-    twin.placement.poll_loads(&*twin.fragments, Duration::from_secs(1)).await;
+    twin.placement.poll_loads(&Bounded::new(twin.fragments.clone()), Duration::from_secs(1)).await;
     for n in 0..20 {
         twin.put(&format!("key-{n}"), &random_bytes(5_000, n)).await.unwrap();
     }

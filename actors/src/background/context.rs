@@ -9,9 +9,9 @@ use cairn_schema::{Meta, MetaError, ids::*, record::*};
 
 use super::HealingMetrics;
 use crate::{
+    fragment::Bounded,
     placement::Placement,
     policy::{Policy, Timings},
-    transport::Fragments,
 };
 
 /// Cheap to clone.
@@ -19,7 +19,7 @@ use crate::{
 pub struct Context {
     pub node: NodeId,
     pub meta: Meta,
-    pub fragments: Arc<dyn Fragments>,
+    pub fragments: Bounded,
     /// The node's picture of the cluster, which the store and the transport work with too.
     pub placement: Arc<Placement>,
     pub policy: Arc<Policy>,

@@ -8,10 +8,9 @@ use cairn_schema::{Meta, MetaError, verbs::*};
 use super::*;
 use crate::{
     background::HealingMetrics,
-    disk::{DiskStatus, FragmentInfo, NewFragment},
+    fragment::{Bounded, DiskStatus, FragmentInfo, Fragments, NewFragment, TransportError},
     placement::Placement,
     policy::{Policy, Timings},
-    transport::{Fragments, TransportError},
 };
 
 /// Disks that have no fragments.
@@ -47,12 +46,6 @@ impl Fragments for Empty {
     async fn disk_status(&self, _: DiskId, _: Instant) -> Result<DiskStatus, TransportError> {
         unreachable!("reclaim asks no disk how it is")
     }
-    async fn probe(&self, _: &NodeId, _: Instant) -> Result<(), TransportError> {
-        unreachable!("reclaim probes no node")
-    }
-    async fn probe_through(&self, _: &NodeId, _: &NodeId, _: Instant) -> Result<bool, TransportError> {
-        unreachable!("reclaim probes no node")
-    }
 }
 
 fn context(meta: Meta) -> Context {
@@ -63,7 +56,7 @@ fn context(meta: Meta) -> Context {
         placement: Placement::new(meta.clone(), node.clone(), (&policy).into()),
         node,
         meta,
-        fragments: Arc::new(Empty),
+        fragments: Bounded::new(Arc::new(Empty)),
         policy: Arc::new(policy),
         timings: Arc::new(Timings { reclaim_grace: Duration::from_secs(1), ..Timings::default() }),
         metrics: HealingMetrics::new(&prometheus::Registry::new()).unwrap(),

@@ -42,7 +42,7 @@ impl Worker for PlacementKeeper {
             self.groups_due = self.groups_due.min(now + QUIET);
         }
         if now >= self.loads_due {
-            placement.poll_loads(&**fragments, timings.probe_timeout).await;
+            placement.poll_loads(fragments, timings.probe_timeout).await;
             self.loads_due = now + LOADS_EVERY;
         }
         if now >= self.groups_due {

@@ -12,13 +12,11 @@ use parking_lot::Mutex;
 
 use super::{Context, queue::Endangered};
 use crate::{
-    checksum,
     clock::now_ms,
     codec::{Codec, CodecError},
-    disk::{DiskError, NewFragment},
+    fragment::{DiskError, NewFragment, TransportError, block_checksums},
     geometry::{Geometry, GeometryError},
     placement::Rows,
-    transport::TransportError,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -229,7 +227,7 @@ fn reconstruct(
 ) -> Result<Vec<Checked>, RebuildError> {
     let rebuilt = codec.reconstruct(present, wanted, len)?;
     let checked = rebuilt.into_iter().map(|payload| {
-        let checksums = checksum::block_checksums(&payload);
+        let checksums = block_checksums(&payload);
         (payload, checksums)
     });
     Ok(checked.collect())

@@ -16,9 +16,8 @@ use cairn_schema::{ids::*, record::*};
 use super::{Context, Step, StepError, Worker, inventory::GroupCheck};
 use crate::{
     clock::now_ms,
-    disk::{DiskError, FragmentInfo},
+    fragment::{DiskError, FragmentInfo, TransportError},
     placement::Rows,
-    transport::TransportError,
 };
 
 /// Fragments of one step at most, and bytes after which a step ends early.

@@ -1,14 +1,12 @@
-//! The digests of object bytes, and the block checksums of fragments.
+//! The digests of object bytes.
 //!
 //! [`Digester`] computes them in one place, [`DigestPipeline`] off the async threads and beside each other, [`combine`] makes
 //! a CRC of a whole from those of its parts.
 
-pub mod blocks;
 pub mod combine;
 mod digester;
 mod pipeline;
 
-pub use blocks::{block_checksums, verify_blocks};
 pub use digester::{BodyDigests, Digester};
 pub use pipeline::{DigestError, DigestPipeline};
 

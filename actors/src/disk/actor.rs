@@ -11,11 +11,12 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::JoinHandle;
 
 use super::{
-    DiskError, DiskHandle, DiskOptions,
+    DiskHandle, DiskOptions,
     engine::{Engine, Extras},
     handle::Shared,
     identity::read_identity,
 };
+use crate::fragment::DiskError;
 use crate::supervisor::{RestartPolicy, Supervisor};
 
 /// How often the actor looks, and how patient it is.

@@ -7,11 +7,11 @@ use cairn_schema::ids::FragmentName;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    DiskError, NewFragment,
     format::{Place, RecordBody, RecordHeader, UNIT, fragment_units, payload_at},
     index::{Effect, rows::Entry},
     queue::Reply,
 };
+use crate::fragment::{DiskError, NewFragment};
 
 static PADDING: [u8; UNIT as usize] = [0; UNIT as usize];
 

@@ -14,13 +14,13 @@ use bytes::Bytes;
 use cairn_schema::ids::FragmentName;
 
 use super::{
-    DiskError, NewFragment,
     format::{Place, RecordBody, RecordHeader, SEGMENT_HEADER_BYTES, UNIT, fragment_units},
     index::{rows::Entry, segments::SegmentState},
     scan::{Found, Scan},
     state::Core,
     writer::Writer,
 };
+use crate::fragment::{DiskError, NewFragment};
 
 /// Bytes of a segment looked at in one step: how long foreground work may have to wait for it.
 const STEP_BYTES: u64 = 1 << 20;

@@ -16,9 +16,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::{
-    BLOCK_BYTES, DiskError, DiskOptions, DiskStatus, FragmentInfo, NewFragment,
+    DiskOptions,
     file::{Faults, Io, disk_error, sync_dir},
-    format::{MAX_FRAGMENT_BYTES, block_checksum, block_count, fragment_units},
+    format::{MAX_FRAGMENT_BYTES, fragment_units},
     identity::{identify, lock, refused},
     metrics::{DiskMetrics, Smoothed},
     queue::{Delete, Job, Put, Queue},
@@ -27,6 +27,7 @@ use super::{
     state::{Core, Space},
     writer::Writer,
 };
+use crate::fragment::{BLOCK_BYTES, DiskError, DiskStatus, FragmentInfo, NewFragment, block_count, verify_blocks};
 
 /// How long a write may wait for room in the queue: a few seconds ride out a checkpoint or a slow sync, more would hide a sick disk.
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
@@ -334,11 +335,7 @@ async fn patience<T, E>(limit: Duration, acquire: impl Future<Output = Result<T,
 }
 
 fn matches_checksums(fragment: &NewFragment) -> bool {
-    fragment
-        .payload
-        .chunks(BLOCK_BYTES)
-        .zip(&fragment.block_checksums)
-        .all(|(block, sum)| block_checksum(block) == *sum)
+    verify_blocks(&fragment.payload, &fragment.block_checksums).is_ok()
 }
 
 /// The fragment back, if its bytes match its checksums; large ones are hashed off the async threads.

@@ -17,7 +17,7 @@ use rustix::{
     io::{Errno, retry_on_intr},
 };
 
-use super::DiskError;
+use crate::fragment::DiskError;
 
 /// How many of the next operations of a kind fail with EIO, and what is told about syncs. All zero and silent in production.
 #[derive(Default)]

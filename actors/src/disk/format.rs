@@ -36,7 +36,7 @@
 use cairn_schema::ids::{BlobId, DiskId, FragmentName, GroupId};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use super::BLOCK_BYTES;
+use crate::fragment::block_count;
 
 /// Records begin at multiples of this.
 pub const UNIT: u64 = 64;
@@ -116,11 +116,6 @@ pub struct RecordHeader {
     pub written_ms: u64,
 }
 
-/// Blocks of a payload of `length` bytes.
-pub fn block_count(length: u32) -> usize {
-    (length as usize).div_ceil(BLOCK_BYTES)
-}
-
 /// Bytes between a record's start and its payload.
 pub fn payload_at(length: u32) -> u64 {
     (RECORD_HEADER_LEN + 8 * block_count(length)) as u64
@@ -131,16 +126,6 @@ pub fn fragment_units(length: u32) -> u32 {
     let bytes = payload_at(length) + u64::from(length);
     // At most 2^32 + 2^19 bytes: fits easily.
     bytes.div_ceil(UNIT) as u32
-}
-
-/// The checksum of one block.
-pub fn block_checksum(block: &[u8]) -> u64 {
-    xxh3_64(block)
-}
-
-/// The checksums of a payload, as a [`super::NewFragment`] wants them.
-pub fn block_checksums(payload: &[u8]) -> Vec<u64> {
-    payload.chunks(BLOCK_BYTES).map(block_checksum).collect()
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

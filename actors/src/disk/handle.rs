@@ -14,12 +14,13 @@ use bytes::Bytes;
 use cairn_schema::ids::{DiskId, FragmentName, GroupId};
 
 use super::{
-    DiskError, DiskOptions, DiskStatus, FragmentInfo, NewFragment,
+    DiskOptions,
     engine::{Engine, Extras},
     file::Faults,
     metrics::DiskMetrics,
     recover::RecoveryReport,
 };
+use crate::fragment::{DiskError, DiskStatus, FragmentInfo, NewFragment};
 
 /// An open disk. Cheap to clone. Calls go straight to the queues of whichever engine has the disk open now, bounded by permits that
 /// travel with the work; the disk's supervised actor opens engines, watches them and replaces a failed one.

@@ -12,12 +12,12 @@ use std::{
 };
 
 use super::{
-    DiskError,
     file::punch_hole,
     format::Place,
     index::segments::{Extent, whole_pages},
     state::Core,
 };
+use crate::fragment::DiskError;
 
 /// Dead records that wait. More are left to compaction.
 const QUEUED: usize = 16 * 1024;

@@ -21,11 +21,12 @@ use rustix::{fs::FlockOperation, io::Errno};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    DiskError, DiskOptions,
+    DiskOptions,
     file::{disk_error, replace_file},
     format::{COPY_AT, FormatError},
     now_ms,
 };
+use crate::fragment::DiskError;
 
 const MAGIC: &[u8; 8] = b"CAIRNDSK";
 const VERSION: u8 = 1;

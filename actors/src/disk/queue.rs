@@ -5,8 +5,9 @@ use std::{collections::VecDeque, time::Duration};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{DiskError, NewFragment};
 use cairn_schema::ids::FragmentName;
+
+use crate::fragment::{DiskError, NewFragment};
 
 pub type Reply<T> = oneshot::Sender<Result<T, DiskError>>;
 

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use cairn_schema::ids::FragmentName;
 
 use super::{
-    BLOCK_BYTES, DiskError,
     file::Io,
-    format::{RecordBody, RecordHeader, UNIT, block_checksum, fragment_units, payload_at, table_entry},
+    format::{RecordBody, RecordHeader, UNIT, fragment_units, payload_at, table_entry},
     index::rows::Entry,
 };
+use crate::fragment::{BLOCK_BYTES, DiskError, block_checksum};
 
 /// Read and hashed at once: a few blocks.
 const PIECE: usize = 4 * BLOCK_BYTES;

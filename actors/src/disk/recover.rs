@@ -8,7 +8,6 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    DiskError,
     file::{Io, disk_error},
     format::{Place, RecordBody, RecordHeader, SEGMENT_HEADER_BYTES, UNIT},
     identity::{Identity, refused},
@@ -22,6 +21,7 @@ use super::{
     scan::{Found, Gap, Scan, read_segment_header},
     segment::{Files, list_segments},
 };
+use crate::fragment::DiskError;
 
 /// What an opening found, for logs and `cairn disk inspect`.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -3,12 +3,12 @@
 use std::{fs::File, path::Path};
 
 use super::{
-    DiskError,
     file::{Io, disk_error, next_data},
     format::{COPY_AT, FormatError, Place, RECORD_HEADER_LEN, RecordHeader, SEGMENT_HEADER_LEN, SegmentHeader, UNIT},
     identity::refused,
     index::segments::PAGE,
 };
+use crate::fragment::DiskError;
 
 /// A window is read at once when records are small, less when payloads are skipped anyway.
 const WINDOW: usize = 1 << 20;

@@ -11,11 +11,11 @@ use cairn_schema::ids::DiskId;
 use parking_lot::Mutex;
 
 use super::{
-    DiskError,
     file::{Io, disk_error, preallocate, sync_dir},
     format::{COPY_AT, SEGMENT_HEADER_BYTES, SegmentHeader},
     now_ms,
 };
+use crate::fragment::DiskError;
 
 /// File handles kept open for one disk.
 const OPEN_FILES: usize = 128;

@@ -8,7 +8,6 @@ use std::{
 };
 
 use super::{
-    DiskError,
     compact::Compaction,
     file::{disk_error, preallocate, sync_dir},
     format::{Place, RecordHeader, SEGMENT_HEADER_BYTES},
@@ -20,6 +19,7 @@ use super::{
     state::Core,
     writer::{TOMBSTONE_ROOM, Writer},
 };
+use crate::fragment::DiskError;
 
 /// A segment made on a nearly full disk for tombstones only.
 const SMALL_SEGMENT: u64 = 1 << 20;

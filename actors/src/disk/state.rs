@@ -14,7 +14,7 @@ use cairn_schema::ids::FragmentName;
 use parking_lot::Mutex;
 
 use super::{
-    DiskError, DiskOptions,
+    DiskOptions,
     file::{Io, disk_error, sync_dir},
     identity::{Identity, read_identity},
     index::{Index, rows::Entry, tree::IndexError},
@@ -24,6 +24,7 @@ use super::{
     reader::Record,
     segment::{Files, segments_dir},
 };
+use crate::fragment::DiskError;
 
 /// The disk's space, as last worked out.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use cairn_schema::ids::FragmentName;
 use serde::Serialize;
 
 use super::{
-    DiskError, DiskOptions,
+    DiskOptions,
     engine::{Engine, Extras},
     file::{Io, disk_error},
     identity::{Identity, identity_path, lock, read_identity, refused},
@@ -15,6 +15,7 @@ use super::{
     recover::{IndexAt, Recovered, RecoveryReport, recover},
     segment::Files,
 };
+use crate::fragment::DiskError;
 
 /// One segment file, sizes in bytes.
 #[derive(Clone, Debug, Serialize)]

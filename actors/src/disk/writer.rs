@@ -9,7 +9,6 @@ use std::{
 use cairn_schema::ids::FragmentName;
 
 use super::{
-    DiskError, NewFragment,
     batch::{Batch, Pending},
     compact::{Compaction, LOOK_EVERY},
     format::{Place, UNIT, fragment_units},
@@ -22,6 +21,7 @@ use super::{
     segments::least_segment,
     state::Core,
 };
+use crate::fragment::{DiskError, NewFragment};
 
 /// Bytes taken from the queue at once: bounds how long the first waits for the last.
 const BATCH_BYTES: usize = 32 << 20;

@@ -24,13 +24,12 @@ use super::{
 };
 use crate::{
     codec::Codec,
-    disk::DiskError,
     error::StoreError,
     fan_out::is_disks_fault,
+    fragment::{DiskError, TransportError},
     geometry::FragmentPiece,
     placement::{Heard, Topology},
     store::Inner,
-    transport::TransportError,
 };
 
 /// Rebuilding this much is done where it stands; more is handed to another thread.
@@ -237,12 +236,7 @@ impl<'a> Gather<'a> {
         let deadline = start + inner.timings.fragment_deadline;
         self.places[usize::from(position)].pending.push(range.clone());
         self.reads.push(Box::pin(async move {
-            let get = inner.fragments.get(disk, name, range.clone(), deadline);
-            // The trait promises to end by the deadline; this is for an implementation that does not.
-            let result = match tokio::time::timeout_at((deadline + Duration::from_millis(100)).into(), get).await {
-                Ok(result) => result,
-                Err(_) => Err(TransportError::Disk(DiskError::Gone("no answer before the deadline".into()))),
-            };
+            let result = inner.fragments.get(disk, name, range.clone(), deadline).await;
             Answer { position, range, took: start.elapsed(), result }
         }));
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use cairn_schema::ids::NodeId;
 use rand::seq::SliceRandom;
 
-use crate::transport::Fragments;
+use crate::fragment::Probes;
 
 /// Second peers asked before the question stays open.
 const OPINIONS: usize = 2;
@@ -23,20 +23,20 @@ pub(super) enum Finding {
 /// Whether `target` is gone. `peers` are nodes that seem alive, other than `target` and this one; `alone` says that the cluster
 /// has no third node which could be asked, so that silence towards us must do.
 pub(super) async fn confirm(
-    fragments: &dyn Fragments,
+    probes: &dyn Probes,
     target: &NodeId,
     peers: &[NodeId],
     alone: bool,
     limit: Duration,
 ) -> Finding {
-    if fragments.probe(target, Instant::now() + limit).await.is_ok() {
+    if probes.probe(target, Instant::now() + limit).await.is_ok() {
         return Finding::Answers;
     }
     let mut peers: Vec<&NodeId> = peers.iter().collect();
     peers.shuffle(&mut rand::rng());
     for peer in peers.into_iter().take(OPINIONS) {
         // The peer needs its own time to probe.
-        match fragments.probe_through(peer, target, Instant::now() + limit * 2).await {
+        match probes.probe_through(peer, target, Instant::now() + limit * 2).await {
             Ok(true) => return Finding::Answers,
             Ok(false) => return Finding::Silent,
             Err(error) => tracing::debug!(%peer, %target, %error, "a second opinion could not be had"),

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,6 +22,7 @@ use super::{
 use crate::{
     background::{Context, Step, StepError, Worker, inventory},
     clock::now_ms,
+    fragment::Probes,
     placement::{Liveness, Rows},
 };
 
@@ -36,6 +38,7 @@ const RECONCILE_LIMIT: Duration = Duration::from_secs(30);
 
 pub struct Judge {
     ctx: Context,
+    probes: Arc<dyn Probes>,
     /// This node's open disks.
     own: Vec<DiskId>,
     views: Views,
@@ -49,9 +52,10 @@ pub struct Judge {
 }
 
 impl Judge {
-    pub fn new(ctx: Context, own: Vec<DiskId>, views: Views) -> Self {
+    pub fn new(ctx: Context, probes: Arc<dyn Probes>, own: Vec<DiskId>, views: Views) -> Self {
         Self {
             ctx,
+            probes,
             own,
             views,
             started: Instant::now(),
@@ -191,7 +195,7 @@ impl Judge {
         let others = rows.nodes.keys().filter(|node| *node != suspect && **node != self.ctx.node);
         let peers: Vec<NodeId> = others.clone().filter(|node| view.is_alive(node)).cloned().collect();
         let alone = others.count() == 0;
-        let finding = confirm(&*self.ctx.fragments, suspect, &peers, alone, limit).await;
+        let finding = confirm(&*self.probes, suspect, &peers, alone, limit).await;
         tracing::info!(%suspect, ?finding, "gossip suspects a node");
         match finding {
             Finding::Answers => {}

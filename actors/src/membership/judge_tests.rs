@@ -10,11 +10,10 @@ use tokio::sync::watch;
 use super::*;
 use crate::{
     background::HealingMetrics,
-    disk::{DiskStatus, FragmentInfo, NewFragment},
+    fragment::{Bounded, DiskStatus, FragmentInfo, Fragments, NewFragment, TransportError},
     membership::Peer,
     placement::Placement,
     policy::{Policy, Timings},
-    transport::{Fragments, TransportError},
 };
 
 /// The network as node 0 meets it: who answers whom.
@@ -47,7 +46,7 @@ impl Net {
 }
 
 #[async_trait]
-impl Fragments for Net {
+impl Probes for Net {
     async fn probe(&self, target: &NodeId, _: Instant) -> Result<(), TransportError> {
         self.talks(&node(0), target)
     }
@@ -55,6 +54,10 @@ impl Fragments for Net {
         self.talks(&node(0), through)?;
         Ok(self.talks(through, target).is_ok())
     }
+}
+
+#[async_trait]
+impl Fragments for Net {
     async fn disk_status(&self, _: DiskId, _: Instant) -> Result<DiskStatus, TransportError> {
         Ok(DiskStatus { failed: self.failed.lock().clone(), ..DiskStatus::default() })
     }
@@ -114,14 +117,14 @@ impl Court {
         let ctx = Context {
             node: node(0),
             meta: meta.clone(),
-            fragments: net.clone(),
+            fragments: Bounded::new(net.clone()),
             placement: placement.clone(),
             policy: Arc::new(policy),
             timings: Arc::new(timings),
             metrics: HealingMetrics::new(&registry).unwrap(),
         };
         let (views, seen) = watch::channel(Arc::new(View::default()));
-        let judge = Judge::new(ctx, vec![disk(0)], seen);
+        let judge = Judge::new(ctx, net.clone(), vec![disk(0)], seen);
         let mut court = Self { judge, meta, net, views, placement, nodes };
         court.hear(&[]).await;
         court

@@ -22,7 +22,7 @@ pub use choose::write_quorum;
 pub use rows::Rows;
 pub use topology::{DiskLoad, DiskView, Liveness, Topology};
 
-use crate::transport::{Directory, Fragments};
+use crate::fragment::{Bounded, Directory};
 
 /// What placement depends on; the same on every node of a cluster.
 #[derive(Clone, Debug)]
@@ -237,13 +237,12 @@ impl Placement {
 
     /// Asks every disk that is expected to answer how full and how slow it is, a few at a time. Those that do not answer keep
     /// what they said before.
-    pub async fn poll_loads(&self, fragments: &dyn Fragments, deadline: Duration) {
+    pub async fn poll_loads(&self, fragments: &Bounded, deadline: Duration) {
         use futures::StreamExt;
         let topology = self.topology();
         let answering = topology.disks.values().filter(|disk| disk.answers()).map(|disk| disk.disk.id);
         let ask = |id: DiskId| async move {
-            let status = fragments.disk_status(id, Instant::now() + deadline);
-            let status = tokio::time::timeout(deadline, status).await.ok()?.ok()?;
+            let status = fragments.disk_status(id, Instant::now() + deadline).await.ok()?;
             let load = DiskLoad {
                 free_bytes: status.free_bytes,
                 used_bytes: status.used_bytes,

@@ -13,7 +13,7 @@ use tokio::{runtime::Handle, sync::Semaphore, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 
 use super::stripe::SentStripe;
-use crate::{error::StoreError, fan_out::Sending, store::Metrics, transport::Fragments};
+use crate::{error::StoreError, fan_out::Sending, fragment::Bounded, store::Metrics};
 
 /// Failed writes cleaned up at once, and waiting for it. More are left to scrub.
 const AT_ONCE: usize = 16;
@@ -65,7 +65,7 @@ impl Remains {
 
 /// Cleans up in the background, a bounded number at once.
 pub(crate) struct Cleaner {
-    fragments: Arc<dyn Fragments>,
+    fragments: Bounded,
     deadline: Duration,
     metrics: Metrics,
     runtime: Handle,
@@ -75,7 +75,7 @@ pub(crate) struct Cleaner {
 
 impl Cleaner {
     /// Must be called within a runtime: that is where it will work, also for callers that are being dropped.
-    pub fn new(fragments: Arc<dyn Fragments>, deadline: Duration, metrics: Metrics) -> Self {
+    pub fn new(fragments: Bounded, deadline: Duration, metrics: Metrics) -> Self {
         let (runtime, tracker) = (Handle::current(), TaskTracker::new());
         Self { fragments, deadline, metrics, runtime, tracker, turns: Arc::new(Semaphore::new(AT_ONCE)) }
     }
@@ -113,7 +113,7 @@ impl Cleaner {
 }
 
 struct Work {
-    fragments: Arc<dyn Fragments>,
+    fragments: Bounded,
     deadline: Duration,
     metrics: Metrics,
 }
@@ -174,11 +174,9 @@ impl Work {
         for pause_ms in [0, 50, 500] {
             tokio::time::sleep(Duration::from_millis(pause_ms)).await;
             let deadline = Instant::now() + self.deadline;
-            let delete = self.fragments.delete(disk, names.clone(), deadline);
-            match tokio::time::timeout_at(deadline.into(), delete).await {
-                Ok(Ok(_)) => return true,
-                Ok(Err(error)) => tracing::debug!(%disk, %error, "fragments of a failed write were not deleted"),
-                Err(_) => tracing::debug!(%disk, "no answer to the delete of a failed write's fragments"),
+            match self.fragments.delete(disk, names.clone(), deadline).await {
+                Ok(_) => return true,
+                Err(error) => tracing::debug!(%disk, %error, "fragments of a failed write were not deleted"),
             }
         }
         false

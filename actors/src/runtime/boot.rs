@@ -12,14 +12,15 @@ use crate::{
         Context, HealingMetrics, Pace, WorkerMetrics, gc::Gc, placement::PlacementKeeper, repair::Repair, scrub::Scrub,
         worker,
     },
-    disk::{DiskError, DiskHandle, spawn_disk},
+    disk::{DiskHandle, spawn_disk},
+    fragment::{Bounded, DiskError, Probes},
     membership::{Gossip, GossipOptions, GossipSlot, GossipWorker, Judge, View, leave},
     metrics::NodeRegistry,
     placement::{Placement, Topology},
     store::{Store, StoreLimits, StoreParts},
     supervisor::{ChildStatus, Supervisor},
     transport::{
-        Fragments, LocalDisks, Router,
+        LocalDisks, Router,
         quic::{Endpoint, QuicError, QuicOptions},
         service::FragmentService,
     },
@@ -43,7 +44,7 @@ pub(super) struct Running {
     pub node: NodeId,
     pub meta: Meta,
     pub policy: Arc<Policy>,
-    pub fragments: Arc<dyn Fragments>,
+    pub fragments: Bounded,
     pub placement: Arc<Placement>,
     pub store: Store,
     pub addresses: (SocketAddr, SocketAddr),
@@ -98,8 +99,9 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
     // Empty as yet; calls look into it when they are sent.
     let placement = Placement::new(options.meta.clone(), node.clone(), (&options.policy).into());
     let router = Router::new(endpoint.client().clone(), locals.clone(), placement.clone());
-    let fragments: Arc<dyn Fragments> = Arc::new(router);
-    endpoint.serve(Arc::new(FragmentService::new(locals, fragments.clone())));
+    let router = Arc::new(router);
+    let fragments = Bounded::new(router.clone());
+    endpoint.serve(Arc::new(FragmentService::new(locals, router.clone())));
     tracing::info!(%node, address = %quic, "2. QUIC listens");
 
     register(begun, &options, quic).await?;
@@ -122,7 +124,7 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
     let rows = placement.refresh().await?;
     tracing::info!(%node, groups = rows.groups.len(), "5. placement is known");
 
-    start_actors(begun, &ctx, gossip_options, &registry).await?;
+    start_actors(begun, &ctx, router, gossip_options, &registry).await?;
     tracing::info!(%node, "6. background actors run");
 
     let store = Store::new(StoreParts {
@@ -244,6 +246,7 @@ async fn open_gossip(begun: &mut Begun, options: GossipOptions) -> Result<(Socke
 async fn start_actors(
     begun: &mut Begun,
     ctx: &Context,
+    probes: Arc<dyn Probes>,
     gossip: GossipOptions,
     registry: &Registry,
 ) -> Result<(), RuntimeError> {
@@ -260,7 +263,7 @@ async fn start_actors(
         worker::run(&supervisor, "gossip", often, &metrics, make).await?;
     }
     let (judge_ctx, disks) = (ctx.clone(), own.clone());
-    let make = move || Judge::new(judge_ctx.clone(), disks.clone(), view.clone());
+    let make = move || Judge::new(judge_ctx.clone(), probes.clone(), disks.clone(), view.clone());
     worker::run(&supervisor, "membership", often, &metrics, make).await?;
 
     let keeper_ctx = ctx.clone();

@@ -10,7 +10,7 @@ use futures::StreamExt;
 
 use super::{ActorStatus, ClusterStatus, DiskLine, GroupStatus, NodeStatus, RuntimeError, boot::Running};
 use crate::{
-    disk::DiskStatus,
+    fragment::DiskStatus,
     placement::{Liveness, Topology},
 };
 
@@ -93,11 +93,7 @@ async fn ask_disks(running: &Running, disks: &[Disk], topology: &Topology) -> Ha
         .filter(|disk| !dead(disk))
         .map(|disk| {
             let (id, fragments) = (disk.id, running.fragments.clone());
-            async move {
-                let asked = fragments.disk_status(id, deadline);
-                let answer = tokio::time::timeout_at(deadline.into(), asked).await;
-                Some((id, answer.ok()?.ok()?))
-            }
+            async move { Some((id, fragments.disk_status(id, deadline).await.ok()?)) }
         })
         .collect();
     futures::stream::iter(asks)

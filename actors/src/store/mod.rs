@@ -18,11 +18,11 @@ use crate::{
     budget::Budget,
     checksum::{DigestPlan, Digests},
     error::{BoxError, StoreError},
+    fragment::Bounded,
     get::{self, DamageReports, Latencies},
     placement::Placement,
     policy::{Policy, Timings},
     put::{self, Cleaner},
-    transport::Fragments,
 };
 
 /// A body as it comes from a client.
@@ -92,7 +92,7 @@ pub struct GotObject {
 /// What a store is made of.
 pub struct StoreParts {
     pub meta: Meta,
-    pub fragments: Arc<dyn Fragments>,
+    pub fragments: Bounded,
     /// Kept current by whoever runs the node; see [`Placement`].
     pub placement: Arc<Placement>,
     pub policy: Policy,
@@ -147,7 +147,7 @@ pub struct Store {
 /// What every request shares.
 pub(crate) struct Inner {
     pub meta: Meta,
-    pub fragments: Arc<dyn Fragments>,
+    pub fragments: Bounded,
     pub placement: Arc<Placement>,
     pub policy: Policy,
     pub timings: Timings,

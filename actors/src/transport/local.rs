@@ -7,7 +7,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_schema::ids::{DiskId, FragmentName, GroupId};
 
-use crate::disk::{DiskError, DiskHandle, DiskStatus, FragmentInfo, NewFragment};
+use crate::{
+    disk::DiskHandle,
+    fragment::{DiskError, DiskStatus, FragmentInfo, NewFragment},
+};
 
 /// A disk of this node: [`DiskHandle`], or its twin in memory for tests.
 #[async_trait]

@@ -16,11 +16,11 @@ use cairn_schema::{
     kv::remote::{MetaTransport, RemoteServer, TransportFailure},
 };
 
-use super::{
-    TransportError,
-    quic::{Call, Client, Handler, Incoming, Outgoing, Peer},
+use super::quic::{Call, Client, Handler, Incoming, Outgoing, Peer};
+use crate::{
+    fragment::TransportError,
+    wire::{RemoteError, Reply, Request},
 };
-use crate::wire::{RemoteError, Reply, Request};
 
 /// One call of a metadata store that is reached over QUIC.
 const CALL_DEADLINE: Duration = Duration::from_secs(5);

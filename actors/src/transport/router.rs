@@ -8,11 +8,11 @@ use cairn_schema::ids::{DiskId, FragmentName, GroupId, NodeId};
 use parking_lot::Mutex;
 
 use super::{
-    Directory, Fragments, LocalDisk, LocalDisks, TransportError,
+    local::{LocalDisk, LocalDisks},
     quic::{Call, Client, Peer},
 };
 use crate::{
-    disk::{DiskError, DiskStatus, FragmentInfo, NewFragment},
+    fragment::{Directory, DiskError, DiskStatus, FragmentInfo, Fragments, NewFragment, Probes, TransportError},
     wire::{
         Reply, Request,
         header::{decode, encode},
@@ -219,7 +219,10 @@ impl Fragments for Router {
             },
         }
     }
+}
 
+#[async_trait]
+impl Probes for Router {
     async fn probe(&self, node: &NodeId, deadline: Instant) -> Result<(), TransportError> {
         if *node == self.inner.node {
             return Ok(());

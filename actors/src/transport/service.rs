@@ -7,11 +7,11 @@ use bytes::Bytes;
 use cairn_schema::ids::{DiskId, FragmentName, NodeId};
 
 use super::{
-    Fragments, LocalDisk, LocalDisks,
+    local::{LocalDisk, LocalDisks},
     quic::{Handler, Incoming, Outgoing},
 };
 use crate::{
-    disk::NewFragment,
+    fragment::{NewFragment, Probes},
     wire::{
         RemoteError, Reply, Request,
         header::{decode, encode},
@@ -25,11 +25,11 @@ const ANSWER_MARGIN: Duration = Duration::from_millis(50);
 /// Serves this node's disks. `prober` answers whether a third node can be reached from here.
 pub struct FragmentService {
     disks: LocalDisks,
-    prober: Arc<dyn Fragments>,
+    prober: Arc<dyn Probes>,
 }
 
 impl FragmentService {
-    pub fn new(disks: LocalDisks, prober: Arc<dyn Fragments>) -> Self {
+    pub fn new(disks: LocalDisks, prober: Arc<dyn Probes>) -> Self {
         Self { disks, prober }
     }
 

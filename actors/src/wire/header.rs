@@ -4,10 +4,7 @@ use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::version::WireVersion;
-use crate::{
-    checksum::{block_checksums, verify_blocks},
-    disk::BLOCK_BYTES,
-};
+use crate::fragment::{block_checksums, block_count, verify_blocks};
 
 /// Version byte and header length.
 pub const PREFIX_BYTES: usize = 5;
@@ -59,7 +56,7 @@ impl PayloadHeader {
         if self.length > limit {
             return Err(FrameError::PayloadTooLarge { length: self.length, limit });
         }
-        if self.checksums.len() != (self.length as usize).div_ceil(BLOCK_BYTES) {
+        if self.checksums.len() != block_count(self.length) {
             return Err(FrameError::Checksums { checksums: self.checksums.len(), length: self.length });
         }
         Ok(())

@@ -8,10 +8,7 @@ use cairn_schema::ids::{DiskId, FragmentName, GroupId, NodeId};
 use serde::{Deserialize, Serialize};
 
 use super::header::{MAX_PAYLOAD_BYTES, PayloadHeader};
-use crate::{
-    disk::{DiskError, DiskStatus, FragmentInfo},
-    transport::TransportError,
-};
+use crate::fragment::{DiskError, DiskStatus, FragmentInfo, TransportError};
 
 /// Names in one Delete; a longer list is sent in several.
 pub const MAX_NAMES: usize = 10_000;
@@ -283,7 +280,7 @@ impl From<TransportError> for RemoteError {
         match error {
             TransportError::Disk(error) => error.into(),
             TransportError::UnknownDisk(disk) => Self::UnknownDisk(disk),
-            TransportError::Deadline(_) => Self::Deadline,
+            TransportError::Deadline(_) | TransportError::Overdue(_) => Self::Deadline,
             TransportError::Busy(_) => Self::Busy,
             TransportError::BadChecksum(_) => Self::BadChecksum,
             other => Self::Unsupported(clip(other.to_string())),

@@ -9,10 +9,7 @@ use super::{
     message::{MAX_LISTED, MAX_NAMES, WireInfo, WireStatus},
     *,
 };
-use crate::{
-    disk::{BLOCK_BYTES, DiskError},
-    transport::TransportError,
-};
+use crate::fragment::{BLOCK_BYTES, DiskError, TransportError};
 
 const NAME: FragmentName = FragmentName { group: GroupId(5), blob: BlobId([0xb1; 16]), stripe: 70_000, position: 3 };
 const DISK: DiskId = DiskId([1; 16]);

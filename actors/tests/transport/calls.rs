@@ -5,10 +5,9 @@ use std::{
 
 use bytes::Bytes;
 use cairn_actors::{
-    disk::{DiskError, NewFragment},
-    runtime::Identity,
+    fragment::{DiskError, Fragments, NewFragment, Probes, TransportError},
+    tls::Identity,
     transport::{
-        Fragments, TransportError,
         meta::{MetaCalls, MetaService, QuicMeta},
         quic::{Endpoint, QuicOptions},
     },

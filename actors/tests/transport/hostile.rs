@@ -7,9 +7,9 @@ use std::{
 
 use bytes::Bytes;
 use cairn_actors::{
-    checksum::block_checksums,
-    runtime::Identity,
-    transport::{Fragments, TransportError, quic::QuicOptions},
+    fragment::{Fragments, Probes, TransportError, block_checksums},
+    tls::Identity,
+    transport::quic::QuicOptions,
     wire::{ALPN, Frame, PayloadHeader, Reply, ReplyHeader, Request, RequestHeader},
 };
 use quinn::{Connection, VarInt};

@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use cairn_actors::{
     background::{Context, HealingMetrics, Worker, placement::PlacementKeeper},
+    fragment::{Bounded, Fragments},
     placement::{Placement, PlacementPolicy},
     policy::{Policy, Timings},
-    transport::{Fragments, LocalDisks, Router, quic::Endpoint, quic::QuicOptions},
+    transport::{
+        LocalDisks, Router,
+        quic::{Endpoint, QuicOptions},
+    },
 };
 use cairn_schema::{Meta, ids::*, record};
 
@@ -48,7 +52,7 @@ impl Observer {
         PlacementKeeper::new(Context {
             node: node("observer"),
             meta: self.meta.clone(),
-            fragments: Arc::new(self.router.clone()),
+            fragments: Bounded::new(Arc::new(self.router.clone())),
             placement: self.placement.clone(),
             policy: Arc::new(Policy::new(scheme(), scheme(), record::FailureDomain::Node)),
             timings: Arc::new(Timings::default()),

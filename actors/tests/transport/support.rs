@@ -14,11 +14,10 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_actors::{
-    checksum::{block_checksums, verify_blocks},
-    disk::{DiskError, DiskStatus, FragmentInfo, NewFragment},
+    fragment::{Directory, DiskError, DiskStatus, FragmentInfo, NewFragment, block_checksums, verify_blocks},
     tls::{self, Identity, PemPair},
     transport::{
-        Directory, LocalDisk, LocalDisks, Router,
+        LocalDisk, LocalDisks, Router,
         quic::{Endpoint, QuicOptions},
         service::FragmentService,
     },

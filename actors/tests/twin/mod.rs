@@ -15,13 +15,15 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_actors::{
-    checksum::{DigestPlan, verify_blocks},
-    disk::{BLOCK_BYTES, DiskError, DiskStatus, FragmentInfo, NewFragment},
+    checksum::DigestPlan,
     error::{BoxError, StoreError},
+    fragment::{
+        BLOCK_BYTES, Bounded, DiskError, DiskStatus, FragmentInfo, Fragments, NewFragment, TransportError,
+        verify_blocks,
+    },
     placement::{Placement, PlacementPolicy},
     policy::{Policy, Timings},
     store::{BodyIn, PutObject, Store, StoreLimits, StoreParts},
-    transport::{Fragments, TransportError},
 };
 use cairn_schema::{
     Meta,
@@ -211,14 +213,6 @@ impl Fragments for MemFragments {
         let free_bytes = if full { 0 } else { 1 << 40 };
         Ok(DiskStatus { capacity_bytes: 1 << 40, free_bytes, writable: !full, ..DiskStatus::default() })
     }
-
-    async fn probe(&self, _: &NodeId, _: Instant) -> Result<(), TransportError> {
-        Ok(())
-    }
-
-    async fn probe_through(&self, _: &NodeId, _: &NodeId, _: Instant) -> Result<bool, TransportError> {
-        Ok(true)
-    }
 }
 
 pub struct Shape {
@@ -321,7 +315,7 @@ pub async fn twin(shape: Shape) -> Twin {
     meta.create_bucket(bucket).await.unwrap();
     let store = Store::new(StoreParts {
         meta: meta.clone(),
-        fragments: fragments.clone(),
+        fragments: Bounded::new(fragments.clone()),
         placement: placement.clone(),
         policy: policy.clone(),
         timings,

@@ -18,7 +18,8 @@ use self::{
     segments::{SegmentState, Segments, Totals},
     tree::{IndexError, Tree},
 };
-use super::{DiskError, FragmentInfo, format::Place, now_ms};
+use super::{format::Place, now_ms};
+use crate::fragment::{DiskError, FragmentInfo};
 
 /// Changes in memory that call for a checkpoint,
 pub const UNFLUSHED_BYTES: u64 = 16 << 20;

@@ -25,7 +25,7 @@ use super::{
     stream::{StreamError, read_header, read_payload, write_frame},
 };
 use crate::{
-    transport::TransportError,
+    fragment::TransportError,
     wire::{Frame, FrameError, PayloadHeader, Reply, ReplyHeader, Request, RequestHeader},
 };
 

@@ -24,8 +24,7 @@ pub use dial::{Call, Client, Peer};
 use metrics::Metrics;
 
 use crate::{
-    tls::Identity,
-    tls::{self, TlsError},
+    tls::{self, Identity, TlsError},
     wire::{ALPN, RemoteError, Reply, Request},
 };
 

@@ -7,7 +7,7 @@ use tokio::io::AsyncReadExt;
 
 use super::{code, guard::SendGuard};
 use crate::{
-    disk::BLOCK_BYTES,
+    fragment::{BLOCK_BYTES, block_checksum},
     wire::{
         Frame, FrameError, PayloadHeader,
         header::{PREFIX_BYTES, decode, header_length},
@@ -117,7 +117,7 @@ pub(super) async fn read_payload(
         {
             let end = (verified + BLOCK_BYTES).min(length);
             match checksums.next() {
-                Some((_, checksum)) if xxhash_rust::xxh3::xxh3_64(&payload[verified..end]) == *checksum => {}
+                Some((_, checksum)) if block_checksum(&payload[verified..end]) == *checksum => {}
                 Some((index, _)) => return Err(FrameError::BadChecksum(index).into()),
                 None => {
                     return Err(
