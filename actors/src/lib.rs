@@ -2,13 +2,12 @@
 //! It knows nothing of HTTP or S3's XML.
 
 pub mod background;
-pub mod budget;
 pub mod checksum;
 pub mod clock;
 pub mod codec;
+mod data_path;
 pub mod disk;
 pub mod error;
-mod fan_out;
 pub mod fragment;
 pub mod geometry;
 mod get;

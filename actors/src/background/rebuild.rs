@@ -1,19 +1,16 @@
 //! Puts the missing fragments of one stripe back where they belong.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::collections::HashSet;
 
 use bytes::Bytes;
 use cairn_schema::{MetaError, ids::*, record::*};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use parking_lot::Mutex;
 
 use super::{Context, queue::Endangered};
 use crate::{
     clock::now_ms,
     codec::{Codec, CodecError},
+    data_path::Codecs,
     fragment::{DiskError, NewFragment, TransportError, block_checksums},
     geometry::{Geometry, GeometryError},
     placement::Rows,
@@ -44,22 +41,6 @@ pub struct Mended {
     pub cleared: u64,
     pub rebuilt: u64,
     pub bytes: u64,
-}
-
-/// Codes by scheme; their tables take a while to make.
-#[derive(Clone, Default)]
-pub struct Codecs(Arc<Mutex<HashMap<Scheme, Codec>>>);
-
-impl Codecs {
-    fn get(&self, scheme: Scheme) -> Result<Codec, CodecError> {
-        let mut known = self.0.lock();
-        if let Some(codec) = known.get(&scheme) {
-            return Ok(codec.clone());
-        }
-        let codec = Codec::new(scheme)?;
-        known.insert(scheme, codec.clone());
-        Ok(codec)
-    }
 }
 
 /// A fragment that is not where it should be.
@@ -96,7 +77,7 @@ impl Rebuild<'_> {
         if wanted.is_empty() {
             return Ok(mended);
         }
-        let codec = self.codecs.get(blob.scheme)?;
+        let codec = self.codecs.of(blob.scheme)?;
         let present = self.read(group, stripe, &wanted, codec.needed(), len).await?;
         let positions: Vec<u8> = wanted.iter().map(|fragment| fragment.name.position).collect();
         let rebuilt = tokio::task::spawn_blocking(move || reconstruct(&codec, &present, &positions, len as usize))

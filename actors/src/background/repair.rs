@@ -16,10 +16,10 @@ use futures::{FutureExt, StreamExt, future::BoxFuture};
 use super::{
     Context, Step, StepError, Worker,
     queue::{Endangered, StripeName, scan},
-    rebuild::{Codecs, Mended, Rebuild, RebuildError},
+    rebuild::{Mended, Rebuild, RebuildError},
     replace,
 };
-use crate::placement::Rows;
+use crate::{data_path::Codecs, placement::Rows};
 
 /// Stripes kept from one pass over the ledger.
 const QUEUE: usize = 4096;

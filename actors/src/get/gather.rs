@@ -18,18 +18,15 @@ use rand::Rng;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    damage::Finding,
     place::{Place, contains, cut},
     plan::Piece,
 };
 use crate::{
     codec::Codec,
+    data_path::{DataPath, Finding, Unread},
     error::StoreError,
-    fan_out::is_disks_fault,
-    fragment::{DiskError, TransportError},
     geometry::FragmentPiece,
-    placement::{Heard, Topology},
-    store::Inner,
+    placement::Topology,
 };
 
 /// Rebuilding this much is done where it stands; more is handed to another thread.
@@ -40,17 +37,17 @@ const BUSY_ROUNDS: u32 = 5;
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// The verified bytes of a piece, in order.
-pub(super) async fn fetch(inner: &Arc<Inner>, piece: &Piece) -> Result<Vec<Bytes>, StoreError> {
+pub(super) async fn fetch(data: &Arc<DataPath>, piece: &Piece) -> Result<Vec<Bytes>, StoreError> {
     let unknown =
         || MetaError::Corrupt { what: "a manifest", why: format!("its group {} does not exist", piece.group) };
-    let mut group = inner.placement.group(piece.group).await?.ok_or_else(unknown)?;
+    let mut group = data.placement.group(piece.group).await?.ok_or_else(unknown)?;
     // The members may have changed since the picture was taken: then what is not found is elsewhere.
     for _ in 0..3 {
-        let error = match Gather::new(inner, piece, &group)?.run().await {
+        let error = match Gather::new(data, piece, &group)?.run().await {
             Ok(bytes) => return Ok(bytes),
             Err(error) => error,
         };
-        let now = inner.placement.refresh_group(piece.group).await?.ok_or_else(unknown)?;
+        let now = data.placement.refresh_group(piece.group).await?.ok_or_else(unknown)?;
         if now.epoch == group.epoch {
             return Err(error);
         }
@@ -62,12 +59,11 @@ pub(super) async fn fetch(inner: &Arc<Inner>, piece: &Piece) -> Result<Vec<Bytes
 struct Answer {
     position: u8,
     range: Range<u32>,
-    took: Duration,
-    result: Result<Bytes, TransportError>,
+    result: Result<Bytes, Unread>,
 }
 
 struct Gather<'a> {
-    inner: &'a Arc<Inner>,
+    data: &'a Arc<DataPath>,
     piece: &'a Piece,
     group: &'a Arc<Group>,
     topology: Arc<Topology>,
@@ -82,8 +78,8 @@ struct Gather<'a> {
 }
 
 impl<'a> Gather<'a> {
-    fn new(inner: &'a Arc<Inner>, piece: &'a Piece, group: &'a Arc<Group>) -> Result<Self, StoreError> {
-        let codec = inner.codecs.of(piece.scheme)?;
+    fn new(data: &'a Arc<DataPath>, piece: &'a Piece, group: &'a Arc<Group>) -> Result<Self, StoreError> {
+        let codec = data.codec(piece.scheme)?;
         if group.members.len() < codec.width() {
             let why = format!(
                 "group {} has {} members, {} needs {}",
@@ -100,9 +96,9 @@ impl<'a> Gather<'a> {
             (_, Some(_)) => None,
         };
         let places = std::iter::repeat_with(Place::default).take(codec.width()).collect();
-        let topology = inner.placement.topology();
+        let topology = data.placement.topology();
         Ok(Self {
-            inner,
+            data,
             piece,
             group,
             topology,
@@ -126,7 +122,7 @@ impl<'a> Gather<'a> {
     async fn run(mut self) -> Result<Vec<Bytes>, StoreError> {
         let start = Instant::now();
         let asked = self.direct().iter().map(|fragment| fragment.range.len()).max().unwrap_or(self.window_len());
-        let patience = self.inner.latencies.hedge_after(asked, &self.inner.limits);
+        let patience = self.data.reach.latencies.hedge_after(asked, &self.data.limits);
         let mut hedge_at = start + patience;
         self.ask_directly();
         loop {
@@ -196,7 +192,7 @@ impl<'a> Gather<'a> {
         if self.memory.is_none() && !matches!(self.piece.scheme, Scheme::Replicated { .. }) && !self.direct().is_empty()
         {
             let bytes = window.len() as u64 * (self.codec.needed() as u64 + 1);
-            self.memory = Some(self.inner.budget.rebuild(bytes).await?);
+            self.memory = Some(self.data.budget.rebuild(bytes).await?);
         }
         let coming = self.places.iter().filter(|place| place.covers(&window) || place.expects(&window)).count();
         let lacking = self.codec.needed().saturating_sub(coming);
@@ -218,7 +214,7 @@ impl<'a> Gather<'a> {
             let disk = self.topology.disk(self.group.members[position]);
             let dead = disk.is_none_or(|disk| disk.known_dead());
             let silent = disk.is_none_or(|disk| !disk.answers());
-            let remote = disk.is_none_or(|disk| disk.disk.node != *self.inner.placement.node());
+            let remote = disk.is_none_or(|disk| disk.disk.node != *self.data.placement.node());
             let us = disk.and_then(|disk| disk.load).map_or(0, |load| load.read_us);
             // Latencies that differ by less than a fifth are the same; then chance spreads the load.
             let slowness = us + rng.random_range(0..=us / 5 + 100);
@@ -229,15 +225,11 @@ impl<'a> Gather<'a> {
     }
 
     fn ask(&mut self, position: u8, range: Range<u32>) {
-        let disk = self.group.members[usize::from(position)];
-        let name = self.name(position);
-        let inner = self.inner;
-        let start = Instant::now();
-        let deadline = start + inner.timings.fragment_deadline;
+        let (data, disk, name) = (self.data, self.group.members[usize::from(position)], self.name(position));
         self.places[usize::from(position)].pending.push(range.clone());
         self.reads.push(Box::pin(async move {
-            let result = inner.fragments.get(disk, name, range.clone(), deadline).await;
-            Answer { position, range, took: start.elapsed(), result }
+            let result = data.reach.get(disk, name, range.clone()).await;
+            Answer { position, range, result }
         }));
     }
 
@@ -246,55 +238,28 @@ impl<'a> Gather<'a> {
     }
 
     fn take(&mut self, answer: Answer) {
-        let Answer { position, range, took, result } = answer;
-        let disk = self.group.members[usize::from(position)];
+        let Answer { position, range, result } = answer;
+        let (fragment, disk) = (self.name(position), self.group.members[usize::from(position)]);
         let place = &mut self.places[usize::from(position)];
         place.pending.retain(|pending| *pending != range);
         match result {
-            Ok(bytes) if bytes.len() == range.len() => {
-                self.inner.latencies.observe(bytes.len(), took);
-                self.inner.placement.report(disk, Heard::Answer);
-                place.have.push((range, bytes));
+            Ok(bytes) => place.have.push((range, bytes)),
+            Err(Unread::Busy) => place.busy = true,
+            Err(Unread::Unreachable) => place.failed = true,
+            Err(Unread::Missing(cause)) => {
+                place.failed = true;
+                self.data.damage.report(Finding { fragment, cause, disk });
             }
-            Ok(bytes) => {
-                let what = format!("{} bytes came for {}", bytes.len(), range.len());
-                self.fail(position, TransportError::Disk(DiskError::Corrupt { name: self.name(position), what }));
-            }
-            Err(error) => self.fail(position, error),
-        }
-    }
-
-    fn fail(&mut self, position: u8, error: TransportError) {
-        let disk = self.group.members[usize::from(position)];
-        let name = self.name(position);
-        let place = &mut self.places[usize::from(position)];
-        let (cause, label) = match &error {
-            TransportError::Disk(DiskError::NotFound(_)) => (Some(MissingCause::NotFound), "not-found"),
-            TransportError::Disk(DiskError::Corrupt { .. } | DiskError::OutOfRange { .. } | DiskError::BadChecksum) => {
-                (Some(MissingCause::Corrupt), "corrupt")
-            }
-            TransportError::Busy(_) | TransportError::Disk(DiskError::Busy) => (None, "busy"),
-            _ => (None, "unreachable"),
-        };
-        place.busy = label == "busy";
-        place.failed = !place.busy;
-        self.inner.metrics.fragment_read_failures.with_label_values(&[label]).inc();
-        tracing::debug!(fragment = %name, %disk, %error, "a fragment was not read");
-        if is_disks_fault(&error) {
-            self.inner.placement.report(disk, Heard::Nothing);
-        }
-        if let Some(cause) = cause {
-            self.inner.damage.report(Finding { fragment: name, cause, disk });
         }
     }
 
     /// The hedge: what has not answered by now is late, and others are asked besides.
     fn hedge(&mut self) {
         let slow = self.places.iter().any(|place| !place.late && !place.pending.is_empty());
-        if !slow || !self.has_memory_to_hedge() || !self.inner.latencies.may_hedge() {
+        if !slow || !self.has_memory_to_hedge() || !self.data.reach.latencies.may_hedge() {
             return;
         }
-        self.inner.metrics.hedges.inc();
+        self.data.metrics.hedges.inc();
         for place in self.places.iter_mut().filter(|place| !place.pending.is_empty()) {
             place.late = true;
         }
@@ -305,7 +270,7 @@ impl<'a> Gather<'a> {
         if self.memory.is_none()
             && let Some(longest) = self.direct().iter().map(|fragment| fragment.range.len()).max()
         {
-            self.memory = self.inner.budget.try_rebuild(longest as u64 * (self.codec.needed() as u64 + 1));
+            self.memory = self.data.budget.try_rebuild(longest as u64 * (self.codec.needed() as u64 + 1));
             return self.memory.is_some();
         }
         true
@@ -369,7 +334,7 @@ impl<'a> Gather<'a> {
         }
         let mut rebuilt = HashMap::new();
         if !lost.is_empty() {
-            self.inner.metrics.reconstructions.inc();
+            self.data.metrics.reconstructions.inc();
             let (codec, present, positions, len) = (self.codec.clone(), present(), lost.clone(), window.len());
             let work = move || codec.reconstruct(&present, &positions, len);
             let bytes = off_thread(len * self.codec.needed(), work).await?.map_err(|error| self.undecodable(error))?;

@@ -1,55 +1,59 @@
 //! Objects out: a range becomes pieces of stripes, pieces are read from the fragments that hold them, and every byte is verified
 //! before it is handed on (INT-1).
 //!
-//! [`plan`] says which pieces, [`gather`] reads one of them whatever is slow, missing or damaged, [`hedge`] knows what slow is, and [`damage`]
-//! tells the ledger what was found.
+//! [`plan`] says which pieces, [`gather`] reads one of them whatever is slow, missing or damaged.
 
-mod damage;
 mod gather;
-mod hedge;
 mod place;
 mod plan;
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{collections::VecDeque, ops::Range, pin::Pin, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use cairn_schema::verbs::Located;
-use futures::{StreamExt, stream};
+use cairn_schema::{record::Version, verbs::Located};
+use futures::{Stream, StreamExt, stream};
 use tokio_util::task::AbortOnDropHandle;
 
-pub(crate) use damage::DamageReports;
-pub(crate) use hedge::Latencies;
-
 use crate::{
-    budget::{Slot, StreamGrant},
+    data_path::{DataPath, Slot, StreamGrant},
     error::StoreError,
-    store::{GotObject, Inner},
 };
 use gather::fetch;
 use plan::Pieces;
 
+/// A body as it goes to a client: every byte verified. An error in it means the connection must be aborted.
+pub type BodyOut = Pin<Box<dyn Stream<Item = Result<Bytes, StoreError>> + Send>>;
+
+/// An object's version and the bytes asked for.
+pub struct GotObject {
+    pub version: Version,
+    /// Half open, resolved and clamped.
+    pub range: Range<u64>,
+    pub body: BodyOut,
+}
+
 /// Opens an object for reading: returns when the first piece is verified.
-pub(crate) async fn open(inner: Arc<Inner>, located: Located) -> Result<GotObject, StoreError> {
+pub(crate) async fn open(data: Arc<DataPath>, located: Located) -> Result<GotObject, StoreError> {
     let start = Instant::now();
-    let opened = begin(&inner, located).await;
+    let opened = begin(&data, located).await;
     let result = if opened.is_ok() { "ok" } else { "failed" };
-    inner.metrics.gets.with_label_values(&[result]).inc();
+    data.metrics.gets.with_label_values(&[result]).inc();
     if opened.is_ok() {
-        inner.metrics.first_piece_seconds.observe(start.elapsed().as_secs_f64());
+        data.metrics.first_piece_seconds.observe(start.elapsed().as_secs_f64());
     }
     opened
 }
 
-async fn begin(inner: &Arc<Inner>, located: Located) -> Result<GotObject, StoreError> {
+async fn begin(data: &Arc<DataPath>, located: Located) -> Result<GotObject, StoreError> {
     let Located { version, range, parts_offset, parts } = located;
     let pieces = Pieces::new(range.clone(), parts_offset, parts)?;
     let left = range.end - range.start;
     let body = if left == 0 {
         stream::empty().boxed()
     } else {
-        let grant = inner.budget.open(pieces.largest()).await?;
+        let grant = data.budget.open(pieces.largest()).await?;
         let mut reader =
-            Reader { inner: inner.clone(), grant, pieces, left, ahead: VecDeque::new(), ready: VecDeque::new() };
+            Reader { data: data.clone(), grant, pieces, left, ahead: VecDeque::new(), ready: VecDeque::new() };
         reader.next_piece().await?;
         stream::unfold(Some(reader), step).boxed()
     };
@@ -67,7 +71,7 @@ async fn step(reader: Option<Reader>) -> Option<(Result<Bytes, StoreError>, Opti
 }
 
 struct Reader {
-    inner: Arc<Inner>,
+    data: Arc<DataPath>,
     grant: StreamGrant,
     pieces: Pieces,
     /// Bytes still to be handed out.
@@ -84,7 +88,7 @@ impl Reader {
                 // Shorter than promised, or longer, must never look like a whole body (CON-2).
                 let len = bytes.len() as u64;
                 self.left = self.left.checked_sub(len).ok_or_else(wrong_length)?;
-                self.inner.metrics.get_bytes.inc_by(len);
+                self.data.metrics.get_bytes.inc_by(len);
                 return Ok(Some(bytes));
             }
             if !self.next_piece().await? {
@@ -110,7 +114,7 @@ impl Reader {
 
     /// As many pieces ahead as the limit and the memory that is free allow.
     fn read_ahead(&mut self) -> Result<(), StoreError> {
-        while self.ahead.len() + 1 < self.inner.limits.get_pieces && !self.pieces.is_done() {
+        while self.ahead.len() + 1 < self.data.limits.get_pieces && !self.pieces.is_done() {
             let Some(slot) = self.grant.try_slot() else { return Ok(()) };
             self.start(slot)?;
         }
@@ -119,12 +123,11 @@ impl Reader {
 
     fn start(&mut self, slot: Slot) -> Result<(), StoreError> {
         let Some(piece) = self.pieces.next()? else { return Ok(()) };
-        let inner = self.inner.clone();
+        let data = self.data.clone();
         let read = tokio::spawn(async move {
-            let bytes = fetch(&inner, &piece).await?;
+            let bytes = fetch(&data, &piece).await?;
             let slot = Arc::new(slot);
-            let held = |bytes| Bytes::from_owner(Held { bytes, _slot: slot.clone() });
-            Ok(bytes.into_iter().map(held).collect())
+            Ok(bytes.into_iter().map(|bytes| slot.hold(bytes)).collect())
         });
         self.ahead.push_back(AbortOnDropHandle::new(read));
         Ok(())
@@ -134,16 +137,4 @@ impl Reader {
 fn wrong_length() -> StoreError {
     let why = "the parts do not add up to the object's length".to_owned();
     StoreError::Meta(cairn_schema::MetaError::Corrupt { what: "a manifest", why })
-}
-
-/// Bytes that return their grant of memory with their last reference.
-struct Held {
-    bytes: Bytes,
-    _slot: Arc<Slot>,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
 }

@@ -3,33 +3,46 @@
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 
-use crate::{error::StoreError, store::BodyIn};
+use super::request::BodyIn;
+use crate::error::StoreError;
 
 pub(super) struct BodyReader {
     body: BodyIn,
     declared: Option<u64>,
     /// Bytes that came so far.
     taken: u64,
-    /// Came but not yet handed on.
+    /// Came but not yet handed on: first what was handed on and put back.
+    returned: Bytes,
     pending: Bytes,
     ended: bool,
 }
 
 impl BodyReader {
     pub fn new(body: BodyIn, declared: Option<u64>) -> Self {
-        Self { body, declared, taken: 0, pending: Bytes::new(), ended: false }
+        Self { body, declared, taken: 0, returned: Bytes::new(), pending: Bytes::new(), ended: false }
     }
 
     /// Bytes that are still to be handed on, if that is known.
     pub fn remaining(&self) -> Option<u64> {
+        let at_hand = (self.returned.len() + self.pending.len()) as u64;
         if self.ended {
-            return Some(self.pending.len() as u64);
+            return Some(at_hand);
         }
-        self.declared.map(|declared| declared.saturating_sub(self.taken) + self.pending.len() as u64)
+        self.declared.map(|declared| declared.saturating_sub(self.taken) + at_hand)
+    }
+
+    /// Takes back what was handed on last: it comes again, before all else.
+    pub fn put_back(&mut self, bytes: Bytes) {
+        debug_assert!(self.returned.is_empty(), "only what was handed on last can come before all else");
+        self.returned = bytes;
     }
 
     /// Between 1 and `most` bytes, or None at the end of the body: only then has everything come, trailers included.
     async fn next(&mut self, most: usize) -> Result<Option<Bytes>, StoreError> {
+        if !self.returned.is_empty() {
+            let most = most.min(self.returned.len());
+            return Ok(Some(self.returned.split_to(most)));
+        }
         while self.pending.is_empty() {
             if self.ended {
                 return Ok(None);
@@ -89,6 +102,34 @@ impl BodyReader {
         match self.next(1).await? {
             None => Ok(()),
             Some(_) => Err(StoreError::Body("it goes on after its end".into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn reader(pieces: &[&'static str], declared: Option<u64>) -> BodyReader {
+        let pieces: Vec<_> = pieces.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect();
+        BodyReader::new(Box::pin(futures::stream::iter(pieces)), declared)
+    }
+
+    #[tokio::test]
+    async fn what_is_put_back_comes_again_before_the_rest() {
+        for declared in [None, Some(10)] {
+            let mut body = reader(&["abcdef", "ghij"], declared);
+            let first = body.fill(4).await.unwrap();
+            assert_eq!(first, "abcd");
+            body.put_back(first);
+            assert_eq!(body.remaining(), declared);
+            // In one piece, though it lies in three.
+            assert_eq!(body.fill(3).await.unwrap(), "abc");
+            assert_eq!(body.fill(6).await.unwrap(), "defghi");
+            assert_eq!(body.fill(6).await.unwrap(), "j");
+            body.finish().await.unwrap();
+            assert_eq!(body.remaining(), Some(0));
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use cairn_schema::{MetaError, ids::GroupId, record::*};
 
 use super::pending::PendingBlob;
-use crate::{error::StoreError, store::Inner};
+use crate::{data_path::DataPath, error::StoreError};
 
 /// Repetitions of a commit whose outcome is unknown, or whose groups keep changing.
 const TRIES: u32 = 6;
@@ -22,16 +22,16 @@ const REPEATED_FOR: Duration = Duration::from_secs(15);
 ///
 /// `verb` must be idempotent (it carries one attempt id), because it is repeated when its outcome is unknown. Fragments are deleted only
 /// when it is certain that nothing refers to them.
-pub(super) async fn commit<T, F, V>(inner: &Arc<Inner>, blob: Option<PendingBlob>, verb: V) -> Result<T, StoreError>
+pub(super) async fn commit<T, F, V>(data: &Arc<DataPath>, blob: Option<PendingBlob>, verb: V) -> Result<T, StoreError>
 where
     T: Send + 'static,
     F: Future<Output = Result<T, MetaError>> + Send,
     V: Fn(Option<NewBlob>) -> F + Send + Sync + 'static,
 {
-    let inner = inner.clone();
+    let data = data.clone();
     let task = tokio::spawn(async move {
         match blob {
-            Some(blob) => commit_blob(&inner, blob, verb).await,
+            Some(blob) => commit_blob(&data, blob, verb).await,
             None => until_known(&verb, None, Instant::now()).await.map_err(|failure| failure.error.into()),
         }
     });
@@ -39,7 +39,7 @@ where
     task.await.unwrap_or_else(|error| Err(lost(error)))
 }
 
-async fn commit_blob<T, F, V>(inner: &Arc<Inner>, mut pending: PendingBlob, verb: V) -> Result<T, StoreError>
+async fn commit_blob<T, F, V>(data: &Arc<DataPath>, mut pending: PendingBlob, verb: V) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, MetaError>> + Send,
     V: Fn(Option<NewBlob>) -> F + Send + Sync,
@@ -47,8 +47,8 @@ where
     let (id, scheme) = pending.identity().ok_or(StoreError::ShuttingDown)?;
     let mut now = HashMap::new();
     // While nothing has been sent, dropping `pending` deletes: that is right for every early return of this loop's first turn.
-    reread(inner, &pending.groups_of_two_minds(), &mut now).await?;
-    let mut to_commit = pending.to_commit(id, scheme, &now, inner.policy.write_margin)?;
+    reread(data, &pending.groups_of_two_minds(), &mut now).await?;
+    let mut to_commit = pending.to_commit(id, scheme, &now, data.policy.write_margin)?;
     // From here a panic or a lost runtime must not delete: only a certain failure does.
     let remains = pending.disarm();
     let mut unsure = false;
@@ -59,7 +59,7 @@ where
         let absent = to_commit.missing.len();
         let failure = match until_known(&verb, Some(to_commit), begun).await {
             Ok(done) => {
-                inner.metrics.fragments_absent.inc_by(absent as u64);
+                data.metrics.fragments_absent.inc_by(absent as u64);
                 return Ok(done);
             }
             Err(failure) => failure,
@@ -68,10 +68,10 @@ where
         match failure.error {
             MetaError::GroupChanged(group) if tries < TRIES && begun.elapsed() < REPEATED_FOR => {
                 tracing::debug!(blob = %id, %group, "a group changed under a write");
-                if let Err(error) = reread(inner, &pending.groups(), &mut now).await {
+                if let Err(error) = reread(data, &pending.groups(), &mut now).await {
                     break Err(error);
                 }
-                match pending.to_commit(id, scheme, &now, inner.policy.write_margin) {
+                match pending.to_commit(id, scheme, &now, data.policy.write_margin) {
                     Ok(again) => to_commit = again,
                     Err(error) => break Err(error),
                 }
@@ -81,14 +81,14 @@ where
         }
     };
     if let (false, Some(remains)) = (unsure, remains) {
-        inner.cleaner.clean(remains);
+        data.cleaner.clean(remains);
     }
     result
 }
 
-async fn reread(inner: &Inner, groups: &[GroupId], now: &mut HashMap<GroupId, Arc<Group>>) -> Result<(), StoreError> {
+async fn reread(data: &DataPath, groups: &[GroupId], now: &mut HashMap<GroupId, Arc<Group>>) -> Result<(), StoreError> {
     for id in groups {
-        match inner.placement.refresh_group(*id).await? {
+        match data.placement.refresh_group(*id).await? {
             Some(group) => now.insert(*id, group),
             None => return Err(StoreError::Meta(MetaError::GroupChanged(*id))),
         };

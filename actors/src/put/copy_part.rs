@@ -11,29 +11,34 @@ use std::sync::Arc;
 use cairn_schema::{ids::AttemptId, record::*, verbs::*};
 use futures::TryStreamExt;
 
-use super::{commit::commit, hashing::Hashing, put_part};
+use super::{
+    commit::commit,
+    hashing::Hashing,
+    put_part,
+    request::{CopyUploadPart, KnownDigests, PutUploadPart},
+};
 use crate::{
     checksum::{DigestPlan, Digests},
+    data_path::DataPath,
     error::{BoxError, StoreError},
     get,
-    store::{CopyUploadPart, Inner, KnownDigests, PutUploadPart},
 };
 
 /// A part with fewer bytes shares whole blobs only.
 const SHARED_BYTES: u64 = 1 << 20;
 
-pub(crate) async fn copy_part(inner: &Arc<Inner>, request: CopyUploadPart) -> Result<UploadedPart, StoreError> {
+pub(crate) async fn copy_part(data: &Arc<DataPath>, request: CopyUploadPart) -> Result<UploadedPart, StoreError> {
     let slices = request.located.slices();
     if !is_shared(&slices) {
-        return write_again(inner, request).await;
+        return write_again(data, request).await;
     }
     let CopyUploadPart { source, located, bucket, key, upload, number, known, digests, verify } = request;
     let range = located.range.clone();
     let known = match known {
         Some(known) => known,
         None => {
-            let reading = read_digests(inner, located, digests);
-            let in_time = tokio::time::timeout(inner.timings.write_limit(), reading).await;
+            let reading = read_digests(data, located, digests);
+            let in_time = tokio::time::timeout(data.timings.write_limit(), reading).await;
             let read = in_time.map_err(|_| StoreError::Timeout("a part took longer than its limit to read"))??;
             let md5 = read.md5.expect("MD5 is always planned");
             KnownDigests { md5, checksum: verify(&read).map_err(StoreError::Rejected)? }
@@ -51,8 +56,8 @@ pub(crate) async fn copy_part(inner: &Arc<Inner>, request: CopyUploadPart) -> Re
         md5: known.md5,
         checksum: known.checksum,
     };
-    let meta = inner.meta.clone();
-    commit(inner, None, move |_| {
+    let meta = data.meta.clone();
+    commit(data, None, move |_| {
         let (meta, request) = (meta.clone(), request.clone());
         async move { meta.copy_part(request).await }
     })
@@ -65,8 +70,8 @@ fn is_shared(slices: &[Slice]) -> bool {
     slices.len() <= MAX_SLICES && (whole || bytes >= SHARED_BYTES)
 }
 
-async fn read_digests(inner: &Arc<Inner>, located: Located, plan: DigestPlan) -> Result<Digests, StoreError> {
-    let mut body = get::open(inner.clone(), located).await?.body;
+async fn read_digests(data: &Arc<DataPath>, located: Located, plan: DigestPlan) -> Result<Digests, StoreError> {
+    let mut body = get::open(data.clone(), located).await?.body;
     let hashing = Hashing::start(DigestPlan { md5: true, ..plan });
     while let Some(bytes) = body.try_next().await? {
         hashing.push(&bytes).await;
@@ -74,10 +79,10 @@ async fn read_digests(inner: &Arc<Inner>, located: Located, plan: DigestPlan) ->
     Ok(hashing.finish().await?.digests)
 }
 
-async fn write_again(inner: &Arc<Inner>, request: CopyUploadPart) -> Result<UploadedPart, StoreError> {
+async fn write_again(data: &Arc<DataPath>, request: CopyUploadPart) -> Result<UploadedPart, StoreError> {
     let CopyUploadPart { located, bucket, key, upload, number, digests, verify, .. } = request;
     let length = Some(located.range.end - located.range.start);
-    let body = get::open(inner.clone(), located).await?.body;
+    let body = get::open(data.clone(), located).await?.body;
     let body = Box::pin(body.map_err(|error| Box::new(error) as BoxError));
-    put_part(inner, PutUploadPart { bucket, key, upload, number, length, body, digests, verify }).await
+    put_part(data, PutUploadPart { bucket, key, upload, number, length, body, digests, verify }).await
 }

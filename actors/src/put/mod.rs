@@ -1,14 +1,15 @@
 //! Objects in: a body becomes stripes, stripes become durable fragments, and one transaction makes them an object.
 //!
-//! [`body`] reads what the client sends, [`writer`] turns it into stripes in flight, [`stripe`] makes one stripe safe, [`commit`] makes the
-//! blob visible, and [`clean`] deletes what a write that failed has left. [`copy_part`] makes a part of bytes that are stored already.
+//! [`body`] reads what the client sends, [`writer`] turns it into stripes in flight, [`stripe`] makes one stripe safe, [`fan_out`] sends its
+//! fragments, and [`commit`] makes the blob visible. [`copy_part`] makes a part of bytes that are stored already.
 
 mod body;
-mod clean;
 mod commit;
 mod copy_part;
+mod fan_out;
 mod hashing;
 mod pending;
+mod request;
 mod stripe;
 mod writer;
 
@@ -16,13 +17,15 @@ use std::sync::Arc;
 
 use cairn_schema::{ids::*, record::*, verbs::*};
 
-pub(crate) use clean::{Cleaner, Remains};
+pub use request::{BodyIn, CopyUploadPart, KnownDigests, PutObject, PutUploadPart, Verify};
+
 pub(crate) use copy_part::copy_part;
+pub(crate) use fan_out::{EncodedStripe, Sending};
 
 use crate::{
     checksum::{DigestPlan, Digests},
+    data_path::DataPath,
     error::StoreError,
-    store::{BodyIn, Inner, PutObject, PutUploadPart, Verify},
 };
 use body::BodyReader;
 use commit::commit;
@@ -37,10 +40,10 @@ struct Received {
     blob: Option<PendingBlob>,
 }
 
-pub(crate) async fn put(inner: &Arc<Inner>, request: PutObject) -> Result<Committed, StoreError> {
+pub(crate) async fn put(data: &Arc<DataPath>, request: PutObject) -> Result<Committed, StoreError> {
     let PutObject { bucket, key, length, body, digests, verify, owner, attributes, precondition } = request;
-    let counted = Counted::begin(inner);
-    let received = receive(inner, length, body, digests, verify).await?;
+    let counted = Counted::begin(data);
+    let received = receive(data, length, body, digests, verify).await?;
     let version = NewVersion {
         etag: Etag { md5: received.md5, parts: None },
         size: received.digests.length,
@@ -49,8 +52,8 @@ pub(crate) async fn put(inner: &Arc<Inner>, request: PutObject) -> Result<Commit
         checksum: received.checksum,
     };
     let request = CommitObject { attempt: AttemptId::random(), bucket, key, version, blob: None, precondition };
-    let meta = inner.meta.clone();
-    let committed = commit(inner, received.blob, move |blob| {
+    let meta = data.meta.clone();
+    let committed = commit(data, received.blob, move |blob| {
         let (meta, request) = (meta.clone(), CommitObject { blob, ..request.clone() });
         async move { meta.commit_object(request).await }
     });
@@ -59,12 +62,12 @@ pub(crate) async fn put(inner: &Arc<Inner>, request: PutObject) -> Result<Commit
     Ok(committed)
 }
 
-pub(crate) async fn put_part(inner: &Arc<Inner>, request: PutUploadPart) -> Result<UploadedPart, StoreError> {
+pub(crate) async fn put_part(data: &Arc<DataPath>, request: PutUploadPart) -> Result<UploadedPart, StoreError> {
     let PutUploadPart { bucket, key, upload, number, length, body, digests, verify } = request;
     // Learned before gigabytes are taken in rather than after.
-    inner.meta.upload(&bucket, &key, upload).await?;
-    let counted = Counted::begin(inner);
-    let received = receive(inner, length, body, digests, verify).await?;
+    data.meta.upload(&bucket, &key, upload).await?;
+    let counted = Counted::begin(data);
+    let received = receive(data, length, body, digests, verify).await?;
     let request = PutPart {
         attempt: AttemptId::random(),
         upload,
@@ -76,8 +79,8 @@ pub(crate) async fn put_part(inner: &Arc<Inner>, request: PutUploadPart) -> Resu
         length: received.digests.length,
         blob: None,
     };
-    let meta = inner.meta.clone();
-    let part = commit(inner, received.blob, move |blob| {
+    let meta = data.meta.clone();
+    let part = commit(data, received.blob, move |blob| {
         let (meta, request) = (meta.clone(), PutPart { blob, ..request.clone() });
         async move { meta.put_part(request).await }
     });
@@ -88,7 +91,7 @@ pub(crate) async fn put_part(inner: &Arc<Inner>, request: PutUploadPart) -> Resu
 
 /// Takes a whole body in and lets `verify` judge it. Whatever goes wrong, and if the future is dropped, what was written is deleted.
 async fn receive(
-    inner: &Arc<Inner>,
+    data: &Arc<DataPath>,
     length: Option<u64>,
     body: BodyIn,
     plan: DigestPlan,
@@ -96,8 +99,8 @@ async fn receive(
 ) -> Result<Received, StoreError> {
     let plan = DigestPlan { md5: true, ..plan };
     let reader = BodyReader::new(body, length);
-    let writing = writer::write_body(inner, reader, plan, |digests| verify(digests).map_err(StoreError::Rejected));
-    let limit = inner.timings.write_limit();
+    let writing = writer::write_body(data, reader, plan, |digests| verify(digests).map_err(StoreError::Rejected));
+    let limit = data.timings.write_limit();
     let in_time = tokio::time::timeout(limit, writing).await;
     let (blob, (hashed, checksum)) =
         in_time.map_err(|_| StoreError::Timeout("a body took longer than its limit"))??;
@@ -107,15 +110,15 @@ async fn receive(
 
 /// Counts a write and how it ended; one whose future is dropped counts as failed.
 struct Counted {
-    inner: Arc<Inner>,
+    data: Arc<DataPath>,
     start: std::time::Instant,
     ok: bool,
 }
 
 impl Counted {
-    fn begin(inner: &Arc<Inner>) -> Self {
-        inner.metrics.in_flight.inc();
-        Self { inner: inner.clone(), start: std::time::Instant::now(), ok: false }
+    fn begin(data: &Arc<DataPath>) -> Self {
+        data.metrics.in_flight.inc();
+        Self { data: data.clone(), start: std::time::Instant::now(), ok: false }
     }
 
     fn done(mut self) {
@@ -125,7 +128,7 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let metrics = &self.inner.metrics;
+        let metrics = &self.data.metrics;
         metrics.in_flight.dec();
         metrics.puts.with_label_values(&[if self.ok { "ok" } else { "failed" }]).inc();
         if self.ok {

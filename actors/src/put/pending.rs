@@ -4,11 +4,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use cairn_schema::{ids::*, record::*};
 
-use super::{
-    clean::{Remains, Span},
-    stripe::WriteContext,
+use super::stripe::WriteContext;
+use crate::{
+    data_path::{Remains, Span},
+    error::StoreError,
+    placement::write_quorum,
 };
-use crate::{error::StoreError, placement::write_quorum};
 
 /// A blob whose stripes are all safe and that no metadata names. Dropping it deletes its fragments.
 pub(super) struct PendingBlob {
@@ -23,9 +24,7 @@ pub(super) struct PendingBlob {
 impl PendingBlob {
     /// From now on dropping it deletes nothing; what it returns does, given to the cleaner.
     pub fn disarm(&mut self) -> Option<Remains> {
-        let context = self.context.take()?;
-        let (blob, spans) = (context.blob, Vec::new());
-        Some(Remains { blob, spans, stripes: Vec::new(), sendings: Vec::new(), context: Some(context) })
+        Some(self.context.take()?.remains(Vec::new(), Vec::new()))
     }
 
     /// Groups of the blob whose members changed between two of its stripes: the caller must say what they are now.
@@ -109,9 +108,9 @@ impl PendingBlob {
 
 impl Drop for PendingBlob {
     fn drop(&mut self) {
-        let inner = self.context.as_ref().map(|context| context.inner.clone());
-        if let (Some(inner), Some(remains)) = (inner, self.disarm()) {
-            inner.cleaner.clean(remains);
+        let data = self.context.as_ref().map(|context| context.data.clone());
+        if let (Some(data), Some(remains)) = (data, self.disarm()) {
+            data.cleaner.clean(remains);
         }
     }
 }

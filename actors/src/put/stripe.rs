@@ -8,14 +8,14 @@ use std::sync::{
 use bytes::Bytes;
 use cairn_schema::{ids::*, record::*};
 use parking_lot::Mutex;
+use tokio::task::JoinHandle;
 
-use super::clean::{Remains, Span};
+use super::fan_out::{EncodedStripe, Sending};
 use crate::{
     codec::Codec,
+    data_path::{DataPath, Remains, Span},
     error::StoreError,
-    fan_out::{EncodedStripe, Sending},
     placement::write_quorum,
-    store::Inner,
 };
 
 /// Stripes up to this size are encoded where they stand: handing them to another thread would take longer.
@@ -23,16 +23,19 @@ const INLINE_BYTES: usize = 64 * 1024;
 
 /// What the stripes of one blob share.
 pub(super) struct WriteContext {
-    pub inner: Arc<Inner>,
+    pub data: Arc<DataPath>,
     pub blob: BlobId,
     pub scheme: Scheme,
     pub codec: Codec,
     /// Set when the write is given up: stripes in flight then stop trying.
     pub cancelled: AtomicBool,
     /// Where fragments may have been written, noted before they are sent.
-    pub touched: Mutex<Vec<Span>>,
+    touched: Mutex<Vec<Span>>,
     current: Mutex<Option<(Arc<Group>, u32)>>,
 }
+
+/// A stripe being made safe.
+pub(super) type StripeTask = JoinHandle<Result<SentStripe, StoreError>>;
 
 /// A stripe that is safe; some of its fragments may still be under way.
 pub(super) struct SentStripe {
@@ -42,10 +45,10 @@ pub(super) struct SentStripe {
 }
 
 impl WriteContext {
-    pub fn new(inner: &Arc<Inner>, scheme: Scheme) -> Result<Arc<Self>, StoreError> {
+    pub fn new(data: &Arc<DataPath>, scheme: Scheme) -> Result<Arc<Self>, StoreError> {
         Ok(Arc::new(Self {
-            codec: inner.codecs.of(scheme)?,
-            inner: inner.clone(),
+            codec: data.codec(scheme)?,
+            data: data.clone(),
             blob: BlobId::random(),
             scheme,
             cancelled: AtomicBool::new(false),
@@ -56,10 +59,10 @@ impl WriteContext {
 
     pub async fn write(self: Arc<Self>, stripe: u32, bytes: Bytes) -> Result<SentStripe, StoreError> {
         let encoded = self.encode(stripe, bytes).await?;
-        let quorum = write_quorum(self.scheme, self.inner.policy.write_margin);
+        let quorum = write_quorum(self.scheme, self.data.policy.write_margin);
         let mut tried = Vec::new();
         let mut last = None;
-        while tried.len() < self.inner.limits.stripe_tries.max(1) && !self.cancelled.load(Ordering::Relaxed) {
+        while tried.len() < self.data.limits.stripe_tries.max(1) && !self.cancelled.load(Ordering::Relaxed) {
             let group = match (self.group(&tried).await, last.take()) {
                 (Ok(group), _) => group,
                 // Why the groups that there are failed tells more than that there are no others.
@@ -67,18 +70,18 @@ impl WriteContext {
                 (Err(error), None) => return Err(error),
             };
             self.touch(&group, stripe);
-            let mut sending = Sending::start(&self.inner, &group, &encoded);
+            let mut sending = Sending::start(&self.data.reach, &group, &encoded);
             match sending.quorum(quorum).await {
                 Ok(()) => {
-                    self.inner.metrics.put_stripes.inc();
+                    self.data.metrics.put_stripes.inc();
                     return Ok(SentStripe { stripe, group, sending });
                 }
                 Err(error) => {
                     tracing::debug!(blob = %self.blob, stripe, group = %group.id, %error, "a stripe goes to another group");
-                    self.inner.metrics.stripe_retries.inc();
+                    self.data.metrics.stripe_retries.inc();
                     self.leave(&group);
                     tried.push(group.id);
-                    self.inner.cleaner.clean(Remains::of_stripe(self.blob, group, stripe, sending));
+                    self.data.cleaner.clean(sending.into_remains(self.blob, group, stripe));
                     last = Some(error);
                 }
             }
@@ -98,20 +101,20 @@ impl WriteContext {
     /// The group that the blob's last stripes went to, while it is healthy and its run not too long; else a new choice.
     async fn group(&self, tried: &[GroupId]) -> Result<Arc<Group>, StoreError> {
         if let Some((group, stripes)) = &mut *self.current.lock()
-            && *stripes < self.inner.limits.run_stripes
+            && *stripes < self.data.limits.run_stripes
             && !tried.contains(&group.id)
             && self.is_healthy(group)
         {
             *stripes += 1;
             return Ok(group.clone());
         }
-        let group = self.inner.placement.choose(self.scheme, tried).await?;
+        let group = self.data.placement.choose(self.scheme, tried).await?;
         *self.current.lock() = Some((group.clone(), 1));
         Ok(group)
     }
 
     fn is_healthy(&self, group: &Arc<Group>) -> bool {
-        let topology = self.inner.placement.topology();
+        let topology = self.data.placement.topology();
         let healthy = topology.healthy_groups(self.scheme);
         let found = healthy.binary_search_by_key(&group.id, |group| group.id);
         found.is_ok_and(|index| healthy[index].epoch == group.epoch)
@@ -122,6 +125,23 @@ impl WriteContext {
         if current.as_ref().is_some_and(|(current, _)| current.id == group.id) {
             *current = None;
         }
+    }
+
+    /// What to clean up if the blob is given up, with the stripes and fragments that are still under way.
+    pub fn remains(self: Arc<Self>, stripes: Vec<StripeTask>, mut sendings: Vec<Sending>) -> Remains {
+        let blob = self.blob;
+        let quiet = async move {
+            for stripe in stripes {
+                if let Ok(Ok(sent)) = stripe.await {
+                    sendings.push(sent.sending);
+                }
+            }
+            for sending in &mut sendings {
+                sending.all().await;
+            }
+            std::mem::take(&mut *self.touched.lock())
+        };
+        Remains { blob, quiet: Box::pin(quiet) }
     }
 
     fn touch(&self, group: &Arc<Group>, stripe: u32) {

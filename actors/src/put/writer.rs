@@ -12,17 +12,15 @@ use tokio::task::JoinHandle;
 
 use super::{
     body::BodyReader,
-    clean::{Remains, Span},
     hashing::Hashing,
     pending::PendingBlob,
-    stripe::{SentStripe, WriteContext},
+    stripe::{SentStripe, StripeTask, WriteContext},
 };
 use crate::{
-    budget::{Slot, StreamGrant},
     checksum::{BodyDigests, DigestPlan, Digests},
+    data_path::{DataPath, Slot, Span, StreamGrant},
     error::StoreError,
     geometry,
-    store::Inner,
 };
 
 /// What `verify` saw and what it wants kept.
@@ -30,7 +28,7 @@ type Judged = (Digests, Option<StoredChecksum>);
 
 /// Streams a body into safe stripes. `verify` is asked as soon as the body has ended, before the last stripes are waited for.
 pub(super) async fn write_body(
-    inner: &Arc<Inner>,
+    data: &Arc<DataPath>,
     mut reader: BodyReader,
     plan: DigestPlan,
     verify: impl FnOnce(&Digests) -> Result<Option<StoredChecksum>, StoreError> + Send,
@@ -38,11 +36,12 @@ pub(super) async fn write_body(
     let mut hashing = Hashing::start(plan);
     let mut writer = None;
     if reader.remaining() != Some(0) {
-        let grant = inner.budget.open(unit_bytes(inner, reader.remaining())).await?;
-        let (first, scheme) = first_piece(inner, &mut reader).await?;
-        if !first.is_empty() {
-            let blob = writer.insert(BlobWriter::new(inner, scheme)?);
-            blob.take_all(&grant, first, &mut reader, &mut hashing).await?;
+        let grant = data.budget.open(unit_bytes(data, reader.remaining())).await?;
+        let scheme = scheme_of(data, &mut reader).await?;
+        // A body of unknown length may turn out to have no bytes.
+        if reader.remaining() != Some(0) {
+            let blob = writer.insert(BlobWriter::new(data, scheme)?);
+            blob.take_all(&grant, &mut reader, &mut hashing).await?;
         }
     }
     reader.finish().await?;
@@ -56,21 +55,21 @@ pub(super) async fn write_body(
 }
 
 /// Data bytes of a full stripe.
-fn stripe_bytes(inner: &Inner, scheme: Scheme) -> u32 {
+fn stripe_bytes(data: &DataPath, scheme: Scheme) -> u32 {
     let fragments = u32::try_from(geometry::needed_fragments(scheme)).unwrap_or(u32::MAX).max(1);
     // Whole fragments, and far enough from 2^32 that no sum of a stripe's fragments overflows.
     let most = (1 << 30) / fragments;
-    inner.policy.fragment_bytes.clamp(1, most) * fragments
+    data.policy.fragment_bytes.clamp(1, most) * fragments
 }
 
 /// The most memory that a stripe of a body takes, parity and padding included.
-fn unit_bytes(inner: &Inner, length: Option<u64>) -> u64 {
-    let policy = &inner.policy;
+fn unit_bytes(data: &DataPath, length: Option<u64>) -> u64 {
+    let policy = &data.policy;
     let scheme = match length {
         Some(length) if length < policy.small_below => policy.small_scheme,
         _ => policy.scheme,
     };
-    let full = u64::from(stripe_bytes(inner, scheme));
+    let full = u64::from(stripe_bytes(data, scheme));
     let stripe = length.map_or(full.max(policy.small_below), |length| length.min(full));
     let fragment = u64::from(geometry::fragment_len(scheme, u32::try_from(stripe).unwrap_or(u32::MAX)));
     match scheme {
@@ -81,44 +80,29 @@ fn unit_bytes(inner: &Inner, length: Option<u64>) -> u64 {
     }
 }
 
-/// The first bytes, enough to know whether the body is small, and the scheme that follows from that.
-async fn first_piece(inner: &Inner, reader: &mut BodyReader) -> Result<(Bytes, Scheme), StoreError> {
-    let policy = &inner.policy;
-    let small = usize::try_from(policy.small_below).unwrap_or(usize::MAX);
-    let large = stripe_bytes(inner, policy.scheme) as usize;
-    match reader.remaining() {
-        Some(length) if length < policy.small_below => {
-            let stripe = stripe_bytes(inner, policy.small_scheme) as usize;
-            Ok((reader.fill(stripe).await?, policy.small_scheme))
-        }
-        Some(_) => Ok((reader.fill(large).await?, policy.scheme)),
+/// The scheme that the body's length decides; if that is not known, its first bytes are read and put back.
+async fn scheme_of(data: &DataPath, reader: &mut BodyReader) -> Result<Scheme, StoreError> {
+    let policy = &data.policy;
+    let length = match reader.remaining() {
+        Some(length) => length,
         None => {
-            let first = reader.fill(large.max(small)).await?;
-            let scheme = if first.len() < small { policy.small_scheme } else { policy.scheme };
-            Ok((first, scheme))
+            let small = usize::try_from(policy.small_below).unwrap_or(usize::MAX);
+            let first = reader.fill(small.max(stripe_bytes(data, policy.scheme) as usize)).await?;
+            let length = first.len() as u64;
+            reader.put_back(first);
+            length
         }
-    }
-}
-
-/// Bytes that return their grant of memory with their last reference.
-struct Held {
-    bytes: Bytes,
-    _slot: Slot,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
+    };
+    Ok(if length < policy.small_below { policy.small_scheme } else { policy.scheme })
 }
 
 /// The stripes of one blob in flight. Dropping it deletes what was written.
 struct BlobWriter {
     context: Option<Arc<WriteContext>>,
-    inner: Arc<Inner>,
+    data: Arc<DataPath>,
     stripe_bytes: u32,
     next: u32,
-    in_flight: VecDeque<JoinHandle<Result<SentStripe, StoreError>>>,
+    in_flight: VecDeque<StripeTask>,
     /// Safe, with fragments still under way.
     stragglers: VecDeque<SentStripe>,
     written: Vec<Span>,
@@ -127,11 +111,11 @@ struct BlobWriter {
 }
 
 impl BlobWriter {
-    fn new(inner: &Arc<Inner>, scheme: Scheme) -> Result<Self, StoreError> {
+    fn new(data: &Arc<DataPath>, scheme: Scheme) -> Result<Self, StoreError> {
         Ok(Self {
-            context: Some(WriteContext::new(inner, scheme)?),
-            inner: inner.clone(),
-            stripe_bytes: stripe_bytes(inner, scheme),
+            context: Some(WriteContext::new(data, scheme)?),
+            data: data.clone(),
+            stripe_bytes: stripe_bytes(data, scheme),
             next: 0,
             in_flight: VecDeque::new(),
             stragglers: VecDeque::new(),
@@ -140,43 +124,24 @@ impl BlobWriter {
         })
     }
 
-    /// `first` may be several stripes' worth when the length was not known.
     async fn take_all(
         &mut self,
         grant: &StreamGrant,
-        mut first: Bytes,
         reader: &mut BodyReader,
         hashing: &mut Hashing,
     ) -> Result<(), StoreError> {
         let size = self.stripe_bytes as usize;
-        loop {
-            let stripe = if first.is_empty() { Bytes::new() } else { first.split_to(size.min(first.len())) };
-            let slot = self.slot(grant).await?;
-            let stripe =
-                if stripe.is_empty() { reader.fill(size).await? } else { self.complete(stripe, size, reader).await? };
+        while reader.remaining() != Some(0) {
+            let slot = Arc::new(self.slot(grant).await?);
+            let stripe = reader.fill(size).await?;
             if stripe.is_empty() {
-                return Ok(());
+                break;
             }
-            let stripe = Bytes::from_owner(Held { bytes: stripe, _slot: slot });
+            let stripe = slot.hold(stripe);
             self.dispatch(stripe.clone()).await?;
             hashing.push(&stripe).await;
-            drop(stripe);
-            if first.is_empty() && reader.remaining() == Some(0) {
-                return Ok(());
-            }
         }
-    }
-
-    /// What is left of the first bytes after whole stripes were cut off, filled up from the body.
-    async fn complete(&self, start: Bytes, size: usize, reader: &mut BodyReader) -> Result<Bytes, StoreError> {
-        if start.len() == size || reader.remaining() == Some(0) {
-            return Ok(start);
-        }
-        let rest = reader.fill(size - start.len()).await?;
-        if rest.is_empty() {
-            return Ok(start);
-        }
-        Ok([start, rest].concat().into())
+        Ok(())
     }
 
     /// Memory for the next stripe. While waiting for its own earlier stripes, gives up those fragments that keep it waiting.
@@ -184,7 +149,7 @@ impl BlobWriter {
         if let Some(slot) = grant.try_slot() {
             return Ok(slot);
         }
-        let pause = self.inner.limits.straggler_grace.max(Duration::from_millis(1));
+        let pause = self.data.limits.straggler_grace.max(Duration::from_millis(1));
         loop {
             if let Ok(slot) = tokio::time::timeout(pause, grant.slot()).await {
                 return Ok(slot);
@@ -197,7 +162,7 @@ impl BlobWriter {
     /// Starts a stripe, when fewer than the limit are in flight.
     async fn dispatch(&mut self, stripe: Bytes) -> Result<(), StoreError> {
         self.collect_finished().await?;
-        while self.in_flight.len() >= self.inner.limits.put_stripes.max(1) {
+        while self.in_flight.len() >= self.data.limits.put_stripes.max(1) {
             self.collect_oldest().await?;
         }
         let Some(context) = &self.context else { return Err(StoreError::ShuttingDown) };
@@ -207,7 +172,7 @@ impl BlobWriter {
             StoreError::Meta(MetaError::TooLarge { what: "number of stripes", actual, limit })
         };
         self.next = index.checked_add(1).ok_or_else(too_long)?;
-        self.inner.metrics.put_bytes.inc_by(stripe.len() as u64);
+        self.data.metrics.put_bytes.inc_by(stripe.len() as u64);
         self.in_flight.push_back(tokio::spawn(context.clone().write(index, stripe)));
         Ok(())
     }
@@ -229,7 +194,7 @@ impl BlobWriter {
         self.stragglers.push_back(sent);
         self.reap();
         // A disk slower than several stripes take is not waited for: its fragments hold memory.
-        self.give_up_stragglers(2 * self.inner.limits.put_stripes.max(1));
+        self.give_up_stragglers(2 * self.data.limits.put_stripes.max(1));
         Ok(())
     }
 
@@ -250,8 +215,8 @@ impl BlobWriter {
         self.reap();
         while self.stragglers.len() > keep {
             let Some(mut sent) = self.stragglers.pop_front() else { return };
-            let given_up = sent.sending.give_up(&self.inner);
-            self.inner.metrics.stragglers_given_up.inc_by(given_up as u64);
+            let given_up = sent.sending.give_up(&self.data.reach);
+            self.data.metrics.stragglers_given_up.inc_by(given_up as u64);
             self.absent.extend(sent.sending.absent().map(|position| (sent.stripe, position)));
         }
     }
@@ -261,7 +226,7 @@ impl BlobWriter {
         while !self.in_flight.is_empty() {
             self.collect_oldest().await?;
         }
-        let grace = self.inner.limits.straggler_grace;
+        let grace = self.data.limits.straggler_grace;
         let stragglers = &mut self.stragglers;
         let all = async {
             for sent in stragglers {
@@ -286,13 +251,8 @@ impl Drop for BlobWriter {
     fn drop(&mut self) {
         let Some(context) = self.context.take() else { return };
         context.cancelled.store(true, Ordering::Relaxed);
-        let remains = Remains {
-            blob: context.blob,
-            spans: Vec::new(),
-            stripes: self.in_flight.drain(..).collect(),
-            sendings: self.stragglers.drain(..).map(|sent| sent.sending).collect(),
-            context: Some(context),
-        };
-        self.inner.cleaner.clean(remains);
+        let sendings = self.stragglers.drain(..).map(|sent| sent.sending).collect();
+        let remains = context.remains(self.in_flight.drain(..).collect(), sendings);
+        self.data.cleaner.clean(remains);
     }
 }

@@ -1,72 +1,79 @@
 //! Readiness: can a small write be made durable on this cluster now, and be read back?
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use cairn_schema::{ids::BlobId, record::Scheme};
+use cairn_schema::{
+    ids::BlobId,
+    record::{Group, Scheme},
+};
 
-use super::Inner;
 use crate::{
+    data_path::{DataPath, Remains},
     error::StoreError,
-    fan_out::{EncodedStripe, Sending},
     placement::write_quorum,
-    put::Remains,
+    put::{EncodedStripe, Sending},
 };
 
 /// Writes one stripe of every scheme that objects are written with to its quorum, reads a fragment back, deletes it. No metadata row ever
 /// names it, so even if this node dies half-way scrub takes it for the orphan that it is.
-pub(super) async fn probe_write(inner: &Arc<Inner>) -> Result<(), StoreError> {
-    inner.meta.ping().await?;
-    for scheme in &inner.placement.policy().schemes {
-        probe_scheme(inner, *scheme).await?;
+pub(super) async fn probe_write(data: &Arc<DataPath>) -> Result<(), StoreError> {
+    data.meta.ping().await?;
+    for scheme in &data.placement.policy().schemes {
+        probe_scheme(data, *scheme).await?;
     }
     Ok(())
 }
 
-async fn probe_scheme(inner: &Arc<Inner>, scheme: Scheme) -> Result<(), StoreError> {
-    let group = inner.placement.choose(scheme, &[]).await?;
+async fn probe_scheme(data: &Arc<DataPath>, scheme: Scheme) -> Result<(), StoreError> {
+    let group = data.placement.choose(scheme, &[]).await?;
     let blob = BlobId::random();
     let payload = Bytes::copy_from_slice(blob.to_string().as_bytes());
-    let stripe = EncodedStripe::encode(&inner.codecs.of(scheme)?, blob, 0, payload)?;
-    let mut sending = Sending::start(inner, &group, &stripe);
-    // From here on whatever happens, dropped future included, what was written is deleted.
-    let written = sending.quorum(write_quorum(scheme, inner.policy.write_margin)).await;
-    let durable = sending.durable().first();
-    let mut remains =
-        Guard { inner: inner.clone(), remains: Some(Remains::of_stripe(blob, group.clone(), 0, sending)) };
-    written?;
+    let stripe = EncodedStripe::encode(&data.codec(scheme)?, blob, 0, payload)?;
+    let sending = Sending::start(&data.reach, &group, &stripe);
+    let mut probe = Probe { data: data.clone(), blob, group: group.clone(), sending: Some(sending) };
+    let position = probe.written(write_quorum(scheme, data.policy.write_margin)).await?;
 
-    let Some(position) = durable else {
-        return Err(StoreError::NotEnoughFragments { durable: 0, needed: 1, why: "nothing was written".into() });
-    };
     let (name, expected) = stripe.fragment(&group, position);
-    let deadline = Instant::now() + inner.timings.fragment_deadline;
-    let length = expected.len() as u32;
-    let read = inner.fragments.get(group.members[usize::from(position)], name, 0..length, deadline);
-    let read = read.await;
-    let same = matches!(&read, Ok(bytes) if *bytes == expected);
-    if let Some(remains) = remains.remains.take() {
-        inner.cleaner.clean_now(remains).await;
-    }
-    if same {
-        return Ok(());
+    let read = data.reach.get(group.members[usize::from(position)], name, 0..expected.len() as u32).await;
+    if let Some(remains) = probe.remains() {
+        data.cleaner.clean_now(remains).await;
     }
     let why = match read {
+        Ok(bytes) if bytes == expected => return Ok(()),
         Ok(_) => "what was read back differs from what was written".to_owned(),
-        Err(error) => error.to_string(),
+        Err(unread) => unread.to_string(),
     };
     Err(StoreError::NotEnoughFragments { durable: 0, needed: 1, why: format!("a probe could not be read back: {why}") })
 }
 
-struct Guard {
-    inner: Arc<Inner>,
-    remains: Option<Remains>,
+/// A stripe that only proves something: whatever happens, dropped future included, what was written of it is deleted.
+struct Probe {
+    data: Arc<DataPath>,
+    blob: BlobId,
+    group: Arc<Group>,
+    sending: Option<Sending>,
 }
 
-impl Drop for Guard {
+impl Probe {
+    /// Waits for the quorum; returns a position that is durable.
+    async fn written(&mut self, quorum: usize) -> Result<u8, StoreError> {
+        let nothing =
+            || StoreError::NotEnoughFragments { durable: 0, needed: quorum, why: "nothing was written".into() };
+        let sending = self.sending.as_mut().ok_or_else(nothing)?;
+        sending.quorum(quorum).await?;
+        sending.durable().first().ok_or_else(nothing)
+    }
+
+    fn remains(&mut self) -> Option<Remains> {
+        Some(self.sending.take()?.into_remains(self.blob, self.group.clone(), 0))
+    }
+}
+
+impl Drop for Probe {
     fn drop(&mut self) {
-        if let Some(remains) = self.remains.take() {
-            self.inner.cleaner.clean(remains);
+        if let Some(remains) = self.remains() {
+            self.data.cleaner.clean(remains);
         }
     }
 }

@@ -8,12 +8,12 @@ use std::{
 };
 
 use cairn_schema::{ids::*, record::Group};
-use futures::StreamExt;
-use tokio::{runtime::Handle, sync::Semaphore, task::JoinHandle};
+use futures::{StreamExt, future::BoxFuture};
+use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::task::TaskTracker;
 
-use super::stripe::SentStripe;
-use crate::{error::StoreError, fan_out::Sending, fragment::Bounded, store::Metrics};
+use super::metrics::Metrics;
+use crate::fragment::Bounded;
 
 /// Failed writes cleaned up at once, and waiting for it. More are left to scrub.
 const AT_ONCE: usize = 16;
@@ -46,21 +46,12 @@ impl Span {
     }
 }
 
-/// What a failed write may have left, and what of it is still under way.
+/// What a failed write may have left.
 pub(crate) struct Remains {
-    pub(super) blob: BlobId,
-    pub(super) context: Option<Arc<super::stripe::WriteContext>>,
-    pub(super) spans: Vec<Span>,
-    pub(super) stripes: Vec<JoinHandle<Result<SentStripe, StoreError>>>,
-    pub(super) sendings: Vec<Sending>,
-}
-
-impl Remains {
-    /// One stripe that is sent, or tried to be, to one group.
-    pub fn of_stripe(blob: BlobId, group: Arc<Group>, stripe: u32, sending: Sending) -> Self {
-        let spans = vec![Span { group, first: stripe, stripes: 1 }];
-        Self { blob, context: None, spans, stripes: Vec::new(), sendings: vec![sending] }
-    }
+    pub blob: BlobId,
+    /// Ends when nothing of the write is under way any more, and says where it has been: a fragment that lands after its delete would
+    /// stay. It must end by itself.
+    pub quiet: BoxFuture<'static, Vec<Span>>,
 }
 
 /// Cleans up in the background, a bounded number at once.
@@ -120,20 +111,8 @@ struct Work {
 
 impl Work {
     async fn run(self, remains: Remains) {
-        let Remains { blob, context, mut spans, stripes, mut sendings } = remains;
-        // First what is under way: a fragment that lands after its delete would stay. Everything ends by its deadline.
-        for stripe in stripes {
-            if let Ok(Ok(sent)) = stripe.await {
-                sendings.push(sent.sending);
-            }
-        }
-        for sending in &mut sendings {
-            sending.all().await;
-        }
-        drop(sendings);
-        if let Some(context) = context {
-            spans.append(&mut context.touched.lock());
-        }
+        let Remains { blob, quiet } = remains;
+        let spans = quiet.await;
         let clean = self.delete(blob, &spans).await;
         self.metrics.cleanups.with_label_values(&[if clean { "clean" } else { "partial" }]).inc();
     }

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::StoreError;
@@ -27,10 +28,10 @@ const MAX_WAITING: usize = 4096;
 /// The memory that all stripes in flight on this node share. Cheap to clone.
 #[derive(Clone)]
 pub struct Budget {
-    inner: Arc<Inner>,
+    shares: Arc<Shares>,
 }
 
-struct Inner {
+struct Shares {
     streams: Arc<Semaphore>,
     rebuilds: Arc<Semaphore>,
     stream_grains: u32,
@@ -47,7 +48,7 @@ impl Budget {
         let rebuild_grains = grains / 8;
         let stream_grains = grains - rebuild_grains;
         Self {
-            inner: Arc::new(Inner {
+            shares: Arc::new(Shares {
                 streams: Arc::new(Semaphore::new(stream_grains as usize)),
                 rebuilds: Arc::new(Semaphore::new(rebuild_grains as usize)),
                 stream_grains,
@@ -61,22 +62,22 @@ impl Budget {
     /// The base grant of a stream whose largest unit of work takes `unit_bytes`. A unit larger than the whole budget gets the
     /// whole budget: such units then run one at a time. Waits a bounded time, then [`StoreError::Busy`].
     pub async fn open(&self, unit_bytes: u64) -> Result<StreamGrant, StoreError> {
-        let unit = grains(unit_bytes).min(self.inner.stream_grains);
-        let permit = match self.inner.streams.clone().try_acquire_many_owned(unit) {
+        let unit = grains(unit_bytes).min(self.shares.stream_grains);
+        let permit = match self.shares.streams.clone().try_acquire_many_owned(unit) {
             Ok(permit) => permit,
             Err(_) => self.wait_for(unit).await?,
         };
         Ok(StreamGrant {
             base: Arc::new(Base { _permit: permit, turn: Arc::new(Semaphore::new(1)) }),
-            budget: self.inner.clone(),
+            budget: self.shares.clone(),
             unit,
         })
     }
 
     async fn wait_for(&self, unit: u32) -> Result<OwnedSemaphorePermit, StoreError> {
         let _waiting =
-            Waiting::enter(&self.inner.waiting).ok_or(StoreError::Busy("too many requests wait for memory"))?;
-        match tokio::time::timeout(self.inner.wait, self.inner.streams.clone().acquire_many_owned(unit)).await {
+            Waiting::enter(&self.shares.waiting).ok_or(StoreError::Busy("too many requests wait for memory"))?;
+        match tokio::time::timeout(self.shares.wait, self.shares.streams.clone().acquire_many_owned(unit)).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) => Err(StoreError::ShuttingDown),
             Err(_) => Err(StoreError::Busy("no memory for another stripe came free in time")),
@@ -85,9 +86,9 @@ impl Budget {
 
     /// Short-lived memory for rebuilding `bytes` worth of other fragments. Hold it only while reading and decoding.
     pub async fn rebuild(&self, bytes: u64) -> Result<OwnedSemaphorePermit, StoreError> {
-        let grains = grains(bytes).min(self.inner.rebuild_grains);
-        let acquire = self.inner.rebuilds.clone().acquire_many_owned(grains);
-        match tokio::time::timeout(self.inner.wait, acquire).await {
+        let grains = grains(bytes).min(self.shares.rebuild_grains);
+        let acquire = self.shares.rebuilds.clone().acquire_many_owned(grains);
+        match tokio::time::timeout(self.shares.wait, acquire).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) => Err(StoreError::ShuttingDown),
             Err(_) => Err(StoreError::Busy("no memory to rebuild a fragment came free in time")),
@@ -96,20 +97,20 @@ impl Budget {
 
     /// As [`Budget::rebuild`], if it is free now.
     pub fn try_rebuild(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
-        let grains = grains(bytes).min(self.inner.rebuild_grains);
-        self.inner.rebuilds.clone().try_acquire_many_owned(grains).ok()
+        let grains = grains(bytes).min(self.shares.rebuild_grains);
+        self.shares.rebuilds.clone().try_acquire_many_owned(grains).ok()
     }
 
     /// Bytes granted now.
     pub fn in_use(&self) -> u64 {
-        let free = self.inner.streams.available_permits() + self.inner.rebuilds.available_permits();
-        let all = self.inner.stream_grains as usize + self.inner.rebuild_grains as usize;
+        let free = self.shares.streams.available_permits() + self.shares.rebuilds.available_permits();
+        let all = self.shares.stream_grains as usize + self.shares.rebuild_grains as usize;
         (all.saturating_sub(free)) as u64 * GRAIN
     }
 
     /// Bytes that may be granted at once.
     pub fn capacity(&self) -> u64 {
-        (u64::from(self.inner.stream_grains) + u64::from(self.inner.rebuild_grains)) * GRAIN
+        (u64::from(self.shares.stream_grains) + u64::from(self.shares.rebuild_grains)) * GRAIN
     }
 }
 
@@ -136,7 +137,7 @@ impl Drop for Waiting<'_> {
 /// A stream's right to memory.
 pub struct StreamGrant {
     base: Arc<Base>,
-    budget: Arc<Inner>,
+    budget: Arc<Shares>,
     unit: u32,
 }
 
@@ -190,6 +191,24 @@ pub struct Slot {
     _turn: Option<OwnedSemaphorePermit>,
     _extra: Option<OwnedSemaphorePermit>,
     _base: Arc<Base>,
+}
+
+impl Slot {
+    /// Bytes that keep the grant until their last reference goes.
+    pub fn hold(self: &Arc<Self>, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Held { bytes, _slot: self.clone() })
+    }
+}
+
+struct Held {
+    bytes: Bytes,
+    _slot: Arc<Slot>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 #[cfg(test)]

@@ -1,24 +1,20 @@
 //! Sending a stripe's fragments to their disks, all at once, and knowing which became durable.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
 use cairn_schema::{MetaError, ids::*, record::Group};
-use rand::Rng;
 use tokio::task::JoinSet;
 
 use crate::{
     codec::Codec,
+    data_path::{Reach, Remains, Span},
     error::StoreError,
-    fragment::{DiskError, NewFragment, TransportError, block_checksums},
+    fragment::{NewFragment, TransportError, block_checksums},
     placement::{Heard, Topology},
-    store::Inner,
 };
 
 /// A set of positions in a stripe.
@@ -95,8 +91,8 @@ pub(crate) struct Sending {
 
 impl Sending {
     /// Starts sending. Members known to be dead are not tried: their fragments are absent at once.
-    pub fn start(inner: &Arc<Inner>, group: &Arc<Group>, stripe: &EncodedStripe) -> Self {
-        let topology = inner.placement.topology();
+    pub fn start(reach: &Arc<Reach>, group: &Arc<Group>, stripe: &EncodedStripe) -> Self {
+        let topology = reach.placement.topology();
         let mut sending = Self {
             sends: JoinSet::new(),
             durable: Positions::default(),
@@ -115,9 +111,9 @@ impl Sending {
             }
             let fragment = stripe.to_send(group, position);
             let under_way = UnderWay::enter(&topology, *disk, fragment.payload.len());
-            let (inner, disk, memory) = (inner.clone(), *disk, stripe.memory.clone());
+            let (reach, disk, memory) = (reach.clone(), *disk, stripe.memory.clone());
             sending.sends.spawn(async move {
-                let result = send(&inner, disk, fragment).await;
+                let result = reach.put(disk, fragment).await;
                 drop((under_way, memory));
                 (position, result)
             });
@@ -186,17 +182,26 @@ impl Sending {
 
     /// Stops waiting for what is still under way; returns how many fragments that were. Their disks were too slow, and are avoided
     /// for a while. They may yet become durable, which does no harm: they are in the ledger, and repair finds them.
-    pub fn give_up(&mut self, inner: &Inner) -> usize {
+    pub fn give_up(&mut self, reach: &Reach) -> usize {
         if self.reap() {
             return 0;
         }
         let slow = (0..self.width).filter(|position| !self.settled.contains(*position as u8));
         let slow: Vec<DiskId> = slow.map(|position| self.disks[position]).collect();
         for disk in &slow {
-            inner.placement.report(*disk, Heard::Nothing);
+            reach.placement.report(*disk, Heard::Nothing);
         }
         self.sends.abort_all();
         slow.len()
+    }
+
+    /// What to clean up of a stripe that was sent, or tried to be, to one group.
+    pub fn into_remains(mut self, blob: BlobId, group: Arc<Group>, stripe: u32) -> Remains {
+        let quiet = async move {
+            self.all().await;
+            vec![Span { group, first: stripe, stripes: 1 }]
+        };
+        Remains { blob, quiet: Box::pin(quiet) }
     }
 
     pub fn durable(&self) -> Positions {
@@ -207,59 +212,6 @@ impl Sending {
     pub fn absent(&self) -> impl Iterator<Item = u8> + use<> {
         let (durable, width) = (self.durable, self.width);
         (0..width).map(|position| position as u8).filter(move |position| !durable.contains(*position))
-    }
-}
-
-/// Sends one fragment, again if the disk was busy or the connection broke at once, until the deadline.
-async fn send(inner: &Inner, disk: DiskId, fragment: NewFragment) -> Result<(), TransportError> {
-    let start = Instant::now();
-    let deadline = start + inner.timings.fragment_deadline;
-    let mut tries = 0u32;
-    loop {
-        tries += 1;
-        let Err(error) = inner.fragments.put(disk, fragment.clone(), deadline).await else {
-            inner.placement.report(disk, Heard::Answer);
-            return Ok(());
-        };
-        if let Some(pause) = pause_before_retry(&error, tries)
-            && Instant::now() + pause < deadline
-        {
-            tokio::time::sleep(pause).await;
-            continue;
-        }
-        inner.metrics.fragment_write_failures.inc();
-        if is_disks_fault(&error) {
-            inner.placement.report(disk, Heard::Nothing);
-        }
-        tracing::debug!(%disk, fragment = %fragment.name, %error, "a fragment was not written");
-        return Err(error);
-    }
-}
-
-fn pause_before_retry(error: &TransportError, tries: u32) -> Option<Duration> {
-    let jittered = |base: u64| Duration::from_millis(rand::rng().random_range(base / 2..=base));
-    match error {
-        TransportError::Busy(_) | TransportError::Disk(DiskError::Busy) if tries < 8 => {
-            Some(jittered(10 << tries.min(6)))
-        }
-        TransportError::Unreachable(..) if tries < 2 => Some(jittered(50)),
-        // Damaged on the way: the same bytes again.
-        TransportError::BadChecksum(_) | TransportError::Disk(DiskError::BadChecksum) if tries < 3 => Some(jittered(4)),
-        _ => None,
-    }
-}
-
-/// Whether other requests to the disk will fare as badly, so that it is better avoided.
-pub(crate) fn is_disks_fault(error: &TransportError) -> bool {
-    match error {
-        TransportError::Unreachable(..)
-        | TransportError::Deadline(_)
-        | TransportError::Overdue(_)
-        | TransportError::UnknownDisk(_) => true,
-        TransportError::Protocol(..) | TransportError::BadChecksum(_) | TransportError::Busy(_) => false,
-        TransportError::Disk(error) => {
-            matches!(error, DiskError::Full { .. } | DiskError::ReadOnly(_) | DiskError::Gone(_) | DiskError::Io { .. })
-        }
     }
 }
 

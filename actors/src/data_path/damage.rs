@@ -9,7 +9,8 @@ use cairn_schema::{Meta, ids::*, record::*};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{clock::now_ms, store::Metrics};
+use super::metrics::Metrics;
+use crate::clock::now_ms;
 
 /// Findings that wait to be written; more are dropped, for scrub to find.
 const QUEUE: usize = 1024;

@@ -7,7 +7,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::store::StoreLimits;
+use super::limits::StoreLimits;
 
 /// Reads remembered for each class of size.
 const REMEMBERED: usize = 256;

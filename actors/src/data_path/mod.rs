@@ -1,0 +1,89 @@
+//! What every put and every get works with: where memory is granted, how a fragment is reached, and what is done about
+//! what a request leaves behind or finds damaged.
+
+mod budget;
+mod cleaner;
+mod codecs;
+mod damage;
+mod latencies;
+mod limits;
+mod metrics;
+mod reach;
+
+use std::sync::Arc;
+
+use cairn_schema::{Meta, MetaError, record::Scheme};
+
+pub use limits::StoreLimits;
+pub(crate) use {
+    budget::{Budget, Slot, StreamGrant},
+    cleaner::{Cleaner, Remains, Span},
+    codecs::Codecs,
+    damage::{DamageReports, Finding},
+    reach::{Reach, Unread},
+};
+
+use crate::{
+    codec::Codec,
+    error::StoreError,
+    fragment::Bounded,
+    placement::Placement,
+    policy::{Policy, Timings},
+};
+use metrics::Metrics;
+
+/// What a store is made of.
+pub struct StoreParts {
+    pub meta: Meta,
+    pub fragments: Bounded,
+    /// Kept current by whoever runs the node; see [`Placement`].
+    pub placement: Arc<Placement>,
+    pub policy: Policy,
+    pub timings: Timings,
+    /// Bytes that all stripes in flight may take together.
+    pub memory_bytes: u64,
+    pub limits: StoreLimits,
+    pub metrics: prometheus::Registry,
+}
+
+/// What all requests share.
+pub(crate) struct DataPath {
+    pub meta: Meta,
+    pub placement: Arc<Placement>,
+    pub policy: Policy,
+    pub timings: Timings,
+    pub limits: StoreLimits,
+    pub budget: Budget,
+    codecs: Codecs,
+    pub metrics: Metrics,
+    pub reach: Arc<Reach>,
+    pub damage: DamageReports,
+    pub cleaner: Cleaner,
+}
+
+impl DataPath {
+    /// Must be called within a tokio runtime: it starts the task that writes what reads find damaged to the ledger.
+    pub fn new(parts: StoreParts) -> Arc<Self> {
+        let StoreParts { meta, fragments, placement, policy, timings, memory_bytes, limits, metrics } = parts;
+        let metrics = Metrics::new(&metrics);
+        let deadline = timings.fragment_deadline;
+        Arc::new(Self {
+            budget: Budget::new(memory_bytes, limits.memory_wait),
+            codecs: Codecs::default(),
+            damage: DamageReports::start(meta.clone(), metrics.clone()),
+            cleaner: Cleaner::new(fragments.clone(), deadline, metrics.clone()),
+            reach: Arc::new(Reach::new(fragments, placement.clone(), deadline, metrics.clone())),
+            meta,
+            placement,
+            policy,
+            timings,
+            limits,
+            metrics,
+        })
+    }
+
+    pub fn codec(&self, scheme: Scheme) -> Result<Codec, StoreError> {
+        let damaged = |error| MetaError::Corrupt { what: "a scheme", why: format!("{scheme}: {error}") };
+        Ok(self.codecs.of(scheme).map_err(damaged)?)
+    }
+}

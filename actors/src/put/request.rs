@@ -1,0 +1,66 @@
+//! What is asked of a write.
+
+use std::pin::Pin;
+
+use bytes::Bytes;
+use cairn_schema::{ids::*, record::*, verbs::*};
+use futures::Stream;
+
+use crate::{
+    checksum::{DigestPlan, Digests},
+    error::BoxError,
+};
+
+/// A body as it comes from a client.
+pub type BodyIn = Pin<Box<dyn Stream<Item = Result<Bytes, BoxError>> + Send>>;
+
+/// Called when a body has ended, with its digests; decides whether it may be committed, and what checksum is kept with it.
+/// Runs after trailers have arrived.
+pub type Verify = Box<dyn FnOnce(&Digests) -> Result<Option<StoredChecksum>, BoxError> + Send>;
+
+pub struct PutObject {
+    pub bucket: String,
+    pub key: String,
+    /// Exact length if declared; a body of another length is `StoreError::Body`.
+    pub length: Option<u64>,
+    pub body: BodyIn,
+    /// MD5 is always computed; these are besides.
+    pub digests: DigestPlan,
+    pub verify: Verify,
+    pub owner: String,
+    pub attributes: Attributes,
+    pub precondition: Precondition,
+}
+
+pub struct PutUploadPart {
+    pub bucket: String,
+    pub key: String,
+    pub upload: UploadId,
+    pub number: u16,
+    pub length: Option<u64>,
+    pub body: BodyIn,
+    pub digests: DigestPlan,
+    pub verify: Verify,
+}
+
+/// A part of bytes that another object has.
+pub struct CopyUploadPart {
+    pub source: (String, String, VersionSelector),
+    /// The bytes, as [`crate::Store::locate`] found them.
+    pub located: Located,
+    pub bucket: String,
+    pub key: String,
+    pub upload: UploadId,
+    pub number: u16,
+    /// The bytes' digests, if the source has them; else the bytes are read.
+    pub known: Option<KnownDigests>,
+    pub digests: DigestPlan,
+    pub verify: Verify,
+}
+
+/// Digests that are kept with a part.
+#[derive(Clone, Debug)]
+pub struct KnownDigests {
+    pub md5: [u8; 16],
+    pub checksum: Option<StoredChecksum>,
+}
