@@ -4,8 +4,6 @@
 use http::{HeaderMap, HeaderValue, Uri, header, request::Parts};
 use s3s::{S3Result, s3_error};
 
-use crate::body::BodyKind;
-
 const CONTENT_SHA256: &str = "x-amz-content-sha256";
 const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -95,12 +93,6 @@ fn add_content_sha256(request: &mut Parts) {
 fn has_no_body(headers: &HeaderMap) -> bool {
     !headers.contains_key(header::TRANSFER_ENCODING)
         && headers.get(header::CONTENT_LENGTH).is_none_or(|value| value.as_bytes() == b"0")
-}
-
-/// What the request's headers say about its body.
-pub(crate) fn body_kind(request: &Parts) -> BodyKind {
-    let expect = request.headers.get(header::EXPECT);
-    BodyKind { waits_for_continue: expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) }
 }
 
 #[cfg(test)]

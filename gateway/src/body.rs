@@ -1,9 +1,8 @@
-//! Bodies: from clients with an idle timeout, to clients with an exact length.
+//! Bodies: from clients at a least pace, to clients with an exact length.
 
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -12,45 +11,55 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use crate::context::{BodyFault, RequestContext};
-
-/// What a request's headers say about its body.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct BodyKind {
-    /// The client sends nothing before it is told to.
-    pub(crate) waits_for_continue: bool,
-}
+use crate::{
+    context::{BodyFault, RequestContext, Unread},
+    pace::{LeastPace, Pace},
+};
 
 /// A request's body as it comes off the wire.
 pub(crate) struct ClientBody {
     /// None once it ended or failed.
     inner: Option<Incoming>,
     context: RequestContext,
-    idle_timeout: Duration,
-    idle: Pin<Box<Sleep>>,
+    pace: Pace,
     /// Armed only while a read waits, so that a slow store is not taken for a slow client.
-    waiting: bool,
+    timer: Pin<Box<Sleep>>,
     polled: bool,
+    /// The client sends nothing before it is told to.
     waits_for_continue: bool,
 }
 
 impl ClientBody {
-    pub(crate) fn new(inner: Incoming, context: RequestContext, idle_timeout: Duration, kind: BodyKind) -> Self {
+    pub(crate) fn new(inner: Incoming, context: RequestContext, least: LeastPace, waits_for_continue: bool) -> Self {
         Self {
             inner: Some(inner),
             context,
-            idle_timeout,
-            idle: Box::pin(tokio::time::sleep(idle_timeout)),
-            waiting: false,
+            pace: Pace::new(least),
+            timer: Box::pin(tokio::time::sleep(least.window)),
             polled: false,
-            waits_for_continue: kind.waits_for_continue,
+            waits_for_continue,
         }
     }
 
     fn fail(&mut self, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         self.inner = None;
+        self.context.leave(Unread::GivenUp);
         self.context.record_fault(fault.clone());
         Poll::Ready(Some(Err(fault)))
+    }
+
+    /// Ready when the client that is waited for takes too long.
+    fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let deadline = self.pace.wait(Instant::now());
+            if self.timer.deadline() != deadline {
+                self.timer.as_mut().reset(deadline);
+            }
+            ready!(self.timer.as_mut().poll(cx));
+            if self.pace.judge(Instant::now()).is_err() {
+                return Poll::Ready(());
+            }
+        }
     }
 }
 
@@ -63,7 +72,9 @@ impl Body for ClientBody {
         let Some(inner) = self.inner.as_mut() else { return Poll::Ready(None) };
         match Pin::new(inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                self.waiting = false;
+                if self.pace.moved(frame.data_ref().map_or(0, Bytes::len), Instant::now()).is_err() {
+                    return self.fail(BodyFault::TooSlow);
+                }
                 if let Some(data) = frame.data_ref() {
                     self.context.count_received(data.len() as u64);
                 }
@@ -75,14 +86,8 @@ impl Body for ClientBody {
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                if !self.waiting {
-                    self.waiting = true;
-                    let deadline = Instant::now() + self.idle_timeout;
-                    self.idle.as_mut().reset(deadline);
-                }
-                ready!(self.idle.as_mut().poll(cx));
-                let idle_timeout = self.idle_timeout;
-                self.fail(BodyFault::Idle(idle_timeout))
+                ready!(self.poll_too_slow(cx));
+                self.fail(BodyFault::TooSlow)
             }
         }
     }
@@ -98,13 +103,10 @@ impl Body for ClientBody {
 
 impl Drop for ClientBody {
     fn drop(&mut self) {
+        let Some(inner) = self.inner.take().filter(|inner| !inner.is_end_stream()) else { return };
         // Reading an unread body would ask a client that waits for "100 Continue" to send it.
-        if (self.polled || !self.waits_for_continue)
-            && let Some(inner) = self.inner.take()
-            && !inner.is_end_stream()
-        {
-            self.context.leave(inner);
-        }
+        let asks_for_it = self.waits_for_continue && !self.polled;
+        self.context.leave(if asks_for_it { Unread::GivenUp } else { Unread::Rest(inner) });
     }
 }
 

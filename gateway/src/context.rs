@@ -1,11 +1,8 @@
 //! What one request carries through the layers besides its S3 input.
 
-use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering},
 };
 
 use http::Extensions;
@@ -15,10 +12,18 @@ use parking_lot::Mutex;
 /// Why a client's body could not be read to its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BodyFault {
-    #[error("no byte of the body came for {} seconds", .0.as_secs())]
-    Idle(Duration),
+    #[error("the body came too slowly")]
+    TooSlow,
     #[error("the connection failed while the body was read: {0}")]
     Connection(String),
+}
+
+/// What is left of a request's body when nobody wants it any more.
+pub(crate) enum Unread {
+    /// It can be read and thrown away, after which the connection serves on.
+    Rest(Incoming),
+    /// It will not come, or must not be asked for: the connection ends.
+    GivenUp,
 }
 
 /// One request's own facts; travels in the HTTP extensions. Cheap to clone.
@@ -29,7 +34,7 @@ struct Facts {
     id: String,
     operation: OnceLock<Box<str>>,
     fault: OnceLock<BodyFault>,
-    left_over: Mutex<Option<Incoming>>,
+    unread: Mutex<Option<Unread>>,
     received_bytes: AtomicU64,
 }
 
@@ -39,7 +44,7 @@ impl RequestContext {
             id: format!("{:016X}", rand::random::<u64>()),
             operation: OnceLock::new(),
             fault: OnceLock::new(),
-            left_over: Mutex::new(None),
+            unread: Mutex::new(None),
             received_bytes: AtomicU64::new(0),
         }))
     }
@@ -81,12 +86,12 @@ impl RequestContext {
         self.0.fault.get()
     }
 
-    /// Keeps the unread rest of a body, so that the service can drain it before it answers an error.
-    pub(crate) fn leave(&self, rest: Incoming) {
-        *self.0.left_over.lock() = Some(rest);
+    /// Keeps what is unread of a body for the service, which decides what becomes of the connection.
+    pub(crate) fn leave(&self, unread: Unread) {
+        *self.0.unread.lock() = Some(unread);
     }
 
-    pub(crate) fn take_left_over(&self) -> Option<Incoming> {
-        self.0.left_over.lock().take()
+    pub(crate) fn take_unread(&self) -> Option<Unread> {
+        self.0.unread.lock().take()
     }
 }

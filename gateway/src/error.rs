@@ -121,7 +121,7 @@ fn known_body_error(error: &(dyn StdError + 'static)) -> Option<S3Error> {
 
 pub(crate) fn from_body_fault(fault: &BodyFault) -> S3Error {
     match fault {
-        BodyFault::Idle(_) => s3_error!(
+        BodyFault::TooSlow => s3_error!(
             RequestTimeout,
             "Your socket connection to the server was not read from or written to within the timeout period."
         ),
@@ -246,8 +246,7 @@ mod tests {
 
     #[test]
     fn body_errors_are_found_along_the_chain_of_causes() {
-        let idle = BodyFault::Idle(std::time::Duration::from_secs(1));
-        let wrapped = UploadStreamError::Underlying(Box::new(idle));
+        let wrapped = UploadStreamError::Underlying(Box::new(BodyFault::TooSlow));
         assert_eq!(code_and_status(&from_store(StoreError::Body(Box::new(wrapped)))), ("RequestTimeout", 400));
         let mismatch = StoreError::Body(Box::new(UploadStreamError::Sha256Mismatch));
         assert_eq!(code_and_status(&from_store(mismatch)), ("XAmzContentSHA256Mismatch", 400));

@@ -20,6 +20,8 @@ pub(crate) struct Metrics {
     /// Connections and requests refused because a bound was reached.
     pub(crate) refused_connections: IntCounter,
     pub(crate) refused_requests: IntCounter,
+    /// By what took too long: headers, idle, answer.
+    pub(crate) cut_off_connections: IntCounterVec,
 }
 
 impl Metrics {
@@ -47,6 +49,13 @@ impl Metrics {
                 "cairn_gateway_refused_requests_total",
                 "Requests answered 503 SlowDown because the limit was reached",
             )?,
+            cut_off_connections: IntCounterVec::new(
+                Opts::new(
+                    "cairn_gateway_cut_off_connections_total",
+                    "Connections ended because the client took too long",
+                ),
+                &["reason"],
+            )?,
         };
         for collector in metrics.collectors() {
             registry.register(collector)?;
@@ -64,6 +73,7 @@ impl Metrics {
             Box::new(self.connections.clone()),
             Box::new(self.refused_connections.clone()),
             Box::new(self.refused_requests.clone()),
+            Box::new(self.cut_off_connections.clone()),
         ]
     }
 }

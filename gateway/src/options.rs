@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use crate::pace::LeastPace;
+
 /// What a gateway is started with.
 #[derive(Clone)]
 pub struct GatewayOptions {
@@ -50,6 +52,10 @@ impl GatewayOptions {
         if limits.connections == 0 || limits.requests_in_flight == 0 || limits.header_count == 0 {
             return wrong("limits", "none of them may be 0");
         }
+        let periods = [limits.header_timeout, limits.idle_timeout, limits.body_timeout, limits.answer_timeout];
+        if periods.iter().any(Duration::is_zero) {
+            return wrong("limits", "no period may be 0");
+        }
         if limits.header_bytes < 8192 {
             return wrong("limits.header_bytes", "S3 allows 8192 bytes of headers");
         }
@@ -67,12 +73,29 @@ pub struct GatewayLimits {
     /// All headers and the request line of one request.
     pub header_bytes: usize,
     pub header_count: usize,
-    /// From the first byte of a request to the end of its headers; also how long an idle connection is kept.
-    pub header_read_timeout: Duration,
-    /// A body that brings no byte for this long is given up.
-    pub body_idle_timeout: Duration,
-    /// The handshake of TLS.
-    pub tls_handshake_timeout: Duration,
+    /// From the first byte of a request to the end of its headers; also for the handshake of TLS.
+    pub header_timeout: Duration,
+    /// How long a connection without a request is kept.
+    pub idle_timeout: Duration,
+    /// A body is given up when, of so much time in which the client was waited for, it brought less than
+    /// [`Self::least_bytes_per_second`].
+    pub body_timeout: Duration,
+    /// The same for a client that takes an answer.
+    pub answer_timeout: Duration,
+    /// 0 asks for one byte in that time.
+    pub least_bytes_per_second: u64,
+}
+
+impl GatewayLimits {
+    /// Of a request's body.
+    pub(crate) fn body_pace(&self) -> LeastPace {
+        LeastPace { window: self.body_timeout, bytes_per_second: self.least_bytes_per_second }
+    }
+
+    /// Of an answer.
+    pub(crate) fn answer_pace(&self) -> LeastPace {
+        LeastPace { window: self.answer_timeout, bytes_per_second: self.least_bytes_per_second }
+    }
 }
 
 impl Default for GatewayLimits {
@@ -82,9 +105,11 @@ impl Default for GatewayLimits {
             requests_in_flight: 12_000,
             header_bytes: 64 * 1024,
             header_count: 200,
-            header_read_timeout: Duration::from_secs(60),
-            body_idle_timeout: Duration::from_secs(60),
-            tls_handshake_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(30),
+            answer_timeout: Duration::from_secs(120),
+            least_bytes_per_second: 1024,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -17,11 +17,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::Instrument;
 
 use crate::{
-    admit::{admit, body_kind},
+    admit::admit,
     answer::put_document,
     body::ClientBody,
-    context::RequestContext,
-    error::{complete_document, from_body_fault},
+    connection::{RequestUnderWay, WatchedStream},
+    context::{RequestContext, Unread},
+    error::{complete_document, custom, from_body_fault},
+    expect::{Expectation, expectation},
     metrics::Metrics,
     options::GatewayLimits,
 };
@@ -46,7 +48,11 @@ impl Service {
     }
 
     /// An error here makes hyper abort the connection.
-    pub(crate) async fn call(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<MeteredBody>, HttpError> {
+    pub(crate) async fn call(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        under_way: RequestUnderWay,
+    ) -> Result<Response<MeteredBody>, HttpError> {
         let context = RequestContext::new();
         let span = tracing::info_span!(
             "s3",
@@ -56,10 +62,13 @@ impl Service {
         );
         let meter = Meter::start(context.clone(), self.metrics.clone(), span.clone());
         let resource = request.uri().path().to_owned();
-        let head = *request.method() == Method::HEAD;
+        let (head, version) = (*request.method() == Method::HEAD, request.version());
         let (permit, answered) = match self.in_flight.clone().try_acquire_owned() {
-            Ok(permit) => (Some(permit), self.answer(request, &context).instrument(span.clone()).await),
-            Err(_) => (None, self.refuse(request)),
+            Ok(permit) => {
+                let answer = self.answer(request, &context, &under_way).instrument(span.clone());
+                (Some(permit), answer.await)
+            }
+            Err(_) => (None, self.refuse(request, &context)),
         };
         let mut response = match answered {
             Ok(response) => response,
@@ -69,22 +78,40 @@ impl Service {
             }
         };
         finish(&mut response, &resource, &context);
-        if let Some(rest) = context.take_left_over() {
-            tokio::spawn(drain(rest));
+        match context.take_unread() {
+            Some(Unread::Rest(rest)) => drop(tokio::spawn(drain(rest, under_way.connection().begin_request()))),
+            Some(Unread::GivenUp) if version <= Version::HTTP_11 => {
+                under_way.connection().give_up_body();
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Some(Unread::GivenUp) | None => {}
         }
         let (parts, body) = response.into_parts();
         let meter = meter.answered(parts.status, permit, head);
-        Ok(Response::from_parts(parts, MeteredBody { inner: body, meter }))
+        let stream =
+            (version == Version::HTTP_2).then(|| under_way.connection().watch_stream(self.limits.answer_pace()));
+        let body = MeteredBody { inner: body, rest: Bytes::new(), stream, meter, _under_way: under_way };
+        Ok(Response::from_parts(parts, body))
     }
 
     async fn answer(
         &self,
         request: Request<Incoming>,
         context: &RequestContext,
+        under_way: &RequestUnderWay,
     ) -> Result<Response<s3s::Body>, HttpError> {
+        let expectation = expectation(&request);
         let (mut parts, body) = request.into_parts();
-        let kind = body_kind(&parts);
-        let body = ClientBody::new(body, context.clone(), self.limits.body_idle_timeout, kind);
+        let mut waits = expectation == Expectation::Continue;
+        if waits && body.is_end_stream() {
+            // There is nothing to wait for, yet the client may.
+            under_way.connection().send_continue().await;
+            waits = false;
+        }
+        let body = ClientBody::new(body, context.clone(), self.limits.body_pace(), waits);
+        if expectation == Expectation::Unknown {
+            return error_response(unknown_expectation());
+        }
         if let Err(error) = admit(&mut parts, self.limits.header_bytes) {
             return error_response(error);
         }
@@ -100,13 +127,25 @@ impl Service {
         }
     }
 
-    fn refuse(&self, request: Request<Incoming>) -> Result<Response<s3s::Body>, HttpError> {
+    /// Too busy even to read on: a client that sends a body has to come again on another connection.
+    fn refuse(&self, request: Request<Incoming>, context: &RequestContext) -> Result<Response<s3s::Body>, HttpError> {
+        if !request.body().is_end_stream() {
+            context.leave(Unread::GivenUp);
+        }
         drop(request);
         self.metrics.refused_requests.inc();
         let mut response = error_response(s3_error!(SlowDown, "Please reduce your request rate."))?;
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         Ok(response)
     }
+}
+
+fn unknown_expectation() -> S3Error {
+    custom(
+        "ExpectationFailed",
+        StatusCode::EXPECTATION_FAILED,
+        "The Expect header names an expectation that cannot be met; only 100-continue can.",
+    )
 }
 
 fn error_response(error: S3Error) -> Result<Response<s3s::Body>, HttpError> {
@@ -134,7 +173,7 @@ fn finish(response: &mut Response<s3s::Body>, resource: &str, context: &RequestC
     }
 }
 
-async fn drain(mut rest: Incoming) {
+async fn drain(mut rest: Incoming, _under_way: RequestUnderWay) {
     let read = async {
         let mut bytes = 0;
         while let Some(Ok(frame)) = rest.frame().await {
@@ -213,35 +252,76 @@ impl Drop for Meter {
 /// An answer's body, counted.
 pub(crate) struct MeteredBody {
     inner: s3s::Body,
+    /// What is not handed out yet of a piece that is too large to tell how fast a stream is read.
+    rest: Bytes,
+    /// Of HTTP/2, whose streams may stand still while the socket does not.
+    stream: Option<WatchedStream>,
     meter: Meter,
+    _under_way: RequestUnderWay,
 }
+
+/// HTTP/2 asks for more only when all that it was handed is on its way.
+const STREAM_PIECE_BYTES: usize = 64 << 10;
 
 impl Body for MeteredBody {
     type Data = Bytes;
     type Error = s3s::StdError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, s3s::StdError>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        match &frame {
-            Some(Ok(frame)) => self.meter.sent_bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
-            Some(Err(_)) => {}
-            None => self.meter.complete = true,
+        if let Some(stream) = &self.stream
+            && stream.asked_for_more().is_err()
+        {
+            return Poll::Ready(Some(Err("the answer was read too slowly".into())));
         }
-        Poll::Ready(frame)
+        let frame = if self.rest.is_empty() {
+            ready!(Pin::new(&mut self.inner).poll_frame(cx))
+        } else {
+            Some(Ok(Frame::data(std::mem::take(&mut self.rest))))
+        };
+        match frame {
+            Some(Ok(frame)) => Poll::Ready(Some(Ok(self.hand_out(frame)))),
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
+            None => {
+                self.meter.complete = true;
+                Poll::Ready(None)
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.rest.is_empty() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let (mut hint, rest) = (self.inner.size_hint(), self.rest.len() as u64);
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(hint.lower() + rest);
+        hint
+    }
+}
+
+impl MeteredBody {
+    fn hand_out(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        let mut data = match frame.into_data() {
+            Ok(data) => data,
+            Err(other) => return other,
+        };
+        if let Some(stream) = &self.stream {
+            if data.len() > STREAM_PIECE_BYTES {
+                self.rest = data.split_off(STREAM_PIECE_BYTES);
+            }
+            stream.handed_out(data.len());
+        }
+        self.meter.sent_bytes += data.len() as u64;
+        Frame::data(data)
     }
 }
 
 impl Drop for MeteredBody {
     fn drop(&mut self) {
         // hyper does not poll a body that says it has ended.
-        self.meter.complete |= self.inner.is_end_stream();
+        self.meter.complete |= self.is_end_stream();
     }
 }

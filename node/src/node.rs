@@ -117,6 +117,11 @@ fn gateway_options(file: &NodeFile, keys: &RootKeys) -> Result<GatewayOptions, F
     options.limits = GatewayLimits {
         connections: file.limits.connections,
         requests_in_flight: file.limits.requests,
+        header_timeout: file.limits.header_timeout.0,
+        idle_timeout: file.limits.idle_timeout.0,
+        body_timeout: file.limits.body_timeout.0,
+        answer_timeout: file.limits.answer_timeout.0,
+        least_bytes_per_second: file.limits.min_rate.0,
         ..GatewayLimits::default()
     };
     let pem = |path: &PathBuf| files::read_text(path);

@@ -1,26 +1,25 @@
 //! The HTTP server under the S3 service.
 
+mod accept;
+mod socket;
 #[cfg(test)]
 mod tests;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use cairn_actors::Store;
-use hyper::service::service_fn;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto::Builder, graceful::GracefulShutdown},
+    rt::{TokioExecutor, TokioTimer},
+    server::conn::auto::Builder,
 };
 use s3s::service::S3Service;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::JoinHandle,
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
 };
-use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
+use self::accept::Acceptor;
 use crate::{
     metrics::Metrics,
     op,
@@ -37,15 +36,13 @@ const HTTP2_SEND_BUFFER_BYTES: usize = 1 << 20;
 const HTTP2_STREAMS: u32 = 256;
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
 const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// When the system is out of file handles, accepting again at once would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const LISTEN_BACKLOG: u32 = 4096;
 
 /// A running gateway. Dropping it closes the listener and every connection; [`Gateway::stop`] lets requests finish.
 pub struct Gateway {
     local_addr: SocketAddr,
     stop: CancellationToken,
-    accepting: JoinHandle<GracefulShutdown>,
+    accepting: JoinHandle<TaskTracker>,
     kill: DropGuard,
 }
 
@@ -76,9 +73,10 @@ impl Gateway {
             tls,
             limits,
             metrics,
+            stop: stop.clone(),
             kill: kill.clone(),
         };
-        let accepting = tokio::spawn(acceptor.run(listener, stop.clone()));
+        let accepting = tokio::spawn(acceptor.run(listener));
         tracing::info!(%local_addr, tls = options.tls.is_some(), "S3 is served");
         Ok(Self { local_addr, stop, accepting, kill: kill.drop_guard() })
     }
@@ -93,8 +91,8 @@ impl Gateway {
         self.stop.cancel();
         match self.accepting.await {
             Ok(connections) => {
-                let open = connections.count();
-                if tokio::time::timeout(grace, connections.shutdown()).await.is_err() {
+                let open = connections.len();
+                if tokio::time::timeout(grace, connections.wait()).await.is_err() {
                     tracing::warn!(open, ?grace, "closing connections whose requests did not end in time");
                 }
             }
@@ -113,9 +111,11 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 fn http_builder(limits: &GatewayLimits) -> Builder<TokioExecutor> {
     let mut http = Builder::new(TokioExecutor::new());
+    // The socket bounds the time that headers take: hyper would not before the first byte, nor over HTTP/2, and would take
+    // an idle connection for one whose headers do not come.
     http.http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_read_timeout)
+        .header_read_timeout(None)
         .max_headers(limits.header_count)
         .max_buf_size(HTTP1_BUFFER_BYTES.max(limits.header_bytes));
     http.http2()
@@ -128,109 +128,4 @@ fn http_builder(limits: &GatewayLimits) -> Builder<TokioExecutor> {
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES);
     http
-}
-
-/// Accepts connections and serves each in a task of its own.
-struct Acceptor {
-    service: Arc<Service>,
-    http: Arc<Builder<TokioExecutor>>,
-    connections: Arc<Semaphore>,
-    tls: Option<TlsAcceptor>,
-    limits: GatewayLimits,
-    metrics: Metrics,
-    kill: CancellationToken,
-}
-
-impl Acceptor {
-    /// Ends when told to stop, or killed; hands back the connections still open.
-    async fn run(self, listener: TcpListener, stop: CancellationToken) -> GracefulShutdown {
-        let graceful = GracefulShutdown::new();
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = stop.cancelled() => return graceful,
-                () = self.kill.cancelled() => return graceful,
-            };
-            match accepted {
-                Ok((stream, peer)) => self.admit(stream, peer, &graceful),
-                Err(error) => {
-                    tracing::warn!(%error, "accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    fn admit(&self, stream: TcpStream, peer: SocketAddr, graceful: &GracefulShutdown) {
-        let Ok(permit) = self.connections.clone().try_acquire_owned() else {
-            self.metrics.refused_connections.inc();
-            return;
-        };
-        // Without it a small GET waits for Nagle and a delayed acknowledgement: 44 ms.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, %peer, "set TCP_NODELAY");
-        }
-        let watcher = graceful.watcher();
-        let connection = Connection {
-            service: self.service.clone(),
-            http: self.http.clone(),
-            metrics: self.metrics.clone(),
-            peer,
-            _permit: permit,
-        };
-        let (tls, kill, handshake_timeout) = (self.tls.clone(), self.kill.clone(), self.limits.tls_handshake_timeout);
-        tokio::spawn(async move {
-            let serve = async move {
-                let Some(tls) = tls else { return connection.serve(stream, watcher).await };
-                match tokio::time::timeout(handshake_timeout, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => connection.serve(stream, watcher).await,
-                    Ok(Err(error)) => tracing::debug!(%error, %peer, "TLS handshake"),
-                    Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
-                }
-            };
-            tokio::select! {
-                () = serve => {}
-                () = kill.cancelled() => {}
-            }
-        });
-    }
-}
-
-struct Connection {
-    service: Arc<Service>,
-    http: Arc<Builder<TokioExecutor>>,
-    metrics: Metrics,
-    peer: SocketAddr,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Connection {
-    async fn serve<S>(self, stream: S, watcher: hyper_util::server::graceful::Watcher)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let _open = OpenConnection::count(&self.metrics);
-        let service = self.service.clone();
-        let answer = service_fn(move |request| service.clone().call(request));
-        let connection = self.http.serve_connection(TokioIo::new(stream), answer).into_owned();
-        if let Err(error) = watcher.watch(connection).await {
-            // Clients go away, and bodies that break off end here on purpose (CON-2).
-            tracing::debug!(%error, peer = %self.peer, "connection ended");
-        }
-    }
-}
-
-struct OpenConnection(prometheus::IntGauge);
-
-impl OpenConnection {
-    fn count(metrics: &Metrics) -> Self {
-        metrics.connections.inc();
-        Self(metrics.connections.clone())
-    }
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }

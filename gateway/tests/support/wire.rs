@@ -107,6 +107,27 @@ impl Wire {
         self.read.is_empty()
     }
 
+    /// Waits until the gateway ends the connection, whatever it still says.
+    pub async fn ends(&mut self) {
+        while self.more().await {}
+    }
+
+    /// Takes one byte off the wire, if there is one.
+    pub async fn read_one_byte(&mut self) {
+        let mut byte = [0; 1];
+        if let Ok(1) = self.stream.try_read(&mut byte) {
+            self.read.push(byte[0]);
+        }
+    }
+
+    /// Whether something of an answer has come, or comes within `wait`.
+    pub async fn has_answer(&mut self, wait: Duration) -> bool {
+        if self.read.is_empty() {
+            let _ = tokio::time::timeout(wait, self.stream.read_buf(&mut self.read)).await;
+        }
+        !self.read.is_empty()
+    }
+
     /// One answer; the body of a HEAD's answer must be `None`.
     pub async fn answer(&mut self, with_body: bool) -> Result<Answer, WireError> {
         let head_end = loop {

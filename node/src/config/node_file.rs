@@ -185,11 +185,30 @@ pub struct LimitsSection {
     pub connections: usize,
     /// S3 requests being answered at once; further ones get 503 SlowDown.
     pub requests: usize,
+    /// From the first byte of a request to the end of its headers, and for the handshake of TLS.
+    pub header_timeout: Period,
+    /// How long a connection without a request is kept.
+    pub idle_timeout: Period,
+    /// The time of waiting in which a client that sends a body must send `min_rate`.
+    pub body_timeout: Period,
+    /// The time of waiting in which a client that reads an answer must take `min_rate`.
+    pub answer_timeout: Period,
+    /// Bytes a second.
+    pub min_rate: Size,
 }
 
 impl Default for LimitsSection {
     fn default() -> Self {
-        Self { memory: Size::mib(512), connections: 20_000, requests: 12_000 }
+        Self {
+            memory: Size::mib(512),
+            connections: 20_000,
+            requests: 12_000,
+            header_timeout: Period::seconds(15),
+            idle_timeout: Period::seconds(60),
+            body_timeout: Period::seconds(30),
+            answer_timeout: Period::seconds(120),
+            min_rate: Size::kib(1),
+        }
     }
 }
 
@@ -331,8 +350,26 @@ impl NodeFile {
                 findings.refuse(field, "is 0: nothing could be served", "leave it out for the default");
             }
         }
+        for (field, value) in [
+            ("limits.header_timeout", self.limits.header_timeout),
+            ("limits.idle_timeout", self.limits.idle_timeout),
+            ("limits.body_timeout", self.limits.body_timeout),
+            ("limits.answer_timeout", self.limits.answer_timeout),
+        ] {
+            if value < LEAST_PATIENCE {
+                let what = format!("is {value}: clients could not keep to it");
+                findings.refuse(
+                    field,
+                    what,
+                    format!("give at least {LEAST_PATIENCE}, or leave it out for the default"),
+                );
+            }
+        }
     }
 }
+
+/// Below this, a network that stumbles for a moment would end requests.
+const LEAST_PATIENCE: Period = Period::seconds(1);
 
 const LEAST_STRIPES_IN_MEMORY: u64 = 4;
 
