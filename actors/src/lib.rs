@@ -3,7 +3,6 @@
 
 pub mod background;
 pub mod checksum;
-pub mod clock;
 pub mod codec;
 mod data_path;
 pub mod disk;

@@ -9,10 +9,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use cairn_schema::{ids::*, keyspace::RECLAIM_BUCKETS, record::*};
+use cairn_schema::{clock::now_ms, ids::*, keyspace::RECLAIM_BUCKETS, record::*};
 
-use super::{Context, Step, StepError, Worker, inventory::names_in};
-use crate::{clock::now_ms, placement::Rows};
+use super::{Context, inventory::names_in};
+use crate::{
+    placement::Rows,
+    supervisor::{Step, StepError, Worker},
+};
 
 const BLOBS_AT_ONCE: usize = 32;
 const NAMES_AT_ONCE: usize = 1024;

@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use cairn_schema::{ids::*, record::*};
+use cairn_schema::{clock::now_ms, ids::*, record::*};
 
-use super::{Context, StepError};
-use crate::clock::now_ms;
+use super::Context;
+use crate::supervisor::StepError;
 
 /// Blobs of one page; a large blob may have many stripes, which are then compared in chunks.
 const BLOBS_PER_PAGE: usize = 64;

@@ -11,8 +11,6 @@ mod rebuild;
 pub mod repair;
 mod replace;
 pub mod scrub;
-pub mod worker;
 
 pub use context::Context;
 pub use metrics::HealingMetrics;
-pub use worker::{Pace, Step, StepError, Worker, WorkerCommand, WorkerMetrics};

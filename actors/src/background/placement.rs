@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
-use super::{Context, Step, StepError, Worker};
+use super::Context;
+use crate::supervisor::{Step, StepError, Worker};
 
 /// How often disks are asked how full and how slow they are.
 const LOADS_EVERY: Duration = Duration::from_secs(5);

@@ -3,12 +3,11 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use cairn_schema::{MetaError, ids::*, record::*};
+use cairn_schema::{MetaError, clock::now_ms, ids::*, record::*};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
 use super::{Context, queue::Endangered};
 use crate::{
-    clock::now_ms,
     codec::{Codec, CodecError},
     data_path::Codecs,
     fragment::{DiskError, NewFragment, TransportError, block_checksums},

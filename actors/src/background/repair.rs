@@ -14,12 +14,16 @@ use cairn_schema::{MetaError, ids::*, record::*};
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 
 use super::{
-    Context, Step, StepError, Worker,
+    Context,
     queue::{Endangered, StripeName, scan},
     rebuild::{Mended, Rebuild, RebuildError},
     replace,
 };
-use crate::{data_path::Codecs, placement::Rows};
+use crate::{
+    data_path::Codecs,
+    placement::Rows,
+    supervisor::{Step, StepError, Worker},
+};
 
 /// Stripes kept from one pass over the ledger.
 const QUEUE: usize = 4096;

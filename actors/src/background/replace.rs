@@ -2,10 +2,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use cairn_schema::{MetaError, ids::*, record::*};
+use cairn_schema::{MetaError, clock::now_ms, ids::*, record::*};
 
 use super::{Context, inventory};
-use crate::{clock::now_ms, placement::Rows};
+use crate::placement::{Rows, members::domain_cap};
 
 const LEASE: Duration = Duration::from_secs(60);
 const BLOBS_PER_PAGE: usize = 256;
@@ -121,7 +121,7 @@ pub fn candidates(
     members: &[DiskId],
     position: usize,
 ) -> Vec<DiskId> {
-    let cap = scheme.parity().max(1);
+    let cap = domain_cap(scheme);
     let others: Vec<&Disk> = members
         .iter()
         .enumerate()

@@ -11,13 +11,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use cairn_schema::{ids::*, record::*};
+use cairn_schema::{clock::now_ms, ids::*, record::*};
 
-use super::{Context, Step, StepError, Worker, inventory::GroupCheck};
+use super::{Context, inventory::GroupCheck};
 use crate::{
-    clock::now_ms,
     fragment::{DiskError, FragmentInfo, TransportError},
     placement::Rows,
+    supervisor::{Step, StepError, Worker},
 };
 
 /// Fragments of one step at most, and bytes after which a step ends early.

@@ -5,12 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cairn_schema::{Meta, ids::*, record::*};
+use cairn_schema::{Meta, clock::now_ms, ids::*, record::*};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::metrics::Metrics;
-use crate::clock::now_ms;
 
 /// Findings that wait to be written; more are dropped, for scrub to find.
 const QUEUE: usize = 1024;

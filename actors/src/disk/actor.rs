@@ -186,10 +186,12 @@ impl State {
             Ok(Ok(engine)) => {
                 tracing::info!(disk = %self.shared.id, "the disk is open again");
                 let engine = Arc::new(engine);
-                if self.shared.closed.load(Ordering::Acquire) {
-                    return engine.close().await;
+                self.shared.engine.store(Some(engine.clone()));
+                // After it is there for all to see: a handle that is closed meanwhile either finds it, or is noticed here.
+                if self.shared.closed.load(Ordering::SeqCst) {
+                    engine.close().await;
+                    self.shared.engine.store(None);
                 }
-                self.shared.engine.store(Some(engine));
             }
             Ok(Err(error)) => tracing::warn!(disk = %self.shared.id, %error, "the disk could not be opened again"),
             Err(error) => tracing::error!(disk = %self.shared.id, %error, "opening the disk panicked"),

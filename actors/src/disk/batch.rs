@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     format::{Place, RecordBody, RecordHeader, UNIT, fragment_units, payload_at},
-    index::{Effect, rows::Entry},
+    index::{Effect, segments::Entry},
     queue::Reply,
 };
 use crate::fragment::{DiskError, NewFragment};

@@ -15,10 +15,10 @@ use cairn_schema::ids::FragmentName;
 
 use super::{
     format::{Place, RecordBody, RecordHeader, SEGMENT_HEADER_BYTES, UNIT, fragment_units},
-    index::{rows::Entry, segments::SegmentState},
+    index::segments::{Entry, SegmentState},
+    log::Log,
     scan::{Found, Scan},
     state::Core,
-    writer::Writer,
 };
 use crate::fragment::{DiskError, NewFragment};
 
@@ -60,20 +60,21 @@ fn left_in(state: &SegmentState) -> Left {
     (state.fragments, state.needs.len())
 }
 
-/// Where a compaction stands.
-#[derive(Debug, Default)]
-pub struct Compaction {
+/// The compaction of one disk, and where it stands.
+pub(super) struct Compaction {
+    core: Arc<Core>,
+    /// The segment that is being emptied.
     victim: Option<Victim>,
     /// Segments that hold something that could not be moved, and since when they are left alone.
     refused: HashMap<u32, Refused>,
-    seen: Option<Seen>,
+    look: Option<Look>,
     /// Something has changed since that look.
-    pub(super) stale: bool,
+    stale: bool,
 }
 
-/// What a look at all segments has found.
+/// What a look at all segments has shown.
 #[derive(Clone, Copy, Debug)]
-struct Seen {
+struct Look {
     at: Instant,
     /// The segment to empty when the disk is idle.
     idle: Option<u32>,
@@ -90,15 +91,28 @@ enum Keep {
     Tombstone(FragmentName, Place, u32),
 }
 
-impl Writer {
+impl Compaction {
+    pub fn new(core: Arc<Core>) -> Self {
+        Self { core, victim: None, refused: HashMap::new(), look: None, stale: false }
+    }
+
+    /// The log has grown: what the last look at the segments has shown may not hold any more.
+    pub fn look_again(&mut self) {
+        self.stale = true;
+    }
+
+    pub fn must_look_again(&self) -> bool {
+        self.stale
+    }
+
     /// Whether there is so much dead space that an idle moment should be used.
-    pub(super) fn wants_compaction(&mut self) -> bool {
-        self.has_room() && (self.compaction.victim.is_some() || self.seen().idle.is_some())
+    pub fn is_due(&mut self) -> bool {
+        self.has_room() && (self.victim.is_some() || self.look().idle.is_some())
     }
 
     /// Whether there are segments that only wait for a checkpoint to be removed.
-    pub(super) fn has_empty_segments(&mut self) -> bool {
-        self.seen().empty
+    pub fn has_empty_segments(&mut self) -> bool {
+        self.look().empty
     }
 
     /// Whether what is moved has room until the segment it came from is gone: half of the reserve stays for deletes.
@@ -106,26 +120,26 @@ impl Writer {
         self.core.space.free.load(Ordering::Relaxed) > self.core.options.reserved_bytes / 2
     }
 
-    fn seen(&mut self) -> Seen {
-        if let Some(seen) = self.compaction.seen.filter(|seen| seen.at.elapsed() < LOOK_EVERY) {
-            return seen;
+    fn look(&mut self) -> Look {
+        if let Some(look) = self.look.filter(|look| look.at.elapsed() < LOOK_EVERY) {
+            return look;
         }
         let core = self.core.clone();
         core.index.segments(|segments| {
-            self.compaction.refused.retain(|number, refused| {
+            self.refused.retain(|number, refused| {
                 let as_left = segments.get(*number).is_some_and(|state| refused.left == Some(left_in(state)));
                 refused.since.elapsed() < TRY_AGAIN || as_left
             });
         });
-        let seen = Seen {
+        let look = Look {
             at: Instant::now(),
             idle: self.due(IDLE_PART),
             pressing: self.due(BUSY_PART).is_some(),
             empty: self.core.index.segments(|segments| !segments.removable().is_empty()),
         };
-        self.compaction.seen = Some(seen);
-        self.compaction.stale = false;
-        seen
+        self.look = Some(look);
+        self.stale = false;
+        look
     }
 
     /// The segment to empty next, if what emptying segments would give back is more than this part of the live data.
@@ -153,21 +167,21 @@ impl Writer {
             && !state.unreadable()
             && (state.fragments > 0 || state.tombstones > 0)
             && state.dead() > 0
-            && !self.compaction.refused.contains_key(&number)
+            && !self.refused.contains_key(&number)
     }
 
     /// Takes a step if the disk is idle, or so full of dead space that it cannot wait.
-    pub(super) fn compact(&mut self, idle: bool) {
-        if self.core.failed.load().is_some() || !self.has_room() || !(idle || self.seen().pressing) {
+    pub fn advance(&mut self, log: &mut Log, idle: bool) {
+        if self.core.failed.load().is_some() || !self.has_room() || !(idle || self.look().pressing) {
             return;
         }
-        let Some(mut victim) = self.compaction.victim.take().or_else(|| self.choose()) else { return };
+        let Some(mut victim) = self.victim.take().or_else(|| self.choose()) else { return };
         let Some(end) = self.core.index.segments(|segments| segments.get(victim.number).map(|state| state.end)) else {
             return; // gone meanwhile
         };
-        match self.step(&mut victim, end) {
+        match self.step(log, &mut victim, end) {
             Ok(()) if victim.at >= end => self.emptied(&victim),
-            Ok(()) => self.compaction.victim = Some(victim),
+            Ok(()) => self.victim = Some(victim),
             Err(error) => {
                 tracing::warn!(disk = %self.core.identity.disk, segment = victim.number, %error, "a segment could not be emptied");
                 self.refuse(victim.number, None);
@@ -176,12 +190,12 @@ impl Writer {
     }
 
     fn refuse(&mut self, number: u32, left: Option<Left>) {
-        self.compaction.refused.insert(number, Refused { since: Instant::now(), left });
-        self.compaction.seen = None;
+        self.refused.insert(number, Refused { since: Instant::now(), left });
+        self.look = None;
     }
 
     fn choose(&mut self) -> Option<Victim> {
-        let number = self.seen().idle?;
+        let number = self.look().idle?;
         Some(Victim { number, at: SEGMENT_HEADER_BYTES, tombstones: HashMap::new() })
     }
 
@@ -200,57 +214,58 @@ impl Writer {
         });
         match whole {
             Some((true, _)) => {
-                self.compaction.seen = None;
+                self.look = None;
                 self.core.begin_checkpoint();
             }
             Some((false, left)) => {
                 tracing::warn!(disk = %self.core.identity.disk, segment = victim.number, "a segment stays: part of it is damaged");
                 self.refuse(victim.number, Some(left));
             }
-            None => self.compaction.seen = None,
+            None => self.look = None,
         }
     }
 
     /// Moves what must be kept of the records that begin in the next bytes of the victim.
-    fn step(&mut self, victim: &mut Victim, end: u64) -> Result<(), DiskError> {
+    fn step(&self, log: &mut Log, victim: &mut Victim, end: u64) -> Result<(), DiskError> {
         let core = self.core.clone();
         let _moving = core.io.moving();
-        let failed_before = self.failed_batches;
+        let failed_before = log.failed_batches();
         for keep in keepers(&core, victim, end.min(victim.at + STEP_BYTES))? {
             match keep {
-                Keep::Fragment(name, entry) => self.move_fragment(&core, name, entry)?,
-                Keep::Tombstone(name, kills, units) => self.room(UNIT, false)?.repeat(name, kills, units),
+                Keep::Fragment(name, entry) => move_fragment(&core, log, name, entry)?,
+                Keep::Tombstone(name, kills, units) => log.room(UNIT, false)?.repeat(name, kills, units),
             }
         }
-        self.commit();
+        log.commit();
         match core.failed.load().as_deref() {
             Some(why) => Err(DiskError::ReadOnly(why.clone())),
             // What was to be kept has not arrived elsewhere.
-            None if self.failed_batches > failed_before => {
+            None if log.failed_batches() > failed_before => {
                 Err(DiskError::Io { operation: "move", why: "a batch failed".into() })
             }
             None => Ok(()),
         }
     }
+}
 
-    fn move_fragment(&mut self, core: &Core, name: FragmentName, entry: Entry) -> Result<(), DiskError> {
-        let read = core.on_record(name, entry, |record| Ok((record.verify()?, record.range(0..entry.length)?)));
-        let (block_checksums, payload): (Vec<u64>, Bytes) = match read {
-            Ok(read) => read,
-            Err(error @ DiskError::Corrupt { .. }) => {
-                core.metrics.checksum_failures.inc();
-                tracing::error!(disk = %core.identity.disk, segment = entry.place.segment, %error, "damage met");
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        let bytes = u64::from(fragment_units(entry.length)) * UNIT;
-        let fragment = NewFragment { name, payload, block_checksums };
-        // May go into the reserve: it gives back more than it takes.
-        self.room(bytes, false)?.put(fragment, entry.written_ms, Some(entry));
-        core.metrics.moved_bytes.inc_by(bytes);
-        Ok(())
-    }
+/// Appends a live record again. One that is damaged stays where it is.
+fn move_fragment(core: &Core, log: &mut Log, name: FragmentName, entry: Entry) -> Result<(), DiskError> {
+    let read = core.on_record(name, entry, |record| Ok((record.verify()?, record.range(0..entry.length)?)));
+    let (block_checksums, payload): (Vec<u64>, Bytes) = match read {
+        Ok(read) => read,
+        Err(error @ DiskError::Corrupt { .. }) => {
+            core.metrics.checksum_failures.inc();
+            tracing::error!(disk = %core.identity.disk, segment = entry.place.segment, %error, "damage met");
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    let bytes = u64::from(fragment_units(entry.length)) * UNIT;
+    let fragment = NewFragment { name, payload, block_checksums };
+    // May go into the reserve: it gives back more than it takes.
+    log.room(bytes, false)?.put(fragment, entry.written_ms, Some(entry));
+    core.metrics.moved_bytes.inc_by(bytes);
+    Ok(())
 }
 
 /// What must be kept of the records that begin from where the victim stands to before `until`.
@@ -285,24 +300,4 @@ fn keepers(core: &Core, victim: &mut Victim, until: u64) -> Result<Vec<Keep>, Di
         }
     }
     Ok(kept)
-}
-
-impl Core {
-    /// Has a checkpoint written by a thread of its own, unless one is under way.
-    pub(super) fn begin_checkpoint(self: &Arc<Self>) {
-        if self.checkpoint_begun.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let core = self.clone();
-        let begun = std::thread::Builder::new().name("disk-checkpoint".into()).spawn(move || {
-            if let Err(error) = core.checkpoint() {
-                tracing::warn!(disk = %core.identity.disk, %error, "no checkpoint written; it is tried again");
-            }
-            core.checkpoint_begun.store(false, Ordering::Release);
-        });
-        if begun.is_err() {
-            // Out of threads: the disk's actor writes one before long.
-            self.checkpoint_begun.store(false, Ordering::Release);
-        }
-    }
 }

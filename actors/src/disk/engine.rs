@@ -20,6 +20,7 @@ use super::{
     file::{Faults, Io, disk_error, sync_dir},
     format::{MAX_FRAGMENT_BYTES, fragment_units},
     identity::{identify, lock, refused},
+    log::Log,
     metrics::{DiskMetrics, Smoothed},
     queue::{Delete, Job, Put, Queue},
     recover::{IndexAt, RecoveryReport, log_report, recover},
@@ -112,7 +113,8 @@ impl Engine {
             options,
         });
         let (ending, ended) = watch::channel(false);
-        let writer = Writer::prepare(core.clone(), lock, recovered.last_segment, recovered.leftovers)?;
+        let log = Log::resume(core.clone(), recovered.last_segment, recovered.leftovers)?;
+        let writer = Writer::new(core.clone(), lock, log);
         if recovered.report.index_unusable.is_some()
             && recovered.report.segments > 0
             && core.failed.load().is_none()

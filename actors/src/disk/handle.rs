@@ -137,7 +137,7 @@ impl DiskHandle {
 
     /// Finishes what is queued, writes a checkpoint, closes.
     pub async fn close(&self) {
-        self.shared.closed.store(true, Ordering::Release);
+        self.shared.closed.store(true, Ordering::SeqCst);
         if let Some(engine) = self.shared.engine.load_full() {
             engine.close().await;
         }

@@ -16,7 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cairn_schema::ids::{ClusterId, DiskId};
+use cairn_schema::{
+    clock::now_ms,
+    ids::{ClusterId, DiskId},
+};
 use rustix::{fs::FlockOperation, io::Errno};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -24,7 +27,6 @@ use super::{
     DiskOptions,
     file::{disk_error, replace_file},
     format::{COPY_AT, FormatError},
-    now_ms,
 };
 use crate::fragment::DiskError;
 

@@ -25,13 +25,13 @@ mod handle;
 mod holes;
 mod identity;
 mod index;
+mod log;
 pub mod metrics;
 mod queue;
 mod reader;
 mod recover;
 mod scan;
 mod segment;
-mod segments;
 mod state;
 pub mod tools;
 mod writer;
@@ -63,9 +63,4 @@ pub struct DiskOptions {
     /// Bytes of writes that may wait at once; more is `Busy`.
     pub max_queued_bytes: u64,
     pub max_queued_reads: usize,
-}
-
-pub(crate) fn now_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

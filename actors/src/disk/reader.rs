@@ -8,7 +8,7 @@ use cairn_schema::ids::FragmentName;
 use super::{
     file::Io,
     format::{RecordBody, RecordHeader, UNIT, fragment_units, payload_at, table_entry},
-    index::rows::Entry,
+    index::segments::Entry,
 };
 use crate::fragment::{BLOCK_BYTES, DiskError, block_checksum};
 

@@ -13,8 +13,7 @@ use super::{
     identity::{Identity, refused},
     index::{
         Effect, Index, Position, UNFLUSHED_BYTES, index_path,
-        rows::Entry,
-        segments::{Extent, SegmentState},
+        segments::{Entry, Extent, SegmentState},
         tree::{self, IndexError},
     },
     reader::Record,

@@ -7,13 +7,12 @@ use std::{
     sync::Arc,
 };
 
-use cairn_schema::ids::DiskId;
+use cairn_schema::{clock::now_ms, ids::DiskId};
 use parking_lot::Mutex;
 
 use super::{
     file::{Io, disk_error, preallocate, sync_dir},
     format::{COPY_AT, SEGMENT_HEADER_BYTES, SegmentHeader},
-    now_ms,
 };
 use crate::fragment::DiskError;
 

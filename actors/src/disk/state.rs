@@ -10,16 +10,15 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use cairn_schema::ids::FragmentName;
+use cairn_schema::{clock::now_ms, ids::FragmentName};
 use parking_lot::Mutex;
 
 use super::{
     DiskOptions,
     file::{Io, disk_error, sync_dir},
     identity::{Identity, read_identity},
-    index::{Index, rows::Entry, tree::IndexError},
+    index::{Index, segments::Entry, tree::IndexError},
     metrics::{DiskMetrics, Smoothed},
-    now_ms,
     queue::Queue,
     reader::Record,
     segment::{Files, segments_dir},
@@ -203,6 +202,24 @@ impl Core {
         self.metrics.index_memory.set(gauge(self.index.pinned_bytes()));
         self.metrics.checkpoint_seconds.observe(started.elapsed().as_secs_f64());
         Ok(fragments)
+    }
+
+    /// Has a checkpoint written by a thread of its own, unless one is under way.
+    pub fn begin_checkpoint(self: &Arc<Self>) {
+        if self.checkpoint_begun.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let core = self.clone();
+        let begun = std::thread::Builder::new().name("disk-checkpoint".into()).spawn(move || {
+            if let Err(error) = core.checkpoint() {
+                tracing::warn!(disk = %core.identity.disk, %error, "no checkpoint written; it is tried again");
+            }
+            core.checkpoint_begun.store(false, Ordering::Release);
+        });
+        if begun.is_err() {
+            // Out of threads: the disk's actor writes one before long.
+            self.checkpoint_begun.store(false, Ordering::Release);
+        }
     }
 
     /// After a checkpoint that knows them to be empty: before it, an index that is behind would miss what they held. One that

@@ -10,7 +10,7 @@ use super::{
     engine::{Engine, Extras},
     file::{Io, disk_error},
     identity::{Identity, identity_path, lock, read_identity, refused},
-    index::{Index, index_path, rows::Entry, tree},
+    index::{Index, index_path, segments::Entry, tree},
     reader::Record,
     recover::{IndexAt, Recovered, RecoveryReport, recover},
     segment::Files,

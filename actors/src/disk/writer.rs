@@ -6,35 +6,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cairn_schema::ids::FragmentName;
+use cairn_schema::{clock::now_ms, ids::FragmentName};
 
 use super::{
     batch::{Batch, Pending},
     compact::{Compaction, LOOK_EVERY},
-    format::{Place, UNIT, fragment_units},
-    holes::Holes,
+    format::{UNIT, fragment_units},
     identity::DiskLock,
-    index::{MOST_UNFLUSHED_BYTES, Position, UNFLUSHED_BYTES, rows::Entry},
-    now_ms,
+    index::{MOST_UNFLUSHED_BYTES, UNFLUSHED_BYTES, segments::Entry},
+    log::Log,
     queue::{Delete, Job, Put},
-    segment::Active,
-    segments::least_segment,
     state::Core,
 };
 use crate::fragment::{DiskError, NewFragment};
 
 /// Bytes taken from the queue at once: bounds how long the first waits for the last.
 const BATCH_BYTES: usize = 32 << 20;
-/// Kept free at the end of every segment for tombstones, so that a delete rarely needs a new segment on a full disk.
-pub(super) const TOMBSTONE_ROOM: u64 = 64 << 10;
 /// How long the queue must have been empty before live data is moved: what foreground work waits for a disk that tidies itself up.
 const IDLE: Duration = Duration::from_millis(10);
 /// A disk at rest with nothing to tidy up looks again this often.
 const LOOK_AT_REST: Duration = Duration::from_secs(10);
 /// Between checkpoints that only serve to remove segments.
 const CHECKPOINT_PAUSE: Duration = Duration::from_secs(1);
-/// This many batches in a row fail before the disk is called failed.
-const FAILURES: u32 = 3;
 
 /// What to do about a fragment that is already here.
 enum Existing {
@@ -44,40 +37,38 @@ enum Existing {
 }
 
 pub struct Writer {
-    pub(super) core: Arc<Core>,
-    pub(super) _lock: DiskLock,
-    pub(super) active: Option<Active>,
-    pub(super) batch: Option<Batch>,
-    pub(super) next_batch: u64,
-    pub(super) last_segment: u32,
+    core: Arc<Core>,
+    _lock: DiskLock,
+    log: Log,
+    compaction: Compaction,
     /// When the last checkpoint was asked for.
-    pub(super) checkpoint_begun: Instant,
-    /// Batches in a row that failed,
-    pub(super) failures: u32,
-    /// and all that ever did.
-    pub(super) failed_batches: u64,
-    pub(super) holes: Holes,
-    /// The segment that is being emptied.
-    pub(super) compaction: Compaction,
-    pub(super) finished: bool,
+    checkpoint_begun: Instant,
+    finished: bool,
 }
 
 impl Writer {
+    pub fn new(core: Arc<Core>, lock: DiskLock, log: Log) -> Self {
+        let compaction = Compaction::new(core.clone());
+        Self { core, _lock: lock, log, compaction, checkpoint_begun: Instant::now(), finished: false }
+    }
+
     /// Until the queue is closed and empty.
     pub fn run(mut self) {
         let core = self.core.clone();
         while let Some(jobs) = core.queue.take(BATCH_BYTES, self.patience()) {
             core.busy_since.store(now_ms(), Ordering::Relaxed);
             let idle = jobs.is_empty();
-            self.compaction.stale |= !idle;
+            if !idle {
+                self.compaction.look_again();
+            }
             for job in jobs {
                 match job {
                     Job::Put(put) => self.put(put),
                     Job::Delete(delete) => self.delete(delete),
                 }
             }
-            self.commit();
-            self.compact(idle);
+            self.log.commit();
+            self.compaction.advance(&mut self.log, idle);
             self.bound_index();
             core.busy_since.store(0, Ordering::Relaxed);
         }
@@ -86,7 +77,7 @@ impl Writer {
         {
             tracing::warn!(disk = %core.identity.disk, %error, "no checkpoint at closing: the next opening replays more");
         }
-        self.give_back_preallocated();
+        self.log.finish();
         self.finished = true;
     }
 
@@ -96,10 +87,11 @@ impl Writer {
         if self.core.failed.load().is_some() {
             return None;
         }
-        if self.wants_compaction() || self.wants_removal() {
+        if self.compaction.is_due() || self.wants_removal() {
             return Some(IDLE);
         }
-        Some(if self.compaction.stale || self.has_empty_segments() { LOOK_EVERY } else { LOOK_AT_REST })
+        let soon = self.compaction.must_look_again() || self.compaction.has_empty_segments();
+        Some(if soon { LOOK_EVERY } else { LOOK_AT_REST })
     }
 
     /// Has the index written down beside the writes when it has grown in memory; waits for that when it has grown too far.
@@ -118,7 +110,7 @@ impl Writer {
 
     /// Whether a checkpoint would remove segments, and the last one was not just now.
     fn wants_removal(&mut self) -> bool {
-        self.checkpoint_begun.elapsed() >= CHECKPOINT_PAUSE && self.has_empty_segments()
+        self.checkpoint_begun.elapsed() >= CHECKPOINT_PAUSE && self.compaction.has_empty_segments()
     }
 
     fn put(&mut self, job: Put) {
@@ -128,14 +120,11 @@ impl Writer {
         }
         let name = fragment.name;
         match self.plan_put(fragment) {
-            Ok(true) => match &mut self.batch {
-                Some(batch) => {
-                    batch.puts.push(reply);
-                    batch.permits.push(permit);
-                }
-                None => drop(reply.send(Err(DiskError::Gone("the write was lost".into())))),
-            },
-            Ok(false) => drop(reply.send(Ok(()))),
+            Ok(Some(batch)) => {
+                batch.puts.push(reply);
+                batch.permits.push(permit);
+            }
+            Ok(None) => drop(reply.send(Ok(()))),
             Err(error) => {
                 tracing::debug!(fragment = %name, %error, "write refused");
                 drop(reply.send(Err(error)));
@@ -143,43 +132,43 @@ impl Writer {
         }
     }
 
-    /// True: it is part of the batch. False: it is already here and durable.
-    fn plan_put(&mut self, fragment: NewFragment) -> Result<bool, DiskError> {
+    /// The batch that it is part of. None: it is already here and durable.
+    fn plan_put(&mut self, fragment: NewFragment) -> Result<Option<&mut Batch>, DiskError> {
         // Also before a fragment is called durable that is here already: a batch that failed may have left a tombstone for it.
-        self.still_takes()?;
+        self.log.still_takes()?;
         let core = self.core.clone();
         let name = fragment.name;
-        let pending = self.batch.as_ref().and_then(|batch| batch.names.get(&name));
+        let pending = self.log.batch().and_then(|batch| batch.names.get(&name));
         let deleted = matches!(pending, Some(Pending::Deleted));
         let replaces = match pending {
             Some(Pending::Put { entry, block_checksums }) => {
                 let same =
                     entry.length as usize == fragment.payload.len() && *block_checksums == fragment.block_checksums;
-                return if same { Ok(true) } else { Err(DiskError::Conflict(name)) };
+                return if same { Ok(self.log.batch_mut()) } else { Err(DiskError::Conflict(name)) };
             }
             Some(Pending::Deleted) => None,
             None => core.lookup(&name)?,
         };
         if let Some(entry) = replaces {
             match self.existing(&fragment, entry) {
-                Existing::Same => return Ok(false),
+                Existing::Same => return Ok(None),
                 Existing::Other => return Err(DiskError::Conflict(name)),
                 Existing::Damaged => tracing::warn!(fragment = %name, "a damaged fragment is replaced"),
             }
         }
         let bytes = u64::from(fragment_units(fragment.payload.len() as u32)) * UNIT;
-        let (planned, number) = self.batch.as_ref().map_or((0, 0), |batch| (batch.bytes, batch.number));
+        let (planned, number) = self.log.batch().map_or((0, 0), |batch| (batch.bytes, batch.number));
         core.writable(planned + bytes)?;
-        if deleted && self.room(bytes + UNIT, true)?.number != number {
+        if deleted && self.log.room(bytes + UNIT, true)?.number != number {
             // The batch with that delete is written by now, or has failed.
             return self.plan_put(fragment);
         }
-        let batch = self.room(bytes + UNIT, true)?;
+        let batch = self.log.room(bytes + UNIT, true)?;
         batch.put(fragment, batch.written_ms, replaces);
         if let Some(old) = replaces {
             batch.kill(name, old.place, fragment_units(old.length), None);
         }
-        Ok(true)
+        Ok(Some(batch))
     }
 
     /// Compares with the copy that is here. Reads it whole: what is called durable must be readable.
@@ -210,9 +199,9 @@ impl Writer {
     }
 
     fn plan_delete(&mut self, names: Vec<FragmentName>, most: u64) -> Result<(u64, &mut Batch), DiskError> {
-        self.still_takes()?;
+        self.log.still_takes()?;
         let core = self.core.clone();
-        let batch = self.room(most * UNIT, false)?;
+        let batch = self.log.room(most * UNIT, false)?;
         let mut count = 0;
         for name in names {
             let entry = match batch.names.get(&name) {
@@ -227,107 +216,6 @@ impl Writer {
             }
         }
         Ok((count, batch))
-    }
-
-    /// Jobs may have been gathered before the disk failed, and wait behind the batch that made it fail.
-    fn still_takes(&self) -> Result<(), DiskError> {
-        match self.core.failed.load().as_deref() {
-            Some(why) => Err(DiskError::ReadOnly(why.clone())),
-            None => Ok(()),
-        }
-    }
-
-    /// The batch, with room for `bytes` more in its segment; begins a new segment when the active one has none.
-    pub(super) fn room(&mut self, bytes: u64, data: bool) -> Result<&mut Batch, DiskError> {
-        let spare = if data { TOMBSTONE_ROOM } else { 0 };
-        let planned = self.batch.as_ref().map_or(0, |batch| batch.bytes);
-        let fits = self.active.as_ref().is_some_and(|active| active.end + planned + bytes + spare <= active.capacity);
-        if !fits {
-            // Before anything is sealed: on a full disk the active segment still has room for tombstones.
-            let needed = bytes + TOMBSTONE_ROOM;
-            let capacity = self.segment_capacity(needed, data)?;
-            self.commit();
-            self.still_takes()?;
-            self.seal();
-            match self.begin_segment(capacity) {
-                // Somebody else took the reserve: a delete makes do with the least that serves.
-                Err(DiskError::Full { .. }) if !data => self.begin_segment(least_segment(needed))?,
-                begun => begun?,
-            }
-        }
-        if self.batch.is_none() {
-            self.batch = self.new_batch();
-        }
-        self.batch.as_mut().ok_or_else(|| DiskError::Gone("no segment to write to".into()))
-    }
-
-    fn new_batch(&mut self) -> Option<Batch> {
-        let active = self.active.as_ref()?;
-        let batch = Batch::new(self.next_batch, active.number, active.salt, active.end, now_ms());
-        self.next_batch += 1;
-        Some(batch)
-    }
-
-    /// Writes the batch, syncs it, makes it true and tells everyone.
-    pub(super) fn commit(&mut self) {
-        let Some(mut batch) = self.batch.take() else { return };
-        if batch.records() == 0 {
-            return batch.answer(&Ok(()));
-        }
-        match self.write(&batch) {
-            Ok(()) => {
-                self.failures = 0;
-                let dead = self.apply(&mut batch);
-                self.core.refresh_space();
-                batch.answer(&Ok(()));
-                self.holes.punch(dead);
-            }
-            Err(error) => {
-                tracing::error!(disk = %self.core.identity.disk, segment = batch.segment, %error, "a batch failed");
-                self.failed_batches += 1;
-                self.cut_off();
-                // Never trusted again for appends: what the kernel kept of it is unknown.
-                self.seal();
-                self.failed_once(&error);
-                self.core.refresh_space();
-                batch.answer(&Err(error));
-            }
-        }
-    }
-
-    fn write(&mut self, batch: &Batch) -> Result<(), DiskError> {
-        let Some(active) = &mut self.active else { return Err(DiskError::Gone("no segment to write to".into())) };
-        let core = &self.core;
-        core.io.write_all_at(&active.file, &active.path, &batch.slices(), batch.start)?;
-        let started = Instant::now();
-        core.io.sync_data(&active.file, &active.path, batch.start..batch.start + batch.bytes)?;
-        core.metrics.sync_seconds.observe(started.elapsed().as_secs_f64());
-        core.metrics.batch_records.observe(batch.records() as f64);
-        core.metrics.batch_bytes.observe(batch.bytes as f64);
-        core.metrics.written_bytes.inc_by(batch.bytes);
-        active.end = batch.start + batch.bytes;
-        self.note_preallocated();
-        Ok(())
-    }
-
-    /// Returns the records that are dead now.
-    fn apply(&mut self, batch: &mut Batch) -> Vec<(Place, u32)> {
-        let position = Position { segment: batch.segment, end: batch.start + batch.bytes, next_batch: self.next_batch };
-        self.core.index.apply(position, batch.effects.drain(..));
-        std::mem::take(&mut batch.dead)
-    }
-
-    /// Counts a failure; the disk is given up after several in a row, at once when it is gone or read-only.
-    pub(super) fn failed_once(&mut self, error: &DiskError) {
-        match error {
-            DiskError::Full { .. } => return,
-            DiskError::ReadOnly(_) | DiskError::Gone(_) => self.failures = FAILURES,
-            _ => self.failures += 1,
-        }
-        if self.failures >= FAILURES {
-            tracing::error!(disk = %self.core.identity.disk, %error, "the disk takes no more writes");
-            self.core.failed.store(Some(Arc::new(error.to_string())));
-        }
     }
 }
 

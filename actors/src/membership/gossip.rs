@@ -95,7 +95,7 @@ impl Gossip {
     }
 
     async fn start_on(options: &GossipOptions, listen: SocketAddr) -> Result<Self, GossipError> {
-        let me = ChitchatId::new(options.node.as_str(), crate::clock::now_ms(), listen);
+        let me = ChitchatId::new(options.node.as_str(), cairn_schema::clock::now_ms(), listen);
         let config = ChitchatConfig {
             chitchat_id: me.clone(),
             cluster_id: options.cluster.to_string(),

@@ -10,7 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use cairn_schema::{Meta, MetaError, ids::*, record::*};
+use cairn_schema::{Meta, MetaError, clock::now_ms, ids::*, record::*};
 use futures::FutureExt;
 
 use super::{
@@ -20,10 +20,10 @@ use super::{
     quorum::{Sight, Tally, in_company, may_give_up, may_judge},
 };
 use crate::{
-    background::{Context, Step, StepError, Worker, inventory},
-    clock::now_ms,
+    background::{Context, inventory},
     fragment::Probes,
     placement::{Liveness, Rows},
+    supervisor::{Step, StepError, Worker},
 };
 
 /// Suspects looked at in one step; the rest wait for the next.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex, watch};
 
 use super::{Gossip, GossipOptions, View};
-use crate::background::{Step, StepError, Worker};
+use crate::supervisor::{Step, StepError, Worker};
 
 /// The running gossip, outside the worker so that it survives the worker's restart and can be stopped by the node.
 pub type GossipSlot = Arc<Mutex<Option<Gossip>>>;

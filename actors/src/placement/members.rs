@@ -5,8 +5,6 @@ use std::collections::{BTreeMap, HashMap};
 use cairn_schema::{ids::DiskId, record::*};
 use rand::Rng;
 
-use super::topology::domain_cap;
-
 /// A disk that may become a member, with what the choice depends on.
 #[derive(Clone, Debug)]
 pub struct Candidate {
@@ -35,6 +33,12 @@ impl Candidate {
     fn load_if_taken(&self) -> f64 {
         (self.groups + 1) as f64 / self.weight.max(1) as f64
     }
+}
+
+/// Most fragments of a stripe that one failure domain may hold (PLC-1). A scheme without redundancy loses with any disk wherever
+/// it lies, so there the rule has nothing to protect.
+pub fn domain_cap(scheme: Scheme) -> usize {
+    scheme.parity().max(1)
 }
 
 /// Why no group can be formed, and what would help.

@@ -10,7 +10,10 @@ use std::{
 
 use cairn_schema::{ids::*, record::*};
 
-use super::{PlacementPolicy, Rows, members::spread};
+use super::{
+    PlacementPolicy, Rows,
+    members::{domain_cap, spread},
+};
 
 /// What this node holds of another, by gossip and probes. It only suspects; the metadata store decides ([`DiskState`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -236,10 +239,4 @@ fn disk_burden(disk: &DiskView) -> f64 {
     let sending = disk.sending.load(Ordering::Relaxed) as f64 / BUSY_BYTES;
     let slow = disk.load.map_or(0.0, |load| load.write_us as f64 / SLOW_US);
     disk.fullness() + sending.min(1.0) + slow.min(1.0)
-}
-
-/// Most fragments of a stripe that one failure domain may hold (PLC-1). A scheme without redundancy loses with any disk wherever
-/// it lies, so there the rule has nothing to protect.
-pub fn domain_cap(scheme: Scheme) -> usize {
-    scheme.parity().max(1)
 }

@@ -8,17 +8,14 @@ use tokio::sync::{Mutex, OnceCell, watch};
 
 use super::{NodeOptions, Policy, RuntimeError};
 use crate::{
-    background::{
-        Context, HealingMetrics, Pace, WorkerMetrics, gc::Gc, placement::PlacementKeeper, repair::Repair, scrub::Scrub,
-        worker,
-    },
+    background::{Context, HealingMetrics, gc::Gc, placement::PlacementKeeper, repair::Repair, scrub::Scrub},
     disk::{DiskHandle, spawn_disk},
     fragment::{Bounded, DiskError, Probes},
     membership::{Gossip, GossipOptions, GossipSlot, GossipWorker, Judge, View, leave},
     metrics::NodeRegistry,
     placement::{Placement, Topology},
     store::{Store, StoreLimits, StoreParts},
-    supervisor::{ChildStatus, Supervisor},
+    supervisor::{ChildStatus, Pace, Supervisor, WorkerMetrics, worker},
     transport::{
         LocalDisks, Router,
         quic::{Endpoint, QuicError, QuicOptions},
@@ -215,7 +212,7 @@ async fn register(begun: &Begun, options: &NodeOptions, quic: SocketAddr) -> Res
             zone: zone.clone(),
             capacity_bytes: handle.status().capacity_bytes,
             state: DiskState::Up,
-            since_ms: crate::clock::now_ms(),
+            since_ms: cairn_schema::clock::now_ms(),
         };
         meta.register_disk(disk).await?;
     }

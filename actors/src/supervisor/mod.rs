@@ -17,12 +17,14 @@ mod child;
 mod handle;
 #[cfg(test)]
 mod tests;
+pub mod worker;
 
 use std::{sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorRef};
 
 pub use handle::ChildHandle;
+pub use worker::{Pace, Step, StepError, Worker, WorkerCommand, WorkerMetrics};
 
 use actor::{Command, Root, StatusTable};
 use child::ChildSpec;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use cairn_actors::{
-    background::{Context, HealingMetrics, Worker, placement::PlacementKeeper},
+    background::{Context, HealingMetrics, placement::PlacementKeeper},
     fragment::{Bounded, Fragments},
     placement::{Placement, PlacementPolicy},
     policy::{Policy, Timings},
+    supervisor::Worker,
     transport::{
         LocalDisks, Router,
         quic::{Endpoint, QuicOptions},

@@ -10,15 +10,18 @@ pub mod tree;
 
 use std::path::{Path, PathBuf};
 
-use cairn_schema::ids::{BlobId, DiskId, FragmentName, GroupId};
+use cairn_schema::{
+    clock::now_ms,
+    ids::{BlobId, DiskId, FragmentName, GroupId},
+};
 use parking_lot::RwLock;
 
 use self::{
-    rows::{Entry, Head},
-    segments::{SegmentState, Segments, Totals},
+    rows::Head,
+    segments::{Entry, SegmentState, Segments, Totals},
     tree::{IndexError, Tree},
 };
-use super::{format::Place, now_ms};
+use super::format::Place;
 use crate::fragment::{DiskError, FragmentInfo};
 
 /// Changes in memory that call for a checkpoint,

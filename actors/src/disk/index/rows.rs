@@ -15,7 +15,7 @@
 
 use cairn_schema::ids::{BlobId, DiskId, FragmentName, GroupId};
 
-use super::segments::{Extent, Needs, SegmentState};
+use super::segments::{Entry, Extent, Needs, SegmentState};
 use crate::disk::format::Place;
 
 const VERSION: u8 = 1;
@@ -24,14 +24,6 @@ pub const HEAD_KEY: [u8; 2] = [0, b'H'];
 /// All segment rows lie between these.
 pub const SEGMENT_KEYS: ([u8; 2], [u8; 2]) = ([0, b'S'], [0, b'T']);
 pub const NAME_BYTES: usize = 26;
-
-/// A fragment that is here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    pub place: Place,
-    pub length: u32,
-    pub written_ms: u64,
-}
 
 /// Up to where the index knows the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

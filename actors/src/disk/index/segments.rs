@@ -2,11 +2,18 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use super::rows::Entry;
 use crate::disk::format::{Place, SEGMENT_HEADER_BYTES, UNIT, fragment_units};
 
 /// Space is given back in pages of this size.
 pub const PAGE: u64 = 4096;
+
+/// A fragment that is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub place: Place,
+    pub length: u32,
+    pub written_ms: u64,
+}
 
 /// A run of 64-byte units of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

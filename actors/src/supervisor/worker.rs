@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use crate::supervisor::{ChildHandle, RestartPolicy, Supervisor, SupervisorError};
+use super::{ChildHandle, RestartPolicy, Supervisor, SupervisorError};
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,25 +1,37 @@
-//! The writer's segments: tidied at the start, begun, sealed, thinned out.
+//! The log of a disk: the segment that records are appended to, and the batch that is planned for it.
+//!
+//! A batch is written with one vectored write and one fdatasync, and only then made true in the index. One that failed is cut off before
+//! anything else is written, and its segment sealed. Nothing but this changes a segment.
 
 use std::{
     collections::HashMap,
+    fs::File,
     os::unix::fs::MetadataExt,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
 
+use cairn_schema::clock::now_ms;
+
 use super::{
-    compact::Compaction,
+    batch::Batch,
     file::{disk_error, preallocate, sync_dir},
     format::{Place, RecordHeader, SEGMENT_HEADER_BYTES},
     holes::Holes,
-    identity::DiskLock,
-    index::segments::{Extent, SegmentState},
+    index::{
+        Position,
+        segments::{Extent, SegmentState},
+    },
     recover::Leftovers,
     segment::{self, Active, segments_dir},
     state::Core,
-    writer::{TOMBSTONE_ROOM, Writer},
 };
 use crate::fragment::DiskError;
+
+/// Kept free at the end of every segment for tombstones, so that a delete rarely needs a new segment on a full disk.
+const TOMBSTONE_ROOM: u64 = 64 << 10;
+/// This many batches in a row fail before the disk is called failed.
+const FAILURES: u32 = 3;
 
 /// A segment made on a nearly full disk for tombstones only.
 const SMALL_SEGMENT: u64 = 1 << 20;
@@ -27,43 +39,65 @@ const SMALL_SEGMENT: u64 = 1 << 20;
 const LARGEST_SEGMENT: u64 = 1 << 37;
 
 /// The size of a segment that takes `needed` bytes of records and nothing more.
-pub(super) fn least_segment(needed: u64) -> u64 {
+fn least_segment(needed: u64) -> u64 {
     (SEGMENT_HEADER_BYTES + needed).next_multiple_of(4096)
 }
 
-impl Writer {
+pub(super) struct Log {
+    core: Arc<Core>,
+    active: Option<Active>,
+    batch: Option<Batch>,
+    next_batch: u64,
+    last_segment: u32,
+    /// Batches in a row that failed,
+    failures: u32,
+    /// and all that ever did.
+    failed_batches: u64,
+    holes: Holes,
+}
+
+impl Log {
     /// Makes the recovered state durable and tidy, and finds the segment to go on with.
-    pub fn prepare(
-        core: Arc<Core>,
-        lock: DiskLock,
-        last_segment: u32,
-        leftovers: Leftovers,
-    ) -> Result<Self, DiskError> {
+    pub fn resume(core: Arc<Core>, last_segment: u32, leftovers: Leftovers) -> Result<Self, DiskError> {
         let Leftovers { torn, empty, dead, scanned } = leftovers;
-        let next_batch = core.index.position().next_batch;
-        let mut writer = Self {
+        let mut log = Self {
             holes: Holes::begin(core.clone())?,
+            next_batch: core.index.position().next_batch,
             core,
-            _lock: lock,
             active: None,
             batch: None,
-            next_batch,
             last_segment,
             failures: 0,
             failed_batches: 0,
-            checkpoint_begun: Instant::now(),
-            compaction: Compaction::default(),
-            finished: false,
         };
-        match writer.settle(&torn, dead, empty, &scanned) {
-            Ok(()) => Ok(writer),
+        match log.settle(&torn, dead, empty, &scanned) {
+            Ok(()) => Ok(log),
             // A disk that can only be read is better than none.
             Err(error @ DiskError::ReadOnly(_)) => {
-                writer.core.failed.store(Some(Arc::new(error.to_string())));
-                Ok(writer)
+                log.core.failed.store(Some(Arc::new(error.to_string())));
+                Ok(log)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// The batch that is planned now.
+    pub fn batch(&self) -> Option<&Batch> {
+        self.batch.as_ref()
+    }
+
+    pub fn batch_mut(&mut self) -> Option<&mut Batch> {
+        self.batch.as_mut()
+    }
+
+    /// How many batches have failed since the disk was opened.
+    pub fn failed_batches(&self) -> u64 {
+        self.failed_batches
+    }
+
+    /// Nothing more will be appended.
+    pub fn finish(&self) {
+        self.give_back_preallocated();
     }
 
     fn settle(
@@ -100,7 +134,7 @@ impl Writer {
         });
         self.measure()?;
         if let Some((number, false, salt, end)) = last {
-            self.resume(number, salt, end)?;
+            self.go_on_with(number, salt, end)?;
         }
         for (segment, extents) in dead {
             let places = extents.into_iter().map(|extent| (Place { segment, unit: extent.unit }, extent.units));
@@ -122,7 +156,7 @@ impl Writer {
     }
 
     /// Goes on with the last segment: what a crash left behind its end is cut off, what is in it is made durable.
-    fn resume(&mut self, number: u32, salt: u64, end: u64) -> Result<(), DiskError> {
+    fn go_on_with(&mut self, number: u32, salt: u64, end: u64) -> Result<(), DiskError> {
         let core = self.core.clone();
         let (file, path) = (core.files.get(number)?, core.files.path(number));
         let fail = |error| disk_error("cut off the torn tail", &path, error);
@@ -149,14 +183,115 @@ impl Writer {
         Ok(())
     }
 
-    fn retire(&mut self, number: u32, file: &std::fs::File) -> Result<(), DiskError> {
+    fn retire(&mut self, number: u32, file: &File) -> Result<(), DiskError> {
         file.sync_all().map_err(|error| disk_error("sync segment", &self.core.files.path(number), error))?;
         self.core.index.change_segments(|segments| segments.seal(number));
         Ok(())
     }
 
+    /// Jobs may have been gathered before the disk failed, and wait behind the batch that made it fail.
+    pub fn still_takes(&self) -> Result<(), DiskError> {
+        match self.core.failed.load().as_deref() {
+            Some(why) => Err(DiskError::ReadOnly(why.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// The batch, with room for `bytes` more in its segment; begins a new segment when the active one has none.
+    pub fn room(&mut self, bytes: u64, data: bool) -> Result<&mut Batch, DiskError> {
+        let spare = if data { TOMBSTONE_ROOM } else { 0 };
+        let planned = self.batch.as_ref().map_or(0, |batch| batch.bytes);
+        let fits = self.active.as_ref().is_some_and(|active| active.end + planned + bytes + spare <= active.capacity);
+        if !fits {
+            // Before anything is sealed: on a full disk the active segment still has room for tombstones.
+            let needed = bytes + TOMBSTONE_ROOM;
+            let capacity = self.segment_capacity(needed, data)?;
+            self.commit();
+            self.still_takes()?;
+            self.seal();
+            match self.begin_segment(capacity) {
+                // Somebody else took the reserve: a delete makes do with the least that serves.
+                Err(DiskError::Full { .. }) if !data => self.begin_segment(least_segment(needed))?,
+                begun => begun?,
+            }
+        }
+        if self.batch.is_none() {
+            self.batch = self.new_batch();
+        }
+        self.batch.as_mut().ok_or_else(|| DiskError::Gone("no segment to write to".into()))
+    }
+
+    fn new_batch(&mut self) -> Option<Batch> {
+        let active = self.active.as_ref()?;
+        let batch = Batch::new(self.next_batch, active.number, active.salt, active.end, now_ms());
+        self.next_batch += 1;
+        Some(batch)
+    }
+
+    /// Writes the batch, syncs it, makes it true and tells everyone.
+    pub fn commit(&mut self) {
+        let Some(mut batch) = self.batch.take() else { return };
+        if batch.records() == 0 {
+            return batch.answer(&Ok(()));
+        }
+        match self.write(&batch) {
+            Ok(()) => {
+                self.failures = 0;
+                let dead = self.apply(&mut batch);
+                self.core.refresh_space();
+                batch.answer(&Ok(()));
+                self.holes.punch(dead);
+            }
+            Err(error) => {
+                tracing::error!(disk = %self.core.identity.disk, segment = batch.segment, %error, "a batch failed");
+                self.failed_batches += 1;
+                self.cut_off();
+                // Never trusted again for appends: what the kernel kept of it is unknown.
+                self.seal();
+                self.failed_once(&error);
+                self.core.refresh_space();
+                batch.answer(&Err(error));
+            }
+        }
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<(), DiskError> {
+        let Some(active) = &mut self.active else { return Err(DiskError::Gone("no segment to write to".into())) };
+        let core = &self.core;
+        core.io.write_all_at(&active.file, &active.path, &batch.slices(), batch.start)?;
+        let started = Instant::now();
+        core.io.sync_data(&active.file, &active.path, batch.start..batch.start + batch.bytes)?;
+        core.metrics.sync_seconds.observe(started.elapsed().as_secs_f64());
+        core.metrics.batch_records.observe(batch.records() as f64);
+        core.metrics.batch_bytes.observe(batch.bytes as f64);
+        core.metrics.written_bytes.inc_by(batch.bytes);
+        active.end = batch.start + batch.bytes;
+        self.note_preallocated();
+        Ok(())
+    }
+
+    /// Returns the records that are dead now.
+    fn apply(&mut self, batch: &mut Batch) -> Vec<(Place, u32)> {
+        let position = Position { segment: batch.segment, end: batch.start + batch.bytes, next_batch: self.next_batch };
+        self.core.index.apply(position, batch.effects.drain(..));
+        std::mem::take(&mut batch.dead)
+    }
+
+    /// Counts a failure; the disk is given up after several in a row, at once when it is gone or read-only.
+    fn failed_once(&mut self, error: &DiskError) {
+        match error {
+            DiskError::Full { .. } => return,
+            DiskError::ReadOnly(_) | DiskError::Gone(_) => self.failures = FAILURES,
+            _ => self.failures += 1,
+        }
+        if self.failures >= FAILURES {
+            tracing::error!(disk = %self.core.identity.disk, %error, "the disk takes no more writes");
+            self.core.failed.store(Some(Arc::new(error.to_string())));
+        }
+    }
+
     /// How large a new segment may be that must take `needed` bytes of records.
-    pub(super) fn segment_capacity(&self, needed: u64, data: bool) -> Result<u64, DiskError> {
+    fn segment_capacity(&self, needed: u64, data: bool) -> Result<u64, DiskError> {
         let core = &self.core;
         core.refresh_space();
         let needed = least_segment(needed);
@@ -174,7 +309,7 @@ impl Writer {
         }
     }
 
-    pub(super) fn begin_segment(&mut self, capacity: u64) -> Result<(), DiskError> {
+    fn begin_segment(&mut self, capacity: u64) -> Result<(), DiskError> {
         let core = self.core.clone();
         let number =
             self.last_segment.checked_add(1).ok_or_else(|| DiskError::ReadOnly("out of segment numbers".into()))?;
@@ -197,7 +332,7 @@ impl Writer {
         }
     }
 
-    pub(super) fn seal(&mut self) {
+    fn seal(&mut self) {
         self.give_back_preallocated();
         let Some(active) = self.active.take() else { return };
         self.core.index.change_segments(|segments| segments.seal(active.number));
@@ -206,7 +341,7 @@ impl Writer {
 
     /// Cuts off what a failed batch may have left, before anything is written after it: a replay would take a move or a tombstone of
     /// that batch for true. A disk that cannot even do that takes no more writes; its next opening finds that batch to be the last.
-    pub(super) fn cut_off(&self) {
+    fn cut_off(&self) {
         let Some(active) = &self.active else { return };
         if let Err(error) = self.core.io.cut_off(&active.file, &active.path, active.end) {
             self.core.fail(format!("what a failed batch left cannot be cut off: {error}"));
@@ -214,7 +349,7 @@ impl Writer {
     }
 
     /// Cuts the active segment off where its records end. If that fails the space is merely wasted.
-    pub(super) fn give_back_preallocated(&self) {
+    fn give_back_preallocated(&self) {
         if let Some(active) = &self.active
             && let Err(error) = active.file.set_len(active.end)
         {
@@ -222,7 +357,7 @@ impl Writer {
         }
     }
 
-    pub(super) fn note_preallocated(&self) {
+    fn note_preallocated(&self) {
         let rest = self.active.as_ref().map_or(0, |active| active.capacity.saturating_sub(active.end));
         self.core.space.preallocated.store(rest, Ordering::Relaxed);
     }
