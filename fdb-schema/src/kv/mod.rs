@@ -11,6 +11,7 @@ pub mod embedded;
 #[cfg(feature = "fdb")]
 pub mod fdb;
 pub mod inject;
+mod life;
 pub mod mem;
 pub mod occ;
 pub mod remote;
@@ -30,7 +31,7 @@ pub mod limits {
     pub const PREFIX_BYTES: usize = 100;
     /// What the writes and conflict ranges of one transaction may take together, counted as below.
     pub const TRANSACTION_BYTES: usize = 10_000_000;
-    /// From the first read to the commit.
+    /// From the beginning to the last read and the commit.
     pub const TRANSACTION_LIFE: Duration = Duration::from_secs(5);
 
     /// What FoundationDB keeps for each write and its conflict range besides keys and values, rounded up.
@@ -139,7 +140,8 @@ pub trait Kv: Send + Sync + 'static {
 }
 
 /// One serializable transaction: reads see one version of the store and the transaction's own writes; at commit, everything read
-/// without `snapshot` must be unchanged. Dropping it abandons it.
+/// without `snapshot` must be unchanged. Once it is older than [`limits::TRANSACTION_LIFE`], every read and a commit of writes are
+/// refused as [`KvError::TooOld`]. Dropping it abandons it.
 #[async_trait]
 pub trait Transaction: Send {
     async fn get(&mut self, key: &[u8], snapshot: bool) -> Result<Option<Bytes>, KvError>;

@@ -9,19 +9,22 @@ use foundationdb::{
 use futures::future::try_join_all;
 
 use super::errors;
-use crate::kv::{CommitVersion, KvError, RangePage, RangeQuery, Transaction, key_after, limits};
+use crate::kv::{CommitVersion, KvError, RangePage, RangeQuery, Transaction, key_after, life::Life, limits};
 
 pub(super) struct FdbTransaction {
     inner: foundationdb::Transaction,
     prefix: Bytes,
     bytes: usize,
+    life: Life,
+    /// Whether its commit changes anything, or lets others conflict.
+    writes: bool,
     /// What the commit will answer: a write was over a limit.
     refused: Option<KvError>,
 }
 
 impl FdbTransaction {
     pub fn new(inner: foundationdb::Transaction, prefix: Bytes) -> Self {
-        Self { inner, prefix, bytes: 0, refused: None }
+        Self { inner, prefix, bytes: 0, life: Life::begin(), writes: false, refused: None }
     }
 
     fn key(&self, key: &[u8]) -> Vec<u8> {
@@ -38,6 +41,7 @@ impl FdbTransaction {
     /// Counts a write of `bytes`; one over the limits is refused at commit, as the other backends do.
     fn count(&mut self, key: usize, value: usize, bytes: usize) -> bool {
         self.bytes += bytes;
+        self.writes = true;
         let over = |what, actual, limit| Some(KvError::TooLarge { what, actual, limit });
         // The prefix is ours, not the caller's, and FoundationDB counts it too.
         let refused = if key + self.prefix.len() > limits::KEY_BYTES {
@@ -75,11 +79,13 @@ impl FdbTransaction {
 #[async_trait]
 impl Transaction for FdbTransaction {
     async fn get(&mut self, key: &[u8], snapshot: bool) -> Result<Option<Bytes>, KvError> {
+        self.life.check()?;
         let value = self.inner.get(&self.key(key), snapshot).await.map_err(errors::of_read)?;
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
     async fn get_many(&mut self, keys: &[Bytes], snapshot: bool) -> Result<Vec<Option<Bytes>>, KvError> {
+        self.life.check()?;
         let gets = keys.iter().map(|key| self.inner.get(&self.key(key), snapshot));
         let values = try_join_all(gets).await.map_err(errors::of_read)?;
         Ok(values.into_iter().map(|value| value.map(|value| Bytes::copy_from_slice(&value))).collect())
@@ -89,6 +95,7 @@ impl Transaction for FdbTransaction {
         let mut page = RangePage::default();
         let (mut begin, mut end) = (query.begin, query.end);
         while begin < end && page.rows.len() < query.limit {
+            self.life.check()?;
             let (first, last) = (self.key(&begin), self.key(&end));
             let option = RangeOption {
                 limit: Some(query.limit - page.rows.len()),
@@ -159,6 +166,7 @@ impl Transaction for FdbTransaction {
     }
 
     fn add_write_conflict(&mut self, begin: Bytes, end: Bytes) {
+        self.writes = true;
         self.conflict(&begin, &end, ConflictRangeType::Write);
     }
 
@@ -169,6 +177,9 @@ impl Transaction for FdbTransaction {
     async fn commit(self: Box<Self>) -> Result<CommitVersion, KvError> {
         if let Some(refused) = self.refused {
             return Err(refused);
+        }
+        if self.writes {
+            self.life.check()?;
         }
         let committed = self.inner.commit().await.map_err(|error| errors::of_commit(FdbError::from(error)))?;
         // Negative for a transaction that wrote nothing.

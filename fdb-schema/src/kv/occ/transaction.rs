@@ -1,12 +1,12 @@
 //! A transaction over an [`Engine`].
 
-use std::time::Instant;
-
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::kv::{
-    CommitVersion, Kv, KvError, RangePage, RangeQuery, Row, Transaction, counter, key_after, limits,
+    CommitVersion, Kv, KvError, RangePage, RangeQuery, Row, Transaction, counter, key_after,
+    life::Life,
+    limits,
     occ::{
         CommitRequest, Engine, KeyRange, View,
         buffer::{Lookup, WriteBuffer},
@@ -20,14 +20,14 @@ pub struct OccKv<E>(pub E);
 #[async_trait]
 impl<E: Engine + Clone> Kv for OccKv<E> {
     async fn begin(&self) -> Result<Box<dyn Transaction>, KvError> {
-        Ok(Box::new(OccTransaction::new(self.0.clone(), false)))
+        Ok(Box::new(OccTransaction::new(self.0.clone(), Life::begin())))
     }
 
     async fn long_snapshot(&self) -> Result<Option<Box<dyn Transaction>>, KvError> {
         if !E::LONG_VIEWS {
             return Ok(None);
         }
-        Ok(Some(Box::new(OccTransaction::new(self.0.clone(), true))))
+        Ok(Some(Box::new(OccTransaction::new(self.0.clone(), Life::endless()))))
     }
 }
 
@@ -35,9 +35,8 @@ struct OccTransaction<E: Engine> {
     engine: E,
     /// Opened by the first read.
     view: Option<E::View>,
-    started: Instant,
-    /// It may live for as long as it likes, and cannot commit.
-    long: bool,
+    /// One that is endless cannot commit.
+    life: Life,
     buffer: WriteBuffer,
     reads: Vec<KeyRange>,
     extra_writes: Vec<KeyRange>,
@@ -45,12 +44,11 @@ struct OccTransaction<E: Engine> {
 }
 
 impl<E: Engine> OccTransaction<E> {
-    fn new(engine: E, long: bool) -> Self {
+    fn new(engine: E, life: Life) -> Self {
         Self {
             engine,
             view: None,
-            started: Instant::now(),
-            long,
+            life,
             buffer: WriteBuffer::default(),
             reads: Vec::new(),
             extra_writes: Vec::new(),
@@ -58,15 +56,9 @@ impl<E: Engine> OccTransaction<E> {
         }
     }
 
-    fn check_age(&self) -> Result<(), KvError> {
-        if !self.long && self.started.elapsed() > limits::TRANSACTION_LIFE { Err(KvError::TooOld) } else { Ok(()) }
-    }
-
     async fn view(&mut self) -> Result<&E::View, KvError> {
-        self.check_age()?;
+        self.life.check()?;
         if self.view.is_none() {
-            // The life of a transaction is that of the version it reads.
-            self.started = Instant::now();
             self.view = Some(self.engine.view().await?);
         }
         self.view.as_ref().ok_or(KvError::TooOld)
@@ -149,6 +141,7 @@ impl<E: Engine + Clone> Transaction for OccTransaction<E> {
     }
 
     async fn get_many(&mut self, keys: &[Bytes], snapshot: bool) -> Result<Vec<Option<Bytes>>, KvError> {
+        self.life.check()?;
         let mut values = vec![None; keys.len()];
         let mut asked = Vec::with_capacity(keys.len());
         let mut places = Vec::with_capacity(keys.len());
@@ -248,10 +241,10 @@ impl<E: Engine + Clone> Transaction for OccTransaction<E> {
             // Reads alone were consistent at their version.
             return Ok(CommitVersion(read_version.unwrap_or(0)));
         }
-        if self.long {
+        if self.life.is_endless() {
             return Err(KvError::TooOld);
         }
-        self.check_age()?;
+        self.life.check()?;
         self.check_sizes()?;
         let read_version = match read_version {
             // Conflicts were declared without reading: they count from now.
