@@ -54,7 +54,14 @@ pub(crate) fn from_meta(error: MetaError) -> S3Error {
         // The client's request was fine; another attempt will find the rows quiet again.
         MetaError::Contention | MetaError::GroupChanged(_) | MetaError::Stale(_) => S3ErrorCode::SlowDown,
         MetaError::Timeout(_) | MetaError::Unavailable(_) => S3ErrorCode::ServiceUnavailable,
-        MetaError::CommitUnknown(_) | MetaError::Corrupt { .. } | MetaError::Storage(_) => {
+        // Every S3 client tries again after 503, and that is right: a change that did take effect is made once more, with the same
+        // result. Only a conditional write finds its own first result in its way (412), as after any other answer that was lost.
+        MetaError::CommitUnknown(_) => {
+            tracing::warn!(error = %message, "a commit's outcome is unknown");
+            let words = "It is not known whether the change took effect; please try again.";
+            return S3Error::with_message(S3ErrorCode::ServiceUnavailable, words);
+        }
+        MetaError::Corrupt { .. } | MetaError::Storage(_) => {
             tracing::error!(error = %message, "metadata failed");
             return S3Error::with_message(S3ErrorCode::InternalError, "The metadata store failed; please try again.");
         }
@@ -224,7 +231,7 @@ mod tests {
             (MetaError::TooManyPieces { actual: 2, limit: 1 }, "InvalidRequest", 400),
             (MetaError::Contention, "SlowDown", 503),
             (MetaError::Unavailable("x".into()), "ServiceUnavailable", 503),
-            (MetaError::CommitUnknown("x".into()), "InternalError", 500),
+            (MetaError::CommitUnknown("x".into()), "ServiceUnavailable", 503),
             (MetaError::Storage("x".into()), "InternalError", 500),
         ];
         for (error, code, status) in table {
