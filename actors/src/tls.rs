@@ -30,14 +30,34 @@ pub const NODE_VALIDITY: Duration = Duration::from_secs(5 * 365 * 86_400);
 /// New certificates are valid from this long ago, for peers whose clocks are behind.
 const CLOCK_SLACK: Duration = Duration::from_secs(86_400);
 
+/// One of the PEM texts that an identity is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pem {
+    CaCertificate,
+    CaKey,
+    NodeCertificate,
+    NodeKey,
+}
+
+impl std::fmt::Display for Pem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::CaCertificate => "the CA's certificate",
+            Self::CaKey => "the CA's key",
+            Self::NodeCertificate => "the node's certificate",
+            Self::NodeKey => "the node's key",
+        })
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
     #[error("{what} is not PEM: {why}")]
-    Pem { what: &'static str, why: String },
+    Pem { what: Pem, why: String },
     #[error("{what} holds no {item}")]
-    Missing { what: &'static str, item: &'static str },
+    Missing { what: Pem, item: &'static str },
     #[error("{what} is not a usable certificate: {why}")]
-    Certificate { what: &'static str, why: String },
+    Certificate { what: Pem, why: String },
     #[error("the certificate names no node: want a node id as its first DNS name, not {0:?}")]
     NoNodeId(String),
     #[error("the CA's key does not belong to the CA's certificate")]
@@ -76,9 +96,9 @@ pub fn new_ca(cluster: &str) -> Result<PemPair, TlsError> {
 
 /// A certificate for one node, signed by the CA. `extra_names` are further DNS names or IP addresses for it.
 pub fn new_node(ca: &PemPair, node: &NodeId, extra_names: &[String]) -> Result<PemPair, TlsError> {
-    let what = "the CA's key";
+    let what = Pem::CaKey;
     let ca_key = KeyPair::from_pem(&ca.key_pem).map_err(|error| TlsError::Pem { what, why: error.to_string() })?;
-    let ca_der = certificates("the CA's certificate", &ca.cert_pem)?.swap_remove(0);
+    let ca_der = certificates(Pem::CaCertificate, &ca.cert_pem)?.swap_remove(0);
     check_ca(&ca_der, &ca_key)?;
     let issuer = Issuer::from_ca_cert_der(&ca_der, &ca_key).map_err(make)?;
 
@@ -104,7 +124,7 @@ impl Identity {
 
     /// The node that this identity's certificate names.
     pub fn node(&self) -> Result<NodeId, TlsError> {
-        node_of(&certificates("the node's certificate", &self.cert_pem)?[0])
+        node_of(&certificates(Pem::NodeCertificate, &self.cert_pem)?[0])
     }
 }
 
@@ -119,14 +139,14 @@ pub struct TlsConfigs {
 /// Checks an identity and makes both configurations: TLS 1.3 only, certificates demanded of both sides, no early data.
 pub fn configs(identity: &Identity, alpn: &[u8]) -> Result<TlsConfigs, TlsError> {
     let mut roots = RootCertStore::empty();
-    for ca in certificates("the CA's certificate", &identity.ca_pem)? {
-        let what = "the CA's certificate";
+    for ca in certificates(Pem::CaCertificate, &identity.ca_pem)? {
+        let what = Pem::CaCertificate;
         roots.add(ca).map_err(|error| TlsError::Certificate { what, why: error.to_string() })?;
     }
     let roots = Arc::new(roots);
-    let chain = certificates("the node's certificate", &identity.cert_pem)?;
+    let chain = certificates(Pem::NodeCertificate, &identity.cert_pem)?;
     let node = node_of(&chain[0])?;
-    let key = private_key("the node's key", &identity.key_pem)?;
+    let key = private_key(Pem::NodeKey, &identity.key_pem)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     check_own(&roots, &provider, &chain, &node)?;
 
@@ -157,7 +177,7 @@ pub fn configs(identity: &Identity, alpn: &[u8]) -> Result<TlsConfigs, TlsError>
 
 /// The node id in a certificate: its first DNS name.
 pub fn node_of(certificate: &CertificateDer<'_>) -> Result<NodeId, TlsError> {
-    let what = "the node's certificate";
+    let what = Pem::NodeCertificate;
     let wrong = |why: String| TlsError::Certificate { what, why };
     let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| wrong(error.to_string()))?;
     let names = parsed.subject_alternative_name().map_err(|error| wrong(error.to_string()))?;
@@ -179,7 +199,7 @@ fn check_own(
     node: &NodeId,
 ) -> Result<(), TlsError> {
     use rustls::client::danger::ServerCertVerifier;
-    let wrong = |why: String| TlsError::Certificate { what: "the node's certificate", why };
+    let wrong = |why: String| TlsError::Certificate { what: Pem::NodeCertificate, why };
     let verifier = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone())
         .build()
         .map_err(|error| wrong(error.to_string()))?;
@@ -191,7 +211,7 @@ fn check_own(
 }
 
 fn check_ca(ca: &CertificateDer<'_>, key: &KeyPair) -> Result<(), TlsError> {
-    let what = "the CA's certificate";
+    let what = Pem::CaCertificate;
     let (_, parsed) =
         X509Certificate::from_der(ca).map_err(|error| TlsError::Certificate { what, why: error.to_string() })?;
     if !parsed.is_ca() {
@@ -204,13 +224,13 @@ fn check_ca(ca: &CertificateDer<'_>, key: &KeyPair) -> Result<(), TlsError> {
 }
 
 /// At least one certificate.
-fn certificates(what: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(what: Pem, pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     let found = found.map_err(|error| TlsError::Pem { what, why: error.to_string() })?;
     if found.is_empty() { Err(TlsError::Missing { what, item: "certificate" }) } else { Ok(found) }
 }
 
-fn private_key(what: &'static str, pem: &str) -> Result<PrivateKeyDer<'static>, TlsError> {
+fn private_key(what: Pem, pem: &str) -> Result<PrivateKeyDer<'static>, TlsError> {
     use rustls::pki_types::pem::Error;
     PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| match error {
         Error::NoItemsFound => TlsError::Missing { what, item: "private key" },
@@ -260,11 +280,11 @@ mod tests {
         let error = |identity: Identity| configs(&identity, b"x").err().unwrap();
 
         let wrong_ca = error(Identity { ca_pem: other.cert_pem.clone(), ..good.clone() });
-        assert!(matches!(wrong_ca, TlsError::Certificate { what: "the node's certificate", .. }), "{wrong_ca}");
+        assert!(matches!(wrong_ca, TlsError::Certificate { what: Pem::NodeCertificate, .. }), "{wrong_ca}");
         let no_ca = error(Identity { ca_pem: "nothing".into(), ..good.clone() });
-        assert_eq!(no_ca, TlsError::Missing { what: "the CA's certificate", item: "certificate" });
+        assert_eq!(no_ca, TlsError::Missing { what: Pem::CaCertificate, item: "certificate" });
         let no_key = error(Identity { key_pem: good.cert_pem.clone(), ..good.clone() });
-        assert_eq!(no_key, TlsError::Missing { what: "the node's key", item: "private key" });
+        assert_eq!(no_key, TlsError::Missing { what: Pem::NodeKey, item: "private key" });
         let broken = good.cert_pem.replace("-----END", "!!");
         let broken = error(Identity { cert_pem: broken, ..good.clone() });
         assert!(matches!(broken, TlsError::Pem { .. } | TlsError::Missing { .. }), "{broken}");

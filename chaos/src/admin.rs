@@ -43,14 +43,14 @@ where
 {
     let ends = Instant::now() + within;
     loop {
-        let seen = ask().await;
-        if let Ok(state) = &seen
+        let answer = ask().await;
+        if let Ok(state) = &answer
             && holds(state)
         {
-            return seen;
+            return answer;
         }
         if Instant::now() > ends {
-            let detail = match seen {
+            let detail = match answer {
                 Ok(state) => format!("{state:?}").chars().take(1000).collect(),
                 Err(error) => error.to_string(),
             };

@@ -400,6 +400,6 @@ fn free(what: &str, bind: impl Fn(SocketAddr) -> std::io::Result<SocketAddr>) ->
         bind(SocketAddr::from(([127, 0, 0, 1], port)))
     };
     let mut tries = (1..PORT_TRIES).map(|_| any());
-    let found = tries.find(Result::is_ok).unwrap_or_else(any);
-    found.map(|address| address.to_string()).map_err(ChaosError::io(what))
+    let free = tries.find(Result::is_ok).unwrap_or_else(any);
+    free.map(|address| address.to_string()).map_err(ChaosError::io(what))
 }

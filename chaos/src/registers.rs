@@ -235,15 +235,15 @@ impl Client {
         Ok(())
     }
 
-    /// Which of what is possible was found.
-    fn judge(&self, index: usize, possible: &Possible, found: Option<Bytes>) -> Result<Option<u64>, ChaosError> {
-        let fits = |possible: &&Option<u64>| possible.map(body) == found;
+    /// Which of what is possible was read.
+    fn judge(&self, index: usize, possible: &Possible, read: Option<Bytes>) -> Result<Option<u64>, ChaosError> {
+        let fits = |possible: &&Option<u64>| possible.map(body) == read;
         if let Some(which) = possible.iter().find(fits) {
             return Ok(*which);
         }
-        let invariant = if found.is_some() { "INT-1" } else { "DUR-1" };
-        let found = found.map_or("nothing".to_owned(), |bytes| format!("{} other bytes", bytes.len()));
-        Err(ChaosError::Violated { invariant, what: format!("{}: {found}, may hold {possible:?}", self.key(index)) })
+        let invariant = if read.is_some() { "INT-1" } else { "DUR-1" };
+        let held = read.map_or("nothing".to_owned(), |bytes| format!("{} other bytes", bytes.len()));
+        Err(ChaosError::Violated { invariant, what: format!("{}: {held}, may hold {possible:?}", self.key(index)) })
     }
 
     /// Reads a key, again and again if it fails, and judges it.
@@ -255,9 +255,9 @@ impl Client {
         within: Duration,
     ) -> Result<Option<u64>, ChaosError> {
         let key = self.key(index);
-        let found = crate::admin::until(&key, within, async || Ok(read(s3, &key).await?), |_| true).await;
+        let got = crate::admin::until(&key, within, async || Ok(read(s3, &key).await?), |_| true).await;
         let lost = |error: ChaosError| ChaosError::Violated { invariant: "DUR-1", what: error.to_string() };
-        self.judge(index, possible, found.map_err(lost)?)
+        self.judge(index, possible, got.map_err(lost)?)
     }
 }
 

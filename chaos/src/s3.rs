@@ -112,7 +112,7 @@ impl S3 {
         let path = format!("/{bucket}/{key}");
         let failed = |why: String| S3Error::Transport { method: Method::GET, path: path.clone(), why };
         let reading = async {
-            let mut answer = self.begin(&Method::GET, &path, whole(Bytes::new()), None).await?;
+            let mut answer = self.begin(&Method::GET, &path, single(Bytes::new()), None).await?;
             let mut length = 0;
             while let Some(frame) = answer.frame().await {
                 let frame = frame.map_err(|error| failed(error.to_string()))?;
@@ -210,7 +210,7 @@ impl S3 {
     ) -> Result<(HeaderMap, Bytes), S3Error> {
         let failed = |why: String| S3Error::Transport { method: method.clone(), path: path.to_owned(), why };
         let exchange = async {
-            let answer = self.answer(&method, path, whole(body), None, headers).await?;
+            let answer = self.answer(&method, path, single(body), None, headers).await?;
             let (head, body) = answer.into_parts();
             let collected = body.collect().await.map_err(|error| failed(error.to_string()))?;
             Ok((head.headers, collected.to_bytes()))
@@ -314,7 +314,7 @@ fn sign(
     request.body(body).map_err(|error| error.to_string())
 }
 
-fn whole(body: Bytes) -> Body {
+fn single(body: Bytes) -> Body {
     UnsyncBoxBody::new(Full::new(body))
 }
 

@@ -1,23 +1,26 @@
 //! Everything that can go wrong in the metadata.
 
-use crate::ids::{GroupId, UploadId};
+use crate::{
+    ids::{GroupId, UploadId},
+    text::Shown,
+};
 
 /// Why a metadata verb did not do what was asked. Unless it says otherwise, nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MetaError {
-    #[error("bucket {0:?} does not exist")]
+    #[error("bucket {} does not exist", Shown(.0))]
     NoSuchBucket(String),
-    #[error("bucket {0:?} exists already")]
+    #[error("bucket {} exists already", Shown(.0))]
     BucketExists(String),
-    #[error("bucket {0:?} is owned by another user")]
+    #[error("bucket {} is owned by another user", Shown(.0))]
     BucketOwnedByOther(String),
-    #[error("bucket {0:?} is not empty")]
+    #[error("bucket {} is not empty", Shown(.0))]
     BucketNotEmpty(String),
-    #[error("key {0:?} does not exist")]
+    #[error("key {} does not exist", Shown(.0))]
     NoSuchKey(String),
-    #[error("version {version} of key {key:?} does not exist")]
+    #[error("version {version} of key {} does not exist", Shown(key))]
     NoSuchVersion { key: String, version: String },
-    #[error("version {version} of key {key:?} is a delete marker")]
+    #[error("version {version} of key {} is a delete marker", Shown(key))]
     IsDeleteMarker { key: String, version: crate::ids::VersionId },
     #[error("upload {0} does not exist")]
     NoSuchUpload(UploadId),

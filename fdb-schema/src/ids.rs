@@ -5,9 +5,11 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::Shown;
+
 /// A text that is not the id it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a {what}: {why}")]
+#[error("{} is not a {what}: {why}", Shown(text))]
 pub struct IdError {
     pub what: &'static str,
     pub text: String,

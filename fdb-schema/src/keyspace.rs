@@ -29,6 +29,9 @@
 //! | 18 | upload | [`CompletedRow`] |
 //! | 19 | shard, completed ms, upload | empty: when to forget the row above |
 //! | 1a | | 16 random bytes that name the import that is not finished |
+//! | 1b | name | 16 random bytes: what a process of that name wrote last to see that the store takes commits |
+//! | 1c | | empty: the rows below have counted since there were blobs |
+//! | 1c | group | counter: stripes of all blobs in the group |
 //!
 //! Numbers are big-endian, so that they sort. Counters are the little-endian integers of [`crate::kv::Transaction::add`]. Object keys are
 //! arbitrary UTF-8 and sort by their bytes: at the end of a key they stand as they are; before something else, a zero byte is
@@ -77,10 +80,14 @@ pub enum Space {
     CompletedTime = 0x19,
     /// Not a row of the metadata: there while an import is under way.
     Importing = 0x1a,
+    /// Not rows of the metadata: they tell nothing but that they could be written.
+    Proof = 0x1b,
+    /// No rows of the metadata either: they follow from the blobs.
+    GroupStripes = 0x1c,
 }
 
 impl Space {
-    const ALL: [Self; 26] = [
+    const ALL: [Self; 28] = [
         Self::Cluster,
         Self::Bucket,
         Self::Document,
@@ -107,6 +114,8 @@ impl Space {
         Self::Completed,
         Self::CompletedTime,
         Self::Importing,
+        Self::Proof,
+        Self::GroupStripes,
     ];
 
     pub fn from_byte(byte: u8) -> Option<Self> {
@@ -410,6 +419,20 @@ pub fn group(id: GroupId) -> Bytes {
     Key::of(Space::Group).raw(&id.0.to_be_bytes()).done()
 }
 
+/// There in a store whose counters of [`group_stripes`] are true: one that older programs wrote to has none, or false ones.
+pub fn stripes_are_counted() -> Bytes {
+    Key::of(Space::GroupStripes).done()
+}
+
+pub fn group_stripes(id: GroupId) -> Bytes {
+    Key::of(Space::GroupStripes).raw(&id.0.to_be_bytes()).done()
+}
+
+/// The group of a counter of stripes; None of the row that says that they are counted.
+pub fn group_of_stripes(key: &[u8]) -> Option<GroupId> {
+    Some(GroupId(u32::from_be_bytes(key.get(1..)?.try_into().ok()?)))
+}
+
 pub fn placement_revision() -> Bytes {
     Key::of(Space::PlacementRevision).done()
 }
@@ -420,6 +443,10 @@ pub fn next_group() -> Bytes {
 
 pub fn importing() -> Bytes {
     Key::of(Space::Importing).done()
+}
+
+pub fn proof(name: &str) -> Bytes {
+    Key::of(Space::Proof).raw(name.as_bytes()).done()
 }
 
 pub fn lease(name: &str) -> Bytes {

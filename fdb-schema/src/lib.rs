@@ -1,6 +1,6 @@
 //! Cairn's metadata: ids, domain records and their stored formats, the keyspace, transactions and the backends that run them.
 //!
-//! Layers inside the crate, each importing only those before it: [`clock`] and `bytes16`, [`ids`], [`kv`], [`error`], [`codec`],
+//! Layers inside the crate, each importing only those before it: [`clock`], `bytes16` and [`text`], [`ids`], [`kv`], [`error`], [`codec`],
 //! [`record`], [`keyspace`], [`verbs`], [`transfer`], [`audit`], [`conformance`].
 
 pub mod audit;
@@ -13,6 +13,7 @@ pub mod ids;
 pub mod keyspace;
 pub mod kv;
 pub mod record;
+pub mod text;
 pub mod transfer;
 pub mod verbs;
 

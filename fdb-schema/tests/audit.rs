@@ -26,6 +26,7 @@ struct World {
 async fn world() -> World {
     let kv: SharedKv = Arc::new(mem::kv());
     let meta = Meta::new(kv.clone());
+    meta.cluster().await.unwrap();
     meta.create_bucket(bucket("b", Versioning::Enabled)).await.unwrap();
     let group = group(&meta).await;
     let mut request = put(&group, "b", "k", 10);
@@ -56,8 +57,8 @@ async fn after(change: impl FnOnce(&mut dyn Transaction, &World)) -> Vec<Problem
     change(&mut *tx, &world);
     tx.commit().await.unwrap();
     let audit = world.meta.audit().await.unwrap();
-    assert_eq!(audit.problems, audit.told.len() as u64);
-    audit.told
+    assert_eq!(audit.problems, audit.first_problems.len() as u64);
+    audit.first_problems
 }
 
 async fn first_key(kv: &SharedKv, space: Space) -> Bytes {
@@ -87,10 +88,19 @@ async fn each_contradiction_is_told() {
         |problem| matches!(problem, Problem::LedgerBlob(_)),
         |problem| matches!(problem, Problem::Blob { exists: false, .. }),
         |problem| matches!(problem, Problem::GroupBlobs),
+        |problem| matches!(problem, Problem::GroupStripes { stripes: 21, counted: 22, .. }),
     ];
-    assert!(gone.len() == 3 && gone.iter().zip(expected).all(|(problem, is)| is(problem)), "{gone:?}");
+    assert!(gone.len() == expected.len() && gone.iter().zip(expected).all(|(problem, is)| is(problem)), "{gone:?}");
     let ledger = after(|tx, _| tx.add(keyspace::ledger_count(3), 5)).await;
     assert_eq!(ledger, [Problem::Ledger { rows: 1, counted: 6 }]);
+    let stripes = after(|tx, _| tx.add(keyspace::group_stripes(GroupId(1)), 2)).await;
+    assert_eq!(stripes, [Problem::GroupStripes { group: GroupId(1), stripes: 22, counted: 24 }]);
+    // A store of before they were counted contradicts nothing.
+    let uncounted = after(|tx, _| {
+        tx.clear(keyspace::stripes_are_counted());
+        tx.add(keyspace::group_stripes(GroupId(1)), 2);
+    });
+    assert_eq!(uncounted.await, []);
     let completed = after(|tx, _| tx.set(keyspace::completed_time(1, UploadId([3; 16])), Bytes::new())).await;
     assert_eq!(completed, [Problem::Completed]);
     let group = after(|tx, _| tx.set(keyspace::next_group(), Bytes::from_static(&[1, 1]))).await;
@@ -110,7 +120,7 @@ async fn lost_lists_and_uploads_are_told() {
         let mut tx = world.kv.begin().await.unwrap();
         tx.clear(key);
         tx.commit().await.unwrap();
-        let told = world.meta.audit().await.unwrap().told;
+        let told = world.meta.audit().await.unwrap().first_problems;
         let is = |problem: &Problem| match space {
             Space::Upload => matches!(problem, Problem::List { owners: 0, parts: 1, queued: 0, .. }),
             _ => matches!(problem, Problem::Blob { references: 1, extra: 1, .. }),

@@ -311,6 +311,11 @@ fn keys_are_as_the_table_says_and_read_back() {
     assert_eq!(keyspace::ledger_fragment(&keyspace::ledger(fragment)), Some(fragment));
     let queued = keyspace::reclaim(keyspace::ReclaimKind::List, 77, [0x21; 16]);
     assert_eq!(hex::encode(&queued), format!("0d01000000000000004d02{}", "21".repeat(16)));
+    assert_eq!(hex::encode(keyspace::proof("n1")), "1b6e31");
+    assert_eq!(hex::encode(keyspace::stripes_are_counted()), "1c");
+    assert_eq!(hex::encode(keyspace::group_stripes(GroupId(7))), "1c00000007");
+    assert_eq!(keyspace::group_of_stripes(&keyspace::group_stripes(GroupId(7))), Some(GroupId(7)));
+    assert_eq!(keyspace::group_of_stripes(&keyspace::stripes_are_counted()), None);
     assert_eq!(keyspace::split_reclaim(&queued), Some((77, keyspace::ReclaimKind::List, [0x21; 16])));
 }
 

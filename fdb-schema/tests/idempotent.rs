@@ -18,15 +18,17 @@ use cairn_schema::{
 use common::*;
 
 /// Verbs that write nothing.
-const READS: [&str; 22] = [
+const READS: [&str; 24] = [
     "blobs",
     "bucket",
     "bucket_document",
     "credential",
     "credentials",
     "disks",
+    "existing_cluster",
     "group",
     "group_blobs",
+    "group_stripes",
     "groups",
     "ledger",
     "ledger_len",
@@ -166,6 +168,7 @@ async fn every_verb(kv: SharedKv, faults: [Fault; 2], case: &str) -> BTreeSet<&'
     assert_eq!(plain.credentials().await.unwrap(), [], "{case}");
     plain.create_bucket(bucket("empty", Versioning::Off)).await.unwrap();
     tried.faulty("delete_bucket").delete_bucket("empty").await.expect(case);
+    tried.faulty("prove").prove("me").await.expect(case);
     tried.faulty("expire_attempts").expire_attempts(u64::MAX, 1000).await.expect(case);
     audited(&plain, case).await;
     tried.verbs

@@ -216,11 +216,66 @@ async fn what_is_over_a_limit_changes_nothing() {
         assert!(matches!(named, Err(MetaError::Invalid { what: "bucket name", .. })), "{name}: {named:?}");
         assert!(keys(&meta, "b").await.is_empty(), "{name}");
         let audit = meta.audit().await.unwrap();
-        assert_eq!((audit.problems, audit.blobs, audit.versions), (0, 0, 0), "{name}: {:?}", audit.told);
+        assert_eq!((audit.problems, audit.blobs, audit.versions), (0, 0, 0), "{name}: {:?}", audit.first_problems);
         // As many as it can, with the longest rows besides.
         missing.blob.as_mut().unwrap().missing.truncate(most_absent(0));
         missing.version.attributes.user_metadata = vec![("n".into(), "v".repeat(98_000))];
         meta.commit_object(missing).await.unwrap();
         assert_eq!(meta.ledger_len().await.unwrap(), most_absent(0) as u64, "{name}");
     }
+}
+
+/// How many stripes a group holds is counted with the blobs, through copies, deletes, reclaim, export and import.
+#[tokio::test]
+async fn the_stripes_of_each_group_are_counted() {
+    let meta = Meta::in_memory();
+    meta.cluster().await.unwrap();
+    meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+    let group = group(&meta).await;
+    let other = meta.create_group(group.scheme, group.members.clone()).await.unwrap();
+    assert_eq!(meta.group_stripes().await.unwrap(), Some([].into()));
+    let mut request = put(&group, "b", "two groups", 10);
+    let new = request.blob.as_mut().unwrap();
+    new.blob.runs = vec![
+        StripeRun { group: group.id, stripes: 3 },
+        StripeRun { group: other.id, stripes: 4 },
+        StripeRun { group: group.id, stripes: 1 },
+    ];
+    new.epochs = vec![(group.id, group.epoch), (other.id, other.epoch)];
+    meta.commit_object(request).await.unwrap();
+    meta.commit_object(put(&group, "b", "one", 10)).await.unwrap();
+    meta.copy_object(copy(("b", "two groups"), ("b", "copy"))).await.unwrap();
+    let counted = Some([(group.id, 5), (other.id, 4)].into());
+    assert_eq!(meta.group_stripes().await.unwrap(), counted);
+
+    let mut file = Vec::new();
+    meta.export(&mut file).await.unwrap();
+    let moved = Meta::in_memory();
+    moved.import(&mut std::io::Cursor::new(file)).await.unwrap();
+    assert_eq!(moved.group_stripes().await.unwrap(), counted);
+    audited(&moved, "imported").await;
+
+    for key in ["two groups", "copy"] {
+        meta.delete_object(delete("b", key, VersionSelector::Current)).await.unwrap();
+    }
+    // Still on the disks, so still counted.
+    assert_eq!(meta.group_stripes().await.unwrap(), counted);
+    reclaim_all(&meta).await;
+    assert_eq!(meta.group_stripes().await.unwrap(), Some([(group.id, 1)].into()));
+    audited(&meta, "reclaimed").await;
+}
+
+/// A store that an older program has written to does not say what it cannot know.
+#[tokio::test]
+async fn stripes_that_were_not_counted_from_the_beginning_are_not_told() {
+    let kv = mem_kv();
+    let meta = Meta::new(kv.clone());
+    meta.cluster().await.unwrap();
+    let mut tx = kv.begin().await.unwrap();
+    tx.clear(cairn_schema::keyspace::stripes_are_counted());
+    tx.commit().await.unwrap();
+    meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+    meta.commit_object(put(&group(&meta).await, "b", "k", 10)).await.unwrap();
+    assert_eq!(meta.group_stripes().await.unwrap(), None);
+    audited(&meta, "not counted").await;
 }

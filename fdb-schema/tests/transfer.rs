@@ -133,7 +133,7 @@ async fn an_interrupted_import_is_noticed_and_started_again() {
     let meta = Meta::new(kv);
     let unfinished = meta.cluster().await;
     assert!(matches!(unfinished, Err(MetaError::Corrupt { what: "metadata store", .. })), "{unfinished:?}");
-    assert!(meta.audit().await.unwrap().told.contains(&Problem::Importing));
+    assert!(meta.audit().await.unwrap().first_problems.contains(&Problem::Importing));
     meta.import(&mut Cursor::new(&file)).await.unwrap();
     assert!(body(&exported(&meta).await) == body(&file));
 }
@@ -160,7 +160,7 @@ async fn no_backup_is_made_of_an_empty_store_or_of_an_unfinished_import() {
         assert!(failing.import(&mut Cursor::new(&file)).await.is_err(), "{name}");
         let unfinished = meta.export(&mut Vec::new()).await;
         assert!(matches!(unfinished, Err(MetaError::Corrupt { what: "metadata store", .. })), "{name}: {unfinished:?}");
-        assert_eq!(meta.audit().await.unwrap().told, [Problem::Importing], "{name}");
+        assert_eq!(meta.audit().await.unwrap().first_problems, [Problem::Importing], "{name}");
     }
 }
 

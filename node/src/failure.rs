@@ -1,6 +1,6 @@
 //! Why a command did not do what was asked. Printed once, by `main`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use cairn_actors::{disk::DiskError, runtime::RuntimeError};
 use cairn_gateway::GatewayError;
@@ -24,17 +24,23 @@ pub enum Failure {
     #[error("node {0}: {1}")]
     Node(NodeId, RuntimeError),
     #[error("node {0} did not start within {1:?}; the log says how far it came")]
-    Slow(NodeId, std::time::Duration),
+    Slow(NodeId, Duration),
     #[error("S3 gateway: {0}")]
     Gateway(#[from] GatewayError),
     #[error(transparent)]
     Admin(#[from] AdminError),
     #[error("metadata at {0}: {1}")]
     Metadata(String, MetaError),
+    #[error(
+        "{place} does not answer within {limit:?}; does it run, and does the configuration name it rightly? ({why})"
+    )]
+    MetadataAway { place: String, limit: Duration, why: String },
+    #[error("ended because {place} cannot be written to: {why}")]
+    MetadataFailed { place: String, why: String },
     #[error("there is no metadata store in {}: check the path", .0.display())]
     NoStore(PathBuf),
-    #[error("{problems} contradictions in the metadata: {told}")]
-    Miscounted { problems: u64, told: String },
+    #[error("{problems} contradictions in the metadata: {first}")]
+    Miscounted { problems: u64, first: String },
     #[error(
         "this build has no FoundationDB backend: build it with `--features fdb`, or use metadata.kind = \"remote\""
     )]
@@ -43,8 +49,6 @@ pub enum Failure {
     Quic(String),
     #[error("certificates: {0}")]
     Certificates(String),
-    #[error("the certificate is for {named}, but the configuration says {wanted}: use the certificate of {wanted}")]
-    WrongName { wanted: NodeId, named: NodeId },
     #[error("disk: {0}")]
     Disk(DiskError),
     #[error("{}: the disk is damaged", .0.display())]
@@ -68,4 +72,15 @@ pub enum Failure {
     Runtime(std::io::Error),
     #[error("stopped before it was done")]
     Interrupted,
+}
+
+impl Failure {
+    /// What the process ends with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            // A server that went on would only refuse: whoever supervises it should start it again, and look when that repeats.
+            Self::MetadataFailed { .. } => 3,
+            _ => 1,
+        }
+    }
 }

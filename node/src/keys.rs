@@ -4,6 +4,8 @@ use crate::{config::NodeFile, failure::Failure, files};
 
 const ACCESS: &str = "CAIRN_ROOT_ACCESS_KEY";
 const SECRET: &str = "CAIRN_ROOT_SECRET_KEY";
+/// What a message calls both.
+pub const VARIABLES: &str = "CAIRN_ROOT_ACCESS_KEY and CAIRN_ROOT_SECRET_KEY";
 const DEV_ACCESS_KEY: &str = "cairndev";
 const DEV_SECRET_KEY: &str = "cairndevsecret";
 
@@ -30,15 +32,20 @@ impl RootKeys {
         }
         let (Some(access), Some(path)) = (&file.s3.access_key, &file.s3.secret_key_file) else {
             return Err(Failure::Keys(format!(
-                "none are set: give s3.access_key and s3.secret_key_file in the configuration, or {ACCESS} and {SECRET}"
+                "none are set: give s3.access_key and s3.secret_key_file in the configuration, or {VARIABLES} in the environment"
             )));
         };
-        let secret = files::read_text(path)?.lines().next().unwrap_or_default().trim().to_owned();
+        let secret = first_line(&files::read_text(path)?).to_owned();
         if secret.is_empty() {
             return Err(Failure::Keys(format!("the first line of {} is empty", path.display())));
         }
         Ok(Self { access: access.clone(), secret, private: true })
     }
+}
+
+/// What a file with a secret key says.
+pub fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default().trim()
 }
 
 fn env(name: &str) -> Option<String> {

@@ -11,6 +11,8 @@ mod keys;
 mod meta_server;
 mod metadata;
 mod node;
+mod notice;
+mod preflight;
 mod process;
 mod ready_file;
 mod serve;
@@ -45,7 +47,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("cairn: {failure}");
-            ExitCode::FAILURE
+            ExitCode::from(failure.exit_code())
         }
     }
 }
@@ -61,7 +63,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Node(args) => stopped_is_fine(run_node(args)),
         Command::Meta(args) => stopped_is_fine(run_meta(args)),
         Command::Status(args) => print_status(&args),
-        Command::Config(ConfigCommand::Check { file, syntax_only }) => check_config(&file, !syntax_only),
+        Command::Config(ConfigCommand::Check { file, syntax_only }) => print(&preflight::check(&file, !syntax_only)?),
         Command::Cert(CertCommand::NewCa { dir, name }) => {
             certs::new_ca(&dir, &name)?;
             print(&format!("made ca.pem and ca.key in {}\n", dir.display()))
@@ -82,21 +84,25 @@ fn run(command: Command) -> Result<(), Failure> {
 }
 
 fn run_node(args: ServeArgs) -> Result<(), Failure> {
-    let file: NodeFile = config::load(&args.config)?;
+    let loaded = config::load::<NodeFile>(&args.config)?;
+    let file = &loaded.file;
     let format = start_log(&args.log, &file.log)?;
+    preflight::before_node(&loaded)?;
     // Declared here so that it is dropped after the runtime has ended.
     let network = Network::start(file.metadata.kind)?;
     let network = &network;
     serve(|max_fds, stop| async move {
-        node::run(&file, network, args.ready_file.as_deref(), max_fds, format == LogFormat::Json, stop).await
+        node::run(file, network, args.ready_file.as_deref(), max_fds, format == LogFormat::Json, stop).await
     })
 }
 
 fn run_meta(args: ServeArgs) -> Result<(), Failure> {
-    let file: MetaFile = config::load(&args.config)?;
+    let loaded = config::load::<MetaFile>(&args.config)?;
+    let file = &loaded.file;
     let format = start_log(&args.log, &file.log)?;
+    preflight::before_meta(&loaded)?;
     serve(|max_fds, stop| async move {
-        meta_server::run(&file, args.ready_file.as_deref(), max_fds, format == LogFormat::Json, stop).await
+        meta_server::run(file, args.ready_file.as_deref(), max_fds, format == LogFormat::Json, stop).await
     })
 }
 
@@ -146,20 +152,16 @@ fn runtime() -> Result<Runtime, Failure> {
 
 fn print_status(args: &StatusArgs) -> Result<(), Failure> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
-    let json = runtime.block_on(admin::client::get(&args.admin, "/v1/status"))?;
+    let json = runtime.block_on(async {
+        let (admin, limit) = (&args.admin, admin::client::DEADLINE);
+        let tell = || notice::on_terminal(&format!("waiting for the admin API at {admin}, for at most {limit:?}"));
+        notice::while_waiting(admin::client::get(admin, "/v1/status"), tell).await
+    })?;
     if args.json {
         return print(&String::from_utf8_lossy(&json));
     }
     let view = StatusView::read(&json).map_err(|error| admin::client::ClientError::not_json(&args.admin, &error))?;
     print(&view.in_words())
-}
-
-fn check_config(file: &Path, files: bool) -> Result<(), Failure> {
-    let kind = match config::load_any(file, files)? {
-        config::AnyFile::Node(node) => format!("node {}", node.node.id),
-        config::AnyFile::Meta(meta) => format!("metadata server {}", meta.meta.id),
-    };
-    print(&format!("{}: good, for {kind}\n", file.display()))
 }
 
 /// Standard output may be a closed pipe; that is no panic.

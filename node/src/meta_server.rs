@@ -38,9 +38,8 @@ pub async fn run(
     json: bool,
     mut stop: Stop,
 ) -> Result<(), Failure> {
-    // 1. Who we are: cheap to refuse.
+    // 1. Who we are, which has been looked at already.
     let identity = certs::read_identity(&file.tls)?;
-    certs::check_name(&identity, &file.meta.id)?;
     // 2. The admin API: it says "starting" while the store recovers.
     let registry = prometheus::Registry::new();
     ProcessMetrics::register(&registry, max_fds)?;
@@ -52,6 +51,7 @@ pub async fn run(
     let quic = |error: QuicError| Failure::Quic(error.to_string());
     let endpoint = Endpoint::bind(file.meta.listen, &identity, options).await.map_err(quic)?;
     endpoint.serve(Arc::new(MetaService::new(server)));
+    let failing = meta.clone();
     admin.serve(Subject::Metadata(meta));
     admin.open();
     tracing::info!(address = %endpoint.local_addr(), "metadata is served");
@@ -64,14 +64,17 @@ pub async fn run(
         ready.print()?;
     }
 
-    stopped(&mut stop).await;
+    let ended = tokio::select! {
+        () = stopped(&mut stop) => Ok(()),
+        why = failing.failed() => Err(Failure::MetadataFailed { place: file.meta.path.display().to_string(), why }),
+    };
     if let Some(path) = ready_file {
         files::forget(path);
     }
     endpoint.close(CLOSE_GRACE).await;
     admin.stop().await;
     tracing::info!("stopped");
-    Ok(())
+    ended
 }
 
 async fn open(path: &Path) -> Result<(Meta, RemoteServer), Failure> {

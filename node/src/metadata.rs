@@ -1,11 +1,6 @@
 //! Opening the metadata store that a configuration names.
 
-use std::{
-    net::SocketAddr,
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use cairn_actors::{
     runtime::Identity,
@@ -15,11 +10,12 @@ use cairn_actors::{
     },
 };
 use cairn_schema::{Meta, MetaError, ids::ClusterId};
+use tokio::time::Instant;
 
 use crate::{
     config::{MetadataKind, MetadataSection, NodeFile},
     failure::Failure,
-    files,
+    files, notice,
     process::{Stop, stopped},
 };
 
@@ -48,28 +44,47 @@ impl Opened {
         Ok(cluster.id)
     }
 
+    /// What and where it is, for messages.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
     pub fn failure(&self, error: MetaError) -> Failure {
         Failure::Metadata(self.place.clone(), error)
     }
 
-    /// Waits until the store answers.
-    async fn answering(self, stop: &mut Stop) -> Result<Self, Failure> {
-        let begun = Instant::now();
-        loop {
-            let error = match self.meta.ping().await {
-                Ok(()) => return Ok(self),
-                Err(error) => error,
-            };
-            let may_pass = matches!(error, MetaError::Timeout(_) | MetaError::Unavailable(_));
-            if !may_pass || begun.elapsed() > WAIT_LIMIT {
-                return Err(self.failure(error));
+    /// Waits until the store answers, for at most [`WAIT_LIMIT`]; `tell` is called with what is waited for once that takes a while.
+    async fn answering(self, stop: &mut Stop, tell: impl Fn(&str)) -> Result<Self, Failure> {
+        let deadline = Instant::now() + WAIT_LIMIT;
+        let why = RefCell::new("no answer yet".to_owned());
+        let away = || Failure::MetadataAway { place: self.place.clone(), limit: WAIT_LIMIT, why: why.borrow().clone() };
+        let answers = async {
+            loop {
+                let error = match tokio::time::timeout_at(deadline, self.meta.ping()).await {
+                    Ok(Ok(())) => return Ok(()),
+                    Ok(Err(error @ (MetaError::Timeout(_) | MetaError::Unavailable(_)))) => error,
+                    Ok(Err(error)) => return Err(self.failure(error)),
+                    Err(_) => return Err(away()),
+                };
+                why.replace(error.to_string());
+                tokio::time::sleep(WAIT_PAUSE).await;
             }
-            tracing::info!(place = self.place, %error, "waiting for the metadata store");
-            tokio::select! {
-                () = tokio::time::sleep(WAIT_PAUSE) => {}
-                () = stopped(stop) => return Err(Failure::Interrupted),
-            }
+        };
+        let waiting = || {
+            let left = deadline.saturating_duration_since(Instant::now()).as_secs();
+            tell(&format!("waiting for {}, for at most {left} s more: {}", self.place, why.borrow()));
+        };
+        tokio::select! {
+            answered = notice::while_waiting(answers, waiting) => answered?,
+            () = stopped(stop) => return Err(Failure::Interrupted),
         }
+        Ok(self)
+    }
+
+    /// Waits until the store has failed for good, and says so.
+    pub async fn failed(&self) -> Failure {
+        let why = self.meta.failed().await;
+        Failure::MetadataFailed { place: format!("the metadata store in {}", self.place), why }
     }
 
     /// Ends what runs in the background. Everything committed is on disk already.
@@ -98,15 +113,25 @@ pub async fn open_embedded(path: &Path) -> Result<Opened, Failure> {
     }
 }
 
-/// The store that a node's configuration names.
-pub async fn open(file: &NodeFile, identity: &Identity, network: &Network, stop: &mut Stop) -> Result<Opened, Failure> {
+/// The store that a node's configuration names, once it answers.
+pub async fn open(
+    file: &NodeFile,
+    identity: &Identity,
+    network: &Network,
+    stop: &mut Stop,
+    tell: impl Fn(&str),
+) -> Result<Opened, Failure> {
+    connect(file, identity, network).await?.answering(stop, tell).await
+}
+
+/// The store that a node's configuration names. One that is elsewhere is not waited for.
+pub async fn connect(file: &NodeFile, identity: &Identity, network: &Network) -> Result<Opened, Failure> {
     let section = &file.metadata;
-    let opened = match section.kind {
-        MetadataKind::Embedded => open_embedded(section.path.as_deref().unwrap_or(Path::new("metadata"))).await?,
-        MetadataKind::Remote => open_remote(section, identity, file.listen.quic).await?,
-        MetadataKind::Fdb => open_fdb(section, network)?,
-    };
-    opened.answering(stop).await
+    match section.kind {
+        MetadataKind::Embedded => open_embedded(section.path.as_deref().unwrap_or(Path::new("metadata"))).await,
+        MetadataKind::Remote => open_remote(section, identity, file.listen.quic).await,
+        MetadataKind::Fdb => open_fdb(section, network),
+    }
 }
 
 async fn open_remote(section: &MetadataSection, identity: &Identity, listen: SocketAddr) -> Result<Opened, Failure> {
@@ -116,8 +141,9 @@ async fn open_remote(section: &MetadataSection, identity: &Identity, listen: Soc
     };
     let place = format!("{server} on {address}");
     let unresolved = |why: String| Failure::Metadata(place.clone(), MetaError::Unavailable(why));
-    let mut found = tokio::net::lookup_host(address.as_str()).await.map_err(|error| unresolved(error.to_string()))?;
-    let target = found.next().ok_or_else(|| unresolved("the name has no address".to_owned()))?;
+    let mut addresses =
+        tokio::net::lookup_host(address.as_str()).await.map_err(|error| unresolved(error.to_string()))?;
+    let target = addresses.next().ok_or_else(|| unresolved("the name has no address".to_owned()))?;
     // Dials from the interface that the other nodes know this one by.
     let local = SocketAddr::new(listen.ip(), 0);
     let endpoint = Endpoint::bind(local, identity, QuicOptions::default()).await;

@@ -28,13 +28,12 @@ pub async fn run(
     json: bool,
     mut stop: Stop,
 ) -> Result<(), Failure> {
-    // 1. Secrets and certificates: cheap to refuse.
+    // 1. Secrets and certificates, which have been looked at already.
     let keys = RootKeys::for_node(file)?;
     let identity = certs::read_identity(&file.tls)?;
-    certs::check_name(&identity, &file.node.id)?;
     let gateway = gateway_options(file, &keys)?;
     // 2. Metadata. Its server may start after the nodes, so it is waited for.
-    let opened = metadata::open(file, &identity, network, &mut stop).await?;
+    let opened = metadata::open(file, &identity, network, &mut stop, |text| tracing::info!("{text}")).await?;
     // 3. The engine, the gateway, the admin API.
     let options = node_options(file, identity, &opened).await?;
     let metrics = options.metrics.clone();
@@ -49,13 +48,16 @@ pub async fn run(
         ready.print()?;
     }
 
-    stopped(&mut stop).await;
+    let ended = tokio::select! {
+        () = stopped(&mut stop) => Ok(()),
+        failure = opened.failed() => Err(failure),
+    };
     if let Some(path) = ready_file {
         files::forget(path);
     }
     serving.stop().await;
     opened.close().await;
-    Ok(())
+    ended
 }
 
 async fn node_options(file: &NodeFile, identity: Identity, opened: &metadata::Opened) -> Result<NodeOptions, Failure> {
@@ -111,7 +113,7 @@ fn timings(file: &NodeFile) -> Timings {
     }
 }
 
-fn gateway_options(file: &NodeFile, keys: &RootKeys) -> Result<GatewayOptions, Failure> {
+pub fn gateway_options(file: &NodeFile, keys: &RootKeys) -> Result<GatewayOptions, Failure> {
     let mut options = GatewayOptions::new(file.s3.listen, &keys.access, &keys.secret);
     options.region = file.s3.region.clone();
     options.limits = GatewayLimits {

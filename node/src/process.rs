@@ -2,9 +2,10 @@
 
 use std::{
     io::{self, IsTerminal},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use cairn_schema::text::Shown;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -16,6 +17,9 @@ use crate::config::LogFormat;
 
 /// Exit code after a second signal, as shells report a process ended by SIGINT.
 const EXIT_INTERRUPTED: i32 = 130;
+/// One request to stop may arrive as several signals: GNU `timeout` sends its own to the process and then to its whole group, a
+/// terminal sends SIGINT to all that run in it and a shell may add SIGHUP.
+const SAME_REQUEST: Duration = Duration::from_secs(1);
 /// Every part of a shutdown has its own, shorter bound; this one is for what nobody foresaw.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(90);
 
@@ -33,12 +37,13 @@ pub fn raise_file_limit() -> Option<u64> {
 pub fn start_log(format: LogFormat, filter: Option<&str>) -> Result<(), String> {
     let asked = std::env::var("CAIRN_LOG").ok().filter(|text| !text.is_empty());
     let text = asked.as_deref().or(filter).unwrap_or("info");
-    let mut filter = EnvFilter::try_new(text).map_err(|error| format!("log filter {text:?}: {error}"))?;
+    let mut filter = EnvFilter::try_new(text).map_err(|error| format!("filter {}: {error}", Shown(text)))?;
     for directive in QUIET {
         // An explicit word about the same module wins over ours.
         let module = directive.split('=').next().unwrap_or(directive);
         if !text.contains(module) {
-            filter = filter.add_directive(directive.parse().map_err(|error| format!("{directive:?}: {error}"))?);
+            filter = filter
+                .add_directive(directive.parse().map_err(|error| format!("filter {}: {error}", Shown(directive)))?);
         }
     }
     let registry = tracing_subscriber::registry().with(filter);
@@ -81,20 +86,17 @@ fn log_panics() {
 /// Becomes true when the process should stop. Everything that runs until then holds one of these.
 pub type Stop = watch::Receiver<bool>;
 
-/// Listens for SIGINT, SIGTERM and SIGHUP (a closed terminal). The first asks for an orderly stop, the second ends the
-/// process at once.
+/// Listens for SIGINT, SIGTERM and SIGHUP (a closed terminal). The first asks for an orderly stop, one that follows after
+/// [`SAME_REQUEST`] ends the process at once.
 pub fn stop_on_signals() -> io::Result<Stop> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+    let mut signals = Signals::listen()?;
     let (sender, receiver) = watch::channel(false);
     tokio::spawn(async move {
-        let name = any_signal(&mut interrupt, &mut terminate, &mut hangup).await;
-        tracing::info!(signal = name, "stopping; a second signal ends the process at once");
+        let name = signals.next().await;
+        tracing::info!(signal = name, "stopping; another signal in a second or later ends the process at once");
         sender.send_replace(true);
-        let exit = tokio::time::timeout(SHUTDOWN_LIMIT, any_signal(&mut interrupt, &mut terminate, &mut hangup)).await;
-        match exit {
-            Ok(name) => tracing::warn!(signal = name, "second signal: ending now"),
+        match tokio::time::timeout(SHUTDOWN_LIMIT, signals.next_after(SAME_REQUEST)).await {
+            Ok(name) => tracing::warn!(signal = name, "another signal: ending now"),
             Err(_) => tracing::error!(limit = ?SHUTDOWN_LIMIT, "the shutdown hangs: ending now"),
         }
         // SAFETY: ends the process. Not `exit`, which would first take apart the statics of libraries whose threads still run:
@@ -104,11 +106,40 @@ pub fn stop_on_signals() -> io::Result<Stop> {
     Ok(receiver)
 }
 
-async fn any_signal(interrupt: &mut Signal, terminate: &mut Signal, hangup: &mut Signal) -> &'static str {
-    tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
-        _ = hangup.recv() => "SIGHUP",
+/// The signals that ask a process to stop.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.hangup.recv() => "SIGHUP",
+        }
+    }
+
+    /// The first that comes when `pause` is over; those that come sooner are passed over.
+    async fn next_after(&mut self, pause: Duration) -> &'static str {
+        let over = Instant::now() + pause;
+        loop {
+            let name = self.next().await;
+            if Instant::now() >= over {
+                return name;
+            }
+            tracing::debug!(signal = name, "the same request to stop once more");
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     failure::Failure,
     files::{self, FileError},
     metadata::{self, Network, Opened},
+    notice,
     process::{Stop, stopped},
 };
 
@@ -32,9 +33,9 @@ impl Store {
         | MetadataCommand::Import { store, .. }
         | MetadataCommand::Check { store }) = command;
         match store {
-            StoreArgs { config: Some(file), .. } => match config::load_any(file, false)? {
-                AnyFile::Node(file) => Ok(Self::Node(file)),
-                AnyFile::Meta(file) => Ok(Self::Folder(file.meta.path)),
+            StoreArgs { config: Some(file), .. } => match config::load_any(file)? {
+                AnyFile::Node(loaded) => Ok(Self::Node(Box::new(loaded.file))),
+                AnyFile::Meta(loaded) => Ok(Self::Folder(loaded.file.meta.path)),
             },
             StoreArgs { data: Some(data), .. } => Ok(Self::Folder(data.join("metadata"))),
             // The command line demands one of both.
@@ -52,7 +53,10 @@ impl Store {
     async fn open(&self, network: &Network, stop: &mut Stop) -> Result<Opened, Failure> {
         match self {
             Self::Folder(path) => metadata::open_embedded(path).await,
-            Self::Node(file) => metadata::open(file, &certs::read_identity(&file.tls)?, network, stop).await,
+            Self::Node(file) => {
+                let identity = certs::read_identity(&file.tls)?;
+                metadata::open(file, &identity, network, stop, notice::on_terminal).await
+            }
         }
     }
 
@@ -121,8 +125,8 @@ async fn check(opened: &Opened) -> Result<String, Failure> {
             audit.objects, audit.bytes, audit.versions, audit.blobs
         ));
     }
-    let told: Vec<String> = audit.told.iter().map(ToString::to_string).collect();
-    Err(Failure::Miscounted { problems: audit.problems, told: told.join("; ") })
+    let first: Vec<String> = audit.first_problems.iter().map(ToString::to_string).collect();
+    Err(Failure::Miscounted { problems: audit.problems, first: first.join("; ") })
 }
 
 /// Written aside and renamed when it is whole and synced: a file of this name is a valid export.

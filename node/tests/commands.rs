@@ -3,7 +3,11 @@
 
 mod common;
 
-use std::path::Path;
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::Path,
+    process::Stdio,
+};
 
 use common::{run, text};
 
@@ -79,4 +83,43 @@ fn status_says_when_nobody_is_there() {
 fn version_names_the_build() {
     let output = run(&["version"]);
     assert!(text(&output.stdout).starts_with("cairn 0."), "{}", text(&output.stdout));
+}
+
+/// A store that is away is waited for, with a word about what and for how long, and the wait can be given up.
+#[test]
+fn a_command_says_what_it_waits_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let tls = folder.path().join("tls").to_string_lossy().into_owned();
+    assert!(run(&["cert", "new-ca", "--dir", &tls]).status.success());
+    assert!(run(&["cert", "new-node", "--dir", &tls, "--id", "n1"]).status.success());
+    let nobody = common::free_udp();
+    let text = std::fs::read_to_string(example("node.toml")).unwrap();
+    let (head, rest) = text.split_once("[metadata]").unwrap();
+    let (_, rest) = rest.split_once("[policy]").unwrap();
+    let text =
+        format!("{head}[metadata]\nkind = \"remote\"\naddress = \"{nobody}\"\nserver = \"meta\"\n[policy]{rest}");
+    let file = folder.path().join("node.toml");
+    std::fs::write(&file, text.replace("/etc/cairn/tls", &tls)).unwrap();
+    let (file, out) = (file.to_string_lossy().into_owned(), folder.path().join("out").to_string_lossy().into_owned());
+    std::fs::write(folder.path().join("in"), "").unwrap();
+    let input = folder.path().join("in").to_string_lossy().into_owned();
+    for arguments in [
+        vec!["check", "--config", &file],
+        vec!["export", "--config", &file, "--out", &out],
+        vec!["import", "--config", &file, "--in", &input],
+    ] {
+        let mut command = common::cairn();
+        command.args(["admin", "metadata"]).args(&arguments).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        assert!(line.contains(&format!("waiting for meta on {nobody}, for at most ")), "{arguments:?}: {line}");
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM).unwrap();
+        let status = child.wait().unwrap();
+        line.clear();
+        said.read_to_string(&mut line).unwrap();
+        assert!(line.contains("stopped before it was done"), "{line}");
+        assert_eq!(status.code(), Some(1));
+    }
 }

@@ -124,6 +124,14 @@ pub fn identify(options: &DiskOptions) -> Result<Identity, DiskError> {
         }
         return Ok(identity);
     }
+    must_be_empty(dir)?;
+    let identity = Identity { cluster: options.cluster, disk: DiskId::random(), created_ms: now_ms() };
+    write_identity(dir, &identity)?;
+    Ok(identity)
+}
+
+/// Refuses a folder without an identity in which there is anything: it is somebody else's, or a disk that lost its identity.
+pub fn must_be_empty(dir: &Path) -> Result<(), DiskError> {
     let entries = std::fs::read_dir(dir).map_err(|error| disk_error("list directory", dir, error))?;
     for entry in entries {
         let entry = entry.map_err(|error| disk_error("list directory", dir, error))?;
@@ -134,9 +142,7 @@ pub fn identify(options: &DiskOptions) -> Result<Identity, DiskError> {
             return Err(refused(dir, why));
         }
     }
-    let identity = Identity { cluster: options.cluster, disk: DiskId::random(), created_ms: now_ms() };
-    write_identity(dir, &identity)?;
-    Ok(identity)
+    Ok(())
 }
 
 /// Held for as long as an engine has the disk; released by the kernel when the process dies.
@@ -151,6 +157,21 @@ impl DiskLock {
     pub fn is_read_only(&self) -> bool {
         let touched = self.file.set_modified(std::time::SystemTime::now());
         matches!(touched, Err(error) if error.raw_os_error() == Some(Errno::ROFS.raw_os_error()))
+    }
+}
+
+/// Whether a process has the disk open. Takes its lock for a moment, for which a node that starts meanwhile waits.
+pub fn is_locked(dir: &Path) -> Result<bool, DiskError> {
+    let path = dir.join("lock");
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(disk_error("open lock", &path, error)),
+    };
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(false),
+        Err(Errno::WOULDBLOCK) => Ok(true),
+        Err(errno) => Err(disk_error("lock", &path, errno)),
     }
 }
 

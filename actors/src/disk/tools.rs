@@ -1,21 +1,43 @@
-//! What an operator does with a disk that no process has open: look at it, verify all of it, make its index anew.
+//! What an operator does with a disk that no node has open: look at it, verify all of it, make its index anew.
 
 use std::path::Path;
 
-use cairn_schema::ids::FragmentName;
+use cairn_schema::ids::{ClusterId, DiskId, FragmentName};
 use serde::Serialize;
 
 use super::{
     DiskOptions,
     engine::{Engine, Extras},
     file::{Io, disk_error},
-    identity::{Identity, identity_path, lock, read_identity, refused},
+    identity::{Identity, identity_path, is_locked, lock, must_be_empty, read_identity, refused},
     index::{Index, index_path, segments::Entry, tree},
     reader::Record,
     recover::{IndexAt, Recovered, RecoveryReport, recover},
     segment::Files,
 };
 use crate::fragment::DiskError;
+
+/// What a node would find at a disk's path, told without opening it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Glance {
+    /// The disk, and the cluster that it belongs to; None for a folder that is empty or missing, of which a node would make a disk.
+    pub identity: Option<(ClusterId, DiskId)>,
+    /// A process has it open.
+    pub in_use: bool,
+}
+
+/// Looks at the disk at `dir` without changing anything, also while a node has it open.
+///
+/// # Errors
+/// Refused for what no node would take: a folder of other files, an identity of an unknown format or damaged twice. Others when it
+/// cannot be read.
+pub fn glance(dir: &Path) -> Result<Glance, DiskError> {
+    let identity = read_identity(dir)?.map(|identity| (identity.cluster, identity.disk));
+    if identity.is_none() && dir.exists() {
+        must_be_empty(dir)?;
+    }
+    Ok(Glance { identity, in_use: is_locked(dir)? })
+}
 
 /// One segment file, sizes in bytes.
 #[derive(Clone, Debug, Serialize)]

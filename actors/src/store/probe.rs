@@ -1,4 +1,4 @@
-//! Readiness: can a small write be made durable on this cluster now, and be read back?
+//! Readiness: does the metadata take a change, and can a small write be made durable on this cluster now, and be read back?
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::{
 /// Writes one stripe of every scheme that objects are written with to its quorum, reads a fragment back, deletes it. No metadata row ever
 /// names it, so even if this node dies half-way scrub takes it for the orphan that it is.
 pub(super) async fn probe_write(data: &Arc<DataPath>) -> Result<(), StoreError> {
-    data.meta.ping().await?;
+    data.meta.prove(data.placement.node().as_str()).await?;
     for scheme in &data.placement.policy().schemes {
         probe_scheme(data, *scheme).await?;
     }

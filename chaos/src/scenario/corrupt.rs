@@ -81,15 +81,15 @@ fn flip(folder: &Path, needle: &[u8]) -> Result<bool, ChaosError> {
 
 /// Every file below `folder`.
 fn files(folder: &Path) -> Result<Vec<PathBuf>, ChaosError> {
-    let mut found = Vec::new();
+    let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(ChaosError::io("list the data folder"))? {
         let path = entry.map_err(ChaosError::io("list the data folder"))?.path();
         if path.is_dir() {
-            found.extend(files(&path)?);
+            paths.extend(files(&path)?);
         } else {
-            found.push(path);
+            paths.push(path);
         }
     }
-    found.sort();
-    Ok(found)
+    paths.sort();
+    Ok(paths)
 }

@@ -113,7 +113,7 @@ pub async fn run(setting: &Setting, rounds: u32, fdb_server: Option<&Path>) -> R
     until_changes(&registers, begun + CHANGES, LOADED, "load after the last restart").await?;
     let ready = format!("{}/readyz", cluster.nodes[0].admin);
     admin::until("a node to call itself ready", RESUMED, async || admin::get(&ready).await, |_| true).await?;
-    let told = registers.look(|seen| {
+    let summary = registers.look(|seen| {
         format!(
             "{} changes acknowledged; succeeded {:?}; failed {:?}; the longest request took {:.1} s ({})",
             seen.acknowledged.len(),
@@ -123,12 +123,12 @@ pub async fn run(setting: &Setting, rounds: u32, fdb_server: Option<&Path>) -> R
             seen.longest.1
         )
     })?;
-    println!("   {told}");
+    println!("   {summary}");
     let (objects, absent) = registers.finish(&endpoints, READABLE).await?;
     println!("   {objects} acknowledged objects read back through every node, {absent} acknowledged deletes hold");
     let status = async || cluster.status().await;
-    let whole = |status: &Value| status["missing_fragments"] == 0 && admin::disks_in(status, "up") == 6;
-    admin::until("every disk up and the ledger empty", Duration::from_secs(120), status, whole).await?;
+    let healed = |status: &Value| status["missing_fragments"] == 0 && admin::disks_in(status, "up") == 6;
+    admin::until("every disk up and the ledger empty", Duration::from_secs(120), status, healed).await?;
     println!("   {}", cluster.check_metadata()?.trim_end());
     cluster.stop()
 }
@@ -154,7 +154,7 @@ async fn until_changes(registers: &Registers, wanted: usize, within: Duration, w
 /// From `start` to the first change acknowledged after it.
 async fn first_after(registers: &Registers, start: Instant) -> Result<Duration, ChaosError> {
     let first = || registers.look(|seen| seen.acknowledged.iter().find(|when| **when > start).copied());
-    let found = |first: &Result<Option<Instant>, ChaosError>| first.as_ref().map_or(true, Option::is_some);
-    let found = admin::until("service to resume", RESUMED, async || Ok(first()), found).await??;
-    Ok(found.map_or(RESUMED, |when| when - start))
+    let is_there = |first: &Result<Option<Instant>, ChaosError>| first.as_ref().map_or(true, Option::is_some);
+    let acknowledged = admin::until("service to resume", RESUMED, async || Ok(first()), is_there).await??;
+    Ok(acknowledged.map_or(RESUMED, |when| when - start))
 }

@@ -87,26 +87,26 @@ pub(super) async fn audit(source: &mut Source<'_>, audit: &mut Audit) -> Result<
 }
 
 async fn buckets(source: &mut Source<'_>) -> Result<BTreeSet<String>> {
-    let mut found = BTreeSet::new();
+    let mut names = BTreeSet::new();
     let mut scan = Scan::of(Space::Bucket);
     while let Some(rows) = source.next(&mut scan).await? {
-        found.extend(rows.iter().filter_map(|(key, _)| keyspace::bucket_name(key)).map(str::to_owned));
+        names.extend(rows.iter().filter_map(|(key, _)| keyspace::bucket_name(key)).map(str::to_owned));
     }
-    Ok(found)
+    Ok(names)
 }
 
 async fn usage(source: &mut Source<'_>) -> Result<BTreeMap<String, Sums>> {
-    let mut found: BTreeMap<String, Sums> = BTreeMap::new();
+    let mut usage: BTreeMap<String, Sums> = BTreeMap::new();
     let mut scan = Scan::of(Space::Usage);
     while let Some(rows) = source.next(&mut scan).await? {
         for (key, value) in &rows {
-            let sums = found.entry(keyspace::bucket_of(key).unwrap_or_default().to_owned()).or_default();
+            let sums = usage.entry(keyspace::bucket_of(key).unwrap_or_default().to_owned()).or_default();
             let sum =
                 if key.last() == Some(&(UsageField::Objects as u8)) { &mut sums.objects } else { &mut sums.bytes };
             *sum = sum.wrapping_add(counter(Some(value)));
         }
     }
-    Ok(found)
+    Ok(usage)
 }
 
 impl Recount {
@@ -149,8 +149,8 @@ impl Recount {
     async fn compare(&mut self, source: &mut Source<'_>, audit: &mut Audit) -> Result<()> {
         for batch in std::mem::take(&mut self.expected).chunks(BATCH) {
             let keys: Vec<Bytes> = batch.iter().map(|(bucket, key, _)| keyspace::head(bucket, key)).collect();
-            for ((bucket, key, expected), found) in batch.iter().zip(source.get_many(&keys).await?) {
-                if found.as_ref() != Some(&expected.encode()) {
+            for ((bucket, key, expected), stored) in batch.iter().zip(source.get_many(&keys).await?) {
+                if stored.as_ref() != Some(&expected.encode()) {
                     audit.report(Problem::Head { bucket: bucket.clone(), key: key.clone() });
                 }
             }

@@ -10,13 +10,14 @@ use crate::{
     error::{MetaError, Result},
     ids::{BlobId, GroupId, UploadId},
     keyspace::{self, Space},
+    text::Shown,
     verbs::Meta,
 };
 use references::References;
 use source::Source;
 
-/// Problems that are told; the others are only counted.
-const TOLD: usize = 100;
+/// Problems that are kept; the others are only counted.
+const KEPT: usize = 100;
 /// Blobs and lists of parts that are held in memory at once, at about 50 bytes each. More blobs take more passes over the rows.
 const AT_ONCE: u64 = 2_000_000;
 
@@ -32,7 +33,7 @@ pub struct Audit {
     /// How many there are in all.
     pub problems: u64,
     /// The first of them.
-    pub told: Vec<Problem>,
+    pub first_problems: Vec<Problem>,
 }
 
 /// Something that contradicts something else.
@@ -42,13 +43,14 @@ pub enum Problem {
     Importing,
     #[error("{0}")]
     Unreadable(MetaError),
-    #[error("bucket {0:?} does not exist and has rows")]
+    #[error("bucket {} does not exist and has rows", Shown(.0))]
     NoBucket(String),
     #[error(
-        "bucket {bucket:?} has {objects} objects of {bytes} bytes, and its counters say {counted_objects} of {counted_bytes}"
+        "bucket {} has {objects} objects of {bytes} bytes, and its counters say {counted_objects} of {counted_bytes}",
+        Shown(bucket)
     )]
     Usage { bucket: String, objects: i64, bytes: i64, counted_objects: i64, counted_bytes: i64 },
-    #[error("key {key:?} of bucket {bucket:?} has a head that does not tell of its newest version")]
+    #[error("key {} of bucket {} has a head that does not tell of its newest version", Shown(key), Shown(bucket))]
     Head { bucket: String, key: String },
     #[error("{heads} keys have a head and {keys} have versions")]
     Heads { heads: u64, keys: u64 },
@@ -61,6 +63,8 @@ pub enum Problem {
     List { list: UploadId, parts: i64, owners: i64, extra: i64, queued: i64 },
     #[error("the rows of groups' blobs do not agree with the blobs")]
     GroupBlobs,
+    #[error("group {group} holds {stripes} stripes, and its counter says {counted}")]
+    GroupStripes { group: GroupId, stripes: i64, counted: i64 },
     #[error("completed uploads do not agree with when to forget them")]
     Completed,
     #[error("group {0} has a number that is yet to be given")]
@@ -74,8 +78,8 @@ pub enum Problem {
 impl Audit {
     fn report(&mut self, problem: Problem) {
         self.problems += 1;
-        if self.told.len() < TOLD {
-            self.told.push(problem);
+        if self.first_problems.len() < KEPT {
+            self.first_problems.push(problem);
         }
     }
 

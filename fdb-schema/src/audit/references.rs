@@ -1,6 +1,6 @@
 //! References against their counts, the reclaim queue, the rows of groups' blobs and the ledger.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -39,6 +39,12 @@ struct ListCount {
     queued: i64,
 }
 
+#[derive(Default)]
+struct StripeCount {
+    held: i64,
+    counted: i64,
+}
+
 /// One pass: of all blobs and lists, those whose ids fall to it.
 pub(super) struct References {
     pass: u64,
@@ -48,12 +54,15 @@ pub(super) struct References {
     /// Sums of hashes, equal whatever the order of the rows.
     groups_of_blobs: u64,
     group_rows: u64,
+    stripes: BTreeMap<GroupId, StripeCount>,
+    /// Whether the store is one that counts stripes.
+    stripes_are_counted: bool,
     ledger_rows: i64,
     ledger_counted: i64,
 }
 
 /// What holds rows that refer, and what is referred to, in the order in which they are read.
-const SPACES: [Space; 10] = [
+const SPACES: [Space; 11] = [
     Space::Version,
     Space::Upload,
     Space::Part,
@@ -61,6 +70,7 @@ const SPACES: [Space; 10] = [
     Space::BlobExtra,
     Space::ListExtra,
     Space::GroupBlob,
+    Space::GroupStripes,
     Space::Reclaim,
     Space::Ledger,
     Space::LedgerCount,
@@ -83,6 +93,8 @@ impl References {
             lists: HashMap::new(),
             groups_of_blobs: 0,
             group_rows: 0,
+            stripes: BTreeMap::new(),
+            stripes_are_counted: false,
             ledger_rows: 0,
             ledger_counted: 0,
         }
@@ -154,9 +166,10 @@ impl References {
             }
             Space::Blob => {
                 let blob = Blob::read(key, value)?;
-                let groups: BTreeSet<GroupId> = blob.runs.iter().map(|run| run.group).collect();
-                let hashes = groups.into_iter().map(|group| group_row(group, blob.id));
-                self.groups_of_blobs = hashes.fold(self.groups_of_blobs, u64::wrapping_add);
+                for (group, stripes) in blob.stripes_by_group() {
+                    self.groups_of_blobs = self.groups_of_blobs.wrapping_add(group_row(group, blob.id));
+                    self.stripes.entry(group).or_default().held += i64::try_from(stripes).unwrap_or(i64::MAX);
+                }
                 if let Some(blob) = self.blob(blob.id) {
                     blob.exists = true;
                 }
@@ -174,6 +187,11 @@ impl References {
                 }
             }
             Space::GroupBlob => self.group_rows = self.group_rows.wrapping_add(xxh3_64(key)),
+            Space::GroupStripes if *key == keyspace::stripes_are_counted() => self.stripes_are_counted = true,
+            Space::GroupStripes => {
+                let Some(group) = keyspace::group_of_stripes(key) else { return Ok(None) };
+                self.stripes.entry(group).or_default().counted = counter(Some(value));
+            }
             Space::Reclaim => return Ok(self.take_queued(key)),
             Space::Ledger => return Ok(self.take_ledger(key, audit)),
             Space::LedgerCount => {
@@ -232,6 +250,13 @@ impl References {
         // The same in each pass.
         if self.pass == 0 && self.groups_of_blobs != self.group_rows {
             audit.report(Problem::GroupBlobs);
+        }
+        if self.pass == 0 && self.stripes_are_counted {
+            for (group, StripeCount { held, counted }) in
+                self.stripes.into_iter().filter(|(_, count)| count.held != count.counted)
+            {
+                audit.report(Problem::GroupStripes { group, stripes: held, counted });
+            }
         }
         if self.pass == 0 && self.ledger_rows != self.ledger_counted {
             audit.report(Problem::Ledger { rows: self.ledger_rows, counted: self.ledger_counted });

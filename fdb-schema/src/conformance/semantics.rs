@@ -133,8 +133,8 @@ impl Suite {
     pub(super) async fn check_area(&self, area: &str, model: &Model) {
         let begin = self.key(area);
         let mut tx = self.begin().await;
-        let found = tx.range(RangeQuery::new(begin.clone(), prefix_end(&begin), 100_000)).await.unwrap();
-        assert_eq!(found.rows, model.clone().into_iter().collect::<Vec<_>>(), "seed {}", self.seed);
+        let page = tx.range(RangeQuery::new(begin.clone(), prefix_end(&begin), 100_000)).await.unwrap();
+        assert_eq!(page.rows, model.clone().into_iter().collect::<Vec<_>>(), "seed {}", self.seed);
         let keys: Vec<Bytes> = model.keys().cloned().chain([key_after(&begin)]).collect();
         let values = tx.get_many(&keys, true).await.unwrap();
         let wanted: Vec<Option<Bytes>> = keys.iter().map(|key| model.get(key).cloned()).collect();

@@ -26,6 +26,8 @@ pub enum Fault {
     UnknownAfterNext,
     /// Refused as unreachable, nothing written.
     Unavailable,
+    /// Acknowledged and not written, as no store may: for whoever is to notice it.
+    Lost,
 }
 
 /// Decides about every commit that would write.
@@ -52,7 +54,7 @@ struct Faults {
 }
 
 impl Faults {
-    /// Lets the commits arrive that were to do so before, or after, the one being made; what comes of them nobody is told.
+    /// Lets those late commits arrive that were to do so before (or after) the commit being made. Nobody is told what comes of them.
     async fn arrive(&self, before: bool) {
         let due: Vec<Late> = self.late.lock().extract_if(.., |(first, _)| *first == before).collect();
         for (_, transaction) in due {
@@ -78,7 +80,7 @@ impl Injecting {
         Self { inner, faults }
     }
 
-    /// What others do between the first commit whose result is unknown and the try after it.
+    /// Runs `interlude`, as if by others, between the first commit whose result is unknown and the try after it.
     pub fn with_interlude(self, interlude: impl Future<Output = ()> + Send + 'static) -> Self {
         *self.faults.interlude.lock() = Some(interlude.boxed());
         self
@@ -104,6 +106,10 @@ impl Kv for Injecting {
 
     async fn long_snapshot(&self) -> Result<Option<Box<dyn Transaction>>, KvError> {
         self.inner.long_snapshot().await
+    }
+
+    async fn failed(&self) -> String {
+        self.inner.failed().await
     }
 }
 
@@ -194,6 +200,7 @@ impl InjectingTransaction {
             Fault::Conflict => Err(KvError::Conflict),
             Fault::UnknownNotApplied => Err(KvError::CommitUnknown(injected())),
             Fault::Unavailable => Err(KvError::Unavailable(injected())),
+            Fault::Lost => Ok(CommitVersion(0)),
             Fault::UnknownBeforeNext | Fault::UnknownAfterNext => {
                 self.faults.late.lock().push((fault == Fault::UnknownBeforeNext, self.inner));
                 Err(KvError::CommitUnknown(injected()))

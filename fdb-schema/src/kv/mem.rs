@@ -90,8 +90,8 @@ impl RowsMut for Writer<'_> {
             history.pop();
         }
         // Keep the newest value that the oldest reader sees, and all later ones.
-        if let Some(seen) = history.iter().rposition(|(version, _)| *version <= oldest) {
-            history.drain(..seen);
+        if let Some(oldest_kept) = history.iter().rposition(|(version, _)| *version <= oldest) {
+            history.drain(..oldest_kept);
         }
         history.push((self.version, value));
     }

@@ -137,6 +137,12 @@ pub trait Kv: Send + Sync + 'static {
     async fn long_snapshot(&self) -> Result<Option<Box<dyn Transaction>>, KvError> {
         Ok(None)
     }
+
+    /// Waits until the store has failed for good, and says why: until it is opened again it refuses every change. A store elsewhere
+    /// may always come back, so for such a one this never ends.
+    async fn failed(&self) -> String {
+        std::future::pending().await
+    }
 }
 
 /// One serializable transaction: reads see one version of the store and the transaction's own writes; at commit, everything read

@@ -1,5 +1,7 @@
 //! Blobs: immutable bytes written once, shared by reference.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -20,6 +22,17 @@ pub struct Blob {
     pub runs: Vec<StripeRun>,
     /// xxh3-64 of the blob's bytes, with seed 0.
     pub checksum: u64,
+}
+
+impl Blob {
+    /// How many of its stripes each of its groups holds.
+    pub fn stripes_by_group(&self) -> BTreeMap<GroupId, u64> {
+        let mut stripes = BTreeMap::new();
+        for run in &self.runs {
+            *stripes.entry(run.group).or_default() += u64::from(run.stripes);
+        }
+        stripes
+    }
 }
 
 /// A run of consecutive stripes in one group.

@@ -36,14 +36,14 @@ impl First {
         match row.first() {
             Some(&BYTES_VERSION) => Ok(Self::Whole(row.slice(1..))),
             Some(&DocumentHead::VERSION) => DocumentHead::read(key, row).map(Self::Chunked),
-            found => Err(unknown(key, found.copied())),
+            version => Err(unknown(key, version.copied())),
         }
     }
 }
 
-fn unknown(key: &[u8], found: Option<u8>) -> MetaError {
+fn unknown(key: &[u8], version: Option<u8>) -> MetaError {
     let known = DocumentHead::VERSION;
-    let error = found.map_or(CodecError::Empty, |found| CodecError::UnknownVersion { found, known });
+    let error = version.map_or(CodecError::Empty, |version| CodecError::UnknownVersion { found: version, known });
     corrupt(WHAT, key, &error)
 }
 
@@ -51,7 +51,7 @@ fn unknown(key: &[u8], found: Option<u8>) -> MetaError {
 pub fn chunk(key: &[u8], row: &Bytes) -> Result<Bytes> {
     match row.first() {
         Some(&BYTES_VERSION) => Ok(row.slice(1..)),
-        found => Err(unknown(key, found.copied())),
+        version => Err(unknown(key, version.copied())),
     }
 }
 
@@ -82,11 +82,12 @@ pub fn join(key: &[u8], head: DocumentHead, chunks: impl Iterator<Item = Result<
         count = count.saturating_add(1);
     }
     if (body.len() as u64, count, xxh3_64(&body)) != (head.length, head.chunks, head.checksum) {
-        return Err(corrupt(
-            WHAT,
-            key,
-            &format!("{count} chunks with {} bytes are not what {head:?} says", body.len()),
-        ));
+        let DocumentHead { chunks, length, .. } = head;
+        let held = body.len();
+        let why = format!(
+            "its head says {length} bytes in {chunks} chunks, it has {held} in {count}, or with another checksum"
+        );
+        return Err(corrupt(WHAT, key, &why));
     }
     Ok(body)
 }

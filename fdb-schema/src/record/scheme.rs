@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::Shown;
+
 /// Which code turns data fragments into parity. Recorded with every blob, so that each stays readable for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ErasureCode {
@@ -47,7 +49,7 @@ impl Scheme {
 
 /// A text that names no scheme.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a scheme: want `8+4`, `8+4/novelpoly` or `replicated(3)`, at most 255 fragments in all")]
+#[error("{} is not a scheme: want `8+4`, `8+4/novelpoly` or `replicated(3)`, at most 255 fragments in all", Shown(.0))]
 pub struct SchemeError(pub String);
 
 impl FromStr for Scheme {

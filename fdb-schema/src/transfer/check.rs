@@ -41,5 +41,7 @@ pub fn row((key, value): &Row) -> Result<()> {
         | Space::GroupBlob
         | Space::CompletedTime => Err(unknown(format!("row {} has {} bytes", hex::encode(key), value.len()))),
         Space::Importing => Err(unknown("the mark of an unfinished import".to_owned())),
+        Space::Proof => Err(unknown("a proof that a store takes commits".to_owned())),
+        Space::GroupStripes => Err(unknown("a counter of stripes, which an import counts itself".to_owned())),
     }
 }

@@ -3,15 +3,20 @@
 pub(crate) mod check;
 mod format;
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncSeek, AsyncSeekExt, AsyncWrite};
 
 pub use format::Totals;
 
 use crate::{
+    codec::Stored,
     error::{MetaError, Result, unfinished_import},
-    keyspace,
+    ids::GroupId,
+    keyspace::{self, Space},
     kv::{KvError, RangePage, RangeQuery, Row, Transaction, key_after},
+    record::Blob,
     transfer::format::{Reader, Writer},
     verbs::{
         Meta,
@@ -87,10 +92,15 @@ impl Meta {
         transact!(self, "import", |tx| begin(tx, &mark))?;
         while transact!(self, "import", |tx| empty(tx, &mark))? {}
         let mut reader = Reader::new(input).await?;
+        let mut counted = StripeCounts::default();
         while let Some(rows) = reader.block().await? {
+            counted.take(&rows)?;
             for page in pages(&rows) {
                 transact!(self, "import", |tx| write(tx, &mark, page))?;
             }
+        }
+        for page in pages(&counted.into_rows()) {
+            transact!(self, "import", |tx| write(tx, &mark, page))?;
         }
         let mut tried = false;
         transact!(self, "import", |tx| finish(tx, &mark, &cluster, &mut tried))?;
@@ -100,11 +110,11 @@ impl Meta {
     async fn all_rows(&self) -> Result<AllRows> {
         let mut snapshot = self.kv.long_snapshot().await.map_err(failed)?;
         let keys = [keyspace::importing(), keyspace::cluster()];
-        let found = match &mut snapshot {
+        let rows = match &mut snapshot {
             Some(snapshot) => snapshot.get_many(&keys, true).await.map_err(failed)?,
             None => transact!(self, "export", |tx| tx.raw_many(&keys))?,
         };
-        match &found[..] {
+        match &rows[..] {
             [None, Some(_)] => Ok(AllRows { snapshot, begin: Some(Bytes::from_static(keyspace::FIRST_KEY)) }),
             [Some(_), _] => Err(unfinished_import()),
             _ => Err(unusable("it is empty: it has no cluster")),
@@ -164,6 +174,27 @@ fn pages(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
     })
 }
 
+/// Counters of the groups' stripes, which no export has.
+#[derive(Default)]
+struct StripeCounts(BTreeMap<GroupId, u64>);
+
+impl StripeCounts {
+    fn take(&mut self, rows: &[Row]) -> Result<()> {
+        for (key, value) in rows.iter().filter(|(key, _)| key.first() == Some(&(Space::Blob as u8))) {
+            for (group, stripes) in Blob::read(key, value)?.stripes_by_group() {
+                *self.0.entry(group).or_default() += stripes;
+            }
+        }
+        Ok(())
+    }
+
+    fn into_rows(self) -> Vec<Row> {
+        let counter = |stripes: u64| Bytes::copy_from_slice(&stripes.to_le_bytes());
+        let counters = self.0.into_iter().map(|(group, stripes)| (keyspace::group_stripes(group), counter(stripes)));
+        counters.chain([(keyspace::stripes_are_counted(), Bytes::new())]).collect()
+    }
+}
+
 /// What is in the store while an import is under way, and names it: whoever finds another's has been overtaken.
 struct Mark(Bytes);
 
@@ -175,7 +206,7 @@ impl Mark {
     /// Read by every transaction of the import, so that none is committed beside the beginning of another's.
     async fn must_stand(&self, tx: &mut Tx) -> Outcome<()> {
         match tx.raw(&keyspace::importing()).await? {
-            Some(found) if found == self.0 => Ok(()),
+            Some(stored) if stored == self.0 => Ok(()),
             _ => Err(overtaken().into()),
         }
     }
@@ -205,6 +236,8 @@ async fn empty(tx: &mut Tx, mark: &Mark) -> Outcome<bool> {
     for (key, _) in page.rows {
         tx.clear(key);
     }
+    let (begin, end) = keyspace::space(Space::GroupStripes);
+    tx.clear_range(begin, end);
     Ok(page.more)
 }
 

@@ -5,14 +5,14 @@
 //! right is that the copy has read the version it copies, which held a reference when it was committed. Whoever takes a reference
 //! away reads the counter, and queues the blob when it was the last.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use crate::{
     error::{MetaError, Result},
     ids::{BlobId, GroupId, UploadId},
-    keyspace::{self, ReclaimKind},
+    keyspace::{self, ReclaimKind, Space},
     kv::{RangeQuery, counter, key_after, limits, prefix_end},
     record::{
         Blob, Group, LedgerEntry, MissingCause, NewBlob, Slice,
@@ -20,12 +20,12 @@ use crate::{
     },
     verbs::{
         Meta, ledger,
-        tx::{Outcome, Tx, transact},
+        tx::{Outcome, Tx, all_rows, transact},
     },
 };
 
 /// Fragments that a blob may be without when it is committed: each is a row of the ledger, and all are written in one transaction.
-/// Before every key the store has so many bytes of its own.
+/// The store has `prefix_bytes` of its own before every key.
 pub const fn most_absent(prefix_bytes: usize) -> usize {
     const KEY_BYTES: usize = 26;
     const VALUE_BYTES: usize = 24;
@@ -41,10 +41,28 @@ impl Meta {
         transact!(self, "blobs", |tx| tx.get_many(&keys))
     }
 
+    /// How many stripes each group holds, of groups that hold any. None in a store of before they were counted: an export of it,
+    /// imported into a new one, counts them.
+    pub async fn group_stripes(&self) -> Result<Option<BTreeMap<GroupId, u64>>> {
+        transact!(self, "group_stripes", |tx| group_stripes(tx))
+    }
+
     /// Blobs with stripes in the group, in id order: what scrub expects to find.
     pub async fn group_blobs(&self, group: GroupId, after: Option<BlobId>, limit: usize) -> Result<Vec<Blob>> {
         transact!(self, "group_blobs", |tx| group_blobs(tx, group, after, limit))
     }
+}
+
+async fn group_stripes(tx: &mut Tx) -> Outcome<Option<BTreeMap<GroupId, u64>>> {
+    if tx.raw(&keyspace::stripes_are_counted()).await?.is_none() {
+        return Ok(None);
+    }
+    let rows = all_rows(tx, Space::GroupStripes).await?;
+    let counted = rows.iter().filter_map(|(key, value)| {
+        let stripes = u64::try_from(counter(Some(value))).unwrap_or_default();
+        Some((keyspace::group_of_stripes(key)?, stripes)).filter(|_| stripes > 0)
+    });
+    Ok(Some(counted.collect()))
 }
 
 async fn group_blobs(tx: &mut Tx, group: GroupId, after: Option<BlobId>, limit: usize) -> Outcome<Vec<Blob>> {
@@ -63,16 +81,19 @@ pub(crate) fn read_ahead(new: &NewBlob) -> impl Iterator<Item = Bytes> {
     groups.chain([keyspace::blob(new.blob.id)])
 }
 
-fn groups_of(blob: &Blob) -> BTreeSet<GroupId> {
-    blob.runs.iter().map(|run| run.group).collect()
+/// Counts a blob's stripes in its groups: those that came with a `sign` of 1, those that went with -1.
+fn count_stripes(tx: &mut Tx, blob: &Blob, sign: i64) {
+    for (group, stripes) in blob.stripes_by_group() {
+        tx.add(keyspace::group_stripes(group), sign * i64::try_from(stripes).unwrap_or(i64::MAX));
+    }
 }
 
 /// Writes the rows of a new blob, which thereby has its first reference, if its groups are as they were when its fragments were
 /// written.
 pub(crate) async fn register(tx: &mut Tx, new: &NewBlob) -> Outcome<()> {
     let blob = &new.blob;
-    let groups = groups_of(blob);
-    for group in &groups {
+    let groups = blob.stripes_by_group();
+    for group in groups.keys() {
         if !new.epochs.iter().any(|(named, _)| named == group) {
             return Err(MetaError::Invalid { what: "blob", why: format!("no epoch of group {group}") }.into());
         }
@@ -88,9 +109,10 @@ pub(crate) async fn register(tx: &mut Tx, new: &NewBlob) -> Outcome<()> {
         return Err(MetaError::Stale("blob was committed before").into());
     }
     tx.set(key, blob);
-    for group in groups {
+    for group in groups.into_keys() {
         tx.set_raw(keyspace::group_blob(group, blob.id), Bytes::new());
     }
+    count_stripes(tx, blob, 1);
     let missing: BTreeSet<_> = new.missing.iter().copied().collect();
     ledger::count(tx, i64::try_from(missing.len()).unwrap_or(i64::MAX));
     for fragment in missing {
@@ -107,9 +129,10 @@ pub(crate) async fn forget(tx: &mut Tx, blob: &Blob) -> Outcome<bool> {
     if ledger::forget_blob(tx, blob, LEDGER_ROWS).await? {
         return Ok(true);
     }
-    for group in groups_of(blob) {
+    for group in blob.stripes_by_group().into_keys() {
         tx.clear(keyspace::group_blob(group, blob.id));
     }
+    count_stripes(tx, blob, -1);
     tx.clear(keyspace::blob(blob.id));
     Ok(false)
 }
@@ -160,7 +183,7 @@ pub(crate) async fn release_parts(tx: &mut Tx, parts: &[PartRow], queued_ms: u64
         tx.prefetch(&keys).await?;
     }
     for (id, extra) in ids.into_iter().zip(keys) {
-        // Read again after each change: two slices may share a blob.
+        // Each counter is read again after a change: two slices may share a blob.
         let shared = tx.raw(&extra).await?;
         if counter(shared.as_deref()) > 0 {
             tx.add(extra, -1);

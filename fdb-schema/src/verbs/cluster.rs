@@ -1,7 +1,9 @@
 //! The cluster's identity.
 
+use bytes::Bytes;
+
 use crate::{
-    error::{Result, unfinished_import},
+    error::{MetaError, Result, unfinished_import},
     ids::ClusterId,
     keyspace,
     record::rows::ClusterRow,
@@ -17,24 +19,62 @@ impl Meta {
         transact!(self, "cluster", |tx| cluster(tx))
     }
 
-    /// A cheap read of the store, for readiness.
+    /// The cluster's identity, if it has one: changes nothing. Err(Corrupt) while an import is unfinished.
+    pub async fn existing_cluster(&self) -> Result<Option<ClusterInfo>> {
+        transact!(self, "existing_cluster", |tx| existing(tx))
+    }
+
+    /// A cheap read: whether the store answers at all.
     pub async fn ping(&self) -> Result<()> {
         transact!(self, "ping", |tx| ping(tx))
     }
+
+    /// Commits a row and reads it back: whether the store takes changes and keeps them. A process has one row, under its name.
+    ///
+    /// # Errors
+    /// Stale when what is read is not what was written.
+    pub async fn prove(&self, name: &str) -> Result<()> {
+        // A second time, because a late commit of an earlier call may have come between.
+        for _ in 0..2 {
+            let written = Bytes::copy_from_slice(&rand::random::<[u8; 16]>());
+            transact!(self, "prove", |tx| write_proof(tx, name, &written))?;
+            if transact!(self, "prove", |tx| read_proof(tx, name))? == Some(written) {
+                return Ok(());
+            }
+        }
+        Err(MetaError::Stale("a row reads back otherwise than it was committed"))
+    }
 }
 
-async fn cluster(tx: &mut Tx) -> Outcome<ClusterInfo> {
+async fn existing(tx: &mut Tx) -> Outcome<Option<ClusterInfo>> {
     let key = keyspace::cluster();
     tx.prefetch(&[key.clone(), keyspace::importing()]).await?;
     if tx.raw(&keyspace::importing()).await?.is_some() {
         return Err(unfinished_import().into());
     }
-    if let Some(ClusterRow { id, created_ms }) = tx.get(&key).await? {
-        return Ok(ClusterInfo { id, created_ms });
+    let row = tx.get(&key).await?;
+    Ok(row.map(|ClusterRow { id, created_ms }| ClusterInfo { id, created_ms }))
+}
+
+async fn cluster(tx: &mut Tx) -> Outcome<ClusterInfo> {
+    if let Some(cluster) = existing(tx).await? {
+        return Ok(cluster);
     }
     let row = ClusterRow { id: ClusterId::random(), created_ms: tx.now_ms };
-    tx.set(key, &row);
+    tx.set(keyspace::cluster(), &row);
+    // No blob can be older than the cluster.
+    tx.set_raw(keyspace::stripes_are_counted(), Bytes::new());
     Ok(ClusterInfo { id: row.id, created_ms: row.created_ms })
+}
+
+/// Writes without reading, so that nothing conflicts: of two processes of one name both succeed, and the later row stands.
+async fn write_proof(tx: &mut Tx, name: &str, proof: &Bytes) -> Outcome<()> {
+    tx.set_raw(keyspace::proof(name), proof.clone());
+    Ok(())
+}
+
+async fn read_proof(tx: &mut Tx, name: &str) -> Outcome<Option<Bytes>> {
+    tx.raw(&keyspace::proof(name)).await
 }
 
 async fn ping(tx: &mut Tx) -> Outcome<()> {

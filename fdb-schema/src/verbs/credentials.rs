@@ -1,19 +1,15 @@
 //! Users' keys.
 
 use crate::{
-    codec::Stored,
     error::Result,
     ids::AttemptId,
     keyspace::{self, Space},
-    kv::{RangeQuery, key_after},
     record::{Credential, rows::AttemptRow},
     verbs::{
         Meta, attempts,
-        tx::{Outcome, Tx, transact},
+        tx::{Outcome, Tx, all, transact},
     },
 };
-
-const PAGE: usize = 500;
 
 impl Meta {
     /// Creates or replaces.
@@ -52,20 +48,4 @@ async fn delete(tx: &mut Tx, attempt: AttemptId, access_key: &str) -> Outcome<()
         attempts::remember(tx, attempt, &AttemptRow::Done);
     }
     Ok(())
-}
-
-/// Every record of a small table.
-pub(crate) async fn all<R: Stored>(tx: &mut Tx, space: Space) -> Outcome<Vec<R>> {
-    let (mut begin, end) = keyspace::space(space);
-    let mut records = Vec::new();
-    loop {
-        let page = tx.range(RangeQuery::new(begin, end.clone(), PAGE).snapshot()).await?;
-        for (key, value) in &page.rows {
-            records.push(R::read(key, value)?);
-        }
-        match page.rows.last().filter(|_| page.more) {
-            Some((last, _)) => begin = key_after(last),
-            None => return Ok(records),
-        }
-    }
 }

@@ -23,7 +23,7 @@ use crate::{
 const TOGETHER: usize = 250;
 /// Transactions of one request that run at once.
 const CONCURRENT: usize = 4;
-/// Tries of a transaction, before its deletes are made one by one.
+/// How often a transaction is tried before its deletes are made one by one.
 const TRIES: u32 = 3;
 /// Deletes made one by one that run at once.
 const CONCURRENT_SINGLE: usize = 64;

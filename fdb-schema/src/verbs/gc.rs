@@ -28,8 +28,8 @@ impl Meta {
     /// Blobs queued before `before_ms`, from one of `RECLAIM_BUCKETS` buckets of the queue, oldest first.
     pub async fn reclaimable(&self, bucket: u8, before_ms: u64, limit: usize) -> Result<Vec<Reclaim>> {
         for _ in 0..LIST_PAGES {
-            let (found, list) = transact!(self, "reclaimable", |tx| queued(tx, bucket, before_ms, limit))?;
-            let Some((queued_ms, list)) = list else { return Ok(found) };
+            let (blobs, list) = transact!(self, "reclaimable", |tx| queued(tx, bucket, before_ms, limit))?;
+            let Some((queued_ms, list)) = list else { return Ok(blobs) };
             transact!(self, "reclaim_list", |tx| unroll(tx, queued_ms, list))?;
         }
         Ok(transact!(self, "reclaimable", |tx| queued(tx, bucket, before_ms, limit))?.0)
@@ -68,15 +68,15 @@ async fn queued(
         }
     }
     let keys: Vec<Bytes> = ids.iter().map(|(_, _, id)| keyspace::blob(*id)).collect();
-    let mut found = Vec::with_capacity(ids.len());
+    let mut blobs = Vec::with_capacity(ids.len());
     for ((key, queued_ms, _), blob) in ids.into_iter().zip(tx.get_many::<Blob>(&keys).await?) {
         match blob {
-            Some(blob) => found.push(Reclaim { blob, queued_ms }),
+            Some(blob) => blobs.push(Reclaim { blob, queued_ms }),
             // Reclaimed already.
             None => tx.clear(key.clone()),
         }
     }
-    Ok((found, list))
+    Ok((blobs, list))
 }
 
 /// Turns the first parts of a list into blobs of the queue, queued when the list was unless others had them, too.

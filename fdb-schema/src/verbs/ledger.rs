@@ -39,8 +39,8 @@ impl Meta {
 
     /// Removes a row once its fragment is verified to be durable, if the group's epoch still is `epoch`; Err(Stale) otherwise.
     pub async fn ledger_clear(&self, fragment: FragmentName, epoch: u64) -> Result<()> {
-        let mut seen = None;
-        transact!(self, "ledger_clear", |tx| clear(tx, fragment, epoch, &mut seen))
+        let mut first_seen = None;
+        transact!(self, "ledger_clear", |tx| clear(tx, fragment, epoch, &mut first_seen))
     }
 }
 
@@ -62,7 +62,7 @@ async fn add(tx: &mut Tx, entries: &[LedgerEntry]) -> Outcome<()> {
     tx.prefetch(&rows).await?;
     let mut added = 0;
     for ((entry, blob), row) in entries.iter().zip(blobs).zip(rows) {
-        // Read again after each insert: a fragment may be named twice.
+        // Each row is read again after an insert: a fragment may be named twice.
         if blob.is_some() && tx.raw(&row).await?.is_none() {
             insert(tx, entry);
             added += 1;
@@ -93,13 +93,13 @@ async fn len(tx: &mut Tx) -> Outcome<u64> {
     Ok(u64::try_from(sum).unwrap_or_default())
 }
 
-/// `seen` is the row that the first try found. There are too many of these to remember each attempt; if a later try finds another row
+/// `first_seen` is the row that the first try found. There are too many of these to remember each attempt; if a later try finds another row
 /// then this one was taken away, and a scrub has since found the fragment missing again, which must stay known (RED-1).
-async fn clear(tx: &mut Tx, fragment: FragmentName, epoch: u64, seen: &mut Option<Bytes>) -> Outcome<()> {
+async fn clear(tx: &mut Tx, fragment: FragmentName, epoch: u64, first_seen: &mut Option<Bytes>) -> Outcome<()> {
     let (group, row) = (keyspace::group(fragment.group), keyspace::ledger(fragment));
     tx.prefetch(&[group.clone(), row.clone()]).await?;
-    let Some(found) = tx.raw(&row).await? else { return Ok(()) };
-    if *seen.get_or_insert(found.clone()) != found {
+    let Some(present) = tx.raw(&row).await? else { return Ok(()) };
+    if *first_seen.get_or_insert(present.clone()) != present {
         return Ok(());
     }
     if tx.get::<Group>(&group).await?.is_none_or(|group| group.epoch != epoch) {

@@ -18,15 +18,15 @@ use crate::{
 
 /// S3's limit of one page.
 pub(crate) const MAX_ENTRIES: usize = 1000;
-/// Where rows can be very long, a page ends after so many bytes of them, though it is not full.
+/// Where rows can be very long, a page ends after so many bytes of them even if it is not full.
 pub(crate) const PAGE_BYTES: usize = 8 << 20;
 /// Rows read in one transaction, so that it ends in time however many delete markers it passes.
 const MAX_EXAMINED: usize = 20_000;
 const FEWEST_ROWS: usize = 16;
 const MOST_ROWS: usize = 1000;
-/// With a delimiter most of a large page would be jumped over.
+/// The first page of a scan is small: with a delimiter, most of a large one would be jumped over.
 const FIRST_ROWS: usize = 64;
-/// Where rows can be as long as the store allows, 100 kB. What was read before says nothing about what comes next.
+/// The most rows of a page where each may have 100 kB, the limit of the store: how long earlier rows were says nothing of later ones.
 const MOST_LONG_ROWS: usize = 128;
 
 impl Meta {
@@ -49,8 +49,8 @@ impl Meta {
 /// The common prefix that a key is rolled up into.
 pub(crate) fn common_prefix<'k>(key: &'k str, prefix: &str, delimiter: Option<&str>) -> Option<&'k str> {
     let delimiter = delimiter.filter(|delimiter| !delimiter.is_empty())?;
-    let found = key.strip_prefix(prefix)?.find(delimiter)?;
-    Some(&key[..prefix.len() + found + delimiter.len()])
+    let at = key.strip_prefix(prefix)?.find(delimiter)?;
+    Some(&key[..prefix.len() + at + delimiter.len()])
 }
 
 /// Rows of a range, read in pages that grow while they are used up and shrink when most of one was jumped over.
@@ -208,12 +208,12 @@ mod tests {
             (scan(1001).of_long_rows(), MOST_LONG_ROWS),
             (scan(2).of_long_rows(), MOST_LONG_ROWS),
         ] {
-            let (mut found, mut at_once) = (0, 0);
+            let (mut objects, mut at_once) = (0, 0);
             while scan.next(&mut tx).await.unwrap().is_some() {
-                found += 1;
+                objects += 1;
                 at_once = at_once.max(1 + scan.page.len());
             }
-            assert_eq!((found, at_once), (3000, most));
+            assert_eq!((objects, at_once), (3000, most));
         }
     }
 }

@@ -104,22 +104,23 @@ fn part_range(version: &Version, parts: &PartList, number: u16) -> Result<Range<
 
 /// The parts that hold bytes of a range, and where the first of them starts in the object.
 fn overlapping(parts: Vec<PartRow>, range: &Range<u64>) -> (u64, Vec<PartRow>) {
-    let mut found = Vec::new();
+    let mut inside = Vec::new();
     let (mut offset, mut first) = (0, 0);
     for part in parts {
         let end = offset + part.length;
         if offset < range.end && end > range.start && part.length > 0 {
-            if found.is_empty() {
+            if inside.is_empty() {
                 first = offset;
             }
-            found.push(part);
+            inside.push(part);
         }
         offset = end;
     }
-    (first, found)
+    (first, inside)
 }
 
-/// The same for parts in rows of their own, which are read as one range: of very many lengths each run is one part.
+/// The same for parts in rows of their own. The rows are read as one range, because a version may have as many runs as parts, if no two
+/// parts have the same length.
 async fn listed(tx: &mut Tx, list: UploadId, runs: &[PartRun], range: &Range<u64>) -> Outcome<(u64, Vec<PartRow>)> {
     let mut numbers: Option<Range<u64>> = None;
     let (mut offset, mut first) = (0, 0);
@@ -144,9 +145,9 @@ async fn listed(tx: &mut Tx, list: UploadId, runs: &[PartRun], range: &Range<u64
         end.min(numbers.end).saturating_sub(numbers.start.max(run.first.into()))
     };
     let wanted = runs.iter().map(within).sum();
-    let mut found = read_numbers(tx, list, numbers, wanted).await?;
-    found.retain(|part| part.length > 0);
-    Ok((first, found))
+    let mut parts = read_numbers(tx, list, numbers, wanted).await?;
+    parts.retain(|part| part.length > 0);
+    Ok((first, parts))
 }
 
 /// The parts with these numbers, of which the list has so many.
@@ -155,21 +156,27 @@ async fn read_numbers(tx: &mut Tx, list: UploadId, numbers: Range<u64>, wanted: 
     let number = |n: u64| u16::try_from(n).map_err(|_| damaged(format!("part {n}")));
     let mut begin = keyspace::part(list, number(numbers.start)?);
     let end = key_after(&keyspace::part(list, number(numbers.end - 1)?));
-    let mut found = Vec::new();
+    let mut parts = Vec::new();
     loop {
         let page = tx.range(RangeQuery::new(begin, end.clone(), PAGE).snapshot()).await?;
         for (key, value) in &page.rows {
-            found.push(PartRow::read(key, value)?);
+            parts.push(PartRow::read(key, value)?);
         }
         match page.rows.last().filter(|_| page.more) {
             Some((last, _)) => begin = key_after(last),
             None => break,
         }
     }
-    if found.len() as u64 != wanted {
-        return Err(damaged(format!("list {list} has {} of {wanted} parts in {numbers:?}", found.len())).into());
+    if parts.len() as u64 != wanted {
+        return Err(damaged(format!(
+            "list {list} has {} of {wanted} parts with the numbers {} to {}",
+            parts.len(),
+            numbers.start,
+            numbers.end - 1
+        ))
+        .into());
     }
-    Ok(found)
+    Ok(parts)
 }
 
 /// The parts with their blobs, of which some are not in the parts' rows.
@@ -178,8 +185,8 @@ async fn with_blobs(tx: &mut Tx, rows: Vec<PartRow>) -> Outcome<Vec<Part>> {
     let elsewhere: BTreeSet<BlobId> =
         rows.iter().filter(|row| !matches!(row.blob, Some(BlobRef::Inline(_)))).flat_map(PartRow::references).collect();
     let keys: Vec<Bytes> = elsewhere.iter().copied().map(keyspace::blob).collect();
-    let found = elsewhere.into_iter().zip(tx.get_many::<Blob>(&keys).await?);
-    let blobs: HashMap<BlobId, Arc<Blob>> = found.filter_map(|(id, blob)| Some((id, Arc::new(blob?)))).collect();
+    let read = elsewhere.into_iter().zip(tx.get_many::<Blob>(&keys).await?);
+    let blobs: HashMap<BlobId, Arc<Blob>> = read.filter_map(|(id, blob)| Some((id, Arc::new(blob?)))).collect();
     Ok(rows.into_iter().map(|row| with_slices(row, &blobs)).collect::<Result<_>>()?)
 }
 
@@ -206,26 +213,26 @@ fn with_slices(row: PartRow, blobs: &HashMap<BlobId, Arc<Blob>>) -> Result<Part>
 impl Located {
     /// The bytes asked for as slices of blobs, in order; what goes on in the same blob is one slice.
     pub fn slices(&self) -> Vec<Slice> {
-        let mut found: Vec<Slice> = Vec::new();
+        let mut slices: Vec<Slice> = Vec::new();
         let mut offset = self.parts_offset;
         for slice in self.parts.iter().flat_map(|part| &part.slices) {
             let end = offset + slice.length;
             let (from, to) = (self.range.start.max(offset), self.range.end.min(end));
             if from < to {
                 let blob_offset = slice.blob_offset + (from - offset);
-                match found.last_mut() {
+                match slices.last_mut() {
                     Some(last) if last.blob.id == slice.blob.id && last.blob_offset + last.length == blob_offset => {
                         last.length += to - from;
                     }
-                    _ => found.push(Slice { blob_offset, length: to - from, blob: slice.blob.clone() }),
+                    _ => slices.push(Slice { blob_offset, length: to - from, blob: slice.blob.clone() }),
                 }
             }
             offset = end;
         }
-        found
+        slices
     }
 
-    /// The part that the bytes asked for are, no more and no less: its digests are theirs.
+    /// The part whose bytes are exactly those asked for, so that its digests are theirs as well.
     pub fn whole_part(&self) -> Option<&Part> {
         match &self.parts[..] {
             [part] if self.parts_offset == self.range.start && self.range.end - self.range.start == part.length => {

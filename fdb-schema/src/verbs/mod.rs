@@ -74,6 +74,11 @@ impl Meta {
         Self { deadline, ..self }
     }
 
+    /// Waits until the store has failed for good, as [`kv::Kv::failed`] says, and tells why.
+    pub async fn failed(&self) -> String {
+        self.kv.failed().await
+    }
+
     /// Over a [`crate::kv::remote::RemoteServer`].
     pub fn remote(transport: Arc<dyn MetaTransport>) -> Self {
         Self::new(Arc::new(kv::remote::kv(transport)))

@@ -186,7 +186,7 @@ async fn copy_part(tx: &mut Tx, request: &CopyPart) -> Outcome<UploadedPart> {
     if !slices.iter().map(Slice::name).eq(request.slices.iter().copied()) {
         return Err(MetaError::Stale("copy source").into());
     }
-    // Before the part that this one may replace is released, which may have the same blobs.
+    // The references are taken before those of the part that this one may replace are released: it may have the same blobs.
     blobs::share_slices(tx, &slices);
     if let Some(replaced) = tx.get::<PartRow>(&part_key).await? {
         blobs::release_parts(tx, &[replaced], tx.now_ms).await?;
@@ -311,7 +311,7 @@ async fn complete(tx: &mut Tx, request: &CompleteUpload) -> Outcome<Committed> {
     Ok(Committed { version, versioned })
 }
 
-/// Parts the named from the other parts that were uploaded.
+/// Divides the parts that were uploaded into those that the request names and the others.
 fn chosen(named: &[CompletedPart], stored: Vec<Uploaded>, min_bytes: u64) -> Result<(Vec<Uploaded>, Vec<PartRow>)> {
     if named.is_empty() {
         return Err(MetaError::Invalid { what: "part list", why: "empty".to_owned() });
@@ -369,7 +369,7 @@ fn version_of(upload: Upload, request: &CompleteUpload, parts: &[Uploaded]) -> R
     })
 }
 
-/// Few parts move into the version's row; many stay in theirs, and the others' rows go.
+/// A few parts move into the version's row; many stay in the rows of the upload, from which the unused ones are removed.
 fn part_list(tx: &mut Tx, list: UploadId, parts: Vec<Uploaded>, unused: &[PartRow]) -> Result<PartList> {
     if parts.len() <= INLINE_PARTS {
         let rows: Vec<PartRow> = parts.iter().map(Uploaded::read).collect::<Result<_>>()?;

@@ -65,7 +65,7 @@ async fn commit(tx: &mut Tx, request: &CommitObject) -> Outcome<Committed> {
     if let Some(blob) = &request.blob {
         blobs::register(tx, blob).await?;
     }
-    let parts = whole(&request.version, request.blob.as_ref(), tx.now_ms)?;
+    let parts = one_part(&request.version, request.blob.as_ref(), tx.now_ms)?;
     let draft = Draft { version: drafted(&request.version), parts };
     let version = version_rows::insert(tx, &bucket, &request.key, head, draft).await?;
     finish(tx, request.attempt, &bucket, version)
@@ -79,7 +79,7 @@ fn finish(tx: &mut Tx, attempt: AttemptId, bucket: &Bucket, version: Version) ->
 }
 
 /// The single part of an object put whole.
-fn whole(version: &NewVersion, blob: Option<&NewBlob>, now_ms: u64) -> Result<PartList> {
+fn one_part(version: &NewVersion, blob: Option<&NewBlob>, now_ms: u64) -> Result<PartList> {
     let length = blob.map_or(0, |new| new.blob.length);
     if length != version.size {
         let why = format!("object of {} bytes with a blob of {length}", version.size);
@@ -170,11 +170,11 @@ async fn delete_version(
     head: Option<HeadRow>,
     id: VersionId,
 ) -> Outcome<Option<Deleted>> {
-    let found = version_rows::named(tx, &bucket.name, &request.key, id).await?;
-    let etag = found.as_ref().filter(|(_, stored)| stored.version.kind == VersionKind::Object);
+    let named_row = version_rows::named(tx, &bucket.name, &request.key, id).await?;
+    let etag = named_row.as_ref().filter(|(_, stored)| stored.version.kind == VersionKind::Object);
     let etag = etag.map(|(_, stored)| stored.version.etag.to_string());
     version_rows::check(&request.precondition, etag.as_deref())?;
-    let (Some((row, _)), Some(head)) = (found, head) else { return Ok(None) };
+    let (Some((row, _)), Some(head)) = (named_row, head) else { return Ok(None) };
     let removed = version_rows::remove(tx, bucket, &request.key, head, row).await?;
     let delete_marker = removed.kind == VersionKind::DeleteMarker;
     Ok(Some(Deleted { version: Some(removed.id), delete_marker }))
@@ -200,7 +200,7 @@ async fn copy(tx: &mut Tx, request: &CopyObject) -> Outcome<Committed> {
     version_rows::check(&request.source_precondition, Some(&etag))?;
     let head = tx.get::<HeadRow>(&head_key).await?;
     version_rows::check_write(&request.precondition, &request.key, head.as_ref())?;
-    // Before the version that this one may replace is released, which may be the source itself.
+    // The references are taken before those of the version that this one may replace are released: it may be the source itself.
     blobs::share(tx, &source.parts);
     let VersionRow { version, parts } = source;
     let attributes = request.attributes.clone().unwrap_or(version.attributes);

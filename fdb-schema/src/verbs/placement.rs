@@ -9,8 +9,7 @@ use crate::{
     record::{Disk, DiskState, Group, GroupState, Node, Scheme, rows::AttemptRow},
     verbs::{
         Meta, attempts,
-        credentials::all,
-        tx::{Outcome, Tx, transact},
+        tx::{Outcome, Tx, all, transact},
     },
 };
 

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use crate::{
     codec::Stored,
     error::{MetaError, Result},
-    keyspace,
-    kv::{KvError, RangePage, RangeQuery, SharedKv, Transaction},
+    keyspace::{self, Space},
+    kv::{KvError, RangePage, RangeQuery, Row, SharedKv, Transaction, key_after},
     record::Bucket,
     verbs::Meta,
 };
@@ -141,6 +141,30 @@ impl Tx {
         let bucket = self.get(&keyspace::bucket(name)).await?;
         bucket.ok_or_else(|| MetaError::NoSuchBucket(name.to_owned()).into())
     }
+}
+
+/// Rows of a small table that are read at a time.
+const PAGE: usize = 500;
+
+/// Every row of a small table.
+pub(crate) async fn all_rows(tx: &mut Tx, space: Space) -> Outcome<Vec<Row>> {
+    let (mut begin, end) = keyspace::space(space);
+    let mut rows = Vec::new();
+    loop {
+        let page = tx.range(RangeQuery::new(begin, end.clone(), PAGE).snapshot()).await?;
+        let last = page.rows.last().filter(|_| page.more).map(|(key, _)| key_after(key));
+        rows.extend(page.rows);
+        match last {
+            Some(after) => begin = after,
+            None => return Ok(rows),
+        }
+    }
+}
+
+/// Every record of a small table.
+pub(crate) async fn all<R: Stored>(tx: &mut Tx, space: Space) -> Outcome<Vec<R>> {
+    let rows = all_rows(tx, space).await?;
+    Ok(rows.iter().map(|(key, value)| R::read(key, value)).collect::<Result<_>>()?)
 }
 
 impl Meta {

@@ -10,6 +10,7 @@ use crate::{
         Bucket, Version, VersionKind, Versioning,
         rows::{HeadRow, PartList, VersionRow},
     },
+    text::Shown,
     verbs::{
         EtagMatch, Precondition, VersionSelector, blobs,
         buckets::count_version,
@@ -114,7 +115,7 @@ async fn drop_row(tx: &mut Tx, bucket: &Bucket, key: &str, row: VersionId) -> Ou
 }
 
 fn missing_row(key: &str, row: VersionId) -> MetaError {
-    let why = format!("key {key:?} has no row {}", hex::encode(row.0));
+    let why = format!("key {} has no row {}", Shown(key), hex::encode(row.0));
     MetaError::Corrupt { what: "version rows", why }
 }
 
@@ -173,7 +174,7 @@ pub(crate) async fn object(
     key: &str,
     selector: VersionSelector,
 ) -> Outcome<(VersionId, VersionRow)> {
-    let found = if key.len() > MAX_KEY_BYTES {
+    let row = if key.len() > MAX_KEY_BYTES {
         None
     } else {
         match selector {
@@ -182,13 +183,13 @@ pub(crate) async fn object(
         }
     };
     let key = key.to_owned();
-    match (found, selector) {
-        (Some(found), _) if found.1.version.kind == VersionKind::Object => Ok(found),
-        (Some(found), VersionSelector::Id(_)) => {
-            Err(MetaError::IsDeleteMarker { key, version: found.1.version.id }.into())
+    match (row, selector) {
+        (Some(object), _) if object.1.version.kind == VersionKind::Object => Ok(object),
+        (Some((_, marker)), VersionSelector::Id(_)) => {
+            Err(MetaError::IsDeleteMarker { key, version: marker.version.id }.into())
         }
-        (found, VersionSelector::Current) => {
-            if found.is_none() {
+        (row, VersionSelector::Current) => {
+            if row.is_none() {
                 tx.bucket(bucket).await?;
             }
             Err(MetaError::NoSuchKey(key).into())

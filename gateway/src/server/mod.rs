@@ -47,6 +47,15 @@ pub struct Gateway {
 }
 
 impl Gateway {
+    /// Whether a gateway could be started with these options, as far as that can be told without listening.
+    pub fn check(options: &GatewayOptions) -> Result<(), GatewayError> {
+        options.check()?;
+        match &options.tls {
+            Some((cert_pem, key_pem)) => tls::acceptor(cert_pem, key_pem).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Binds, registers metrics and begins to serve.
     pub async fn start(store: Store, options: GatewayOptions) -> Result<Self, GatewayError> {
         options.check()?;

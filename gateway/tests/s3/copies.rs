@@ -108,7 +108,7 @@ async fn copied_parts_outlive_their_sources_and_take_no_room() {
     to.complete(&world, &named).await;
     // Four blobs were put; only the last part's few bytes, of a blob of 5 MiB, were written again.
     let audit = world.meta.audit().await.unwrap();
-    assert_eq!((audit.blobs, audit.problems), (5, 0), "{:?}", audit.told);
+    assert_eq!((audit.blobs, audit.problems), (5, 0), "{:?}", audit.first_problems);
     for source in ["/shared/whole", "/shared/pieces"] {
         world.ok(Request::delete(source)).await;
     }

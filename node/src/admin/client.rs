@@ -3,20 +3,22 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use cairn_schema::text::Shown;
 use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
-const DEADLINE: Duration = Duration::from_secs(20);
+/// An exchange takes no longer.
+pub const DEADLINE: Duration = Duration::from_secs(20);
 /// A status of some thousand groups has a few megabytes.
 const MAX_ANSWER_BYTES: usize = 256 << 20;
 const DEFAULT_PORT: u16 = 9001;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("{0:?} is not an admin URL: write it such as http://127.0.0.1:9001")]
+    #[error("{} is not an admin URL: write it such as http://127.0.0.1:9001", Shown(.0))]
     Url(String),
     #[error("cannot reach the admin API at {0}: {1}; is Cairn running, and is --admin right?")]
     Connect(String, String),

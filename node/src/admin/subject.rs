@@ -10,6 +10,8 @@ use tokio::{sync::Mutex, time::timeout};
 /// A probe writes, so it is not repeated for every asker.
 const PROBE_KEPT: Duration = Duration::from_secs(1);
 const PROBE_DEADLINE: Duration = Duration::from_secs(5);
+/// A metadata server's own row. No node is called so, because an id begins with a letter or a digit.
+const METADATA_SERVER: &str = "(metadata server)";
 const STATUS_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Set once the process serves.
@@ -43,7 +45,7 @@ impl Subject {
                     Some(node) => node.store().probe_write().await.map_err(|error| error.to_string()),
                     None => Err("no node runs here".to_owned()),
                 },
-                Self::Metadata(meta) => meta.ping().await.map_err(|error| error.to_string()),
+                Self::Metadata(meta) => meta.prove(METADATA_SERVER).await.map_err(|error| error.to_string()),
             }
         };
         match timeout(PROBE_DEADLINE, probe).await {
@@ -61,7 +63,7 @@ impl Subject {
         };
         cluster.actors.extend(others.iter().flat_map(NodeRuntime::actors).map(|actor| ActorStatus {
             name: actor.name,
-            state: format!("{:?}", actor.state).to_lowercase(),
+            state: actor.state.as_str().to_owned(),
             restarts: actor.restarts,
             last_failure: actor.last_failure,
         }));

@@ -15,7 +15,9 @@ use crate::config::{LogFormat, Size};
 #[derive(Debug, Parser)]
 #[command(name = "cairn", version, propagate_version = true, arg_required_else_help = true)]
 #[command(after_help = "Start with `cairn dev`: a whole cluster in one process, ready for any S3 client.\n\
-    The environment variable CAIRN_LOG sets what is logged, such as `info,cairn_actors=debug`.")]
+    The environment variable CAIRN_LOG sets what is logged, such as `info,cairn_actors=debug`.\n\n\
+    Exit codes: 0 done or stopped; 1 refused, or failed; 2 not a command line; 3 a server that ended itself, because its\n\
+    metadata store takes no more changes until it is opened again; 130 a second signal ended it at once.")]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -150,13 +152,15 @@ pub struct StatusArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Check a node.toml or meta.toml without starting anything
+    /// Check a node.toml or meta.toml without starting or changing anything
     ///
-    /// Every problem is printed as FILE:LINE: FIELD: what is wrong (what to do). Exits with 1 if there is any.
+    /// Looks at the text, and at what it comes to on this machine: certificates, keys, disks, ports, the metadata store and, if that
+    /// answers, whether the disks are of its cluster. A start looks at the same. Every problem is printed as FILE:LINE: FIELD: what is
+    /// wrong (what to do). Exits with 1 if there is any.
     Check {
         /// The file to check
         file: PathBuf,
-        /// Do not check that the certificates and keys it names can be read here
+        /// Look at the text alone: it is for another machine
         #[arg(long)]
         syntax_only: bool,
     },

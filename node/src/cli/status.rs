@@ -242,14 +242,14 @@ mod tests {
             "cluster": "c1", "nodes": [node("n1", "r1", "down")],
             "groups": [{"id": 7, "scheme": "4+2", "state": "open", "epoch": 2, "up": 5, "width": 6}],
             "missing_fragments": 3, "ledger_by_cause": [["disklost", 3], ["corrupt", 0]],
-            "actors": [{"name": "scrub", "state": "givenup", "restarts": 5, "last_failure": "panicked"}]
+            "actors": [{"name": "scrub", "state": "given up", "restarts": 5, "last_failure": "panicked"}]
         });
         let words = StatusView::read(status.to_string().as_bytes()).unwrap().in_words();
         for part in [
             "3 fragments (3 disklost)",
             "disk n1d1 of n1 is down",
             "group g7 (4+2, epoch 2): 5 of 6 members up",
-            "actor scrub is givenup, 5 restarts: panicked",
+            "actor scrub is given up, 5 restarts: panicked",
         ] {
             assert!(words.contains(part), "{part}: {words}");
         }

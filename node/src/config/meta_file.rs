@@ -46,10 +46,6 @@ impl ConfigFile for MetaFile {
         self.log.check(findings);
     }
 
-    fn files(&self) -> Vec<(String, PathBuf)> {
-        self.tls.files()
-    }
-
     fn resolve(&mut self, folder: &Path) {
         self.tls.resolve(folder);
         self.meta.path = folder.join(&self.meta.path);

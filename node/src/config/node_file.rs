@@ -15,7 +15,9 @@ use serde::Deserialize;
 
 use super::{
     ConfigFile, Findings, Period, SchemeText, Size,
-    shared::{AdminSection, LogSection, TlsSection, check_dialled, check_host_port, check_label, check_version},
+    shared::{
+        AdminSection, LogSection, TlsSection, check_apart, check_dialled, check_host_port, check_label, check_version,
+    },
     stripes::{self, FRAGMENT_RANGE},
 };
 
@@ -239,6 +241,8 @@ impl ConfigFile for NodeFile {
         self.check_disks(findings);
         check_dialled("listen.quic", self.listen.quic, findings);
         check_dialled("listen.gossip", self.listen.gossip, findings);
+        check_apart([("listen.quic", self.listen.quic), ("listen.gossip", self.listen.gossip)], findings);
+        check_apart([("s3.listen", self.s3.listen), ("admin.listen", self.admin.listen)], findings);
         for (index, seed) in self.gossip.seeds.iter().enumerate() {
             check_host_port(&format!("gossip.seeds[{index}]"), seed, findings);
         }
@@ -250,18 +254,6 @@ impl ConfigFile for NodeFile {
         self.s3.check(findings);
         self.admin.check(findings);
         self.log.check(findings);
-    }
-
-    fn files(&self) -> Vec<(String, PathBuf)> {
-        let mut files = self.tls.files();
-        let optional = [
-            ("s3.secret_key_file", &self.s3.secret_key_file),
-            ("s3.tls_cert", &self.s3.tls_cert),
-            ("s3.tls_key", &self.s3.tls_key),
-            ("metadata.cluster_file", &self.metadata.cluster_file),
-        ];
-        files.extend(optional.into_iter().filter_map(|(field, path)| Some((field.to_owned(), path.clone()?))));
-        files
     }
 
     fn resolve(&mut self, folder: &Path) {
@@ -309,6 +301,14 @@ impl NodeFile {
                 findings.refuse(
                     &field("path"),
                     format!("{} is disks[{twin}] already", disk.path.display()),
+                    "give every disk a folder of its own, each on a device of its own",
+                );
+            }
+            let inside = |other: &DiskSection| other.path != disk.path && disk.path.starts_with(&other.path);
+            if let Some(outer) = self.disks.iter().position(inside) {
+                findings.refuse(
+                    &field("path"),
+                    format!("{} lies inside disks[{outer}]", disk.path.display()),
                     "give every disk a folder of its own, each on a device of its own",
                 );
             }

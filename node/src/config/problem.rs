@@ -1,6 +1,10 @@
 //! What is wrong with a configuration file, said so that it can be put right: file, line, field, what and what to do.
 
-use std::{fmt, ops::Range, path::PathBuf};
+use std::{
+    fmt,
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use toml::de::{DeTable, DeValue};
 
@@ -80,6 +84,14 @@ impl<'a> Findings<'a> {
             _ => "",
         };
         self.problems.push(Problem { line, field, what: error.message().to_owned(), fix: fix.to_owned() });
+    }
+
+    /// Whether anything was noted, as the error of the file at `path`.
+    pub fn verdict(self, path: &Path) -> Result<(), ConfigError> {
+        if self.problems.is_empty() {
+            return Ok(());
+        }
+        Err(ConfigError::Invalid { file: path.to_owned(), problems: self.problems })
     }
 
     fn line_at(&self, offset: usize) -> usize {

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use cairn_schema::text::Shown;
 use clap::ValueEnum;
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
@@ -28,12 +29,6 @@ impl TlsSection {
         for path in [&mut self.ca, &mut self.cert, &mut self.key] {
             *path = folder.join(&*path);
         }
-    }
-
-    pub fn files(&self) -> Vec<(String, PathBuf)> {
-        [("tls.ca", &self.ca), ("tls.cert", &self.cert), ("tls.key", &self.key)]
-            .map(|(field, path)| (field.to_owned(), path.clone()))
-            .into()
     }
 }
 
@@ -92,7 +87,7 @@ impl LogSection {
         {
             findings.refuse(
                 "log.filter",
-                format!("{filter:?} is not a log filter: {error}"),
+                format!("{} is not a log filter: {error}", Shown(filter)),
                 "write levels such as \"info\" or \"info,cairn_actors=debug\"",
             );
         }
@@ -120,13 +115,20 @@ pub fn check_dialled(field: &str, address: SocketAddr, findings: &mut Findings<'
     }
 }
 
+/// Two sockets of one protocol cannot have the same address, unless the system picks their ports.
+pub fn check_apart([(first, taken), (field, address)]: [(&str, SocketAddr); 2], findings: &mut Findings<'_>) {
+    if address == taken && address.port() != 0 {
+        findings.refuse(field, format!("{address} is {first} already"), "choose another port");
+    }
+}
+
 /// Racks and zones are labels in metrics and messages: short and plain.
 pub fn check_label(field: &str, text: &str, findings: &mut Findings<'_>) {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if text.is_empty() || text.len() > 63 || !text.chars().all(plain) {
         findings.refuse(
             field,
-            format!("{text:?} is not a usable name"),
+            format!("{} is not a usable name", Shown(text)),
             "use 1 to 63 letters, digits, hyphens, underscores or dots",
         );
     }
@@ -138,6 +140,6 @@ pub fn check_host_port(field: &str, text: &str, findings: &mut Findings<'_>) {
         .rsplit_once(':')
         .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0));
     if !good {
-        findings.refuse(field, format!("{text:?} is not host:port"), "write it such as 10.0.0.11:7401");
+        findings.refuse(field, format!("{} is not host:port", Shown(text)), "write it such as 10.0.0.11:7401");
     }
 }

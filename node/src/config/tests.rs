@@ -49,6 +49,10 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "not host:port",
     ),
     ("path = \"/var/lib/cairn/disk2\"", "path = \"/var/lib/cairn/disk1\"", "disks[1].path", "is disks[0] already"),
+    ("path = \"/var/lib/cairn/disk2\"", "path = \"/var/lib/cairn/disk1/b\"", "disks[1].path", "lies inside disks[0]"),
+    ("path = \"/var/lib/cairn/disk1\"", "path = \"/var/lib/cairn/disk2/a\"", "disks[0].path", "lies inside disks[1]"),
+    ("gossip = \"127.0.0.1:7401\"", "gossip = \"127.0.0.1:7400\"", "listen.gossip", "is listen.quic already"),
+    ("listen = \"127.0.0.1:9001\"", "listen = \"127.0.0.1:9000\"", "admin.listen", "is s3.listen already"),
     ("kind = \"remote\"", "kind = \"embedded\"", "metadata.path", "is needed by kind = \"embedded\""),
     ("kind = \"remote\"", "kind = \"carrier pigeon\"", "metadata.kind", "unknown variant"),
     ("server = \"meta\"", "path = \"x\"", "metadata.path", "has no meaning"),
@@ -106,11 +110,12 @@ fn relative_paths_start_at_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("node.toml");
     std::fs::write(&path, NODE.replace("/etc/cairn/tls/ca.pem", "ca.pem")).unwrap();
-    let file: NodeFile = load(&path).unwrap();
-    assert_eq!(file.tls.ca, folder.path().join("ca.pem"));
-    assert!(matches!(load_any(&path, false), Ok(AnyFile::Node(_))));
-    let error = load_any(&path, true).unwrap_err().to_string();
-    assert!(error.contains("tls.ca") && error.contains("ca.pem cannot be read"), "{error}");
+    let loaded = load::<NodeFile>(&path).unwrap();
+    assert_eq!(loaded.file.tls.ca, folder.path().join("ca.pem"));
+    assert!(matches!(load_any(&path), Ok(AnyFile::Node(_))));
+    let line = 1 + NODE[..NODE.find("ca = ").unwrap()].matches('\n').count();
+    let later = loaded.check(|_, findings| findings.refuse("tls.ca", "is found wrong later", ""));
+    assert_eq!(later.unwrap_err().to_string(), format!("{}:{line}: tls.ca: is found wrong later", path.display()));
 }
 
 #[test]

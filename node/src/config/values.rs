@@ -2,12 +2,12 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use cairn_schema::record::Scheme;
+use cairn_schema::{record::Scheme, text::Shown};
 use serde::{Deserialize, Deserializer, de};
 
 /// A text that is not the value it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a {what}: write {want}")]
+#[error("{} is not a {what}: write {want}", Shown(text))]
 pub struct ValueError {
     text: String,
     what: &'static str,

@@ -7,22 +7,22 @@ use cairn_actors::policy::Policy;
 use super::layout::{Layout, domain_name};
 use crate::{config::Size, keys::RootKeys, ready_file::Ready, words::plural};
 
-pub fn print(layout: &Layout, found: bool, data: &Path, ready: &Ready, keys: &RootKeys) {
+pub fn print(layout: &Layout, recorded: bool, data: &Path, ready: &Ready, keys: &RootKeys) {
     // A closed standard output is no reason to stop serving.
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), text(layout, found, data, ready, keys).as_bytes());
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), text(layout, recorded, data, ready, keys).as_bytes());
 }
 
-fn text(layout: &Layout, found: bool, data: &Path, ready: &Ready, keys: &RootKeys) -> String {
+fn text(layout: &Layout, recorded: bool, data: &Path, ready: &Ready, keys: &RootKeys) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
-    let _ = write_text(&mut text, layout, found, data, ready, keys);
+    let _ = write_text(&mut text, layout, recorded, data, ready, keys);
     text
 }
 
 fn write_text(
     out: &mut String,
     layout: &Layout,
-    found: bool,
+    recorded: bool,
     data: &Path,
     ready: &Ready,
     keys: &RootKeys,
@@ -38,7 +38,7 @@ fn write_text(
     let endpoint = ready.s3.map(|address| format!("http://{address}")).unwrap_or_default();
     writeln!(out, "  S3          {endpoint}   region us-east-1")?;
     writeln!(out, "  admin       http://{}   /metrics /healthz /readyz /v1/status", ready.admin)?;
-    writeln!(out, "  data        {}{}", data.display(), if found { " (found again)" } else { " (new)" })?;
+    writeln!(out, "  data        {}{}", data.display(), if recorded { " (found again)" } else { " (new)" })?;
     writeln!(
         out,
         "  scheme      {}: no {} holds more than {} of a stripe's {} fragments; below {} {}",

@@ -45,7 +45,7 @@ pub async fn run(args: &DevArgs, max_fds: Option<u64>, json: bool, mut stop: Sto
     let keys = RootKeys::for_dev()?;
     // 1. The data folder and the layout in it: everything that can be refused is refused before anything starts.
     let data = DataDir::take(&args.data)?;
-    let (layout, found) = data.layout(&wanted(args))?;
+    let (layout, recorded) = data.layout(&wanted(args))?;
     // 2. Metadata, shared by all nodes.
     let opened = metadata::open_embedded(&data.metadata()).await?;
     // 3. The nodes, the gateway over the first, the admin API.
@@ -65,16 +65,19 @@ pub async fn run(args: &DevArgs, max_fds: Option<u64>, json: bool, mut stop: Sto
     if json {
         ready.print()?;
     } else {
-        banner::print(&layout, found, data.root(), &ready, &keys);
+        banner::print(&layout, recorded, data.root(), &ready, &keys);
     }
 
-    stopped(&mut stop).await;
+    let ended = tokio::select! {
+        () = stopped(&mut stop) => Ok(()),
+        failure = opened.failed() => Err(failure),
+    };
     if let Some(path) = &args.ready_file {
         files::forget(path);
     }
     serving.stop().await;
     opened.close().await;
-    Ok(())
+    ended
 }
 
 fn wanted(args: &DevArgs) -> Wanted {
@@ -128,8 +131,8 @@ async fn node_options(
 
 /// All disks are folders of one file system: each may have its part, or the cluster would claim the space many times over.
 fn share_of_file_system(root: &Path, disks: usize) -> Option<u64> {
-    let of = rustix::fs::statvfs(root).ok()?;
-    let share = of.f_blocks.saturating_mul(of.f_frsize) / disks.max(1) as u64;
+    let file_system = rustix::fs::statvfs(root).ok()?;
+    let share = file_system.f_blocks.saturating_mul(file_system.f_frsize) / disks.max(1) as u64;
     Some(share.max(RESERVED_BYTES + LEAST_SEGMENTS * SEGMENT_BYTES))
 }
 

@@ -98,13 +98,25 @@ impl Serving {
     }
 
     /// SIGTERM, and the exit code.
-    pub fn terminate(mut self) -> Option<i32> {
+    pub fn terminate(self) -> Option<i32> {
         self.signal(rustix::process::Signal::TERM);
+        self.end().0
+    }
+
+    /// Waits until it ends in order; its exit code and what it logged.
+    pub fn end(self) -> (Option<i32>, String) {
+        let ready_file = self.ready_file.clone();
+        let ended = self.killed();
+        assert!(!ready_file.exists(), "the ready file outlived the process");
+        ended
+    }
+
+    /// Waits until it ends, in order or not.
+    pub fn killed(mut self) -> (Option<i32>, String) {
         let deadline = Instant::now() + STOP;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                assert!(!self.ready_file.exists(), "the ready file outlived the process");
-                return status.code();
+                return (status.code(), self.log());
             }
             assert!(Instant::now() < deadline, "does not stop:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(20));

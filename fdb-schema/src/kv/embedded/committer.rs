@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use fjall::{AbstractTree, Database, Keyspace, PersistMode, Readable};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::kv::{
     CommitVersion, KvError,
@@ -24,15 +24,15 @@ const GROUP_COMMITS: usize = 1024;
 /// Bytes of the commits that share a sync, roughly.
 const GROUP_BYTES: usize = 16 << 20;
 
-/// Memtables and runs of tables that wait for fjall's threads, at most: below where fjall makes its writers wait, counting those that a
-/// batch under way may add.
+/// At most so many memtables, and runs of tables, may wait for fjall's threads before a batch is written. Together with what one batch can
+/// add that stays below where fjall makes its writers wait.
 const MEMTABLES_WAITING: usize = 1;
 const RUNS_WAITING: usize = 25;
 /// Commits are not kept waiting longer than this for a memtable to be written: nearly all of those who made them have given up by then.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 const ROOM_PAUSE: Duration = Duration::from_millis(2);
 
-/// When fjall has room for another batch, and how long it is waited for.
+/// When fjall has room for another batch, and for how long the committer waits until it has.
 struct Room {
     memtables_waiting: usize,
     runs_waiting: usize,
@@ -56,7 +56,7 @@ pub struct Pending {
 /// Who is to be told the outcome.
 pub struct Waiting {
     pub answer: oneshot::Sender<Result<CommitVersion, KvError>>,
-    /// Its bytes of the queue's bound, given back with the answer.
+    /// Its share of the queue's bound in bytes, released with the answer.
     pub _permit: OwnedSemaphorePermit,
 }
 
@@ -75,9 +75,9 @@ pub struct Committer {
     resolver: Resolver,
     version: u64,
     room: Room,
-    /// Why no commit is taken any more.
-    poisoned: Option<String>,
-    /// Given back when the store is closed.
+    /// Why no commit is taken any more, once that is so.
+    poisoned: watch::Sender<Option<String>>,
+    /// Released when the store is closed.
     lock: DirectoryLock,
 }
 
@@ -112,11 +112,11 @@ impl Rows for Stored<'_> {
     }
 }
 
-/// Commits that were judged, waiting for the sync they share.
+/// Commits that were judged and wait for the sync that they share.
 struct Group<'a> {
     /// The stored rows with what the group changes.
     rows: Overlay<Stored<'a>>,
-    /// The version they will have.
+    /// The version that the group will have.
     version: u64,
     waiting: Vec<Waiting>,
 }
@@ -124,10 +124,24 @@ struct Group<'a> {
 impl Committer {
     pub fn new(db: Database, about: Keyspace, shared: Arc<Shared>, version: u64, lock: DirectoryLock) -> Self {
         let room = Room { memtables_waiting: MEMTABLES_WAITING, runs_waiting: RUNS_WAITING, timeout: ROOM_TIMEOUT };
-        Self { db, about, shared, resolver: Resolver::new(version), version, room, poisoned: None, lock }
+        Self {
+            db,
+            about,
+            shared,
+            resolver: Resolver::new(version),
+            version,
+            room,
+            poisoned: watch::Sender::new(None),
+            lock,
+        }
     }
 
-    /// Until every sender is gone.
+    /// Why no commit is taken any more, once that is so.
+    pub fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.poisoned.subscribe()
+    }
+
+    /// Commits until every sender is gone.
     pub fn run(mut self, mut commits: mpsc::Receiver<Pending>) {
         while let Some(first) = commits.blocking_recv() {
             let mut bytes = first.request.bytes();
@@ -142,7 +156,8 @@ impl Committer {
     }
 
     fn commit_group(&mut self, gathered: Vec<Pending>) {
-        if let Some(why) = &self.poisoned {
+        let poisoned = self.poisoned.borrow().clone();
+        if let Some(why) = poisoned {
             for pending in gathered {
                 pending.waiting.tell(Err(KvError::Storage(why.clone())));
             }
@@ -176,7 +191,7 @@ impl Committer {
             return pending.waiting.tell(Err(error));
         }
         let place = u16::try_from(group.waiting.len()).unwrap_or(u16::MAX);
-        // Beside the group's changes until all of it is there: half a commit must not be written with the others.
+        // On a layer of its own until it is applied to its end: half a commit must not be written with the others.
         let mut own = Overlay::new(&group.rows);
         match apply(&mut own, pending.request, group.version, place) {
             Ok(written) => {
@@ -194,13 +209,13 @@ impl Committer {
         *self.shared.published.write() = Arc::new(published);
     }
 
-    /// Waits until fjall has room for another batch. It would wait itself, but for ever if the threads that make room have failed.
+    /// Waits until fjall has room for another batch. fjall would wait by itself, but for ever if the threads that make room have failed.
     fn wait_for_room(&self) -> Result<(), NoRoom> {
         let (room, started) = (&self.room, Instant::now());
         while self.shared.rows.sealed_memtable_count() > room.memtables_waiting
             || self.shared.rows.tree.l0_run_count() > room.runs_waiting
         {
-            // Writes nothing: tells whether they have failed.
+            // This writes nothing; it tells whether those threads have failed.
             self.db.persist(PersistMode::Buffer).map_err(|error| NoRoom::Failed(error.to_string()))?;
             if started.elapsed() > room.timeout {
                 return Err(NoRoom::Late(format!("no memtable was written to disk in {:?}", room.timeout)));
@@ -210,8 +225,8 @@ impl Committer {
         Ok(())
     }
 
-    /// Nothing of the group was written nor will be: it can be tried again. What the resolver remembers of it did not happen, so it starts
-    /// anew at the version that is published, newer than which nothing is.
+    /// Nothing of the group was written or will be, so its commits can be tried again. The resolver remembers their writes already, which
+    /// did not happen: it starts anew at the published version, which is the newest that there is.
     fn put_off(&mut self, group: Group<'_>, why: &str) {
         tracing::warn!(why, commits = group.waiting.len(), "the metadata store cannot take commits now");
         self.resolver = Resolver::new(self.version);
@@ -220,14 +235,14 @@ impl Committer {
         }
     }
 
-    /// Takes no more changes: only opening the store again tells what it has.
+    /// From now on no change is taken: only opening the store again tells what the disk has.
     fn poison(&mut self, group: Group<'_>, why: &str, answered: impl Fn(String) -> KvError) {
         let why = format!("the metadata store failed and takes no more changes until it is restarted: {why}");
         tracing::error!(%why, "a metadata commit failed; refusing all that follow");
         for waiting in group.waiting {
             waiting.tell(Err(answered(why.clone())));
         }
-        self.poisoned = Some(why);
+        self.poisoned.send_replace(Some(why));
     }
 
     fn write(&mut self, group: Group<'_>) {
@@ -237,7 +252,7 @@ impl Committer {
             Err(NoRoom::Failed(why)) => return self.poison(group, &why, KvError::Storage),
         }
         let mut batch = self.db.batch().durability(Some(PersistMode::SyncAll));
-        // First, where the journal is looked through for it.
+        // The first row of the batch: that is where an opening looks for the store's mark.
         batch.insert(&self.about, VERSION_KEY, self.lock.mark().value(group.version));
         for (key, value) in group.rows.changes() {
             match value {

@@ -8,9 +8,10 @@
 //! ```
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use crate::kv::embedded::{journal::JournalError, mark::Mark};
@@ -19,6 +20,9 @@ use crate::kv::embedded::{journal::JournalError, mark::Mark};
 const FORMAT: u32 = 2;
 const FORMAT_PREFIX: &str = "cairn metadata ";
 const STORE: &str = "store";
+/// [`glance`] holds the lock for a moment, which must not make a start fail.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -55,10 +59,14 @@ impl DirectoryLock {
         std::fs::create_dir_all(path).map_err(io)?;
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path.join("LOCK"));
         let file = file.map_err(io)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => return Err(OpenError::Locked(path.to_owned())),
-            Err(std::fs::TryLockError::Error(source)) => return Err(io(source)),
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(path.to_owned())),
+                Err(TryLockError::Error(source)) => return Err(io(source)),
+            }
         }
         Ok(Self { path: path.to_owned(), mark: format(path)?, _file: file })
     }
@@ -97,8 +105,33 @@ impl DirectoryLock {
     }
 }
 
+/// Looks at what [`DirectoryLock::take`] would find, without changing anything: whether a process has it open. A directory that is
+/// missing or has no store yet is fine.
+pub fn glance(path: &Path) -> Result<bool, OpenError> {
+    let io = |source| OpenError::Io { path: path.to_owned(), source };
+    read_format(path)?;
+    let file = match File::open(path.join("LOCK")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(io(error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(source)) => Err(io(source)),
+    }
+}
+
 /// Reads the FORMAT file, or writes one where there is no store yet.
 fn format(path: &Path) -> Result<Mark, OpenError> {
+    match read_format(path)? {
+        Some(mark) => Ok(mark),
+        None => write_format(path).map_err(|source| OpenError::Io { path: path.to_owned(), source }),
+    }
+}
+
+/// None where there is no store yet.
+fn read_format(path: &Path) -> Result<Option<Mark>, OpenError> {
     let io = |source| OpenError::Io { path: path.to_owned(), source };
     let not_ours = |why| Err(OpenError::NotOurs { path: path.to_owned(), why });
     let text = match std::fs::read_to_string(path.join("FORMAT")) {
@@ -107,7 +140,7 @@ fn format(path: &Path) -> Result<Mark, OpenError> {
             if path.join(STORE).try_exists().map_err(io)? {
                 return not_ours("it has a store but no FORMAT file");
             }
-            return write_format(path).map_err(io);
+            return Ok(None);
         }
         Err(error) if error.kind() == io::ErrorKind::InvalidData => return not_ours("its FORMAT file is garbled"),
         Err(error) => return Err(io(error)),
@@ -116,7 +149,7 @@ fn format(path: &Path) -> Result<Mark, OpenError> {
     match words.next().and_then(|number| number.parse::<u32>().ok()) {
         None | Some(0) => not_ours("its FORMAT file is garbled"),
         Some(FORMAT) => match words.next().and_then(Mark::from_hex) {
-            Some(mark) => Ok(mark),
+            Some(mark) => Ok(Some(mark)),
             None => not_ours("its FORMAT file is garbled"),
         },
         Some(found) if found < FORMAT => Err(OpenError::OlderFormat { path: path.to_owned(), found }),
@@ -124,7 +157,7 @@ fn format(path: &Path) -> Result<Mark, OpenError> {
     }
 }
 
-/// Whole or not at all: written aside, synced, renamed, the directory synced.
+/// The file appears whole or not at all: it is written aside, synced and renamed, and the directory is synced.
 fn write_format(path: &Path) -> io::Result<Mark> {
     let (aside, mark) = (path.join("FORMAT.new"), Mark::random());
     let mut file = File::create(&aside)?;

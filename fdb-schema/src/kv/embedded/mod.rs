@@ -11,7 +11,7 @@ mod directory;
 mod journal;
 mod mark;
 
-pub use directory::OpenError;
+pub use directory::{OpenError, glance};
 pub use journal::JournalError;
 
 use std::{
@@ -27,7 +27,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, Snapshot};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::kv::{
     CommitVersion, KvError, RangePage,
@@ -101,6 +101,8 @@ struct Shared {
 pub struct EmbeddedEngine {
     shared: Arc<Shared>,
     handle: Arc<Handle>,
+    /// Why the committer takes no more commits, once it does not.
+    failure: watch::Receiver<Option<String>>,
 }
 
 struct Handle {
@@ -138,7 +140,7 @@ impl Files {
     }
 }
 
-/// Opens or creates the store in a directory, with nobody who commits yet.
+/// Opens or creates the store in a directory; nobody commits to it yet.
 fn recover(path: &Path, options: EmbeddedOptions) -> Result<(Committer, Arc<Shared>), OpenError> {
     let lock = DirectoryLock::take(path)?;
     let failed = |error: fjall::Error| OpenError::Store { path: path.to_owned(), why: error.to_string() };
@@ -167,13 +169,14 @@ fn recover(path: &Path, options: EmbeddedOptions) -> Result<(Committer, Arc<Shar
 /// Opens or creates the store in a directory. Blocks while it recovers.
 pub fn open(path: &Path, options: EmbeddedOptions) -> Result<OccKv<EmbeddedEngine>, OpenError> {
     let (committer, shared) = recover(path, options)?;
+    let failure = committer.failure();
     let (sender, receiver) = mpsc::channel(QUEUED_COMMITS);
     let thread = std::thread::Builder::new()
         .name("meta-commit".into())
         .spawn(move || committer.run(receiver))
         .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
     let handle = Handle { commits: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) };
-    Ok(OccKv(EmbeddedEngine { shared, handle: Arc::new(handle) }))
+    Ok(OccKv(EmbeddedEngine { shared, handle: Arc::new(handle), failure }))
 }
 
 impl OccKv<EmbeddedEngine> {
@@ -203,12 +206,19 @@ impl Engine for EmbeddedEngine {
         let sender = self.handle.commits.lock().clone().ok_or_else(closed)?;
         let (answer, answered) = oneshot::channel();
         let pending = Pending { request, waiting: Waiting { answer, _permit: permit } };
-        // Nobody listens any more although the store is open.
+        // The store is open, and yet nobody listens: the committer has panicked.
         let failed =
             |_| KvError::Storage("the metadata committer failed: restart this process, and see its log".into());
         sender.send(pending).await.map_err(failed)?;
         drop(sender);
         answered.await.unwrap_or_else(|_| Err(KvError::CommitUnknown("the metadata committer failed".into())))
+    }
+
+    async fn failed(&self) -> String {
+        let mut failure = self.failure.clone();
+        let failed = failure.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        // As long as this engine is open, the committer ends only by a panic.
+        failed.unwrap_or_else(|| "the metadata committer panicked".to_owned())
     }
 }
 
@@ -227,7 +237,7 @@ impl EmbeddedView {
         let turn = Arc::clone(&self.shared.reads).acquire_owned().await.map_err(|_| gone("refused"))?;
         let (shared, published) = (Arc::clone(&self.shared), Arc::clone(&self.published));
         let on_its_thread = move || {
-            // Given back when the read has ended, not when nobody waits for it any more.
+            // Released when the read has ended, not when nobody waits for it any more.
             let _turn = turn;
             read(&shared.rows, &published.snapshot)
         };
@@ -257,10 +267,10 @@ impl View for EmbeddedView {
             return Ok(RangePage::default());
         }
         self.blocking(move |rows, snapshot| {
-            let mut found = snapshot.range(rows, &range.begin[..]..&range.end[..]);
+            let mut stored = snapshot.range(rows, &range.begin[..]..&range.end[..]);
             let mut page = RangePage::default();
             let mut bytes = 0;
-            while let Some(row) = if reverse { found.next_back() } else { found.next() } {
+            while let Some(row) = if reverse { stored.next_back() } else { stored.next() } {
                 let (key, value) = row.into_inner()?;
                 bytes += key.len() + value.len();
                 page.rows.push((Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)));

@@ -14,7 +14,8 @@ async fn after_the_committer_panicked_commits_say_that_it_failed() {
     // As a panic leaves it: the receiver is gone, the store is still open.
     let (commits, _) = mpsc::channel(1);
     let handle = Arc::new(Handle { commits: Mutex::new(Some(commits)), thread: Mutex::new(None) });
-    let broken = EmbeddedEngine { shared, handle };
+    let broken = EmbeddedEngine { shared, handle, failure: watch::channel(None).1 };
+    assert!(broken.failed().await.contains("panicked"));
     let refused = broken.commit(CommitRequest::default()).await;
     assert!(matches!(&refused, Err(KvError::Storage(why)) if why.contains("failed")), "{refused:?}");
     // What it had taken may have been written.

@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::text::Shown;
+
 /// No real one is nearly as long.
 const MAX_BYTES: u64 = 64 << 10;
 
@@ -40,7 +42,7 @@ fn check_text(text: &str) -> Result<(), String> {
     };
     match key.split_once(':') {
         Some((description, id)) if !id.is_empty() && plain(description) && plain(id) => {}
-        _ => return Err(format!("{key:?} is not description:id in letters, digits and underscores")),
+        _ => return Err(format!("{} is not description:id in letters, digits and underscores", Shown(key))),
     }
     coordinators.split(',').try_for_each(check_coordinator)
 }
@@ -51,7 +53,7 @@ fn check_coordinator(text: &str) -> Result<(), String> {
     let port = |port: &str| port.parse::<u16>().is_ok_and(|port| port != 0);
     match place.rsplit_once(':') {
         Some((host, number)) if !host.is_empty() && port(number) => Ok(()),
-        _ => Err(format!("coordinator {text:?} is not address:port")),
+        _ => Err(format!("coordinator {} is not address:port", Shown(text))),
     }
 }
 

@@ -55,7 +55,7 @@ const PASSING: [i32; 14] = [
 
 /// An error of anything but a commit.
 pub fn of_read(error: FdbError) -> KvError {
-    let told = || format!("FoundationDB: {error} ({})", error.code());
+    let described = || format!("FoundationDB: {error} ({})", error.code());
     match error.code() {
         code::NOT_COMMITTED => KvError::Conflict,
         code::TRANSACTION_TOO_OLD | code::FUTURE_VERSION => KvError::TooOld,
@@ -63,10 +63,10 @@ pub fn of_read(error: FdbError) -> KvError {
         code::TRANSACTION_TOO_LARGE => over("transaction", limits::TRANSACTION_BYTES),
         code::KEY_TOO_LARGE => over("key", limits::KEY_BYTES),
         code::VALUE_TOO_LARGE => over("value", limits::VALUE_BYTES),
-        passing if PASSING.contains(&passing) => KvError::Unavailable(told()),
-        // Locked, throttled, behind, of another protocol version since a moment ago.
-        _ if error.is_retryable() => KvError::Unavailable(told()),
-        _ => KvError::Storage(told()),
+        passing if PASSING.contains(&passing) => KvError::Unavailable(described()),
+        // The database is locked, throttled or behind, or of another protocol version since a moment ago.
+        _ if error.is_retryable() => KvError::Unavailable(described()),
+        _ => KvError::Storage(described()),
     }
 }
 

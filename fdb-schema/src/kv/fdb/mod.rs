@@ -3,7 +3,7 @@
 //! Every transaction has a timeout, because an unreachable cluster otherwise never answers. Retries are the verbs' business, which
 //! know what an unknown commit means to them: this backend makes none.
 
-mod cluster_file;
+pub mod cluster_file;
 mod errors;
 mod transaction;
 
@@ -90,7 +90,7 @@ impl FdbKv {
     /// started.
     ///
     /// # Errors
-    /// ClusterFile, Prefix or Client: what no waiting will mend.
+    /// ClusterFile, Prefix or Client, which are errors that no waiting mends.
     pub fn connect(_network: &FdbNetwork, options: &FdbOptions) -> Result<Self, OpenError> {
         check_prefix(&options.prefix)?;
         let file = cluster_file::locate(options.cluster_file.as_deref());
@@ -99,7 +99,7 @@ impl FdbKv {
         let path = file.to_str().ok_or_else(|| wrong("its path is not UTF-8".into()))?;
         let database = Database::new(Some(path)).map_err(|error| wrong(error.to_string()))?;
         let timeout_ms = i32::try_from(TRANSACTION_TIMEOUT.as_millis()).unwrap_or(i32::MAX);
-        // The library's own default limit of size is ours.
+        // The library's default limit for the size of a transaction is ours as well.
         for option in [DatabaseOption::TransactionTimeout(timeout_ms), DatabaseOption::TransactionRetryLimit(0)] {
             database.set_option(option).map_err(|error| OpenError::Client(error.to_string()))?;
         }

@@ -105,17 +105,17 @@ impl Transaction for FdbTransaction {
                 end: KeySelector::first_greater_or_equal(&last[..]),
                 ..RangeOption::default()
             };
-            let found = self.inner.get_range(&option, 1, query.snapshot).await.map_err(errors::of_read)?;
-            for row in found.iter() {
+            let stored = self.inner.get_range(&option, 1, query.snapshot).await.map_err(errors::of_read)?;
+            for row in stored.iter() {
                 page.rows.push((self.unprefixed(row.key()), Bytes::copy_from_slice(row.value())));
             }
-            if !found.more() {
+            if !stored.more() {
                 break;
             }
-            match page.rows.last().filter(|_| !found.is_empty()) {
+            match page.rows.last().filter(|_| !stored.is_empty()) {
                 Some((key, _)) if query.reverse => end = key.clone(),
                 Some((key, _)) => begin = key_after(key),
-                // Asked again from the same place it might never end.
+                // Asking again from the same place might never end.
                 None => return Err(KvError::Unavailable("FoundationDB promised more rows and sent none".into())),
             }
         }
@@ -182,7 +182,7 @@ impl Transaction for FdbTransaction {
             self.life.check()?;
         }
         let committed = self.inner.commit().await.map_err(|error| errors::of_commit(FdbError::from(error)))?;
-        // Negative for a transaction that wrote nothing.
+        // The version is negative if the transaction wrote nothing.
         let version = committed.committed_version().map_err(|error| KvError::CommitUnknown(error.to_string()))?;
         Ok(CommitVersion(u64::try_from(version).unwrap_or(0)))
     }

@@ -119,6 +119,11 @@ pub trait Engine: Send + Sync + 'static {
     async fn view(&self) -> Result<Self::View, KvError>;
 
     async fn commit(&self, request: CommitRequest) -> Result<CommitVersion, KvError>;
+
+    /// As [`Kv::failed`](crate::kv::Kv::failed).
+    async fn failed(&self) -> String {
+        std::future::pending().await
+    }
 }
 
 #[async_trait]
@@ -133,6 +138,10 @@ impl<E: Engine> Engine for std::sync::Arc<E> {
 
     async fn commit(&self, request: CommitRequest) -> Result<CommitVersion, KvError> {
         E::commit(self, request).await
+    }
+
+    async fn failed(&self) -> String {
+        E::failed(self).await
     }
 }
 

@@ -29,6 +29,10 @@ impl<E: Engine + Clone> Kv for OccKv<E> {
         }
         Ok(Some(Box::new(OccTransaction::new(self.0.clone(), Life::endless()))))
     }
+
+    async fn failed(&self) -> String {
+        self.0.failed().await
+    }
 }
 
 struct OccTransaction<E: Engine> {
@@ -101,7 +105,7 @@ impl<E: Engine> OccTransaction<E> {
         limit: usize,
         reverse: bool,
     ) -> Result<(Vec<Row>, bool), KvError> {
-        // Our clears may swallow stored rows: asking for one more spares most second pages.
+        // Clears of this transaction may hide stored rows: one row more spares most second pages.
         let touched = self.buffer.touches(&rest.begin, &rest.end);
         let page = self.view().await?.range(rest.clone(), limit + usize::from(touched), reverse).await?;
         let Some(last) = page.rows.last().filter(|_| page.more).map(|(key, _)| key.clone()) else {
@@ -147,7 +151,7 @@ impl<E: Engine + Clone> Transaction for OccTransaction<E> {
         let mut places = Vec::with_capacity(keys.len());
         for (place, key) in keys.iter().enumerate() {
             match self.buffer.lookup(key) {
-                // Our own write: nothing was learnt of the store, so nothing can conflict.
+                // The transaction's own write: it tells nothing of the store, so nothing can conflict.
                 Lookup::Known(value) => values[place] = value,
                 Lookup::Store => {
                     places.push((place, None));
@@ -190,7 +194,7 @@ impl<E: Engine + Clone> Transaction for OccTransaction<E> {
         }
         let page = self.read_rows(&query).await?;
         if !query.snapshot {
-            // Only what was seen can conflict: up to the last row if the limit ended the page.
+            // Only what was read can conflict: up to the last row, if the limit ended the page.
             let last = page.rows.last().filter(|_| page.more).map(|(key, _)| key.clone());
             let (begin, end) = match last {
                 None => (query.begin, query.end),
@@ -238,7 +242,7 @@ impl<E: Engine + Clone> Transaction for OccTransaction<E> {
     async fn commit(mut self: Box<Self>) -> Result<CommitVersion, KvError> {
         let read_version = self.view.as_ref().and_then(View::version);
         if self.buffer.is_empty() && self.extra_writes.is_empty() {
-            // Reads alone were consistent at their version.
+            // A transaction that only read was consistent at its version, and has nothing to commit.
             return Ok(CommitVersion(read_version.unwrap_or(0)));
         }
         if self.life.is_endless() {
@@ -247,7 +251,7 @@ impl<E: Engine + Clone> Transaction for OccTransaction<E> {
         self.life.check()?;
         self.check_sizes()?;
         let read_version = match read_version {
-            // Conflicts were declared without reading: they count from now.
+            // Conflicts were declared without a read, so they count from the newest version.
             None if !self.reads.is_empty() => {
                 let view = self.view().await?;
                 if view.version().is_none() {

@@ -124,20 +124,20 @@ impl View for RemoteView {
     }
 
     async fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, KvError> {
-        let mut found = Vec::with_capacity(keys.len());
-        while found.len() < keys.len() {
-            let request = Request::GetMany { at: self.version(), keys: keys[found.len()..].to_vec() };
+        let mut read = Vec::with_capacity(keys.len());
+        while read.len() < keys.len() {
+            let request = Request::GetMany { at: self.version(), keys: keys[read.len()..].to_vec() };
             let (at, values) = match self.engine.read(&request).await? {
                 Response::Values { at, values } => (at, values),
                 other => return Err(KvError::Storage(unexpected(&other))),
             };
             self.learn(at)?;
-            if values.is_empty() || values.len() > keys.len() - found.len() {
+            if values.is_empty() || values.len() > keys.len() - read.len() {
                 return Err(KvError::Storage("metadata server: wrong number of values".into()));
             }
-            found.extend(values);
+            read.extend(values);
         }
-        Ok(found)
+        Ok(read)
     }
 
     async fn range(&self, range: KeyRange, limit: usize, reverse: bool) -> Result<RangePage, KvError> {
@@ -146,7 +146,7 @@ impl View for RemoteView {
         match self.engine.read(&request).await? {
             Response::Rows { at, rows, more } => {
                 self.learn(at)?;
-                // A page that promised more without a row would be asked for again and again.
+                // A page without a row that promises more would be asked for again and again.
                 let more = more && !rows.is_empty();
                 Ok(RangePage { rows, more })
             }

@@ -87,7 +87,7 @@ impl<R: Read> Cursor<R> {
             return self.zeros();
         }
         match self.batch(tag[0]) {
-            Ok(found) => Ok(found),
+            Ok(item) => Ok(item),
             Err(Broken::Torn) => Ok(Found::Torn),
             Err(Broken::Io(error)) => Err(error),
         }
@@ -125,7 +125,7 @@ impl<R: Read> Cursor<R> {
         Ok(())
     }
 
-    /// What an item's header is followed by; whether it is a version row with the mark.
+    /// Reads what follows an item's header, and tells whether it is a version row with the mark.
     fn row(&mut self, header: &[u8; ITEM_HEADER_BYTES], hasher: &mut Xxh3) -> Result<bool, Broken> {
         let (key, stored) = (le(&header[10..12]), le(&header[16..20]));
         if (key, stored) != (VERSION_KEY.len() as u64, VERSION_VALUE_BYTES as u64) {

@@ -84,17 +84,17 @@ pub fn mend(store: &Path, mark: Mark) -> Result<Option<Mended>, JournalError> {
 /// In the order in which they were written.
 fn journals(store: &Path) -> Result<Vec<PathBuf>, JournalError> {
     let io = |source| JournalError::Io { path: store.to_owned(), source };
-    let mut found = Vec::new();
+    let mut numbered = Vec::new();
     for entry in fs::read_dir(store).map_err(io)? {
         let path = entry.map_err(io)?.path();
         let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".jnl"));
         // What has another name is fjall's to judge.
         if let Some(number) = number.and_then(|number| number.parse::<u64>().ok()) {
-            found.push((number, path));
+            numbered.push((number, path));
         }
     }
-    found.sort();
-    Ok(found.into_iter().map(|(_, path)| path).collect())
+    numbered.sort();
+    Ok(numbered.into_iter().map(|(_, path)| path).collect())
 }
 
 /// Opens a journal so that what is read of it is what the disk has.
@@ -125,7 +125,7 @@ enum What {
     Synced,
 }
 
-/// Goes through a journal; `seqno` is that of the last batch seen.
+/// Goes through a journal. `seqno` is the number of the last batch before it, and becomes that of its last.
 fn scan(path: &Path, mark: Mark, seqno: &mut Option<u64>) -> Result<Option<Bad>, JournalError> {
     let io = |source| JournalError::Io { path: path.to_owned(), source };
     let file = open_from_disk(path).map_err(io)?;
@@ -133,9 +133,10 @@ fn scan(path: &Path, mark: Mark, seqno: &mut Option<u64>) -> Result<Option<Bad>,
     loop {
         let at = cursor.at();
         match cursor.next().map_err(io)? {
-            Found::Batch(found) if seqno.is_none_or(|last| found > last) => *seqno = Some(found),
+            Found::Batch(next) if seqno.is_none_or(|last| next > last) => *seqno = Some(next),
             Found::Batch(_) => {
-                // Whole, but for the number, which no checksum covers: lost with a sector, or damaged here or in the batch before.
+                // The batch is whole but for its number, which no checksum covers: the number was lost with a sector, or is damaged, or that of
+                // the batch before it is.
                 let across_sectors = at % SECTOR + batch::START_BYTES as u64 > SECTOR;
                 let what = if across_sectors { what_is_bad(&file, at, mark).map_err(io)? } else { What::Synced };
                 return Ok(Some(Bad { at, what }));

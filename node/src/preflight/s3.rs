@@ -1,0 +1,61 @@
+//! What the S3 gateway is started with: the root user's keys and the certificate of https.
+
+use cairn_gateway::{Gateway, GatewayError};
+
+use super::{Depth, Notes, read};
+use crate::{
+    config::{Findings, NodeFile},
+    keys::{self, RootKeys},
+    node::gateway_options,
+};
+
+pub fn check(file: &NodeFile, depth: Depth, findings: &mut Findings<'_>, notes: &mut Notes) {
+    if let (Some(cert), Some(key)) = (&file.s3.tls_cert, &file.s3.tls_key) {
+        let cert = read("s3.tls_cert", cert, findings);
+        let key = read("s3.tls_key", key, findings);
+        if cert.is_none() || key.is_none() {
+            return;
+        }
+    }
+    let Some(keys) = root_keys(file, depth, findings, notes) else { return };
+    let options = match gateway_options(file, &keys) {
+        Ok(options) => options,
+        Err(failure) => return findings.refuse("s3", failure.to_string(), ""),
+    };
+    match Gateway::check(&options) {
+        Ok(()) => {}
+        Err(GatewayError::Tls(why)) => {
+            let fix = "name a certificate chain and its private key, both PEM";
+            findings.refuse("s3.tls_cert", format!("cannot be used for https: {why}"), fix);
+        }
+        Err(GatewayError::Option { what: "root_access_key", why }) => {
+            findings.refuse("s3.access_key", why, "choose another");
+        }
+        Err(error) => findings.refuse("s3", error.to_string(), ""),
+    }
+}
+
+/// None if they are wrong, which is noted, or if the environment of this process need not be that of the node.
+fn root_keys(file: &NodeFile, depth: Depth, findings: &mut Findings<'_>, notes: &mut Notes) -> Option<RootKeys> {
+    // Also when the environment overrides it: another start may not have that environment.
+    if let Some(path) = &file.s3.secret_key_file {
+        let secret = read("s3.secret_key_file", path, findings)?;
+        if keys::first_line(&secret).is_empty() {
+            let what = format!("the first line of {} is empty", path.display());
+            findings.refuse("s3.secret_key_file", what, "write the root secret key into it");
+            return None;
+        }
+    }
+    match RootKeys::for_node(file) {
+        Ok(keys) => Some(keys),
+        Err(failure) => {
+            let complete = file.s3.access_key.is_some() && file.s3.secret_key_file.is_some();
+            if depth == Depth::Check && !complete {
+                notes.0.push(format!("it names no root keys, so a node needs {} in its environment", keys::VARIABLES));
+            } else {
+                findings.refuse("s3", failure.to_string(), "");
+            }
+            None
+        }
+    }
+}
