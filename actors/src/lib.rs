@@ -2,13 +2,8 @@
 //! It knows nothing of HTTP or S3's XML.
 
 pub mod background;
-pub mod checksum;
-pub mod codec;
 mod data_path;
-pub mod disk;
 pub mod error;
-pub mod fragment;
-pub mod geometry;
 mod get;
 pub mod membership;
 pub mod metrics;
@@ -18,9 +13,10 @@ mod put;
 pub mod runtime;
 pub mod store;
 pub mod supervisor;
-pub mod tls;
-pub mod transport;
-pub mod wire;
 
+pub use cairn_disk as disk;
+pub use cairn_fragment as fragment;
+pub use cairn_fragment::{checksum, codec, geometry};
+pub use cairn_net::{tls, transport, wire};
 pub use error::StoreError;
 pub use store::Store;

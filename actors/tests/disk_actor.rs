@@ -1,6 +1,7 @@
 //! A disk under supervision: a failed one comes back by itself, a vanished one when it returns.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../disk/tests/common/mod.rs"]
 mod disk_common;
 
 use std::{
@@ -9,11 +10,9 @@ use std::{
 };
 
 use cairn_actors::{
-    disk::{
-        DiskError, DiskHandle, Faults,
-        actor::{Watch, supervise_disk},
-        spawn_disk, tools,
-    },
+    disk::{DiskHandle, Faults, tools},
+    fragment::DiskError,
+    runtime::disk_actor::{Watch, spawn_disk, supervise_disk},
     supervisor::{ChildState, Supervisor},
 };
 use disk_common::{fragment, options, payload, until, whole};

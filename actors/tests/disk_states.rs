@@ -2,7 +2,9 @@
 //! error, what it still does, what placement learns of it, and that what was acknowledged is there afterwards (DUR-2).
 #![allow(clippy::unwrap_used)]
 
+#[path = "../disk/tests/common/mod.rs"]
 mod disk_common;
+#[path = "../disk/tests/mount/mod.rs"]
 mod disk_mount;
 
 use std::{
@@ -14,12 +16,10 @@ use std::{
 };
 
 use cairn_actors::{
-    disk::{
-        DiskError, DiskHandle, DiskOptions, DiskStatus, Faults,
-        actor::{Watch, supervise_disk},
-        tools,
-    },
+    disk::{DiskHandle, DiskOptions, Faults, tools},
+    fragment::{DiskError, DiskStatus},
     placement::{DiskLoad, DiskView, Liveness, topology::Unfit},
+    runtime::disk_actor::{Watch, supervise_disk},
     supervisor::Supervisor,
 };
 use cairn_schema::record::{Disk, DiskState};

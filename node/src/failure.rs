@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use cairn_actors::{disk::DiskError, runtime::RuntimeError};
+use cairn_actors::{fragment::DiskError, runtime::RuntimeError};
 use cairn_gateway::GatewayError;
 use cairn_schema::{MetaError, ids::NodeId};
 

@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cairn_fragment::Bounded;
 use cairn_schema::{Meta, MetaError, ids::*, record::*};
 
 use super::HealingMetrics;
 use crate::{
-    fragment::Bounded,
     placement::Placement,
     policy::{Policy, Timings},
 };

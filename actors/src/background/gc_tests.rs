@@ -3,12 +3,12 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
+use cairn_fragment::{Bounded, DiskStatus, FragmentInfo, Fragments, NewFragment, TransportError};
 use cairn_schema::{Meta, MetaError, verbs::*};
 
 use super::*;
 use crate::{
     background::HealingMetrics,
-    fragment::{Bounded, DiskStatus, FragmentInfo, Fragments, NewFragment, TransportError},
     placement::Placement,
     policy::{Policy, Timings},
 };

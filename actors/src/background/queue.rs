@@ -1,9 +1,10 @@
 //! Reads the ledger and picks the stripes that are nearest to being lost.
 
+use cairn_fragment::geometry;
 use cairn_schema::{MetaError, ids::*, record::*};
 
 use super::Context;
-use crate::{geometry, placement::Rows};
+use crate::placement::Rows;
 
 const ROWS_PER_PAGE: usize = 1000;
 

@@ -3,17 +3,16 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
+use cairn_fragment::{
+    DiskError, NewFragment, TransportError, block_checksums,
+    codec::{Codec, CodecError},
+    geometry::{Geometry, GeometryError},
+};
 use cairn_schema::{MetaError, clock::now_ms, ids::*, record::*};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
 use super::{Context, queue::Endangered};
-use crate::{
-    codec::{Codec, CodecError},
-    data_path::Codecs,
-    fragment::{DiskError, NewFragment, TransportError, block_checksums},
-    geometry::{Geometry, GeometryError},
-    placement::Rows,
-};
+use crate::{data_path::Codecs, placement::Rows};
 
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {

@@ -11,11 +11,11 @@ use std::{
 };
 
 use async_trait::async_trait;
+use cairn_fragment::{DiskError, FragmentInfo, TransportError};
 use cairn_schema::{clock::now_ms, ids::*, record::*};
 
 use super::{Context, inventory::GroupCheck};
 use crate::{
-    fragment::{DiskError, FragmentInfo, TransportError},
     placement::Rows,
     supervisor::{Step, StepError, Worker},
 };

@@ -7,13 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cairn_fragment::Bounded;
 use cairn_schema::{ids::*, record::Group};
 use futures::{StreamExt, future::BoxFuture};
 use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::metrics::Metrics;
-use crate::fragment::Bounded;
 
 /// Failed writes cleaned up at once, and waiting for it. More are left to scrub.
 const AT_ONCE: usize = 16;

@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
+use cairn_fragment::codec::{Codec, CodecError};
 use cairn_schema::record::Scheme;
 use parking_lot::RwLock;
-
-use crate::codec::{Codec, CodecError};
 
 /// Schemes are few: those of the policy, and those that old blobs were written with.
 #[derive(Default)]

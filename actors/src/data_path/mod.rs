@@ -12,6 +12,7 @@ mod reach;
 
 use std::sync::Arc;
 
+use cairn_fragment::{Bounded, codec::Codec};
 use cairn_schema::{Meta, MetaError, record::Scheme};
 
 pub use limits::StoreLimits;
@@ -24,9 +25,7 @@ pub(crate) use {
 };
 
 use crate::{
-    codec::Codec,
     error::StoreError,
-    fragment::Bounded,
     placement::Placement,
     policy::{Policy, Timings},
 };

@@ -7,14 +7,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use cairn_fragment::{Bounded, DiskError, NewFragment, TransportError};
 use cairn_schema::{ids::*, record::MissingCause};
 use rand::Rng;
 
 use super::{latencies::Latencies, metrics::Metrics};
-use crate::{
-    fragment::{Bounded, DiskError, NewFragment, TransportError},
-    placement::{Heard, Placement},
-};
+use crate::placement::{Heard, Placement};
 
 /// The way to the fragments.
 pub(crate) struct Reach {

@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use cairn_fragment::{codec::Codec, geometry::FragmentPiece};
 use cairn_schema::{MetaError, ids::*, record::*};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rand::Rng;
@@ -22,10 +23,8 @@ use super::{
     plan::Piece,
 };
 use crate::{
-    codec::Codec,
     data_path::{DataPath, Finding, Unread},
     error::StoreError,
-    geometry::FragmentPiece,
     placement::Topology,
 };
 

@@ -2,12 +2,10 @@
 
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
+use cairn_fragment::geometry::{FragmentPiece, Geometry, GeometryError, StripePiece, is_range_local};
 use cairn_schema::{MetaError, ids::*, record::*};
 
-use crate::{
-    error::StoreError,
-    geometry::{FragmentPiece, Geometry, GeometryError, StripePiece, is_range_local},
-};
+use crate::error::StoreError;
 
 /// Bytes of one stripe, with everything needed to read them.
 #[derive(Clone, Debug)]

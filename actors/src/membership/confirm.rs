@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use cairn_fragment::Probes;
 use cairn_schema::ids::NodeId;
 use rand::seq::SliceRandom;
-
-use crate::fragment::Probes;
 
 /// Second peers asked before the question stays open.
 const OPINIONS: usize = 2;

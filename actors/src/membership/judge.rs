@@ -10,6 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use cairn_fragment::Probes;
 use cairn_schema::{Meta, MetaError, clock::now_ms, ids::*, record::*};
 use futures::FutureExt;
 
@@ -21,7 +22,6 @@ use super::{
 };
 use crate::{
     background::{Context, inventory},
-    fragment::Probes,
     placement::{Liveness, Rows},
     supervisor::{Step, StepError, Worker},
 };

@@ -3,6 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
+use cairn_fragment::{Bounded, DiskStatus, FragmentInfo, Fragments, NewFragment, TransportError};
 use cairn_schema::verbs::*;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -10,7 +11,6 @@ use tokio::sync::watch;
 use super::*;
 use crate::{
     background::HealingMetrics,
-    fragment::{Bounded, DiskStatus, FragmentInfo, Fragments, NewFragment, TransportError},
     membership::Peer,
     placement::Placement,
     policy::{Policy, Timings},

@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cairn_fragment::{Bounded, Directory};
 use cairn_schema::{Meta, MetaError, ids::*, record::*};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -21,8 +22,6 @@ use tokio::sync::watch;
 pub use choose::write_quorum;
 pub use rows::Rows;
 pub use topology::{DiskLoad, DiskView, Liveness, Topology};
-
-use crate::fragment::{Bounded, Directory};
 
 /// What placement depends on; the same on every node of a cluster.
 #[derive(Clone, Debug)]

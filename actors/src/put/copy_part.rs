@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use cairn_fragment::checksum::{DigestPlan, Digests};
 use cairn_schema::{ids::AttemptId, record::*, verbs::*};
 use futures::TryStreamExt;
 
@@ -18,7 +19,6 @@ use super::{
     request::{CopyUploadPart, KnownDigests, PutUploadPart},
 };
 use crate::{
-    checksum::{DigestPlan, Digests},
     data_path::DataPath,
     error::{BoxError, StoreError},
     get,

@@ -6,14 +6,13 @@ use std::sync::{
 };
 
 use bytes::Bytes;
+use cairn_fragment::{NewFragment, TransportError, block_checksums, codec::Codec};
 use cairn_schema::{MetaError, ids::*, record::Group};
 use tokio::task::JoinSet;
 
 use crate::{
-    codec::Codec,
     data_path::{Reach, Remains, Span},
     error::StoreError,
-    fragment::{NewFragment, TransportError, block_checksums},
     placement::{Heard, Topology},
 };
 

@@ -1,12 +1,10 @@
 //! A body's digests, computed beside what else is done with its bytes.
 
 use bytes::Bytes;
+use cairn_fragment::checksum::{BodyDigests, DigestError, DigestPipeline, DigestPlan};
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use crate::{
-    checksum::{BodyDigests, DigestError, DigestPipeline, DigestPlan},
-    error::StoreError,
-};
+use crate::error::StoreError;
 
 /// A stripe shorter than this is copied for the digests, which keep what is too short to be worth a thread; else they
 /// would keep the stripe's grant of memory with it.

@@ -15,6 +15,7 @@ mod writer;
 
 use std::sync::Arc;
 
+use cairn_fragment::checksum::{DigestPlan, Digests};
 use cairn_schema::{ids::*, record::*, verbs::*};
 
 pub use request::{BodyIn, CopyUploadPart, KnownDigests, PutObject, PutUploadPart, Verify};
@@ -22,11 +23,7 @@ pub use request::{BodyIn, CopyUploadPart, KnownDigests, PutObject, PutUploadPart
 pub(crate) use copy_part::copy_part;
 pub(crate) use fan_out::{EncodedStripe, Sending};
 
-use crate::{
-    checksum::{DigestPlan, Digests},
-    data_path::DataPath,
-    error::StoreError,
-};
+use crate::{data_path::DataPath, error::StoreError};
 use body::BodyReader;
 use commit::commit;
 use pending::PendingBlob;

@@ -3,13 +3,11 @@
 use std::pin::Pin;
 
 use bytes::Bytes;
+use cairn_fragment::checksum::{DigestPlan, Digests};
 use cairn_schema::{ids::*, record::*, verbs::*};
 use futures::Stream;
 
-use crate::{
-    checksum::{DigestPlan, Digests},
-    error::BoxError,
-};
+use crate::error::BoxError;
 
 /// A body as it comes from a client.
 pub type BodyIn = Pin<Box<dyn Stream<Item = Result<Bytes, BoxError>> + Send>>;

@@ -6,13 +6,13 @@ use std::sync::{
 };
 
 use bytes::Bytes;
+use cairn_fragment::codec::Codec;
 use cairn_schema::{ids::*, record::*};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use super::fan_out::{EncodedStripe, Sending};
 use crate::{
-    codec::Codec,
     data_path::{DataPath, Remains, Span},
     error::StoreError,
     placement::write_quorum,

@@ -7,6 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use cairn_fragment::{
+    checksum::{BodyDigests, DigestPlan, Digests},
+    geometry,
+};
 use cairn_schema::{MetaError, record::*};
 use tokio::task::JoinHandle;
 
@@ -17,10 +21,8 @@ use super::{
     stripe::{SentStripe, StripeTask, WriteContext},
 };
 use crate::{
-    checksum::{BodyDigests, DigestPlan, Digests},
     data_path::{DataPath, Slot, Span, StreamGrant},
     error::StoreError,
-    geometry,
 };
 
 /// What `verify` saw and what it wants kept.

@@ -2,25 +2,25 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use cairn_disk::DiskHandle;
+use cairn_fragment::{Bounded, DiskError, LocalDisk, Probes};
+use cairn_net::transport::{
+    LocalDisks, Router,
+    quic::{Endpoint, QuicError, QuicOptions},
+    service::FragmentService,
+};
 use cairn_schema::{Meta, ids::*, record::*};
 use prometheus::Registry;
 use tokio::sync::{Mutex, OnceCell, watch};
 
-use super::{NodeOptions, Policy, RuntimeError};
+use super::{NodeOptions, Policy, RuntimeError, disk_actor::spawn_disk};
 use crate::{
     background::{Context, HealingMetrics, gc::Gc, placement::PlacementKeeper, repair::Repair, scrub::Scrub},
-    disk::{DiskHandle, spawn_disk},
-    fragment::{Bounded, DiskError, Probes},
     membership::{Gossip, GossipOptions, GossipSlot, GossipWorker, Judge, View, leave},
     metrics::NodeRegistry,
     placement::{Placement, Topology},
     store::{Store, StoreLimits, StoreParts},
     supervisor::{ChildStatus, Pace, Supervisor, WorkerMetrics, worker},
-    transport::{
-        LocalDisks, Router,
-        quic::{Endpoint, QuicError, QuicOptions},
-        service::FragmentService,
-    },
 };
 
 /// Repair shares the disks with clients: it takes at most half of the time, and at most this rate on one node.
@@ -92,7 +92,8 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
 
     let endpoint = bind(begun, &options, &registry).await?;
     let quic = endpoint.local_addr();
-    let locals = LocalDisks::of_handles(&begun.disks);
+    let locals =
+        LocalDisks::new(begun.disks.iter().map(|disk| (disk.id(), Arc::new(disk.clone()) as Arc<dyn LocalDisk>)));
     // Empty as yet; calls look into it when they are sent.
     let placement = Placement::new(options.meta.clone(), node.clone(), (&options.policy).into());
     let router = Router::new(endpoint.client().clone(), locals.clone(), placement.clone());

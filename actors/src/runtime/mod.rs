@@ -1,10 +1,12 @@
 //! One node's engine: disks, transport, gossip, supervised actors and the store over them, started and stopped in order.
 
 mod boot;
+pub mod disk_actor;
 mod status;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use cairn_disk::DiskOptions;
 use cairn_schema::{Meta, ids::*, record::*};
 use serde::Serialize;
 
@@ -13,7 +15,7 @@ pub use crate::{
     tls::Identity,
 };
 
-use crate::{disk::DiskOptions, store::Store, supervisor::ChildStatus};
+use crate::{store::Store, supervisor::ChildStatus};
 use boot::Running;
 
 #[derive(Clone)]
@@ -40,7 +42,7 @@ pub struct NodeOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     #[error("open disk: {0}")]
-    Disk(#[from] crate::disk::DiskError),
+    Disk(#[from] cairn_fragment::DiskError),
     #[error("metadata: {0}")]
     Meta(#[from] cairn_schema::MetaError),
     #[error("listen on {0}: {1}")]

@@ -5,14 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cairn_fragment::DiskStatus;
 use cairn_schema::{MetaError, ids::*, record::*};
 use futures::StreamExt;
 
 use super::{ActorStatus, ClusterStatus, DiskLine, GroupStatus, NodeStatus, RuntimeError, boot::Running};
-use crate::{
-    fragment::DiskStatus,
-    placement::{Liveness, Topology},
-};
+use crate::placement::{Liveness, Topology};
 
 /// A person waits for the answer.
 const DISK_DEADLINE: Duration = Duration::from_millis(1500);

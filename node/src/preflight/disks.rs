@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use cairn_actors::disk::{
-    DiskError,
-    tools::{self, Glance},
+use cairn_actors::{
+    disk::tools::{self, Glance},
+    fragment::DiskError,
 };
 use cairn_schema::ids::{ClusterId, DiskId};
 

@@ -70,7 +70,7 @@ pub fn child(runtime: &tokio::runtime::Runtime, dir: &Path) -> Result<(), Failur
             let n = FIRST + sample * 7919 % fragments.max(1);
             disk.get(name(n), 0..PAYLOAD_BYTES as u32).await?;
         }
-        Ok::<_, cairn_actors::disk::DiskError>(())
+        Ok::<_, cairn_actors::fragment::DiskError>(())
     })?;
     let reading = started.elapsed();
     let after = resident()?;

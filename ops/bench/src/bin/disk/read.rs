@@ -10,12 +10,15 @@ use std::{
     },
 };
 
-use cairn_actors::disk::{
-    BLOCK_BYTES, DiskHandle,
-    format::{
-        RECORD_HEADER_LEN, RecordBody, RecordHeader, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, SegmentHeader, UNIT,
-        payload_at,
+use cairn_actors::{
+    disk::{
+        DiskHandle,
+        format::{
+            RECORD_HEADER_LEN, RecordBody, RecordHeader, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, SegmentHeader, UNIT,
+            payload_at,
+        },
     },
+    fragment::BLOCK_BYTES,
 };
 use cairn_schema::ids::FragmentName;
 use rand::{SeedableRng, rngs::SmallRng, seq::SliceRandom};
@@ -90,7 +93,7 @@ async fn get_all(disk: &DiskHandle, targets: &Arc<Vec<Target>>) -> Result<Took, 
         })
     });
     for reader in readers.collect::<Vec<_>>() {
-        reader.await?.map_err(|error: cairn_actors::disk::DiskError| error)?;
+        reader.await?.map_err(|error: cairn_actors::fragment::DiskError| error)?;
     }
     Ok(clock.stop())
 }

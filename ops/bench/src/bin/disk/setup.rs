@@ -7,7 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use cairn_actors::disk::{DiskHandle, DiskOptions, NewFragment, block_checksums};
+use cairn_actors::{
+    disk::{DiskHandle, DiskOptions},
+    fragment::{NewFragment, block_checksums},
+};
 use cairn_schema::ids::{BlobId, ClusterId, FragmentName, GroupId};
 use rand::{RngCore, SeedableRng, rngs::SmallRng};
 
@@ -98,7 +101,7 @@ pub async fn put_all(
         })
     });
     for task in tasks.collect::<Vec<_>>() {
-        task.await?.map_err(|error: cairn_actors::disk::DiskError| error)?;
+        task.await?.map_err(|error: cairn_actors::fragment::DiskError| error)?;
     }
     Ok(())
 }

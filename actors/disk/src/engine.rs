@@ -1,0 +1,353 @@
+//! An open disk: how it is opened, what is asked of it, and how much may wait.
+
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use cairn_fragment::{BLOCK_BYTES, DiskError, DiskStatus, FragmentInfo, NewFragment, block_count, verify_blocks};
+use cairn_schema::ids::{DiskId, FragmentName, GroupId};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use super::{
+    DiskOptions,
+    file::{Faults, Io, disk_error, sync_dir},
+    format::{MAX_FRAGMENT_BYTES, fragment_units},
+    identity::{identify, lock, refused},
+    log::Log,
+    metrics::{DiskMetrics, Smoothed},
+    queue::{Delete, Job, Put, Queue},
+    recover::{IndexAt, RecoveryReport, log_report, recover},
+    segment::{Files, segments_dir},
+    state::{Core, Space},
+    writer::Writer,
+};
+
+/// How long a write may wait for room in the queue: a few seconds ride out a checkpoint or a slow sync, more would hide a sick disk.
+const WRITE_PATIENCE: Duration = Duration::from_secs(5);
+/// Reads have deadlines and alternatives (other fragments): they give up sooner.
+const READ_PATIENCE: Duration = Duration::from_secs(2);
+/// Reads that run at once on one disk; the others wait their turn. Also bounds the threads a hung disk can hold.
+const READS_AT_ONCE: usize = 16;
+/// Delete jobs that may wait.
+const QUEUED_DELETES: usize = 256;
+/// Names in one delete job: their tombstones fit into the room segments keep for them.
+pub const DELETE_NAMES: usize = 512;
+/// Payloads up to this are verified where they arrive (a few microseconds); larger ones on a blocking thread.
+const INLINE_VERIFY: usize = BLOCK_BYTES;
+const LIST_LIMIT: usize = 100_000;
+
+/// What an engine is given besides its options.
+#[derive(Clone, Default)]
+pub struct Extras {
+    /// For tests.
+    pub faults: Option<Arc<Faults>>,
+    /// Carried over from the engine's predecessor, so that counters go on.
+    pub metrics: Option<Arc<DiskMetrics>>,
+}
+
+/// An open disk. Dropping it without [`Engine::close`] is safe: the next opening replays the log's tail.
+pub struct Engine {
+    core: Arc<Core>,
+    report: RecoveryReport,
+    write_room: Arc<Semaphore>,
+    delete_room: Arc<Semaphore>,
+    read_room: Arc<Semaphore>,
+    read_turns: Arc<Semaphore>,
+    /// True when the writer thread has ended.
+    ended: watch::Receiver<bool>,
+}
+
+/// Permits of the write queue are of this many bytes.
+const ROOM_UNIT: u64 = 1024;
+
+impl Engine {
+    /// Opens the disk at `options.path`, or formats it if the directory is empty or missing. Blocks.
+    pub fn open(options: DiskOptions, extras: Extras) -> Result<Self, DiskError> {
+        let dir = options.path.clone();
+        std::fs::create_dir_all(&dir).map_err(|error| disk_error("create directory", &dir, error))?;
+        let lock = lock(&dir)?;
+        let identity = identify(&options)?;
+        let segments = segments_dir(&dir);
+        if !segments.exists() {
+            std::fs::create_dir_all(&segments).map_err(|error| disk_error("create directory", &segments, error))?;
+            sync_dir(&dir)?;
+        }
+        let io = Io { faults: extras.faults.clone() };
+        let files = Files::new(&dir);
+        let aside = lock.is_read_only().then(tempfile::tempdir).transpose();
+        let aside = aside.map_err(|error| disk_error("make a temporary directory for the index of", &dir, error))?;
+        let at = aside.as_ref().map_or(IndexAt::Disk, |aside| IndexAt::Aside(aside.path()));
+        let recovered = recover(&io, &dir, &identity, &files, at)?;
+        log_report(&identity, &recovered.report);
+        let metrics = match extras.metrics {
+            Some(metrics) => metrics,
+            None => Arc::new(DiskMetrics::new(identity.disk).map_err(|error| refused(&dir, error.to_string()))?),
+        };
+        let core = Arc::new(Core {
+            dir,
+            identity,
+            io,
+            files,
+            index: recovered.index,
+            aside,
+            queue: Queue::default(),
+            space: Space::default(),
+            failed: ArcSwapOption::empty(),
+            can_punch: AtomicBool::new(true),
+            busy_since: AtomicU64::new(0),
+            stuck: AtomicBool::new(false),
+            metrics,
+            read_latency: Smoothed::default(),
+            write_latency: Smoothed::default(),
+            checkpointing: Mutex::new(false),
+            checkpoint_begun: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            options,
+        });
+        let (ending, ended) = watch::channel(false);
+        let log = Log::resume(core.clone(), recovered.last_segment, recovered.leftovers)?;
+        let writer = Writer::new(core.clone(), lock, log);
+        if recovered.report.index_unusable.is_some()
+            && recovered.report.segments > 0
+            && core.failed.load().is_none()
+            && let Err(error) = core.checkpoint()
+        {
+            tracing::warn!(disk = %identity.disk, %error, "the index that was made anew is not yet durable");
+        }
+        core.refresh_space();
+        std::thread::Builder::new()
+            .name(format!("disk-{}", &identity.disk.to_string()[..8]))
+            .spawn(move || {
+                writer.run();
+                ending.send_replace(true);
+            })
+            .map_err(|error| DiskError::Io { operation: "start the writer thread", why: error.to_string() })?;
+        let room = core.options.max_queued_bytes.div_ceil(ROOM_UNIT).clamp(1, u64::from(u32::MAX >> 1)) as usize;
+        Ok(Self {
+            write_room: Arc::new(Semaphore::new(room)),
+            delete_room: Arc::new(Semaphore::new(QUEUED_DELETES)),
+            read_room: Arc::new(Semaphore::new(core.options.max_queued_reads.clamp(1, Semaphore::MAX_PERMITS))),
+            read_turns: Arc::new(Semaphore::new(READS_AT_ONCE)),
+            core,
+            report: recovered.report,
+            ended,
+        })
+    }
+
+    pub fn id(&self) -> DiskId {
+        self.core.identity.disk
+    }
+
+    pub fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// What opening it found.
+    pub fn report(&self) -> &RecoveryReport {
+        &self.report
+    }
+
+    pub async fn put(&self, fragment: NewFragment) -> Result<(), DiskError> {
+        let core = &self.core;
+        let length = fragment.payload.len();
+        if length > MAX_FRAGMENT_BYTES {
+            return Err(DiskError::Io { operation: "put", why: format!("a fragment of {length} bytes is too large") });
+        }
+        if fragment.block_checksums.len() != block_count(length as u32) {
+            return Err(DiskError::BadChecksum);
+        }
+        core.writable(u64::from(fragment_units(length as u32)) * 64)?;
+        let queued = Instant::now();
+        // A fragment larger than the whole queue takes all of it.
+        let room = (length as u64).div_ceil(ROOM_UNIT) + 1;
+        let most = core.options.max_queued_bytes.div_ceil(ROOM_UNIT).clamp(1, u64::from(u32::MAX >> 1));
+        let acquire = self.write_room.clone().acquire_many_owned(room.min(most) as u32);
+        let permit = patience(WRITE_PATIENCE, acquire).await?;
+        let fragment = verified(fragment).await?;
+        let (reply, answer) = oneshot::channel();
+        core.queue.push(Job::Put(Put { fragment, reply, permit })).map_err(|_| closed())?;
+        let result = answer.await.unwrap_or_else(|_| Err(closed()));
+        self.note("put", &result);
+        if result.is_ok() {
+            let took = queued.elapsed();
+            core.write_latency.add(took);
+            core.metrics.write_seconds.observe(took.as_secs_f64());
+        }
+        result
+    }
+
+    pub async fn get(&self, name: FragmentName, range: Range<u32>) -> Result<Bytes, DiskError> {
+        let result = self
+            .reading_data(move |core| {
+                let found = core.read(name, |record| {
+                    let length = record.entry.length;
+                    if range.start > range.end || range.end > length {
+                        let (start, end) = (range.start.into(), range.end.into());
+                        return Err(DiskError::OutOfRange { name, start, end, length: length.into() });
+                    }
+                    record.range(range.clone())
+                })?;
+                Ok(found.0)
+            })
+            .await;
+        self.note("get", &result);
+        if let Ok(bytes) = &result {
+            self.core.metrics.read_bytes.inc_by(bytes.len() as u64);
+        }
+        result
+    }
+
+    pub async fn info(&self, name: FragmentName) -> Result<FragmentInfo, DiskError> {
+        let entry = self.reading(move |core| core.lookup(&name)?.ok_or(DiskError::NotFound(name))).await?;
+        Ok(entry.info(name))
+    }
+
+    pub async fn verify(&self, name: FragmentName) -> Result<FragmentInfo, DiskError> {
+        let result = self
+            .reading_data(move |core| {
+                let (_, entry) = core.read(name, |record| record.verify())?;
+                Ok(entry.info(name))
+            })
+            .await;
+        self.note("verify", &result);
+        result
+    }
+
+    /// Durable when it returns. Done in pieces of [`DELETE_NAMES`]: after an error some may be gone.
+    pub async fn delete(&self, names: Vec<FragmentName>) -> Result<u64, DiskError> {
+        let mut deleted = 0;
+        for names in names.chunks(DELETE_NAMES) {
+            let permit = patience(WRITE_PATIENCE, self.delete_room.clone().acquire_owned()).await?;
+            let (reply, answer) = oneshot::channel();
+            let job = Job::Delete(Delete { names: names.to_vec(), reply, permit });
+            self.core.queue.push(job).map_err(|_| closed())?;
+            let result = answer.await.unwrap_or_else(|_| Err(closed()));
+            self.note("delete", &result);
+            deleted += result?;
+        }
+        Ok(deleted)
+    }
+
+    pub async fn list(
+        &self,
+        group: Option<GroupId>,
+        after: Option<FragmentName>,
+        limit: usize,
+    ) -> Result<Vec<FragmentInfo>, DiskError> {
+        let list = move |core: &Core| {
+            let found =
+                core.index.list(group, after, limit.min(LIST_LIMIT)).map_err(|error| core.index_failed(error))?;
+            Ok(found.into_iter().map(|(name, entry)| entry.info(name)).collect())
+        };
+        self.reading(list).await
+    }
+
+    pub fn status(&self) -> DiskStatus {
+        let core = &self.core;
+        let failed = core.failed.load_full().map(|why| why.as_ref().clone());
+        DiskStatus {
+            capacity_bytes: core.space.capacity.load(Ordering::Relaxed),
+            used_bytes: core.space.used.load(Ordering::Relaxed),
+            free_bytes: core.space.free.load(Ordering::Relaxed).saturating_sub(core.options.reserved_bytes),
+            fragments: core.index.totals().fragments,
+            writable: core.writable(0).is_ok(),
+            failed,
+            read_us: core.read_latency.get(),
+            write_us: core.write_latency.get(),
+        }
+    }
+
+    /// Finishes what is queued, writes a checkpoint and lets go of the disk.
+    pub async fn close(&self) {
+        self.core.queue.close();
+        let mut ended = self.ended.clone();
+        // An error means that the thread is gone: as good as ended.
+        let _ = ended.wait_for(|ended| *ended).await;
+    }
+
+    /// [`Engine::close`] for threads that may block.
+    pub fn close_blocking(&self) {
+        futures::executor::block_on(self.close());
+    }
+
+    /// As [`Engine::reading`], and what it took counts as the disk's latency: hedging and placement go by that.
+    async fn reading_data<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Core) -> Result<T, DiskError> + Send + 'static,
+    ) -> Result<T, DiskError> {
+        let started = Instant::now();
+        let result = self.reading(work).await;
+        if result.is_ok() {
+            self.core.read_latency.add(started.elapsed());
+            self.core.metrics.read_seconds.observe(started.elapsed().as_secs_f64());
+        }
+        result
+    }
+
+    /// Runs `work` on a blocking thread when it is its turn.
+    async fn reading<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Core) -> Result<T, DiskError> + Send + 'static,
+    ) -> Result<T, DiskError> {
+        let room = patience(READ_PATIENCE, self.read_room.clone().acquire_owned()).await?;
+        let turn = patience(READ_PATIENCE, self.read_turns.clone().acquire_owned()).await?;
+        let core = self.core.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            // The permits stay with the work, even if the caller goes away.
+            let _held = (room, turn);
+            work(&core)
+        });
+        done.await.unwrap_or_else(|error| Err(DiskError::Io { operation: "read", why: error.to_string() }))
+    }
+
+    fn note<T>(&self, kind: &str, result: &Result<T, DiskError>) {
+        let metrics = &self.core.metrics;
+        metrics.operations.with_label_values(&[kind]).inc();
+        if let Err(error) = result {
+            metrics.errors.with_label_values(&[kind, error.kind()]).inc();
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // The writer finishes what is queued on its own and lets go of the disk.
+        self.core.queue.close();
+    }
+}
+
+fn closed() -> DiskError {
+    DiskError::Gone("it is closed".into())
+}
+
+async fn patience<T, E>(limit: Duration, acquire: impl Future<Output = Result<T, E>>) -> Result<T, DiskError> {
+    match tokio::time::timeout(limit, acquire).await {
+        Ok(Ok(permit)) => Ok(permit),
+        Ok(Err(_)) => Err(closed()),
+        Err(_) => Err(DiskError::Busy),
+    }
+}
+
+fn matches_checksums(fragment: &NewFragment) -> bool {
+    verify_blocks(&fragment.payload, &fragment.block_checksums).is_ok()
+}
+
+/// The fragment back, if its bytes match its checksums; large ones are hashed off the async threads.
+async fn verified(fragment: NewFragment) -> Result<NewFragment, DiskError> {
+    if fragment.payload.len() <= INLINE_VERIFY {
+        return if matches_checksums(&fragment) { Ok(fragment) } else { Err(DiskError::BadChecksum) };
+    }
+    let checked = tokio::task::spawn_blocking(move || matches_checksums(&fragment).then_some(fragment)).await;
+    match checked {
+        Ok(fragment) => fragment.ok_or(DiskError::BadChecksum),
+        Err(error) => Err(DiskError::Io { operation: "verify", why: error.to_string() }),
+    }
+}

@@ -1,0 +1,233 @@
+//! The way to a disk that everyone else uses, whichever engine has the disk open.
+
+use std::{
+    ops::Range,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use async_trait::async_trait;
+use bytes::Bytes;
+use cairn_fragment::{DiskError, DiskStatus, FragmentInfo, LocalDisk, NewFragment};
+use cairn_schema::ids::{DiskId, FragmentName, GroupId};
+
+use super::{
+    DiskOptions,
+    engine::{Engine, Extras},
+    file::Faults,
+    identity::read_identity,
+    metrics::DiskMetrics,
+    recover::RecoveryReport,
+};
+
+/// An open disk. Cheap to clone. Calls go straight to the queues of whichever engine has the disk open now, bounded by permits that
+/// travel with the work. Who owns the disk watches it with [`DiskHandle::look`] and [`DiskHandle::watch_writer`], and replaces an engine that
+/// has failed with [`DiskHandle::reopen`].
+#[derive(Clone)]
+pub struct DiskHandle {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    id: DiskId,
+    options: DiskOptions,
+    metrics: Arc<DiskMetrics>,
+    faults: Option<Arc<Faults>>,
+    engine: ArcSwapOption<Engine>,
+    /// Why there is no engine, when there is none.
+    absent: ArcSwap<String>,
+    /// Set by `close`: nothing opens the disk again through this handle.
+    closed: AtomicBool,
+}
+
+impl DiskHandle {
+    /// Opens the disk at `options.path`, or formats it if that directory is empty or missing. Blocks while it reads the index:
+    /// on async threads use `spawn_blocking`.
+    pub fn open(options: DiskOptions) -> Result<Self, DiskError> {
+        Self::open_with(options, None)
+    }
+
+    /// With faults to inject.
+    pub fn open_with(options: DiskOptions, faults: Option<Arc<Faults>>) -> Result<Self, DiskError> {
+        let engine = Engine::open(options.clone(), Extras { faults: faults.clone(), metrics: None })?;
+        let shared = Shared {
+            id: engine.id(),
+            options,
+            metrics: engine.core().metrics.clone(),
+            faults,
+            engine: ArcSwapOption::new(Some(Arc::new(engine))),
+            absent: ArcSwap::from_pointee(String::new()),
+            closed: AtomicBool::new(false),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    fn engine(&self) -> Result<Arc<Engine>, DiskError> {
+        let engine = self.shared.engine.load_full();
+        engine.ok_or_else(|| DiskError::Gone(self.shared.absent.load().as_ref().clone()))
+    }
+
+    pub fn id(&self) -> DiskId {
+        self.shared.id
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.shared.options.path
+    }
+
+    pub fn metrics(&self) -> &DiskMetrics {
+        &self.shared.metrics
+    }
+
+    /// What the last opening found; None while the disk is gone.
+    pub fn recovery(&self) -> Option<RecoveryReport> {
+        self.shared.engine.load().as_ref().map(|engine| engine.report().clone())
+    }
+
+    /// Returns when the fragment is durable (synced). Writing the same name with the same bytes again is a no-op; with others an
+    /// error, unless the copy that is here is damaged: then it is replaced.
+    pub async fn put(&self, fragment: NewFragment) -> Result<(), DiskError> {
+        self.engine()?.put(fragment).await
+    }
+
+    /// The bytes of `range`, every block they touch verified.
+    pub async fn get(&self, name: FragmentName, range: Range<u32>) -> Result<Bytes, DiskError> {
+        self.engine()?.get(name, range).await
+    }
+
+    pub async fn info(&self, name: FragmentName) -> Result<FragmentInfo, DiskError> {
+        self.engine()?.info(name).await
+    }
+
+    /// Durable when it returns. Names that are not there are not an error; returns how many were.
+    pub async fn delete(&self, names: Vec<FragmentName>) -> Result<u64, DiskError> {
+        self.engine()?.delete(names).await
+    }
+
+    /// In name order, at most 100,000 at once.
+    pub async fn list(
+        &self,
+        group: Option<GroupId>,
+        after: Option<FragmentName>,
+        limit: usize,
+    ) -> Result<Vec<FragmentInfo>, DiskError> {
+        self.engine()?.list(group, after, limit).await
+    }
+
+    /// Re-reads and verifies a whole fragment.
+    pub async fn verify(&self, name: FragmentName) -> Result<FragmentInfo, DiskError> {
+        self.engine()?.verify(name).await
+    }
+
+    pub fn status(&self) -> DiskStatus {
+        match self.engine() {
+            Ok(engine) => engine.status(),
+            Err(error) => DiskStatus { failed: Some(error.to_string()), ..DiskStatus::default() },
+        }
+    }
+
+    /// Writes the index down, so that the next opening is quick. The disk goes on serving.
+    pub async fn checkpoint(&self) -> Result<(), DiskError> {
+        let core = self.engine()?.core().clone();
+        let done = tokio::task::spawn_blocking(move || core.checkpoint()).await;
+        let done = done.map_err(|error| DiskError::Io { operation: "checkpoint", why: error.to_string() })?;
+        done.map(|_| ())
+    }
+
+    /// Whether the disk takes no writes any more, so that only opening it anew helps.
+    pub fn has_failed(&self) -> bool {
+        self.shared.engine.load().as_ref().is_none_or(|engine| engine.core().failed.load().is_some())
+    }
+
+    /// Makes the disk read-only while the batch that is being written takes longer than `limit`. Does not block.
+    pub fn watch_writer(&self, limit: Duration) {
+        if let Some(engine) = &*self.shared.engine.load() {
+            engine.core().watch_writer(limit);
+        }
+    }
+
+    /// Looks whether the disk is still there, and how much room it has. Blocks, on a hung disk for long.
+    pub fn look(&self) {
+        if let Some(engine) = &*self.shared.engine.load() {
+            engine.core().watch();
+        }
+    }
+
+    /// Opens the disk anew. The engine that has failed goes on serving reads until it is replaced. Blocks.
+    pub fn reopen(&self) -> Result<(), DiskError> {
+        let shared = &self.shared;
+        if let Some(failed) = shared.engine.load_full() {
+            // Lets go of the lock, once its writer has answered those who wait.
+            failed.close_blocking();
+        }
+        // Opening an empty folder would make a new disk in it: below the mount point of a disk that is away, for instance.
+        let path = &shared.options.path;
+        match read_identity(path)? {
+            Some(identity) if identity.disk == shared.id => {}
+            Some(other) => {
+                let why = format!("disk {} is at {} now, not {}", other.disk, path.display(), shared.id);
+                return Err(DiskError::Gone(why));
+            }
+            None => return Err(DiskError::Gone(format!("there is no disk at {}", path.display()))),
+        }
+        let extras = Extras { faults: shared.faults.clone(), metrics: Some(shared.metrics.clone()) };
+        let engine = Arc::new(Engine::open(shared.options.clone(), extras)?);
+        shared.engine.store(Some(engine.clone()));
+        // After it is there for all to see: a handle that is closed meanwhile either finds it, or is noticed here.
+        if self.is_closed() {
+            engine.close_blocking();
+            shared.engine.store(None);
+        }
+        Ok(())
+    }
+
+    /// Whether [`DiskHandle::close`] was called: nothing opens the disk again through this handle.
+    pub fn is_closed(&self) -> bool {
+        self.shared.closed.load(Ordering::SeqCst)
+    }
+
+    /// Finishes what is queued, writes a checkpoint, closes.
+    pub async fn close(&self) {
+        self.shared.closed.store(true, Ordering::SeqCst);
+        if let Some(engine) = self.shared.engine.load_full() {
+            engine.close().await;
+        }
+        self.shared.absent.store(Arc::new("it is closed".into()));
+        self.shared.engine.store(None);
+    }
+}
+
+#[async_trait]
+impl LocalDisk for DiskHandle {
+    async fn put(&self, fragment: NewFragment) -> Result<(), DiskError> {
+        DiskHandle::put(self, fragment).await
+    }
+    async fn get(&self, name: FragmentName, range: Range<u32>) -> Result<Bytes, DiskError> {
+        DiskHandle::get(self, name, range).await
+    }
+    async fn info(&self, name: FragmentName) -> Result<FragmentInfo, DiskError> {
+        DiskHandle::info(self, name).await
+    }
+    async fn delete(&self, names: Vec<FragmentName>) -> Result<u64, DiskError> {
+        DiskHandle::delete(self, names).await
+    }
+    async fn list(
+        &self,
+        group: Option<GroupId>,
+        after: Option<FragmentName>,
+        limit: usize,
+    ) -> Result<Vec<FragmentInfo>, DiskError> {
+        DiskHandle::list(self, group, after, limit).await
+    }
+    async fn verify(&self, name: FragmentName) -> Result<FragmentInfo, DiskError> {
+        DiskHandle::verify(self, name).await
+    }
+    fn status(&self) -> DiskStatus {
+        DiskHandle::status(self)
+    }
+}

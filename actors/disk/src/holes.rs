@@ -1,0 +1,126 @@
+//! Gives the pages of dead records back by punching holes, on a thread of its own: on some file systems one hole costs as much as an
+//! fsync, which no write should wait for.
+
+use std::{
+    collections::BTreeMap,
+    os::unix::fs::MetadataExt,
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+};
+
+use cairn_fragment::DiskError;
+
+use super::{
+    file::punch_hole,
+    format::Place,
+    index::segments::{Extent, whole_pages},
+    state::Core,
+};
+
+/// Dead records that wait. More are left to compaction.
+const QUEUED: usize = 16 * 1024;
+/// Smaller holes cost more than they give: compaction gives that space back in bulk.
+const LEAST_HOLE: u64 = 64 << 10;
+
+/// A record that is dead: its tombstone is durable.
+pub type Dead = (Place, u32);
+
+/// The way to the thread. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Holes(SyncSender<Dead>);
+
+impl Holes {
+    pub fn begin(core: Arc<Core>) -> Result<Self, DiskError> {
+        let (sender, receiver) = sync_channel(QUEUED);
+        std::thread::Builder::new().name("disk-holes".into()).spawn(move || run(&core, &receiver)).map_err(
+            |error| DiskError::Io { operation: "start the thread that punches holes", why: error.to_string() },
+        )?;
+        Ok(Self(sender))
+    }
+
+    /// Never waits: what does not fit the queue is only space that compaction finds.
+    pub fn punch(&self, dead: impl IntoIterator<Item = Dead>) {
+        for one in dead {
+            if self.0.try_send(one).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn run(core: &Core, dead: &Receiver<Dead>) {
+    while let Ok(first) = dead.recv() {
+        let mut extents: BTreeMap<u32, Vec<Extent>> = BTreeMap::new();
+        for (place, units) in std::iter::once(first).chain(dead.try_iter().take(QUEUED)) {
+            extents.entry(place.segment).or_default().push(Extent { unit: place.unit, units });
+        }
+        for (segment, mut extents) in extents {
+            extents.sort_unstable();
+            for Extent { unit, units } in merged(&extents) {
+                if core.closing.load(Ordering::Acquire) || !core.can_punch.load(Ordering::Relaxed) {
+                    continue;
+                }
+                punch(core, Place { segment, unit }, units);
+            }
+        }
+        core.refresh_space();
+    }
+}
+
+/// Neighbours as one: the pages they share go with them.
+fn merged(extents: &[Extent]) -> Vec<Extent> {
+    let mut merged: Vec<Extent> = Vec::new();
+    for extent in extents {
+        match merged.last_mut() {
+            Some(last) if last.unit + last.units == extent.unit => last.units += extent.units,
+            _ => merged.push(*extent),
+        }
+    }
+    merged
+}
+
+/// What a file takes from the file system, in 512 bytes.
+fn blocks(file: &std::fs::File) -> u64 {
+    file.metadata().map_or(0, |found| found.blocks())
+}
+
+fn punch(core: &Core, place: Place, units: u32) {
+    let Some(pages) = whole_pages(place, units).filter(|pages| pages.end - pages.start >= LEAST_HOLE) else { return };
+    let (path, bytes) = (core.files.path(place.segment), pages.end - pages.start);
+    let file = match core.files.get(place.segment) {
+        Ok(file) => file,
+        // Its file went with everything in it.
+        Err(_) if !core.index.segments(|segments| segments.contains(place.segment)) => return,
+        Err(error) => return tracing::warn!(%error, "pages not given back"),
+    };
+    let _tidying = core.io.tidying();
+    let before = blocks(&file);
+    match punch_hole(&file, &path, pages.start, bytes) {
+        Ok(true) => {
+            // Part of it may have been a hole already, from before a crash.
+            let given = before.saturating_sub(blocks(&file)).saturating_mul(512).min(bytes);
+            core.index.change_segments(|segments| segments.gave_back(place.segment, given));
+        }
+        Ok(false) => {
+            tracing::warn!(disk = %core.identity.disk, "the file system cannot punch holes: segments are compacted instead");
+            core.can_punch.store(false, Ordering::Relaxed);
+        }
+        Err(error) => tracing::warn!(%error, "pages not given back"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_are_merged() {
+        let extent = |unit, units| Extent { unit, units };
+        let all = [extent(10, 5), extent(15, 2), extent(20, 1), extent(21, 1)];
+        assert_eq!(merged(&all), [extent(10, 7), extent(20, 2)]);
+        assert_eq!(merged(&[]), []);
+    }
+}

@@ -1,0 +1,271 @@
+//! What is where: fragments by name in a tree on the disk, and in memory a few numbers for each segment.
+//!
+//! The segments are the truth and the index can be made again from them. Changes go to the tree's memory; a *checkpoint* writes the
+//! changed segment rows and the head among them, seals all of that at one instant and flushes it: so what is durable of the index is
+//! always exactly the state at one position of the log, and opening a disk replays the log from there.
+
+pub mod rows;
+pub mod segments;
+pub mod tree;
+
+use std::path::{Path, PathBuf};
+
+use cairn_fragment::DiskError;
+use cairn_schema::{
+    clock::now_ms,
+    ids::{BlobId, DiskId, FragmentName, GroupId},
+};
+use parking_lot::RwLock;
+
+use self::{
+    rows::Head,
+    segments::{Entry, SegmentState, Segments, Totals},
+    tree::{IndexError, Tree},
+};
+use super::format::Place;
+
+/// Changes in memory that call for a checkpoint,
+pub const UNFLUSHED_BYTES: u64 = 16 << 20;
+/// and the bound at which writes wait for one.
+pub const MOST_UNFLUSHED_BYTES: u64 = 64 << 20;
+
+pub fn index_path(dir: &Path) -> PathBuf {
+    dir.join("index")
+}
+
+/// The position in the log up to which the index knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    pub segment: u32,
+    pub end: u64,
+    pub next_batch: u64,
+}
+
+/// What becomes true with a record that is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// `replaces`: the record that counted until now.
+    Put { name: FragmentName, entry: Entry, replaces: Option<Entry> },
+    /// `live`: the killed record, if it is the one that counts.
+    Kill { at: Place, name: FragmentName, kills: Place, live: Option<Entry> },
+}
+
+#[derive(Debug, Default)]
+struct State {
+    segments: Segments,
+    position: Position,
+    /// Changes since the last checkpoint.
+    changed: bool,
+}
+
+#[derive(Debug)]
+pub struct Index {
+    tree: Tree,
+    disk: DiskId,
+    /// Also held while rows change: a checkpoint sees all of a batch or nothing.
+    state: RwLock<State>,
+}
+
+impl From<IndexError> for DiskError {
+    fn from(error: IndexError) -> Self {
+        Self::Io { operation: "read the index", why: error.to_string() }
+    }
+}
+
+impl Index {
+    /// Opens what is at `path`; the segments are as its last checkpoint knew them.
+    pub fn open(path: &Path, disk: DiskId) -> Result<Self, IndexError> {
+        let tree = Tree::open(path)?;
+        let head = tree.get(&rows::HEAD_KEY)?.ok_or(IndexError::Missing)?;
+        let head = rows::decode_head(&head)?;
+        if head.disk != disk {
+            return Err(IndexError::OtherDisk(head.disk.to_string()));
+        }
+        let mut segments = Segments::default();
+        tree.range(&rows::SEGMENT_KEYS.0, false, &rows::SEGMENT_KEYS.1, |(key, row)| {
+            segments.insert(rows::decode_segment_key(&key)?, rows::decode_segment(&row)?);
+            Ok(true)
+        })?;
+        let position = Position { segment: head.segment, end: head.end, next_batch: head.next_batch };
+        Ok(Self { tree, disk, state: RwLock::new(State { segments, position, changed: false }) })
+    }
+
+    /// An empty one at `path`, whatever was there.
+    pub fn create(path: &Path, disk: DiskId) -> Result<Self, IndexError> {
+        Ok(Self { tree: Tree::create(path)?, disk, state: RwLock::default() })
+    }
+
+    pub fn get(&self, name: &FragmentName) -> Result<Option<Entry>, IndexError> {
+        let Some(row) = self.tree.get(&rows::name_key(name))? else { return Ok(None) };
+        let entry = rows::decode_entry(&row)?;
+        // A row may outlive the segment it points to, if that vanished.
+        Ok(self.state.read().segments.contains(entry.place.segment).then_some(entry))
+    }
+
+    /// Fragments in name order from after `after`, of one group if given, at most `limit`.
+    pub fn list(
+        &self,
+        group: Option<GroupId>,
+        after: Option<FragmentName>,
+        limit: usize,
+    ) -> Result<Vec<(FragmentName, Entry)>, IndexError> {
+        let first = |group| FragmentName { group, blob: BlobId([0; 16]), stripe: 0, position: 0 };
+        let begin = first(group.unwrap_or(GroupId(0)));
+        let (from, excluded) = match after {
+            Some(after) if after >= begin => (after, true),
+            _ => (begin, false),
+        };
+        let to = match group.and_then(|group| group.0.checked_add(1)) {
+            Some(next) => rows::name_key(&first(GroupId(next))).to_vec(),
+            None => vec![0xff],
+        };
+        let mut found = Vec::new();
+        if limit == 0 {
+            return Ok(found);
+        }
+        self.tree.range(&rows::name_key(&from), excluded, &to, |(key, row)| {
+            let entry = rows::decode_entry(&row)?;
+            if self.state.read().segments.contains(entry.place.segment) {
+                found.push((rows::decode_name(&key)?, entry));
+            }
+            Ok(found.len() < limit)
+        })?;
+        Ok(found)
+    }
+
+    pub fn totals(&self) -> Totals {
+        self.state.read().segments.totals()
+    }
+
+    pub fn position(&self) -> Position {
+        self.state.read().position
+    }
+
+    /// Looks at the segments.
+    pub fn segments<T>(&self, look: impl FnOnce(&Segments) -> T) -> T {
+        look(&self.state.read().segments)
+    }
+
+    /// Changes the segments, with no change to any fragment.
+    pub fn change_segments<T>(&self, change: impl FnOnce(&mut Segments) -> T) -> T {
+        let mut state = self.state.write();
+        state.changed = true;
+        change(&mut state.segments)
+    }
+
+    pub fn salt(&self, segment: u32) -> Option<u64> {
+        self.state.read().segments.get(segment).map(|state| state.salt)
+    }
+
+    pub fn set_position(&self, position: Position) {
+        self.state.write().position = position;
+    }
+
+    /// Makes a batch true, all of it at once for whoever takes a checkpoint.
+    pub fn apply(&self, position: Position, effects: impl IntoIterator<Item = Effect>) {
+        let mut state = self.state.write();
+        state.segments.advance(position.segment, position.end);
+        state.position = position;
+        state.changed = true;
+        for effect in effects {
+            self.one(&mut state.segments, effect);
+        }
+    }
+
+    /// Makes one record true that a recovery has read.
+    pub fn replay(&self, effect: Effect) {
+        let mut state = self.state.write();
+        state.changed = true;
+        self.one(&mut state.segments, effect);
+    }
+
+    fn one(&self, segments: &mut Segments, effect: Effect) {
+        let number = self.tree.next();
+        match effect {
+            Effect::Put { name, entry, replaces } => {
+                self.tree.insert(number, &rows::name_key(&name), &rows::encode_entry(&entry));
+                segments.put(entry, replaces);
+            }
+            Effect::Kill { at, name, kills, live } => {
+                if live.is_some() {
+                    self.tree.remove(number, &rows::name_key(&name));
+                }
+                segments.kill(at, kills, live);
+            }
+        }
+    }
+
+    pub fn unflushed(&self) -> u64 {
+        self.tree.unflushed()
+    }
+
+    pub fn has_changed(&self) -> bool {
+        self.state.read().changed
+    }
+
+    /// Makes room in memory while the index is made anew: without a head, what is flushed is not believed by anyone.
+    pub fn spill(&self) -> Result<(), IndexError> {
+        self.tree.rotate();
+        self.tree.flush()?;
+        match self.tree.merge() {
+            Err(IndexError::Full) => Ok(()),
+            merged => merged,
+        }
+    }
+
+    /// Makes the index durable as it is now. Returns the sealed segments that held no fragment at that instant, and so never will.
+    pub fn checkpoint(&self) -> Result<Vec<u32>, IndexError> {
+        let empty = self.seal_changes();
+        if let Err(error) = self.tree.flush() {
+            self.state.write().changed = true;
+            return Err(error);
+        }
+        match self.tree.merge() {
+            Ok(()) => {}
+            // What was flushed is durable all the same, and removing what is empty now may give the space.
+            Err(IndexError::Full) => {
+                tracing::debug!("the tables of an index are not merged: there is too little space")
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(empty)
+    }
+
+    fn seal_changes(&self) -> Vec<u32> {
+        let mut state = self.state.write();
+        let Position { segment, end, next_batch } = state.position;
+        let head = Head { disk: self.disk, written_ms: now_ms(), next_batch, segment, end };
+        let number = self.tree.next();
+        for (segment, state) in state.segments.take_dirty() {
+            self.tree.insert(number, &rows::segment_key(segment), &rows::encode_segment(&state));
+        }
+        self.tree.insert(number, &rows::HEAD_KEY, &rows::encode_head(&head));
+        self.tree.rotate();
+        state.changed = false;
+        state.segments.empty()
+    }
+
+    /// Forgets a segment whose file is gone.
+    pub fn forget_segment(&self, segment: u32) -> Option<SegmentState> {
+        let mut state = self.state.write();
+        state.changed = true;
+        self.tree.remove(self.tree.next(), &rows::segment_key(segment));
+        state.segments.remove(segment)
+    }
+
+    pub fn is_damaged(&self) -> bool {
+        self.tree.is_damaged()
+    }
+
+    pub fn close(&self) {
+        self.tree.close();
+    }
+
+    pub fn disk_bytes(&self) -> u64 {
+        self.tree.disk_bytes()
+    }
+
+    pub fn pinned_bytes(&self) -> u64 {
+        self.tree.pinned_bytes()
+    }
+}

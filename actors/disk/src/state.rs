@@ -1,0 +1,262 @@
+//! What an open disk's writer thread, its readers and its callers share.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwapOption;
+use cairn_fragment::DiskError;
+use cairn_schema::{clock::now_ms, ids::FragmentName};
+use parking_lot::Mutex;
+
+use super::{
+    DiskOptions,
+    file::{Io, disk_error, sync_dir},
+    identity::{Identity, read_identity},
+    index::{Index, segments::Entry, tree::IndexError},
+    metrics::{DiskMetrics, Smoothed},
+    queue::Queue,
+    reader::Record,
+    segment::{Files, segments_dir},
+};
+
+/// The disk's space, as last worked out.
+#[derive(Debug, Default)]
+pub struct Space {
+    pub capacity: AtomicU64,
+    pub used: AtomicU64,
+    /// Free, the reserve included.
+    pub free: AtomicU64,
+    /// Preallocated in the active segment and not yet written.
+    pub preallocated: AtomicU64,
+}
+
+/// Shared by the writer thread, readers and callers.
+pub struct Core {
+    pub dir: PathBuf,
+    pub identity: Identity,
+    pub options: DiskOptions,
+    pub io: Io,
+    pub files: Files,
+    pub index: Index,
+    /// Where the index is kept when the disk itself takes no writes.
+    pub aside: Option<tempfile::TempDir>,
+    pub queue: Queue,
+    pub space: Space,
+    /// Why the disk takes no writes any more.
+    pub failed: ArcSwapOption<String>,
+    pub can_punch: AtomicBool,
+    /// When the batch that is being written began, ms since 1970; 0 between batches.
+    pub busy_since: AtomicU64,
+    /// A batch has been under way for too long; see [`Core::watch`].
+    pub stuck: AtomicBool,
+    pub metrics: Arc<DiskMetrics>,
+    pub read_latency: Smoothed,
+    pub write_latency: Smoothed,
+    /// One checkpoint at a time; true once the writer is done with the disk.
+    pub checkpointing: Mutex<bool>,
+    /// The writer is done: nothing more is tidied up.
+    pub closing: AtomicBool,
+    /// A checkpoint that the writer asked for is under way.
+    pub checkpoint_begun: AtomicBool,
+}
+
+impl Core {
+    /// Looks at the file system and the index and says anew what is free.
+    pub fn refresh_space(&self) {
+        let (totals, segments) = self.index.segments(|segments| (segments.totals(), segments.len()));
+        let Ok(fs) = rustix::fs::statvfs(&self.dir) else { return };
+        let size = fs.f_blocks.saturating_mul(fs.f_frsize);
+        let available = fs.f_bavail.saturating_mul(fs.f_frsize);
+        let capacity = self.options.capacity_bytes.map_or(size, |cap| cap.min(size));
+        let preallocated = self.space.preallocated.load(Ordering::Relaxed);
+        let free = available.saturating_add(preallocated).min(capacity.saturating_sub(totals.occupied));
+        self.space.capacity.store(capacity, Ordering::Relaxed);
+        self.space.used.store(totals.occupied, Ordering::Relaxed);
+        self.space.free.store(free, Ordering::Relaxed);
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.metrics.capacity.set(gauge(capacity));
+        self.metrics.used.set(gauge(totals.occupied));
+        self.metrics.free.set(gauge(free.saturating_sub(self.options.reserved_bytes)));
+        self.metrics.reserved.set(gauge(self.options.reserved_bytes));
+        self.metrics.dead.set(gauge(totals.dead));
+        self.metrics.fragments.set(gauge(totals.fragments));
+        self.metrics.segments.set(gauge(segments as u64));
+        self.metrics.writable.set(i64::from(self.writable(0).is_ok()));
+    }
+
+    /// Whether a write of `bytes` would be taken now.
+    pub fn writable(&self, bytes: u64) -> Result<(), DiskError> {
+        if let Some(why) = self.failed.load().as_deref() {
+            return Err(DiskError::ReadOnly(why.clone()));
+        }
+        if self.stuck.load(Ordering::Relaxed) {
+            return Err(DiskError::ReadOnly("a write has been stuck for too long".into()));
+        }
+        let (free, reserved) = (self.space.free.load(Ordering::Relaxed), self.options.reserved_bytes);
+        if free < reserved.saturating_add(bytes).max(1) {
+            return Err(DiskError::Full { free, reserved });
+        }
+        Ok(())
+    }
+
+    /// Looks whether the disk is still there and its writer still moves. Blocks, on a hung disk for long.
+    pub fn watch(&self) {
+        match read_identity(&self.dir) {
+            Ok(Some(identity)) if identity == self.identity => {}
+            Ok(_) => self.fail(format!("the disk is gone: {} is not it any more", self.dir.display())),
+            Err(error) => self.fail(format!("the disk is gone: {error}")),
+        }
+        self.refresh_space();
+    }
+
+    /// Notes whether the current batch takes too long. Does not block.
+    pub fn watch_writer(&self, limit: Duration) {
+        let since = self.busy_since.load(Ordering::Relaxed);
+        let stuck = since != 0 && Duration::from_millis(now_ms().saturating_sub(since)) > limit;
+        if stuck != self.stuck.swap(stuck, Ordering::Relaxed) {
+            tracing::warn!(disk = %self.identity.disk, stuck, "the disk's writer got stuck, or moves again");
+        }
+    }
+
+    pub fn fail(&self, why: String) {
+        if self.failed.load().is_none() {
+            tracing::error!(disk = %self.identity.disk, %why, "the disk takes no more writes");
+            self.failed.store(Some(Arc::new(why)));
+        }
+    }
+
+    /// Runs `with` on the record of `entry`.
+    pub fn on_record<T>(
+        &self,
+        name: FragmentName,
+        entry: Entry,
+        with: impl FnOnce(&Record<'_>) -> Result<T, DiskError>,
+    ) -> Result<T, DiskError> {
+        let number = entry.place.segment;
+        let salt = self.index.salt(number);
+        let salt = salt.ok_or_else(|| DiskError::Corrupt { name, what: format!("segment {number} is gone") })?;
+        let file = self.files.get(number)?;
+        with(&Record { io: &self.io, file: &file, path: &self.files.path(number), salt, name, entry })
+    }
+
+    /// Runs `with` on the fragment; one that was deleted, moved or replaced meanwhile is looked up again rather than called damaged.
+    pub fn read<T>(
+        &self,
+        name: FragmentName,
+        with: impl Fn(&Record<'_>) -> Result<T, DiskError>,
+    ) -> Result<(T, Entry), DiskError> {
+        const TRIES: usize = 4;
+        let mut last = DiskError::NotFound(name);
+        for _ in 0..TRIES {
+            let entry = self.lookup(&name)?.ok_or(DiskError::NotFound(name))?;
+            match self.on_record(name, entry, &with) {
+                Ok(value) => return Ok((value, entry)),
+                Err(error) if self.lookup(&name)? == Some(entry) => {
+                    if matches!(error, DiskError::Corrupt { .. }) {
+                        self.metrics.checksum_failures.inc();
+                        tracing::error!(disk = %self.identity.disk, segment = entry.place.segment, %error, "damage met");
+                    }
+                    return Err(error);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Where a fragment is. An index that cannot be read fails the disk: opening it again makes the index anew.
+    pub fn lookup(&self, name: &FragmentName) -> Result<Option<Entry>, DiskError> {
+        self.index.get(name).map_err(|error| self.index_failed(error))
+    }
+
+    pub fn index_failed(&self, error: IndexError) -> DiskError {
+        if self.index.is_damaged() {
+            self.fail(format!("its index is damaged ({error}); it is made anew when the disk is opened again"));
+        }
+        error.into()
+    }
+
+    /// Writes a checkpoint, then removes the segment files that nothing needed at that instant. Blocks; the disk goes on serving
+    /// meanwhile.
+    pub fn checkpoint(&self) -> Result<u64, DiskError> {
+        let closed = self.checkpointing.lock();
+        if *closed {
+            return Err(DiskError::Gone("it is closed".into()));
+        }
+        let fragments = self.index.totals().fragments;
+        if !self.index.has_changed() {
+            return Ok(fragments);
+        }
+        let _tidying = self.io.tidying();
+        let started = Instant::now();
+        let empty = self.index.checkpoint().map_err(|error| self.index_failed(error))?;
+        self.remove_segments(empty);
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.metrics.index_bytes.set(gauge(self.index.disk_bytes()));
+        self.metrics.index_memory.set(gauge(self.index.pinned_bytes()));
+        self.metrics.checkpoint_seconds.observe(started.elapsed().as_secs_f64());
+        Ok(fragments)
+    }
+
+    /// Has a checkpoint written by a thread of its own, unless one is under way.
+    pub fn begin_checkpoint(self: &Arc<Self>) {
+        if self.checkpoint_begun.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let core = self.clone();
+        let begun = std::thread::Builder::new().name("disk-checkpoint".into()).spawn(move || {
+            if let Err(error) = core.checkpoint() {
+                tracing::warn!(disk = %core.identity.disk, %error, "no checkpoint written; it is tried again");
+            }
+            core.checkpoint_begun.store(false, Ordering::Release);
+        });
+        if begun.is_err() {
+            // Out of threads: the disk's actor writes one before long.
+            self.checkpoint_begun.store(false, Ordering::Release);
+        }
+    }
+
+    /// After a checkpoint that knows them to be empty: before it, an index that is behind would miss what they held. One that
+    /// goes may have been all that another one was kept for.
+    fn remove_segments(&self, mut empty: Vec<u32>) {
+        loop {
+            let removable = self.index.segments(|segments| segments.removable());
+            let (now, later): (Vec<u32>, Vec<u32>) = empty.into_iter().partition(|number| removable.contains(number));
+            if now.is_empty() {
+                return;
+            }
+            empty = later;
+            for number in now {
+                match self.remove_segment(number) {
+                    Ok(()) => drop(self.index.forget_segment(number)),
+                    // It stays in the index as long as it is there; the next checkpoint tries again.
+                    Err(error) => tracing::warn!(%error, "an empty segment was not removed"),
+                }
+            }
+        }
+    }
+
+    fn remove_segment(&self, number: u32) -> Result<(), DiskError> {
+        let path = self.files.path(number);
+        self.files.forget(number);
+        match std::fs::remove_file(&path) {
+            // An earlier try removed it and could not make that durable.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.map_err(|error| disk_error("remove segment", &path, error))?,
+        }
+        sync_dir(&segments_dir(&self.dir))
+    }
+
+    /// Lets go of the index, once a checkpoint under way has ended.
+    pub fn close_index(&self) {
+        self.closing.store(true, Ordering::Release);
+        *self.checkpointing.lock() = true;
+        self.index.close();
+    }
+}

@@ -1,0 +1,231 @@
+//! What an operator does with a disk that no node has open: look at it, verify all of it, make its index anew.
+
+use std::path::Path;
+
+use cairn_fragment::DiskError;
+use cairn_schema::ids::{ClusterId, DiskId, FragmentName};
+use serde::Serialize;
+
+use super::{
+    DiskOptions,
+    engine::{Engine, Extras},
+    file::{Io, disk_error},
+    identity::{Identity, identity_path, is_locked, lock, must_be_empty, read_identity, refused},
+    index::{Index, index_path, segments::Entry, tree},
+    reader::Record,
+    recover::{IndexAt, Recovered, RecoveryReport, recover},
+    segment::Files,
+};
+
+/// What a node would find at a disk's path, told without opening it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Glance {
+    /// The disk, and the cluster that it belongs to; None for a folder that is empty or missing, of which a node would make a disk.
+    pub identity: Option<(ClusterId, DiskId)>,
+    /// A process has it open.
+    pub in_use: bool,
+}
+
+/// Looks at the disk at `dir` without changing anything, also while a node has it open.
+///
+/// # Errors
+/// Refused for what no node would take: a folder of other files, an identity of an unknown format or damaged twice. Others when it
+/// cannot be read.
+pub fn glance(dir: &Path) -> Result<Glance, DiskError> {
+    let identity = read_identity(dir)?.map(|identity| (identity.cluster, identity.disk));
+    if identity.is_none() && dir.exists() {
+        must_be_empty(dir)?;
+    }
+    Ok(Glance { identity, in_use: is_locked(dir)? })
+}
+
+/// One segment file, sizes in bytes.
+#[derive(Clone, Debug, Serialize)]
+pub struct SegmentReport {
+    pub number: u32,
+    /// Length of the file.
+    pub length: u64,
+    /// What it takes from the file system.
+    pub allocated: u64,
+    /// Up to where records lie.
+    pub end: u64,
+    /// Taken by fragments and by tombstones that are still needed.
+    pub held: u64,
+    pub sealed: bool,
+    pub damaged_regions: usize,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct InspectReport {
+    pub cluster: String,
+    pub disk: String,
+    pub created_ms: u64,
+    pub fragments: u64,
+    /// Payload bytes of all fragments.
+    pub payload_bytes: u64,
+    pub held_bytes: u64,
+    pub occupied_bytes: u64,
+    pub segments: Vec<SegmentReport>,
+    pub recovery: RecoveryReport,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct DamagedFragment {
+    pub name: String,
+    pub segment: u32,
+    /// Byte of the segment file at which its record begins.
+    pub offset: u64,
+    pub what: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct VerifyReport {
+    pub disk: String,
+    pub fragments_verified: u64,
+    pub bytes_verified: u64,
+    pub damaged: Vec<DamagedFragment>,
+    pub recovery: RecoveryReport,
+}
+
+impl VerifyReport {
+    pub fn is_clean(&self) -> bool {
+        let recovery = &self.recovery;
+        self.damaged.is_empty()
+            && recovery.damaged.is_empty()
+            && recovery.unreadable_segments.is_empty()
+            && recovery.lost_with_segments == 0
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct RebuildReport {
+    pub disk: String,
+    pub fragments: u64,
+    pub recovery: RecoveryReport,
+}
+
+/// Fragments looked up at once.
+const PAGE_FRAGMENTS: usize = 4096;
+
+fn identity_of(dir: &Path) -> Result<Identity, DiskError> {
+    read_identity(dir)?.ok_or_else(|| refused(&identity_path(dir), "not a disk: there is no identity file"))
+}
+
+/// A disk that is looked at: its index is a copy elsewhere, brought up to date there.
+struct Looked {
+    identity: Identity,
+    files: Files,
+    recovered: Recovered,
+    _aside: tempfile::TempDir,
+}
+
+fn load(dir: &Path) -> Result<Looked, DiskError> {
+    let identity = identity_of(dir)?;
+    let files = Files::new(dir);
+    let aside = tempfile::tempdir()
+        .map_err(|error| disk_error("make a directory for a copy of the index", &std::env::temp_dir(), error))?;
+    let recovered = recover(&Io::default(), dir, &identity, &files, IndexAt::Aside(aside.path()))?;
+    Ok(Looked { identity, files, recovered, _aside: aside })
+}
+
+fn segment_reports(index: &Index, files: &Files) -> Result<Vec<SegmentReport>, DiskError> {
+    use std::os::unix::fs::MetadataExt;
+    let report = |(number, state): (u32, &super::index::segments::SegmentState)| {
+        let path = files.path(number);
+        let metadata = std::fs::metadata(&path).map_err(|error| disk_error("stat segment", &path, error))?;
+        Ok(SegmentReport {
+            number,
+            length: metadata.len(),
+            allocated: metadata.blocks() * 512,
+            end: state.end,
+            held: state.held(),
+            sealed: state.sealed,
+            damaged_regions: state.damaged.len(),
+        })
+    };
+    index.segments(|segments| segments.iter().map(report).collect())
+}
+
+/// What is on the disk at `dir`, by its checkpoint and the tail of its log. Changes nothing. Refused while a process has it open.
+pub fn inspect(dir: &Path) -> Result<InspectReport, DiskError> {
+    identity_of(dir)?;
+    let _lock = lock(dir)?;
+    let Looked { identity, files, recovered, _aside } = load(dir)?;
+    let totals = recovered.index.totals();
+    Ok(InspectReport {
+        cluster: identity.cluster.to_string(),
+        disk: identity.disk.to_string(),
+        created_ms: identity.created_ms,
+        fragments: totals.fragments,
+        payload_bytes: totals.payload,
+        held_bytes: totals.held,
+        occupied_bytes: totals.occupied,
+        segments: segment_reports(&recovered.index, &files)?,
+        recovery: recovered.report,
+    })
+}
+
+/// Reads and verifies every fragment. Changes nothing. Refused while a process has the disk open.
+pub fn verify(dir: &Path) -> Result<VerifyReport, DiskError> {
+    identity_of(dir)?;
+    let _lock = lock(dir)?;
+    let Looked { identity, files, recovered, _aside } = load(dir)?;
+    let mut report = VerifyReport {
+        disk: identity.disk.to_string(),
+        fragments_verified: 0,
+        bytes_verified: 0,
+        damaged: Vec::new(),
+        recovery: recovered.report,
+    };
+    let mut after = None;
+    loop {
+        let page = recovered.index.list(None, after, PAGE_FRAGMENTS)?;
+        let Some((last, _)) = page.last() else { return Ok(report) };
+        after = Some(*last);
+        for (name, entry) in page {
+            match verify_one(&recovered.index, &files, name, entry) {
+                Ok(()) => {
+                    report.fragments_verified += 1;
+                    report.bytes_verified += u64::from(entry.length);
+                }
+                Err(error) => report.damaged.push(DamagedFragment {
+                    name: name.to_string(),
+                    segment: entry.place.segment,
+                    offset: entry.place.offset(),
+                    what: error.to_string(),
+                }),
+            }
+        }
+    }
+}
+
+fn verify_one(index: &Index, files: &Files, name: FragmentName, entry: Entry) -> Result<(), DiskError> {
+    let number = entry.place.segment;
+    let salt = index.salt(number);
+    let salt = salt.ok_or_else(|| DiskError::Corrupt { name, what: format!("segment {number} is gone") })?;
+    let (file, path) = (files.get(number)?, files.path(number));
+    Record { io: &Io::default(), file: &file, path: &path, salt, name, entry }.verify().map(|_| ())
+}
+
+/// Throws the index away and makes it anew from the segments. Refused while a process has the disk open.
+pub fn rebuild_index(dir: &Path) -> Result<RebuildReport, DiskError> {
+    let identity = identity_of(dir)?;
+    {
+        let _lock = lock(dir)?;
+        tree::remove(&index_path(dir)).map_err(|error| disk_error("remove the index", &index_path(dir), error))?;
+    }
+    let options = DiskOptions {
+        path: dir.to_owned(),
+        cluster: identity.cluster,
+        // Nothing is put: the sizes only matter to tombstones owed for records that must not count.
+        segment_bytes: 1 << 20,
+        reserved_bytes: 0,
+        capacity_bytes: None,
+        max_queued_bytes: 1 << 20,
+        max_queued_reads: 1,
+    };
+    let engine = Engine::open(options, Extras::default())?;
+    let (fragments, recovery) = (engine.core().index.totals().fragments, engine.report().clone());
+    engine.close_blocking();
+    Ok(RebuildReport { disk: identity.disk.to_string(), fragments, recovery })
+}

@@ -1,0 +1,98 @@
+//! The promise that every call ends by its deadline, kept in one place.
+
+use std::{
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use cairn_schema::ids::{DiskId, FragmentName, GroupId};
+
+use super::{
+    cluster::{Fragments, TransportError},
+    fragment::{DiskStatus, FragmentInfo, NewFragment},
+};
+
+/// An implementation that keeps its promise is given this long after the deadline to say what went wrong.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// Fragments whose every call ends by its deadline, or a tenth of a second later, whatever the implementation does. Who holds
+/// one needs no timer of its own. Cheap to clone.
+#[derive(Clone)]
+pub struct Bounded {
+    fragments: Arc<dyn Fragments>,
+}
+
+impl Bounded {
+    pub fn new(fragments: Arc<dyn Fragments>) -> Self {
+        Self { fragments }
+    }
+
+    async fn by<T>(
+        disk: DiskId,
+        deadline: Instant,
+        call: impl Future<Output = Result<T, TransportError>>,
+    ) -> Result<T, TransportError> {
+        match tokio::time::timeout_at((deadline + GRACE).into(), call).await {
+            Ok(done) => done,
+            Err(_) => Err(TransportError::Overdue(disk)),
+        }
+    }
+
+    /// Returns when the fragment is durable on that disk.
+    pub async fn put(&self, disk: DiskId, fragment: NewFragment, deadline: Instant) -> Result<(), TransportError> {
+        Self::by(disk, deadline, self.fragments.put(disk, fragment, deadline)).await
+    }
+
+    /// Verified bytes of exactly `range`.
+    pub async fn get(
+        &self,
+        disk: DiskId,
+        name: FragmentName,
+        range: Range<u32>,
+        deadline: Instant,
+    ) -> Result<Bytes, TransportError> {
+        Self::by(disk, deadline, self.fragments.get(disk, name, range, deadline)).await
+    }
+
+    /// Those of the fragments that are there are deleted, durably; how many.
+    pub async fn delete(
+        &self,
+        disk: DiskId,
+        names: Vec<FragmentName>,
+        deadline: Instant,
+    ) -> Result<u64, TransportError> {
+        Self::by(disk, deadline, self.fragments.delete(disk, names, deadline)).await
+    }
+
+    /// In order of name.
+    pub async fn list(
+        &self,
+        disk: DiskId,
+        group: Option<GroupId>,
+        after: Option<FragmentName>,
+        limit: usize,
+        deadline: Instant,
+    ) -> Result<Vec<FragmentInfo>, TransportError> {
+        Self::by(disk, deadline, self.fragments.list(disk, group, after, limit, deadline)).await
+    }
+
+    /// Has the disk read the whole fragment and compare it with its checksums.
+    pub async fn verify(
+        &self,
+        disk: DiskId,
+        name: FragmentName,
+        deadline: Instant,
+    ) -> Result<FragmentInfo, TransportError> {
+        Self::by(disk, deadline, self.fragments.verify(disk, name, deadline)).await
+    }
+
+    pub async fn disk_status(&self, disk: DiskId, deadline: Instant) -> Result<DiskStatus, TransportError> {
+        Self::by(disk, deadline, self.fragments.disk_status(disk, deadline)).await
+    }
+}
+
+#[cfg(test)]
+#[path = "bounded_tests.rs"]
+mod tests;

@@ -1,0 +1,76 @@
+//! Fragments, disks and nodes anywhere in the cluster, as the rest of the crate asks for them.
+
+use std::{net::SocketAddr, ops::Range, time::Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cairn_schema::ids::{DiskId, FragmentName, GroupId, NodeId};
+
+use crate::fragment::{DiskError, DiskStatus, FragmentInfo, NewFragment};
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TransportError {
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error("disk {0} is on no node known here")]
+    UnknownDisk(DiskId),
+    #[error("node {0} cannot be reached: {1}")]
+    Unreachable(NodeId, String),
+    #[error("node {0} did not answer before the deadline")]
+    Deadline(NodeId),
+    #[error("disk {0} did not answer before the deadline")]
+    Overdue(DiskId),
+    #[error("node {0} broke the protocol: {1}")]
+    Protocol(NodeId, String),
+    /// What arrived is not what was sent or stored.
+    #[error("node {0} sent bytes that do not match their checksum")]
+    BadChecksum(NodeId),
+    #[error("too many requests wait for node {0}")]
+    Busy(NodeId),
+}
+
+/// Fragments anywhere in the cluster. Every call ends by its deadline; see [`super::Bounded`] for those who rely on it.
+#[async_trait]
+pub trait Fragments: Send + Sync + 'static {
+    /// Returns when the fragment is durable on that disk.
+    async fn put(&self, disk: DiskId, fragment: NewFragment, deadline: Instant) -> Result<(), TransportError>;
+    /// Verified bytes of exactly `range`.
+    async fn get(
+        &self,
+        disk: DiskId,
+        name: FragmentName,
+        range: Range<u32>,
+        deadline: Instant,
+    ) -> Result<Bytes, TransportError>;
+    async fn info(&self, disk: DiskId, name: FragmentName, deadline: Instant) -> Result<FragmentInfo, TransportError>;
+    async fn delete(&self, disk: DiskId, names: Vec<FragmentName>, deadline: Instant) -> Result<u64, TransportError>;
+    async fn list(
+        &self,
+        disk: DiskId,
+        group: Option<GroupId>,
+        after: Option<FragmentName>,
+        limit: usize,
+        deadline: Instant,
+    ) -> Result<Vec<FragmentInfo>, TransportError>;
+    async fn verify(&self, disk: DiskId, name: FragmentName, deadline: Instant)
+    -> Result<FragmentInfo, TransportError>;
+    async fn disk_status(&self, disk: DiskId, deadline: Instant) -> Result<DiskStatus, TransportError>;
+}
+
+/// Whether nodes answer. Every call ends by its deadline.
+#[async_trait]
+pub trait Probes: Send + Sync + 'static {
+    /// Whether the node answers at all.
+    async fn probe(&self, node: &NodeId, deadline: Instant) -> Result<(), TransportError>;
+    /// Asks `through` whether `target` answers it: the second opinion before a disk is called down.
+    async fn probe_through(&self, through: &NodeId, target: &NodeId, deadline: Instant)
+    -> Result<bool, TransportError>;
+}
+
+/// Where the cluster's disks and nodes are. Whoever sends a call asks at that moment, so that it knows every disk that the one who chose
+/// it knew.
+pub trait Directory: Send + Sync + 'static {
+    fn node_of(&self, disk: DiskId) -> Option<NodeId>;
+    /// Where the node's QUIC endpoint listens.
+    fn address_of(&self, node: &NodeId) -> Option<SocketAddr>;
+}

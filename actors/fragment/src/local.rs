@@ -1,0 +1,26 @@
+//! A disk as its own node calls it.
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cairn_schema::ids::{FragmentName, GroupId};
+
+use crate::fragment::{DiskError, DiskStatus, FragmentInfo, NewFragment};
+
+/// A disk of this node: the engine's handle, or its twin in memory for tests.
+#[async_trait]
+pub trait LocalDisk: Send + Sync + 'static {
+    async fn put(&self, fragment: NewFragment) -> Result<(), DiskError>;
+    async fn get(&self, name: FragmentName, range: Range<u32>) -> Result<Bytes, DiskError>;
+    async fn info(&self, name: FragmentName) -> Result<FragmentInfo, DiskError>;
+    async fn delete(&self, names: Vec<FragmentName>) -> Result<u64, DiskError>;
+    async fn list(
+        &self,
+        group: Option<GroupId>,
+        after: Option<FragmentName>,
+        limit: usize,
+    ) -> Result<Vec<FragmentInfo>, DiskError>;
+    async fn verify(&self, name: FragmentName) -> Result<FragmentInfo, DiskError>;
+    fn status(&self) -> DiskStatus;
+}

@@ -1,0 +1,254 @@
+//! Sends each call to the disk it is for: straight to a local one, over QUIC to any other.
+
+use std::{collections::HashMap, ops::Range, sync::Arc, time::Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cairn_fragment::{
+    Directory, DiskError, DiskStatus, FragmentInfo, Fragments, LocalDisk, NewFragment, Probes, TransportError,
+};
+use cairn_schema::ids::{DiskId, FragmentName, GroupId, NodeId};
+use parking_lot::Mutex;
+
+use super::{
+    local::LocalDisks,
+    quic::{Call, Client, Peer},
+};
+use crate::wire::{
+    Reply, Request,
+    header::{decode, encode},
+    message::{MAX_LISTED, MAX_NAMES, WireInfo},
+};
+
+/// Fragments anywhere in the cluster. Cheap to clone.
+#[derive(Clone)]
+pub struct Router {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    node: NodeId,
+    locals: LocalDisks,
+    client: Client,
+    directory: Arc<dyn Directory>,
+    /// Nodes that were called, where they were then.
+    peers: Mutex<HashMap<NodeId, Arc<Peer>>>,
+}
+
+/// Where a disk is.
+enum Place {
+    Here(Arc<dyn LocalDisk>),
+    There(Arc<Peer>),
+}
+
+impl Router {
+    /// Where the others are is asked of `directory` with every call.
+    pub fn new(client: Client, locals: LocalDisks, directory: Arc<dyn Directory>) -> Self {
+        let node = client.node().clone();
+        Self { inner: Arc::new(Inner { node, locals, client, directory, peers: Mutex::default() }) }
+    }
+
+    /// The disks of this node.
+    pub fn locals(&self) -> &LocalDisks {
+        &self.inner.locals
+    }
+
+    /// Whether a disk is on this node, so that reaching it costs no network.
+    pub fn is_local(&self, disk: DiskId) -> bool {
+        self.inner.locals.get(disk).is_some()
+    }
+
+    fn place(&self, disk: DiskId) -> Result<Place, TransportError> {
+        if let Some(local) = self.inner.locals.get(disk) {
+            return Ok(Place::Here(local));
+        }
+        let node = self.inner.directory.node_of(disk).ok_or(TransportError::UnknownDisk(disk))?;
+        if node == self.inner.node {
+            // It should be here and is not: broken, or not opened.
+            return Err(TransportError::Disk(DiskError::Gone(format!("disk {disk} is not open on this node"))));
+        }
+        self.peer(&node).map(Place::There)
+    }
+
+    /// The connection to a node is kept for as long as it stays where it is.
+    fn peer(&self, node: &NodeId) -> Result<Arc<Peer>, TransportError> {
+        let Inner { client, directory, peers, .. } = &*self.inner;
+        let unknown = || TransportError::Unreachable(node.clone(), "its address is not known here".into());
+        let address = directory.address_of(node).ok_or_else(unknown)?;
+        let mut peers = peers.lock();
+        if let Some(peer) = peers.get(node).filter(|peer| peer.address() == address) {
+            return Ok(peer.clone());
+        }
+        // Nodes that left the cluster go when another comes.
+        peers.retain(|node, _| directory.address_of(node).is_some());
+        let peer = client.peer(node.clone(), address);
+        peers.insert(node.clone(), peer.clone());
+        Ok(peer)
+    }
+
+    /// A call to a local disk, ended by the deadline as a remote one would be.
+    async fn here<T>(
+        &self,
+        deadline: Instant,
+        call: impl Future<Output = Result<T, DiskError>>,
+    ) -> Result<T, TransportError> {
+        match tokio::time::timeout_at(deadline.into(), call).await {
+            Ok(done) => done.map_err(TransportError::Disk),
+            Err(_) => Err(TransportError::Deadline(self.inner.node.clone())),
+        }
+    }
+}
+
+fn unexpected(peer: &Peer, reply: Reply) -> TransportError {
+    TransportError::Protocol(peer.node().clone(), format!("it answered something else: {reply:?}"))
+}
+
+fn unreadable(peer: &Peer, error: crate::wire::FrameError) -> TransportError {
+    TransportError::Protocol(peer.node().clone(), error.to_string())
+}
+
+#[async_trait]
+impl Fragments for Router {
+    async fn put(&self, disk: DiskId, fragment: NewFragment, deadline: Instant) -> Result<(), TransportError> {
+        match self.place(disk)? {
+            Place::Here(local) => self.here(deadline, local.put(fragment)).await,
+            Place::There(peer) => {
+                let call = Call::new(Request::Put { disk, name: fragment.name }, deadline)
+                    .with_checked_payload(fragment.payload, fragment.block_checksums);
+                match peer.call(call).await? {
+                    (Reply::Done, _) => Ok(()),
+                    (reply, _) => Err(unexpected(&peer, reply)),
+                }
+            }
+        }
+    }
+
+    async fn get(
+        &self,
+        disk: DiskId,
+        name: FragmentName,
+        range: Range<u32>,
+        deadline: Instant,
+    ) -> Result<Bytes, TransportError> {
+        match self.place(disk)? {
+            Place::Here(local) => self.here(deadline, local.get(name, range)).await,
+            Place::There(peer) => {
+                let Range { start, end } = range;
+                match peer.call(Call::new(Request::Get { disk, name, start, end }, deadline)).await? {
+                    (Reply::Bytes, bytes) if bytes.len() == end.saturating_sub(start) as usize => Ok(bytes),
+                    (reply, _) => Err(unexpected(&peer, reply)),
+                }
+            }
+        }
+    }
+
+    async fn info(&self, disk: DiskId, name: FragmentName, deadline: Instant) -> Result<FragmentInfo, TransportError> {
+        match self.place(disk)? {
+            Place::Here(local) => self.here(deadline, local.info(name)).await,
+            Place::There(peer) => match peer.call(Call::new(Request::Info { disk, name }, deadline)).await? {
+                (Reply::Info(info), _) if info.name == name => Ok(info.into()),
+                (reply, _) => Err(unexpected(&peer, reply)),
+            },
+        }
+    }
+
+    async fn delete(&self, disk: DiskId, names: Vec<FragmentName>, deadline: Instant) -> Result<u64, TransportError> {
+        let peer = match self.place(disk)? {
+            Place::Here(local) => return self.here(deadline, local.delete(names)).await,
+            Place::There(peer) => peer,
+        };
+        let mut deleted = 0;
+        for names in names.chunks(MAX_NAMES) {
+            let payload = encode(&names).map_err(|error| unreadable(&peer, error))?;
+            let call = Call::new(Request::Delete { disk }, deadline).with_payload(payload);
+            match peer.call(call).await? {
+                (Reply::Deleted(count), _) => deleted += count.min(names.len() as u64),
+                (reply, _) => return Err(unexpected(&peer, reply)),
+            }
+        }
+        Ok(deleted)
+    }
+
+    async fn list(
+        &self,
+        disk: DiskId,
+        group: Option<GroupId>,
+        after: Option<FragmentName>,
+        limit: usize,
+        deadline: Instant,
+    ) -> Result<Vec<FragmentInfo>, TransportError> {
+        let limit = limit.min(MAX_LISTED);
+        let peer = match self.place(disk)? {
+            Place::Here(local) => return self.here(deadline, local.list(group, after, limit)).await,
+            Place::There(peer) => peer,
+        };
+        let request = Request::List { disk, group, after, limit: limit as u32 };
+        match peer.call(Call::new(request, deadline)).await? {
+            (Reply::Listed, payload) => {
+                let listed: Vec<WireInfo> = decode(&payload).map_err(|error| unreadable(&peer, error))?;
+                if listed.len() > limit {
+                    return Err(TransportError::Protocol(peer.node().clone(), "it listed more than asked".into()));
+                }
+                Ok(listed.into_iter().map(FragmentInfo::from).collect())
+            }
+            (reply, _) => Err(unexpected(&peer, reply)),
+        }
+    }
+
+    async fn verify(
+        &self,
+        disk: DiskId,
+        name: FragmentName,
+        deadline: Instant,
+    ) -> Result<FragmentInfo, TransportError> {
+        match self.place(disk)? {
+            Place::Here(local) => self.here(deadline, local.verify(name)).await,
+            Place::There(peer) => match peer.call(Call::new(Request::Verify { disk, name }, deadline)).await? {
+                (Reply::Info(info), _) if info.name == name => Ok(info.into()),
+                (reply, _) => Err(unexpected(&peer, reply)),
+            },
+        }
+    }
+
+    async fn disk_status(&self, disk: DiskId, deadline: Instant) -> Result<DiskStatus, TransportError> {
+        match self.place(disk)? {
+            Place::Here(local) => Ok(local.status()),
+            Place::There(peer) => match peer.call(Call::new(Request::DiskStatus { disk }, deadline)).await? {
+                (Reply::Status(status), _) => Ok(status.into()),
+                (reply, _) => Err(unexpected(&peer, reply)),
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl Probes for Router {
+    async fn probe(&self, node: &NodeId, deadline: Instant) -> Result<(), TransportError> {
+        if *node == self.inner.node {
+            return Ok(());
+        }
+        let peer = self.peer(node)?;
+        // A probe asks how things are now: it does not wait out the pause after a failed dial.
+        match peer.call(Call::new(Request::Probe, deadline).at_once()).await? {
+            (Reply::Done, _) => Ok(()),
+            (reply, _) => Err(unexpected(&peer, reply)),
+        }
+    }
+
+    async fn probe_through(
+        &self,
+        through: &NodeId,
+        target: &NodeId,
+        deadline: Instant,
+    ) -> Result<bool, TransportError> {
+        if *through == self.inner.node {
+            return Ok(self.probe(target, deadline).await.is_ok());
+        }
+        let peer = self.peer(through)?;
+        let request = Request::ProbeThrough { target: target.clone() };
+        match peer.call(Call::new(request, deadline).at_once()).await? {
+            (Reply::Reached(reached), _) => Ok(reached),
+            (reply, _) => Err(unexpected(&peer, reply)),
+        }
+    }
+}

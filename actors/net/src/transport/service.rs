@@ -1,0 +1,89 @@
+//! What a node does for its peers: fragment operations on its own disks, and probes.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cairn_fragment::{LocalDisk, NewFragment, Probes};
+use cairn_schema::ids::{DiskId, FragmentName, NodeId};
+
+use super::{
+    local::LocalDisks,
+    quic::{Handler, Incoming, Outgoing},
+};
+use crate::wire::{
+    RemoteError, Reply, Request,
+    header::{decode, encode},
+    message::{MAX_LISTED, MAX_NAMES, WireInfo},
+};
+
+/// Of a probe's deadline, kept back so that the answer still reaches whoever asked.
+const ANSWER_MARGIN: Duration = Duration::from_millis(50);
+
+/// Serves this node's disks. `prober` answers whether a third node can be reached from here.
+pub struct FragmentService {
+    disks: LocalDisks,
+    prober: Arc<dyn Probes>,
+}
+
+impl FragmentService {
+    pub fn new(disks: LocalDisks, prober: Arc<dyn Probes>) -> Self {
+        Self { disks, prober }
+    }
+
+    fn disk(&self, id: DiskId) -> Result<Arc<dyn LocalDisk>, RemoteError> {
+        self.disks.get(id).ok_or(RemoteError::UnknownDisk(id))
+    }
+}
+
+fn done(reply: Reply) -> Result<Outgoing, RemoteError> {
+    Ok(Outgoing { reply, payload: Bytes::new() })
+}
+
+fn unsupported(error: impl ToString) -> RemoteError {
+    RemoteError::Unsupported(error.to_string())
+}
+
+#[async_trait]
+impl Handler for FragmentService {
+    async fn handle(&self, _peer: &NodeId, incoming: Incoming) -> Result<Outgoing, RemoteError> {
+        let Incoming { request, payload, checksums, deadline } = incoming;
+        match request {
+            Request::Put { disk, name } => {
+                // The disk verifies the bytes against the checksums that travelled with them from where they were made.
+                let fragment = NewFragment { name, payload, block_checksums: checksums };
+                self.disk(disk)?.put(fragment).await?;
+                done(Reply::Done)
+            }
+            Request::Get { disk, name, start, end } => {
+                if start > end {
+                    return Err(unsupported(format!("bytes {start}..{end} are no range")));
+                }
+                let payload = self.disk(disk)?.get(name, start..end).await?;
+                Ok(Outgoing { reply: Reply::Bytes, payload })
+            }
+            Request::Info { disk, name } => done(Reply::Info(self.disk(disk)?.info(name).await?.into())),
+            Request::Delete { disk } => {
+                let names: Vec<FragmentName> = decode(&payload).map_err(unsupported)?;
+                if names.len() > MAX_NAMES {
+                    return Err(unsupported(format!("{} names are over the limit of {MAX_NAMES}", names.len())));
+                }
+                done(Reply::Deleted(self.disk(disk)?.delete(names).await?))
+            }
+            Request::List { disk, group, after, limit } => {
+                let limit = (limit as usize).min(MAX_LISTED);
+                let listed = self.disk(disk)?.list(group, after, limit).await?;
+                let listed: Vec<WireInfo> = listed.into_iter().take(limit).map(WireInfo::from).collect();
+                Ok(Outgoing { reply: Reply::Listed, payload: encode(&listed).map_err(unsupported)? })
+            }
+            Request::Verify { disk, name } => done(Reply::Info(self.disk(disk)?.verify(name).await?.into())),
+            Request::DiskStatus { disk } => done(Reply::Status(self.disk(disk)?.status().into())),
+            Request::Probe => done(Reply::Done),
+            Request::ProbeThrough { target } => {
+                let deadline = deadline.checked_sub(ANSWER_MARGIN).unwrap_or(deadline);
+                done(Reply::Reached(self.prober.probe(&target, deadline).await.is_ok()))
+            }
+            Request::Meta => Err(unsupported("this node serves no metadata")),
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Nodes talking over real QUIC on loopback.
+#![allow(clippy::unwrap_used)]
+
+mod calls;
+mod hostile;
+mod support;

@@ -1,7 +1,0 @@
-//! Nodes talking over real QUIC on loopback.
-#![allow(clippy::unwrap_used)]
-
-mod calls;
-mod hostile;
-mod picture;
-mod support;
