@@ -12,13 +12,17 @@ mod connection;
 mod context;
 mod error;
 mod expect;
+mod http_date;
 mod metrics;
 mod op;
 mod options;
 mod pace;
+mod percent;
+mod query_headers;
 mod server;
 mod service;
 mod tls;
+mod verified;
 mod xml;
 
 pub use op::OBJECT_MAX_BYTES;

@@ -50,6 +50,21 @@ pub(crate) fn header_name(algorithm: ChecksumAlgorithm) -> &'static str {
     }
 }
 
+/// Which algorithm's value a header carries, if any's.
+pub(crate) fn is_checksum_header(name: &str) -> Option<ChecksumAlgorithm> {
+    ALGORITHMS.into_iter().find(|&algorithm| header_name(algorithm) == name)
+}
+
+/// The base64 digest of no bytes.
+pub(crate) fn empty_digest(algorithm: ChecksumAlgorithm) -> &'static str {
+    match algorithm {
+        ChecksumAlgorithm::Crc32 | ChecksumAlgorithm::Crc32c => "AAAAAA==",
+        ChecksumAlgorithm::Crc64Nvme => "AAAAAAAAAAA=",
+        ChecksumAlgorithm::Sha1 => "2jmj7l5rSw0yVb/vlWAYkK/YBwk=",
+        ChecksumAlgorithm::Sha256 => "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
+    }
+}
+
 /// Bytes of a digest.
 pub(crate) fn digest_bytes(algorithm: ChecksumAlgorithm) -> usize {
     match algorithm {

@@ -6,7 +6,7 @@ use cairn_schema::{
     record::{self, ChecksumAlgorithm as Algorithm, ChecksumKind, StoredChecksum, Upload, UploadedPart},
     verbs::CompleteUpload,
 };
-use s3s::{Body, S3Response, S3Result, dto::ETagCondition, s3_error};
+use s3s::{Body, S3Response, S3Result, s3_error};
 
 use super::{
     Api,
@@ -51,7 +51,7 @@ impl Api {
             parts,
             checksum,
             min_part_bytes: PART_MIN_BYTES,
-            precondition: write_precondition(condition(&request, "if-match")?, condition(&request, "if-none-match")?),
+            precondition: write_precondition(request.headers())?,
         };
         let committed = self.meta().complete_upload(complete).await.map_err(from_meta)?;
         let version = &committed.version;
@@ -110,13 +110,6 @@ impl Claims {
             object_bytes: object_bytes.transpose()?,
         })
     }
-}
-
-fn condition(request: &DocumentRequest, header: &str) -> S3Result<Option<ETagCondition>> {
-    let text = request.header(header)?;
-    text.map(|text| ETagCondition::parse_http_header(text.as_bytes()))
-        .transpose()
-        .map_err(|_| s3_error!(InvalidArgument, "The value of the header {header} is invalid."))
 }
 
 /// The request's list, ascending and well formed.

@@ -4,20 +4,20 @@ use cairn_schema::{
     record::Version,
     verbs::{EtagMatch, Precondition},
 };
-use http::{HeaderMap, HeaderValue, header};
-use s3s::{
-    S3Error, S3ErrorCode, S3Result,
-    dto::{ETagCondition, Timestamp},
-    s3_error,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
-/// The four conditions of a read.
+use super::entity_tags::EntityTags;
+use crate::http_date::parse_http_date;
+
+/// The four conditions of a read. What is no date, and what is there twice, is no condition.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ReadConditions {
-    pub(crate) if_match: Option<ETagCondition>,
-    pub(crate) if_none_match: Option<ETagCondition>,
-    pub(crate) if_modified_since: Option<Timestamp>,
-    pub(crate) if_unmodified_since: Option<Timestamp>,
+    if_match: Option<EntityTags>,
+    if_none_match: Option<EntityTags>,
+    /// Seconds since 1970.
+    if_modified_since: Option<i64>,
+    if_unmodified_since: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +28,31 @@ enum Verdict {
 }
 
 impl ReadConditions {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.if_match.is_none()
-            && self.if_none_match.is_none()
-            && self.if_modified_since.is_none()
-            && self.if_unmodified_since.is_none()
+    /// Of a GET or HEAD.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        Self {
+            if_match: EntityTags::of(headers, &header::IF_MATCH),
+            if_none_match: EntityTags::of(headers, &header::IF_NONE_MATCH),
+            if_modified_since: date(headers, &header::IF_MODIFIED_SINCE),
+            if_unmodified_since: date(headers, &header::IF_UNMODIFIED_SINCE),
+        }
+    }
+
+    /// Of the source of a copy.
+    pub(crate) fn of_source(headers: &HeaderMap) -> Self {
+        const NAMES: [HeaderName; 4] = [
+            HeaderName::from_static("x-amz-copy-source-if-match"),
+            HeaderName::from_static("x-amz-copy-source-if-none-match"),
+            HeaderName::from_static("x-amz-copy-source-if-modified-since"),
+            HeaderName::from_static("x-amz-copy-source-if-unmodified-since"),
+        ];
+        let [matching, none_matching, modified, unmodified] = NAMES;
+        Self {
+            if_match: EntityTags::of(headers, &matching),
+            if_none_match: EntityTags::of(headers, &none_matching),
+            if_modified_since: date(headers, &modified),
+            if_unmodified_since: date(headers, &unmodified),
+        }
     }
 
     /// For GET and HEAD: 412, or 304 with the headers that a cache needs.
@@ -53,32 +73,35 @@ impl ReadConditions {
         }
     }
 
-    /// An ETag condition makes the date condition beside it void.
+    /// A condition on tags makes the one on dates beside it void.
     fn verdict(&self, version: &Version) -> Verdict {
-        // Dates in headers have whole seconds.
-        let modified = i64::try_from(version.modified_ms / 1000).unwrap_or(i64::MAX);
-        match (&self.if_match, &self.if_unmodified_since) {
-            (Some(condition), _) if !matches(condition, version) => return Verdict::Failed("If-Match"),
-            (None, Some(date)) if modified > seconds(date) => return Verdict::Failed("If-Unmodified-Since"),
+        let (etag, modified) = (version.etag.to_string(), modified_seconds(version));
+        match (&self.if_match, self.if_unmodified_since) {
+            (Some(tags), _) if !tags.strongly(&etag) => return Verdict::Failed("If-Match"),
+            (None, Some(date)) if modified > date => return Verdict::Failed("If-Unmodified-Since"),
             _ => {}
         }
-        match (&self.if_none_match, &self.if_modified_since) {
-            (Some(condition), _) if matches(condition, version) => Verdict::NotModified,
-            (None, Some(date)) if modified <= seconds(date) => Verdict::NotModified,
+        match (&self.if_none_match, self.if_modified_since) {
+            (Some(tags), _) if tags.weakly(&etag) => Verdict::NotModified,
+            (None, Some(date)) if modified <= date => Verdict::NotModified,
             _ => Verdict::Holds,
         }
     }
 }
 
-fn matches(condition: &ETagCondition, version: &Version) -> bool {
-    match condition {
-        ETagCondition::Any => true,
-        ETagCondition::ETag(etag) => etag.value() == version.etag.to_string(),
-    }
+/// When a version was written, in the whole seconds that headers have.
+pub(crate) fn modified_seconds(version: &Version) -> i64 {
+    i64::try_from(version.modified_ms / 1000).unwrap_or(i64::MAX)
 }
 
-fn seconds(timestamp: &Timestamp) -> i64 {
-    time::OffsetDateTime::from(timestamp.clone()).unix_timestamp()
+/// A header's date. What is none is to be ignored, and so are several (RFC 9110, 13.1.3 and 13.1.4).
+fn date(headers: &HeaderMap, name: &HeaderName) -> Option<i64> {
+    let mut lines = headers.get_all(name).iter();
+    let line = lines.next()?;
+    if lines.next().is_some() {
+        return None;
+    }
+    parse_http_date(line.to_str().ok()?)
 }
 
 fn failed(condition: &'static str) -> S3Error {
@@ -107,18 +130,51 @@ fn http_date(ms: u64) -> Option<String> {
     String::from_utf8(text).ok()
 }
 
-/// The conditions of a write, for the metadata transaction to decide.
-pub(crate) fn write_precondition(
-    if_match: Option<ETagCondition>,
-    if_none_match: Option<ETagCondition>,
-) -> Precondition {
-    Precondition { if_match: if_match.map(etag_match), if_none_match: if_none_match.map(etag_match) }
+/// The conditions of a write, for the metadata transaction to decide. As in S3, If-Match names one tag or `*`, and
+/// If-None-Match only `*`; what else RFC 9110 knows is refused, because a write that ignored it could destroy what it was
+/// to protect.
+pub(crate) fn write_precondition(headers: &HeaderMap) -> S3Result<Precondition> {
+    let if_match = EntityTags::of(headers, &header::IF_MATCH).map(etag_match);
+    let if_none_match = match EntityTags::of(headers, &header::IF_NONE_MATCH) {
+        None => None,
+        Some(EntityTags::Any) if if_match.is_none() => Some(EtagMatch::Any),
+        Some(_) => return Err(not_honoured("If-None-Match")),
+    };
+    refuse_date(headers)?;
+    Ok(Precondition { if_match, if_none_match })
 }
 
-pub(crate) fn etag_match(condition: ETagCondition) -> EtagMatch {
-    match condition {
-        ETagCondition::Any => EtagMatch::Any,
-        ETagCondition::ETag(etag) => EtagMatch::OneOf(vec![etag.into_value()]),
+/// The same for a delete, which knows If-Match only.
+pub(crate) fn delete_precondition(headers: &HeaderMap) -> S3Result<Precondition> {
+    if EntityTags::of(headers, &header::IF_NONE_MATCH).is_some() {
+        return Err(not_honoured("If-None-Match"));
+    }
+    write_precondition(headers)
+}
+
+/// If-Modified-Since is of no concern to a method other than GET and HEAD.
+fn refuse_date(headers: &HeaderMap) -> S3Result<()> {
+    match date(headers, &header::IF_UNMODIFIED_SINCE) {
+        Some(_) => Err(not_honoured("If-Unmodified-Since")),
+        None => Ok(()),
+    }
+}
+
+fn not_honoured(header: &str) -> S3Error {
+    s3_error!(
+        NotImplemented,
+        "A header you provided implies functionality that is not implemented: {header}, with such a value for such a request."
+    )
+}
+
+/// Several tags match none, as in S3: a write replaces one state.
+fn etag_match(tags: EntityTags) -> EtagMatch {
+    match tags {
+        EntityTags::Any => EtagMatch::Any,
+        EntityTags::Listed(mut tags) => {
+            let only = if tags.len() == 1 { tags.pop() } else { None };
+            EtagMatch::OneOf(only.filter(|tag| !tag.weak).map(|tag| tag.value).into_iter().collect())
+        }
     }
 }
 
@@ -130,12 +186,15 @@ mod tests {
         ids::VersionId,
         record::{Attributes, Etag, VersionKind},
     };
-    use s3s::dto::ETag;
 
     use super::*;
-    use crate::op::names::timestamp;
 
+    /// Tue, 14 Nov 2023 22:13:20 GMT, and a little.
     const MODIFIED_MS: u64 = 1_700_000_000_400;
+    const BEFORE: &str = "Tue, 14 Nov 2023 22:13:19 GMT";
+    const SAME: &str = "Tue, 14 Nov 2023 22:13:20 GMT";
+    const RIGHT: &str = "\"00000000000000000000000000000000\"";
+    const WRONG: &str = "\"ffffffffffffffffffffffffffffffff\"";
 
     fn version() -> Version {
         Version {
@@ -151,65 +210,112 @@ mod tests {
         }
     }
 
-    fn tag(right: bool) -> Option<ETagCondition> {
-        let value = if right { "0".repeat(32) } else { "f".repeat(32) };
-        Some(ETagCondition::ETag(ETag::Strong(value)))
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let header = |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        pairs.iter().map(header).collect()
     }
 
-    fn at(offset_ms: i64) -> Option<Timestamp> {
-        Some(timestamp(MODIFIED_MS.checked_add_signed(offset_ms).unwrap()))
-    }
-
-    fn status(conditions: ReadConditions) -> u16 {
-        conditions.check(&version()).err().map_or(200, |error| error.status_code().unwrap().as_u16())
+    fn read(pairs: &[(&str, &str)]) -> u16 {
+        let verdict = ReadConditions::of(&headers(pairs)).check(&version());
+        verdict.err().map_or(200, |error| error.status_code().unwrap().as_u16())
     }
 
     #[test]
-    fn each_condition_alone() {
-        let none = ReadConditions::default;
-        for (conditions, want) in [
-            (none(), 200),
-            (ReadConditions { if_match: tag(true), ..none() }, 200),
-            (ReadConditions { if_match: Some(ETagCondition::Any), ..none() }, 200),
-            (ReadConditions { if_match: tag(false), ..none() }, 412),
-            (ReadConditions { if_none_match: tag(true), ..none() }, 304),
-            (ReadConditions { if_none_match: Some(ETagCondition::Any), ..none() }, 304),
-            (ReadConditions { if_none_match: tag(false), ..none() }, 200),
+    fn each_condition_of_a_read_alone() {
+        let listed = format!("{WRONG}, {RIGHT}");
+        let weak = format!("W/{RIGHT}");
+        for (name, value, status) in [
+            ("if-match", RIGHT, 200),
+            ("if-match", "*", 200),
+            ("if-match", RIGHT.trim_matches('"'), 200),
+            ("if-match", &listed, 200),
+            ("if-match", &weak, 412),
+            ("if-match", WRONG, 412),
+            ("if-match", "", 200),
+            ("if-none-match", RIGHT, 304),
+            ("if-none-match", "*", 304),
+            ("if-none-match", RIGHT.trim_matches('"'), 304),
+            ("if-none-match", &listed, 304),
+            ("if-none-match", &weak, 304),
+            ("if-none-match", WRONG, 200),
             // The same second counts as not modified since.
-            (ReadConditions { if_modified_since: at(-400), ..none() }, 304),
-            (ReadConditions { if_modified_since: at(-1400), ..none() }, 200),
-            (ReadConditions { if_unmodified_since: at(-400), ..none() }, 200),
-            (ReadConditions { if_unmodified_since: at(-1400), ..none() }, 412),
+            ("if-modified-since", SAME, 304),
+            ("if-modified-since", BEFORE, 200),
+            ("if-unmodified-since", SAME, 200),
+            ("if-unmodified-since", BEFORE, 412),
+            ("if-modified-since", "0", 200),
+            ("if-unmodified-since", "yesterday", 200),
         ] {
-            assert_eq!(status(conditions.clone()), want, "{conditions:?}");
+            assert_eq!(read(&[(name, value)]), status, "{name}: {value}");
         }
+        assert_eq!(read(&[]), 200);
     }
 
     #[test]
-    fn an_etag_condition_makes_its_date_void() {
-        let conditions = ReadConditions { if_match: tag(true), if_unmodified_since: at(-5000), ..Default::default() };
-        assert_eq!(status(conditions), 200);
-        let conditions =
-            ReadConditions { if_none_match: tag(false), if_modified_since: at(5000), ..Default::default() };
-        assert_eq!(status(conditions), 200);
-        let conditions = ReadConditions { if_match: tag(true), if_none_match: tag(true), ..Default::default() };
-        assert_eq!(status(conditions), 304);
-        let conditions = ReadConditions { if_match: tag(false), if_none_match: tag(true), ..Default::default() };
-        assert_eq!(status(conditions), 412);
+    fn conditions_on_tags_make_those_on_dates_void() {
+        for (pairs, status) in [
+            (&[("if-match", RIGHT), ("if-unmodified-since", BEFORE)][..], 200),
+            (&[("if-match", WRONG), ("if-unmodified-since", SAME)], 412),
+            (&[("if-none-match", WRONG), ("if-modified-since", SAME)], 200),
+            (&[("if-none-match", RIGHT), ("if-modified-since", BEFORE)], 304),
+            (&[("if-none-match", RIGHT), ("if-unmodified-since", BEFORE)], 412),
+            (&[("if-match", RIGHT), ("if-modified-since", SAME)], 304),
+            (&[("if-match", RIGHT), ("if-none-match", RIGHT)], 304),
+            (&[("if-match", WRONG), ("if-none-match", RIGHT)], 412),
+            (&[("if-modified-since", SAME), ("if-unmodified-since", BEFORE)], 412),
+        ] {
+            assert_eq!(read(pairs), status, "{pairs:?}");
+        }
+        let mut twice = headers(&[("if-modified-since", SAME)]);
+        twice.append("if-modified-since", HeaderValue::from_static(SAME));
+        assert!(ReadConditions::of(&twice).check(&version()).is_ok(), "two dates are none");
     }
 
     #[test]
     fn not_modified_brings_what_a_cache_needs() {
-        let conditions = ReadConditions { if_none_match: tag(true), ..Default::default() };
-        let error = conditions.check(&version()).unwrap_err();
+        let error = ReadConditions::of(&headers(&[("if-none-match", RIGHT)])).check(&version()).unwrap_err();
         let headers = error.headers().unwrap();
-        assert_eq!(headers["etag"], format!("\"{}\"", "0".repeat(32)));
-        assert_eq!(headers["last-modified"], "Tue, 14 Nov 2023 22:13:20 GMT");
+        assert_eq!(headers["etag"], RIGHT);
+        assert_eq!(headers["last-modified"], SAME);
     }
 
     #[test]
     fn a_copy_source_never_answers_304() {
-        let conditions = ReadConditions { if_none_match: tag(true), ..Default::default() };
-        assert_eq!(conditions.check_source(&version()).unwrap_err().code().as_str(), "PreconditionFailed");
+        for (name, value) in [("x-amz-copy-source-if-none-match", RIGHT), ("x-amz-copy-source-if-modified-since", SAME)]
+        {
+            let conditions = ReadConditions::of_source(&headers(&[(name, value)]));
+            assert_eq!(conditions.check_source(&version()).unwrap_err().code().as_str(), "PreconditionFailed");
+        }
+        let conditions = ReadConditions::of_source(&headers(&[("if-none-match", RIGHT)]));
+        assert!(conditions.check_source(&version()).is_ok(), "that is a condition of the target");
+    }
+
+    #[test]
+    fn a_write_has_one_tag_or_none() {
+        let matches = |text: &str| write_precondition(&headers(&[("if-match", text)])).unwrap().if_match.unwrap();
+        let plain = RIGHT.trim_matches('"').to_owned();
+        assert_eq!(matches(RIGHT), EtagMatch::OneOf(vec![plain.clone()]));
+        assert_eq!(matches(&plain), EtagMatch::OneOf(vec![plain]));
+        assert_eq!(matches("*"), EtagMatch::Any);
+        for none in [format!("W/{RIGHT}"), format!("{WRONG}, {RIGHT}")] {
+            assert_eq!(matches(&none), EtagMatch::OneOf(Vec::new()), "{none}");
+        }
+        let free = write_precondition(&headers(&[("if-none-match", "*"), ("if-modified-since", SAME)])).unwrap();
+        assert_eq!((free.if_match, free.if_none_match), (None, Some(EtagMatch::Any)));
+    }
+
+    #[test]
+    fn conditions_that_a_write_would_ignore_are_refused() {
+        for pairs in [
+            &[("if-none-match", RIGHT)][..],
+            &[("if-none-match", "*"), ("if-match", RIGHT)],
+            &[("if-unmodified-since", SAME)],
+        ] {
+            let error = write_precondition(&headers(pairs)).unwrap_err();
+            assert_eq!(error.code().as_str(), "NotImplemented", "{pairs:?}");
+        }
+        assert!(write_precondition(&headers(&[("if-unmodified-since", "soon")])).is_ok());
+        let error = delete_precondition(&headers(&[("if-none-match", "*")])).unwrap_err();
+        assert_eq!(error.code().as_str(), "NotImplemented");
     }
 }

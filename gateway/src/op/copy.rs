@@ -59,15 +59,10 @@ impl Api {
             return Err(s3_error!(NotImplemented, "Encryption with customer keys is not implemented."));
         }
         let source = Source::parse(&input.copy_source)?;
-        let conditions = ReadConditions {
-            if_match: input.copy_source_if_match.take(),
-            if_none_match: input.copy_source_if_none_match.take(),
-            if_modified_since: input.copy_source_if_modified_since.take(),
-            if_unmodified_since: input.copy_source_if_unmodified_since.take(),
-        };
+        let conditions = ReadConditions::of_source(&request.headers);
         let directives = directives(&mut input)?;
         refuse_pointless(&source, &input, &directives)?;
-        let precondition = write_precondition(input.if_match, input.if_none_match);
+        let precondition = write_precondition(&request.headers)?;
         for _ in 0..ATTEMPTS {
             let found = self.source_version(&source, &conditions).await?;
             let copy = verbs::CopyObject {

@@ -12,7 +12,7 @@ use s3s::{
 
 use super::{
     Api,
-    conditions::write_precondition,
+    conditions::delete_precondition,
     documents::DocumentRequest,
     names::{check_key, selector, unquoted},
 };
@@ -41,7 +41,7 @@ impl Api {
                 bucket: input.bucket,
                 key: input.key,
                 selector: selector(input.version_id.as_deref())?,
-                precondition: write_precondition(input.if_match, None),
+                precondition: delete_precondition(&request.headers)?,
             })
             .await
             .map_err(from_meta)?;

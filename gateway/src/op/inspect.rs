@@ -1,45 +1,38 @@
 //! What several operations ask: the metadata of one version.
 
+use cairn_actors::StoreError;
 use cairn_schema::{
     MetaError,
     record::Version,
     verbs::{Located, RangeRequest, VersionSelector},
 };
-use http::StatusCode;
-use s3s::{
-    S3Result,
-    dto::{Range, Timestamp},
-    s3_error,
-};
+use http::{HeaderMap, StatusCode};
+use s3s::{S3Error, S3Result, s3_error};
 
 use super::{
     Api,
     conditions::ReadConditions,
     names::{check_key, part_number, selector},
+    range,
 };
 use crate::error::{custom, from_meta, from_store};
 
-/// The bytes that a GET or HEAD wants.
-pub(super) fn wanted_range(range: Option<Range>, part: Option<i32>) -> S3Result<RangeRequest> {
-    match (range, part) {
+/// The part or the range that a GET or HEAD wants; None for the whole object.
+pub(super) fn wanted_range(headers: &HeaderMap, part: Option<i32>) -> S3Result<Option<RangeRequest>> {
+    match (range::wanted(headers), part) {
         (Some(_), Some(_)) => {
             Err(s3_error!(InvalidRequest, "Cannot specify both Range header and partNumber query parameter"))
         }
-        (None, Some(part)) => Ok(RangeRequest::Part(part_number(part)?)),
-        (Some(Range::Int { first, last: Some(last) }), None) => Ok(RangeRequest::Inclusive(first, last)),
-        (Some(Range::Int { first, last: None }), None) => Ok(RangeRequest::From(first)),
-        (Some(Range::Suffix { length }), None) => Ok(RangeRequest::Suffix(length)),
-        (None, None) => Ok(RangeRequest::All),
+        (None, Some(part)) => Ok(Some(RangeRequest::Part(part_number(part)?))),
+        (wanted, None) => Ok(wanted),
     }
 }
 
-pub(super) fn read_conditions(
-    if_match: Option<s3s::dto::ETagCondition>,
-    if_none_match: Option<s3s::dto::ETagCondition>,
-    if_modified_since: Option<Timestamp>,
-    if_unmodified_since: Option<Timestamp>,
-) -> ReadConditions {
-    ReadConditions { if_match, if_none_match, if_modified_since, if_unmodified_since }
+/// What was found of an object.
+pub(super) struct Found {
+    pub(super) located: Located,
+    /// What of it is told: None if it is the whole object, as also when the range wanted did not apply.
+    pub(super) part: Option<RangeRequest>,
 }
 
 impl Api {
@@ -50,38 +43,43 @@ impl Api {
         Ok(located.map_err(from_meta)?.version)
     }
 
-    /// Finds the bytes wanted and decides the conditions, which come before a range that cannot be satisfied.
+    /// Finds the bytes wanted and decides the conditions that the headers name, which come before a range that cannot be
+    /// satisfied. `whole` is what is asked of the store for a whole object.
     pub(super) async fn locate_if(
         &self,
-        bucket: &str,
-        key: &str,
+        (bucket, key): (&str, &str),
         version: VersionSelector,
-        wanted: RangeRequest,
-        conditions: &ReadConditions,
-    ) -> S3Result<Located> {
+        wanted: Option<RangeRequest>,
+        whole: RangeRequest,
+        headers: &HeaderMap,
+    ) -> S3Result<Found> {
         check_key(key)?;
-        match self.store.locate(bucket, key, version, wanted).await {
-            Ok(located) => {
-                conditions.check(&located.version)?;
-                Ok(located)
-            }
-            Err(cairn_actors::StoreError::Meta(
-                error @ (MetaError::InvalidRange { .. } | MetaError::InvalidPart { .. }),
-            )) => {
-                if !conditions.is_empty() {
-                    let whole = self.store.locate(bucket, key, version, RangeRequest::Nothing).await;
-                    conditions.check(&whole.map_err(from_store)?.version)?;
+        let conditions = ReadConditions::of(headers);
+        let locate = async |range| self.store.locate(bucket, key, version, range).await;
+        if let Some(wanted) = wanted {
+            let is_part = matches!(wanted, RangeRequest::Part(_));
+            let (located, refusal) = match locate(wanted).await {
+                Ok(located) => (located, None),
+                Err(StoreError::Meta(error @ (MetaError::InvalidRange { .. } | MetaError::InvalidPart { .. }))) => {
+                    (locate(RangeRequest::Nothing).await.map_err(from_store)?, Some(error))
                 }
-                if matches!(wanted, RangeRequest::Part(_)) {
-                    return Err(custom(
-                        "InvalidPartNumber",
-                        StatusCode::RANGE_NOT_SATISFIABLE,
-                        "The requested partnumber is not satisfiable",
-                    ));
-                }
-                Err(from_meta(error))
+                Err(error) => return Err(from_store(error)),
+            };
+            conditions.check(&located.version)?;
+            let applies = is_part || range::applies(headers, wanted, &located.version);
+            match refusal {
+                None if applies => return Ok(Found { located, part: Some(wanted) }),
+                Some(_) if is_part => return Err(invalid_part_number()),
+                Some(error) if applies => return Err(from_meta(error)),
+                _ => {}
             }
-            Err(error) => Err(from_store(error)),
         }
+        let located = locate(whole).await.map_err(from_store)?;
+        conditions.check(&located.version)?;
+        Ok(Found { located, part: None })
     }
+}
+
+fn invalid_part_number() -> S3Error {
+    custom("InvalidPartNumber", StatusCode::RANGE_NOT_SATISFIABLE, "The requested partnumber is not satisfiable")
 }

@@ -5,9 +5,12 @@ mod buckets;
 mod complete;
 mod conditions;
 mod copy;
+mod copy_source;
 mod delete;
 mod documents;
 mod encoding;
+mod entity_tags;
+mod front;
 mod incoming;
 mod inspect;
 mod list;
@@ -16,6 +19,7 @@ mod multipart;
 mod names;
 mod objects;
 mod part_copy;
+mod range;
 mod tags;
 mod uploads;
 
@@ -31,10 +35,14 @@ use s3s::{
     service::{S3Service, S3ServiceBuilder},
 };
 
-use self::documents::{DOCUMENT_MAX_BYTES, Documents};
+use self::{
+    documents::{DOCUMENT_MAX_BYTES, Documents},
+    front::Front,
+};
 use crate::{
     auth::{Access, Credentials},
     options::GatewayOptions,
+    verified::restore,
 };
 
 /// Largest body of a PUT or a part.
@@ -72,12 +80,18 @@ pub(crate) fn service(store: Store, options: &GatewayOptions) -> S3Service {
     let credentials =
         Credentials::new(store.meta().clone(), options.root_access_key.clone(), options.root_secret_key.clone());
     let api = Api { store, credentials: credentials.clone(), region: options.region.clone() };
-    let mut builder = S3ServiceBuilder::new(api.clone());
-    builder.set_route(Documents(api));
-    builder.set_auth(credentials);
-    builder.set_access(Access);
-    builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config()))));
-    builder.build()
+    let config = Arc::new(StaticConfigProvider::new(Arc::new(config())));
+    let build = |route: Option<Front>| {
+        let mut builder = S3ServiceBuilder::new(api.clone());
+        if let Some(route) = route {
+            builder.set_route(route);
+        }
+        builder.set_auth(credentials.clone());
+        builder.set_access(Access);
+        builder.set_config(config.clone());
+        builder.build()
+    };
+    build(Some(Front { documents: Documents(api.clone()), operations: build(None) }))
 }
 
 fn config() -> S3Config {
@@ -92,6 +106,8 @@ fn config() -> S3Config {
     config.form_max_parts = FORM_PARTS_MAX;
     // `admit` has refused all but presigned URLs whose every telling parameter is signed.
     config.enable_sig_v2 = true;
+    // Its value is part of what is signed, wherever the client put it.
+    config.unsigned_amz_header_allowlist = vec!["x-amz-date".to_owned()];
     config
 }
 
@@ -101,7 +117,8 @@ macro_rules! operations {
         #[async_trait::async_trait]
         impl S3 for Api {
             $(
-                async fn $name(&self, request: S3Request<$input>) -> S3Result<S3Response<$output>> {
+                async fn $name(&self, mut request: S3Request<$input>) -> S3Result<S3Response<$output>> {
+                    restore(&mut request);
                     self.$method(request).await
                 }
             )*

@@ -92,6 +92,9 @@ impl Api {
     ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
         let input = request.input;
         check_key(&input.key)?;
+        if input.if_match_initiated_time.is_some() {
+            return Err(s3_error!(NotImplemented, "Aborts on condition of a time are not implemented."));
+        }
         let id = upload_id(&input.upload_id)?;
         self.meta().abort_upload(&input.bucket, &input.key, id).await.map_err(from_meta)?;
         Ok(S3Response::new(AbortMultipartUploadOutput::default()))

@@ -7,15 +7,16 @@ use cairn_schema::{
     record::{StoredChecksum, Version},
     verbs::{Located, RangeRequest},
 };
-use http::HeaderMap;
-use s3s::{S3Request, S3Response, S3Result, dto::*, s3_error};
+use http::{HeaderMap, HeaderValue, Uri, header};
+use s3s::{S3Error, S3Request, S3Response, S3Result, dto::*, s3_error};
 
 use super::{
     Api,
     attributes::said,
     conditions::write_precondition,
+    documents::Query,
     incoming::incoming,
-    inspect::{read_conditions, wanted_range},
+    inspect::{Found, wanted_range},
     names::{check_key, etag, selector, shown_version, signed, timestamp},
 };
 use crate::{
@@ -41,6 +42,7 @@ impl Api {
         let checks = BodyChecks::declared(&headers, sent, input.content_md5.as_deref(), None)?;
         let digests = checks.plan();
         let attributes = said!(input).into_attributes()?;
+        let precondition = write_precondition(&headers)?;
         let incoming = incoming(input.body, input.content_length, checks, trailing_headers)?;
         // Before the body is asked for: nobody should send 5 GiB to hear that the bucket does not exist.
         self.meta().bucket(&input.bucket).await.map_err(from_meta)?;
@@ -53,7 +55,7 @@ impl Api {
             verify: incoming.verify,
             owner: owner.to_string(),
             attributes,
-            precondition: write_precondition(input.if_match, input.if_none_match),
+            precondition,
         };
         let committed = self.store.put(put).await.map_err(from_store)?;
         let version = committed.version;
@@ -79,6 +81,14 @@ impl Api {
                 "Forms signed with Signature Version 2 are not accepted; use AWS4-HMAC-SHA256."
             ));
         }
+        let mut request = request;
+        for (name, condition) in
+            [(header::IF_MATCH, &request.input.if_match), (header::IF_NONE_MATCH, &request.input.if_none_match)]
+        {
+            if let Some(value) = condition.as_ref().and_then(|condition| condition.to_http_header().ok()) {
+                request.headers.insert(name, value);
+            }
+        }
         let put = request.map_input(put_input_of);
         let done = self.do_put_object(put).await?;
         Ok(done.map_output(|output| PostObjectOutput {
@@ -98,52 +108,51 @@ impl Api {
         &self,
         request: S3Request<GetObjectInput>,
     ) -> S3Result<S3Response<GetObjectOutput>> {
-        let input = request.input;
+        let S3Request { input, headers, uri, .. } = request;
         refuse_customer_key(input.sse_customer_algorithm.is_some() || input.sse_customer_key.is_some())?;
-        let wanted = wanted_range(input.range, input.part_number)?;
+        let overrides = response_overrides(&uri)?;
+        let wanted = wanted_range(&headers, input.part_number)?;
         let selector = selector(input.version_id.as_deref())?;
-        let conditions =
-            read_conditions(input.if_match, input.if_none_match, input.if_modified_since, input.if_unmodified_since);
-        let located = self.locate_if(&input.bucket, &input.key, selector, wanted, &conditions).await?;
-        let checksum = wants_checksum(input.checksum_mode.as_ref()).then(|| checksum_of(&located, wanted)).flatten();
+        let object = (input.bucket.as_str(), input.key.as_str());
+        let Found { located, part } = self.locate_if(object, selector, wanted, RangeRequest::All, &headers).await?;
+        let checksum = wants_checksum(input.checksum_mode.as_ref()).then(|| checksum_of(&located, part)).flatten();
         let got = self.store.open(located).await.map_err(from_store)?;
         let length = got.range.end - got.range.start;
         let body = s3s::Body::http_body_unsync(ObjectBody::new(got.body, length));
         let mut output = GetObjectOutput {
             body: Some(StreamingBlob::from(body)),
             content_length: Some(signed(length)),
-            content_range: content_range(wanted, &got.range, got.version.size),
+            content_range: content_range(part, &got.range, got.version.size),
             ..Default::default()
         };
-        describe!(output, got.version, checksum, wanted);
-        Ok(S3Response::new(output))
+        describe!(output, got.version, checksum, part);
+        Ok(S3Response::with_headers(output, overrides))
     }
 
     pub(super) async fn do_head_object(
         &self,
         request: S3Request<HeadObjectInput>,
     ) -> S3Result<S3Response<HeadObjectOutput>> {
-        let overrides = response_overrides(&request.input)?;
-        let input = request.input;
+        let S3Request { input, headers, uri, .. } = request;
         refuse_customer_key(input.sse_customer_algorithm.is_some() || input.sse_customer_key.is_some())?;
-        let wanted = wanted_range(input.range, input.part_number)?;
+        let overrides = response_overrides(&uri)?;
+        let wanted = wanted_range(&headers, input.part_number)?;
         let selector = selector(input.version_id.as_deref())?;
-        let conditions =
-            read_conditions(input.if_match, input.if_none_match, input.if_modified_since, input.if_unmodified_since);
+        let object = (input.bucket.as_str(), input.key.as_str());
         // The parts of a large object need not be read to say how long it is.
-        let asked = if wanted == RangeRequest::All { RangeRequest::Nothing } else { wanted };
-        let mut located = self.locate_if(&input.bucket, &input.key, selector, asked, &conditions).await?;
-        if wanted == RangeRequest::All {
+        let whole = RangeRequest::Nothing;
+        let Found { mut located, part } = self.locate_if(object, selector, wanted, whole, &headers).await?;
+        if part.is_none() {
             located.range = 0..located.version.size;
         }
-        let checksum = wants_checksum(input.checksum_mode.as_ref()).then(|| checksum_of(&located, wanted)).flatten();
-        let content_range = content_range(wanted, &located.range, located.version.size);
+        let checksum = wants_checksum(input.checksum_mode.as_ref()).then(|| checksum_of(&located, part)).flatten();
+        let content_range = content_range(part, &located.range, located.version.size);
         let mut output = HeadObjectOutput {
             content_length: Some(signed(located.range.end - located.range.start)),
             content_range,
             ..Default::default()
         };
-        describe!(output, located.version, checksum, wanted);
+        describe!(output, located.version, checksum, part);
         Ok(S3Response::with_headers(output, overrides))
     }
 
@@ -183,13 +192,14 @@ impl Api {
 
 /// Fills what GetObject and HeadObject say alike about a version.
 macro_rules! describe {
-    ($output:expr, $version:expr, $checksum:expr, $wanted:expr) => {{
+    ($output:expr, $version:expr, $checksum:expr, $part:expr) => {{
         let version: Version = $version;
         $output.accept_ranges = Some("bytes".to_owned());
         $output.e_tag = Some(etag(&version.etag));
         $output.last_modified = Some(timestamp(version.modified_ms));
         $output.version_id = shown_version(&version);
-        $output.parts_count = version.part_count.filter(|_| matches!($wanted, RangeRequest::Part(_))).map(i32::from);
+        $output.parts_count =
+            version.part_count.filter(|_| matches!($part, Some(RangeRequest::Part(_)))).map(i32::from);
         if let Some((checksum, part_count)) = $checksum {
             put_checksum!($output, &checksum, part_count);
             $output.checksum_type = Some(ChecksumType::from_static(crate::checksum::kind_name(checksum.kind)));
@@ -217,21 +227,18 @@ fn wants_checksum(mode: Option<&ChecksumMode>) -> bool {
 }
 
 /// A checksum describes a whole object or a whole part, so an arbitrary range has none.
-fn checksum_of(located: &Located, wanted: RangeRequest) -> Option<(StoredChecksum, Option<u16>)> {
-    match wanted {
-        RangeRequest::Part(_) if located.version.part_count.is_some() => {
+fn checksum_of(located: &Located, part: Option<RangeRequest>) -> Option<(StoredChecksum, Option<u16>)> {
+    match part {
+        Some(RangeRequest::Part(_)) if located.version.part_count.is_some() => {
             Some((located.parts.first()?.checksum.clone()?, None))
         }
-        RangeRequest::All | RangeRequest::Nothing | RangeRequest::Part(_) => {
-            Some((located.version.checksum.clone()?, located.version.part_count))
-        }
-        RangeRequest::Inclusive(..) | RangeRequest::From(_) | RangeRequest::Suffix(_) => None,
+        None | Some(RangeRequest::Part(_)) => Some((located.version.checksum.clone()?, located.version.part_count)),
+        Some(_) => None,
     }
 }
 
-fn content_range(wanted: RangeRequest, range: &ops::Range<u64>, size: u64) -> Option<String> {
-    let partial = !matches!(wanted, RangeRequest::All | RangeRequest::Nothing);
-    (partial && range.start < range.end).then(|| format!("bytes {}-{}/{size}", range.start, range.end - 1))
+fn content_range(part: Option<RangeRequest>, range: &ops::Range<u64>, size: u64) -> Option<String> {
+    (part.is_some() && range.start < range.end).then(|| format!("bytes {}-{}/{size}", range.start, range.end - 1))
 }
 
 fn refuse_customer_key(given: bool) -> S3Result<()> {
@@ -241,22 +248,34 @@ fn refuse_customer_key(given: bool) -> S3Result<()> {
     Ok(())
 }
 
-/// `s3s` applies the `response-*` parameters to GetObject only.
-fn response_overrides(input: &HeadObjectInput) -> S3Result<HeaderMap> {
+/// What the `response-*` parameters put in the place of an object's own headers.
+fn response_overrides(uri: &Uri) -> S3Result<HeaderMap> {
+    let query = Query::of(uri)?;
     let mut headers = HeaderMap::new();
-    for (name, value) in [
-        (http::header::CACHE_CONTROL, &input.response_cache_control),
-        (http::header::CONTENT_DISPOSITION, &input.response_content_disposition),
-        (http::header::CONTENT_ENCODING, &input.response_content_encoding),
-        (http::header::CONTENT_LANGUAGE, &input.response_content_language),
-        (http::header::CONTENT_TYPE, &input.response_content_type),
+    for name in [
+        header::CACHE_CONTROL,
+        header::CONTENT_DISPOSITION,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LANGUAGE,
+        header::CONTENT_TYPE,
+        header::EXPIRES,
     ] {
-        if let Some(value) = value {
-            let value = value.parse().map_err(|_| s3_error!(InvalidArgument, "invalid response-{name}"))?;
-            headers.insert(name, value);
+        let parameter = format!("response-{name}");
+        if let Some(text) = query.get(&parameter)?.filter(|text| !text.is_empty()) {
+            headers.insert(name, latin1(text).ok_or_else(|| not_a_header(&parameter))?);
         }
     }
     Ok(headers)
+}
+
+/// Headers have no more characters than ISO-8859-1.
+fn latin1(text: &str) -> Option<HeaderValue> {
+    let bytes: Vec<u8> = text.chars().map(|char| u8::try_from(char).ok()).collect::<Option<_>>()?;
+    HeaderValue::from_bytes(&bytes).ok()
+}
+
+fn not_a_header(parameter: &str) -> S3Error {
+    s3_error!(InvalidArgument, "Header value cannot be represented using ISO-8859-1: {parameter}")
 }
 
 /// A form's fields are those of a PUT.
@@ -306,9 +325,9 @@ mod tests {
 
     #[test]
     fn ranges_are_named_inclusively_and_only_when_asked_for() {
-        assert_eq!(content_range(RangeRequest::All, &(0..10), 10), None);
-        assert_eq!(content_range(RangeRequest::Suffix(4), &(6..10), 10).as_deref(), Some("bytes 6-9/10"));
-        assert_eq!(content_range(RangeRequest::Inclusive(0, 99), &(0..10), 10).as_deref(), Some("bytes 0-9/10"));
-        assert_eq!(content_range(RangeRequest::Part(1), &(0..0), 0), None);
+        assert_eq!(content_range(None, &(0..10), 10), None);
+        assert_eq!(content_range(Some(RangeRequest::Suffix(4)), &(6..10), 10).as_deref(), Some("bytes 6-9/10"));
+        assert_eq!(content_range(Some(RangeRequest::Inclusive(0, 99)), &(0..10), 10).as_deref(), Some("bytes 0-9/10"));
+        assert_eq!(content_range(Some(RangeRequest::Part(1)), &(0..0), 0), None);
     }
 }

@@ -32,7 +32,7 @@ impl Api {
         &self,
         request: S3Request<UploadPartCopyInput>,
     ) -> S3Result<S3Response<UploadPartCopyOutput>> {
-        let mut input = request.input;
+        let input = request.input;
         check_key(&input.key)?;
         if input.copy_source_sse_customer_algorithm.is_some() || input.sse_customer_algorithm.is_some() {
             return Err(s3_error!(NotImplemented, "Encryption with customer keys is not implemented."));
@@ -40,12 +40,7 @@ impl Api {
         let number = part_number(input.part_number)?;
         let id = upload_id(&input.upload_id)?;
         let source = Source::parse(&input.copy_source)?;
-        let conditions = ReadConditions {
-            if_match: input.copy_source_if_match.take(),
-            if_none_match: input.copy_source_if_none_match.take(),
-            if_modified_since: input.copy_source_if_modified_since.take(),
-            if_unmodified_since: input.copy_source_if_unmodified_since.take(),
-        };
+        let conditions = ReadConditions::of_source(&request.headers);
         let upload = self.meta().upload(&input.bucket, &input.key, id).await.map_err(from_meta)?;
         let declared = upload.checksum.map(|(algorithm, _)| algorithm);
         let wanted = input.copy_source_range.as_deref().map(parse_range).transpose()?;

@@ -96,6 +96,7 @@ async fn too_large_or_unmeasured_bodies_are_refused_before_they_are_sent() {
     for (length, status, code) in [
         ("content-length: 5368709121\r\n", 400, "EntityTooLarge"),
         ("transfer-encoding: chunked\r\n", 411, "MissingContentLength"),
+        ("", 411, "MissingContentLength"),
     ] {
         let mut wire = Wire::connect(world.address()).await;
         wire.send(signed.replace("content-length: 0\r\n", length)).await;

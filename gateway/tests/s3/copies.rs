@@ -39,6 +39,15 @@ async fn copies_obey_conditions_and_name_what_is_missing() {
     let etag = format!("\"{}\"", md5_hex(b"x"));
     let failing = copy("/cond/from").header("x-amz-copy-source-if-none-match", &etag);
     world.refused(failing, 412, "PreconditionFailed").await;
+    let listed = copy("/cond/from").header("x-amz-copy-source-if-none-match", &format!("\"x\", W/{etag}"));
+    world.refused(listed, 412, "PreconditionFailed").await;
+    for date in ["Tue, 9 Aug 2022 01:01:01 GMT", "Tuesday, 09-Aug-22 01:01:01 GMT", "Tue Aug  9 01:01:01 2022"] {
+        let stale = copy("/cond/from").header("x-amz-copy-source-if-unmodified-since", date);
+        world.refused(stale, 412, "PreconditionFailed").await;
+    }
+    world.ok(copy("/cond/from").header("x-amz-copy-source-if-unmodified-since", "0")).await;
+    world.refused(copy("/cond/from").header("if-none-match", "*"), 412, "PreconditionFailed").await;
+    world.ok(Request::delete("/cond/to")).await;
     let stale = copy("/cond/from").header("x-amz-copy-source-if-unmodified-since", "Wed, 21 Oct 2015 07:28:00 GMT");
     world.refused(stale, 412, "PreconditionFailed").await;
     world.ok(copy("/cond/from").header("x-amz-copy-source-if-match", &etag)).await;
@@ -115,5 +124,47 @@ async fn copied_parts_outlive_their_sources_and_take_no_room() {
     assert!(world.ok(Request::get("/shared/to")).await.body == wanted);
     let ranged = Request::get("/shared/to").header("range", "bytes=5242870-16777300");
     assert!(world.send(ranged).await.body == wanted[5_242_870..=16_777_300]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn copy_sources_are_read_however_they_are_encoded() {
+    let world = World::with_bucket("encoded").await;
+    for key in ["a b", "a%2Bb", "%C3%A9", "sub/key", "query%3Fx%3D1"] {
+        world.ok(Request::put(&format!("/encoded/{}", key.replace(' ', "%20"))).body(key)).await;
+    }
+    for (source, body) in [
+        ("encoded/a b", "a b"),
+        ("encoded/a+b", "a b"),
+        ("encoded/a%20b", "a b"),
+        ("/encoded/a%2Bb", "a%2Bb"),
+        ("encoded/é", "%C3%A9"),
+        ("encoded/%C3%A9", "%C3%A9"),
+        ("encoded%2Fsub%2Fkey", "sub/key"),
+        ("%2Fencoded%2Fsub/key", "sub/key"),
+        ("encoded/query?x=1", "query%3Fx%3D1"),
+        ("encoded/a b?versionId=null", "a b"),
+        ("encoded/a b?versionId=", "a b"),
+    ] {
+        world.ok(Request::put("/encoded/to").header("x-amz-copy-source", source)).await;
+        assert_eq!(world.ok(Request::get("/encoded/to")).await.text(), body, "{source}");
+        let upload = Upload::create(&world, "/encoded/part", &[]).await;
+        let part = Request::put("/encoded/part").query("partNumber", "1").query("uploadId", &upload.id);
+        let copied = world.ok(part.header("x-amz-copy-source", source)).await;
+        assert!(copied.xml("ETag").contains(&md5_hex(body.as_bytes())), "{source}");
+    }
+    for (source, status, code) in [
+        ("encoded/%ZZ", 400, "InvalidArgument"),
+        ("encoded", 400, "InvalidArgument"),
+        ("encoded/", 400, "InvalidArgument"),
+        ("UPPER/k", 400, "InvalidArgument"),
+        ("encoded/a b?versionId=zz", 400, "InvalidArgument"),
+        ("arn:aws:s3:us-east-1:123456789012:accesspoint/ap/object/k", 501, "NotImplemented"),
+        ("encoded/missing", 404, "NoSuchKey"),
+    ] {
+        world.refused(Request::put("/encoded/to").header("x-amz-copy-source", source), status, code).await;
+    }
+    let get = Request::get("/encoded/a%20b").header("x-amz-copy-source", "encoded/a b");
+    world.refused(get, 400, "InvalidArgument").await;
     world.stop().await;
 }

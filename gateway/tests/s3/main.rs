@@ -10,6 +10,8 @@ mod documents;
 mod listing;
 mod multipart;
 mod objects;
+mod presigned;
+mod ranges;
 mod request;
 #[path = "../support/sign.rs"]
 mod sign;

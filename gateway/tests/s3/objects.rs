@@ -2,6 +2,7 @@
 
 use crate::{
     request::{Payload, Request, bytes, crc32_base64, md5_hex},
+    wire::Wire,
     world::World,
 };
 
@@ -186,5 +187,22 @@ async fn tags_are_put_read_and_deleted() {
     world.ok(Request::delete("/tags/k").query("tagging", "")).await;
     let tags = world.ok(Request::get("/tags/k").query("tagging", "")).await;
     assert!(tags.xml_all("Key").is_empty());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn metadata_in_several_lines_is_joined_by_commas() {
+    let world = World::with_bucket("lines").await;
+    let request = Request::put("/lines/k").body("x").header("x-amz-meta-key", "value-1,value-2,value-3");
+    let whole = request.header("x-amz-meta-one", "1").encode(&world.address().to_string(), &world.signer());
+    let whole = String::from_utf8(whole).unwrap();
+    let lines = "x-amz-meta-key: value-1\r\nX-Amz-Meta-Key: value-2\r\nx-amz-meta-keY: value-3\r\n";
+    let mut wire = Wire::connect(world.address()).await;
+    wire.send(whole.replace("x-amz-meta-key: value-1,value-2,value-3\r\n", lines)).await;
+    let answer = wire.answer(true).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let head = world.ok(Request::head("/lines/k")).await;
+    assert_eq!(head.header("x-amz-meta-key"), Some("value-1,value-2,value-3"));
+    assert_eq!(head.header("x-amz-meta-one"), Some("1"));
     world.stop().await;
 }

@@ -108,3 +108,37 @@ async fn users_come_in_with_their_own_keys_until_they_are_disabled() {
     }
     world.stop().await;
 }
+
+/// The time of a signature may stand in `Date`, in the form of HTTP.
+#[tokio::test]
+async fn a_signed_date_header_serves_instead_of_x_amz_date() {
+    let world = World::with_bucket("dated").await;
+    let now = time::OffsetDateTime::now_utc();
+    let date = httpdate(now);
+    let send = async |signed_at: time::OffsetDateTime, date: &str| {
+        let (signer, signed_date) = (Signer::at(ACCESS_KEY, SECRET_KEY, signed_at), httpdate(signed_at));
+        let headers = [
+            ("date".to_owned(), signed_date),
+            ("host".to_owned(), world.address().to_string()),
+            ("x-amz-content-sha256".to_owned(), "UNSIGNED-PAYLOAD".to_owned()),
+        ];
+        let signature = signer.signature("PUT", "/dated/k", &[], &headers, "UNSIGNED-PAYLOAD");
+        let authorization = signer.authorization(&headers, &signature);
+        let head =
+            format!("date: {date}\r\nx-amz-content-sha256: UNSIGNED-PAYLOAD\r\nauthorization: {authorization}\r\n");
+        plain(&world, "PUT", "/dated/k", &head, "x").await
+    };
+    assert_eq!(send(now, &date).await.status, 200);
+    refused(&send(now, &date.replace("GMT", "UTC")).await, 403, "SignatureDoesNotMatch");
+    let old = now - time::Duration::hours(1);
+    refused(&send(old, &httpdate(old)).await, 403, "RequestTimeTooSkewed");
+    assert_eq!(world.keys("dated").await, ["k"]);
+    world.stop().await;
+}
+
+fn httpdate(when: time::OffsetDateTime) -> String {
+    let (weekday, month) = (when.weekday().to_string(), when.month().to_string());
+    let (weekday, month, day, year) = (&weekday[..3], &month[..3], when.day(), when.year());
+    let (hour, minute, second) = (when.hour(), when.minute(), when.second());
+    format!("{weekday}, {day:02} {month} {year} {hour:02}:{minute:02}:{second:02} GMT")
+}

@@ -57,8 +57,11 @@ impl Signer {
         headers: &[(String, String)],
         payload: &str,
     ) -> String {
-        let canonical_headers: String =
-            headers.iter().map(|(name, value)| format!("{name}:{}\n", value.trim())).collect();
+        let one_line = |(name, value): &(String, String)| {
+            let words: Vec<&str> = value.split_whitespace().collect();
+            format!("{name}:{}\n", words.join(" "))
+        };
+        let canonical_headers: String = headers.iter().map(one_line).collect();
         let canonical =
             format!("{method}\n{path}\n{}\n{canonical_headers}\n{}\n{payload}", canonical_query(query), names(headers));
         let digest = hex::encode(Sha256::checksum(canonical.as_bytes()));
@@ -107,7 +110,12 @@ impl Signer {
 
     /// The query of a URL presigned with version 2, valid until `expires` (Unix seconds).
     pub fn presign_v2(&self, method: &str, path: &str, expires: i64) -> String {
-        let string_to_sign = format!("{method}\n\n\n{expires}\n{path}");
+        self.presign_v2_with(method, path, expires, "")
+    }
+
+    /// The same over `x-amz-*` headers, each as `name:value\n`, in order.
+    pub fn presign_v2_with(&self, method: &str, path: &str, expires: i64, amz_headers: &str) -> String {
+        let string_to_sign = format!("{method}\n\n\n{expires}\n{amz_headers}{path}");
         let raw = hmac::<Sha1>(self.secret_key.as_bytes(), string_to_sign.as_bytes());
         let signature = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, raw);
         format!("AWSAccessKeyId={}&Expires={expires}&Signature={}", self.access_key, encode(&signature))
