@@ -8,7 +8,7 @@ use cairn_actors::{
 };
 use cairn_schema::ids::{ClusterId, DiskId};
 
-use super::{Depth, check_makeable};
+use super::look::{Depth, check_makeable};
 use crate::config::{DiskSection, Findings};
 
 fn field(index: usize) -> String {

@@ -6,7 +6,7 @@ use cairn_actors::{
 };
 use cairn_schema::ids::NodeId;
 
-use super::{read, tls_files};
+use super::look::{read, tls_files};
 use crate::config::{Findings, TlsSection};
 
 /// `named` is the field that says whose certificate it must be, and its value.

@@ -5,7 +5,7 @@ use std::{net::ToSocketAddrs, path::Path, time::Duration};
 use cairn_schema::{ids::ClusterId, kv::embedded};
 use tokio::runtime::Builder;
 
-use super::{Depth, check_makeable};
+use super::look::{Depth, check_makeable};
 use crate::{
     certs,
     config::{Findings, MetadataKind, MetadataSection, NodeFile},

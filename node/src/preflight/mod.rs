@@ -6,6 +6,7 @@
 
 mod disks;
 mod identity;
+mod look;
 mod metadata;
 mod ports;
 mod s3;
@@ -13,23 +14,11 @@ mod s3;
 use std::path::Path;
 
 use crate::{
-    config::{AnyFile, ConfigError, Findings, Loaded, MetaFile, NodeFile, TlsSection},
+    config::{AnyFile, ConfigError, Findings, Loaded, MetaFile, NodeFile},
     failure::Failure,
     metadata::Network,
 };
-
-/// Who looks, and how far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Depth {
-    /// A start: only for what it would end with.
-    Start,
-    /// An operator: also for what a start does without, or finds out by itself.
-    Check,
-}
-
-/// What is no problem, but worth a word.
-#[derive(Debug, Default)]
-struct Notes(Vec<String>);
+use look::{Depth, Notes};
 
 /// Refuses what a node could not start with.
 pub fn before_node(loaded: &Loaded<NodeFile>) -> Result<(), ConfigError> {
@@ -105,38 +94,4 @@ fn whose_disks(loaded: &Loaded<NodeFile>, notes: &mut Notes) -> Result<(), Failu
         }
     };
     Ok(loaded.check(|file, findings| disks::check_cluster(&file.disks, cluster, findings))?)
-}
-
-/// A folder that is there or could be made. What is wrong goes to `field`.
-fn check_makeable(field: &str, folder: &Path, findings: &mut Findings<'_>) {
-    use rustix::fs::{Access, access};
-    let Some(there) = folder.ancestors().map(nonempty).find(|ancestor| ancestor.exists()) else { return };
-    if !there.is_dir() {
-        findings.refuse(field, format!("{} is a file, not a folder", there.display()), "name a folder");
-    } else if let Err(error) = access(there, Access::WRITE_OK | Access::EXEC_OK) {
-        let what = format!("{} cannot be written to: {error}", there.display());
-        findings.refuse(field, what, "let this user write to it, or name another folder");
-    }
-}
-
-/// The parent of a bare name is the working directory.
-fn nonempty(path: &Path) -> &Path {
-    if path.as_os_str().is_empty() { Path::new(".") } else { path }
-}
-
-/// A file's text; None if it cannot be read, which is noted.
-fn read(field: &str, path: &Path, findings: &mut Findings<'_>) -> Option<String> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Some(text),
-        Err(error) => {
-            let fix = "create it, correct the path, or let this user read it";
-            findings.refuse(field, format!("{} cannot be read: {error}", path.display()), fix);
-            None
-        }
-    }
-}
-
-/// The three files of a `[tls]` section, with the fields that name them.
-fn tls_files(tls: &TlsSection) -> [(&'static str, &Path); 3] {
-    [("tls.ca", &tls.ca), ("tls.cert", &tls.cert), ("tls.key", &tls.key)]
 }

@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener, UdpSocket},
 };
 
-use super::Notes;
+use super::look::Notes;
 use crate::config::Findings;
 
 /// `in_use` says that the process which is configured runs: then the ports are its own.

@@ -2,7 +2,7 @@
 
 use cairn_gateway::{Gateway, GatewayError};
 
-use super::{Depth, Notes, read};
+use super::look::{Depth, Notes, read};
 use crate::{
     config::{Findings, NodeFile},
     keys::{self, RootKeys},

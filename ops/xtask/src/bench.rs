@@ -7,7 +7,10 @@ use std::{
 
 use clap::{Args, Subcommand};
 
-use crate::{cargo, report::Report, root, target};
+use crate::{
+    report::Report,
+    workspace::{cargo, root, target},
+};
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]

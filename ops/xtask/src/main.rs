@@ -4,11 +4,9 @@ mod bench;
 mod python;
 mod report;
 mod verify;
+mod workspace;
 
-use std::{
-    path::{Path, PathBuf},
-    process::{Command, ExitCode},
-};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -32,25 +30,4 @@ fn main() -> ExitCode {
         Task::Verify(options) => verify::run(&options),
         Task::Bench(options) => bench::run(&options),
     }
-}
-
-/// The folder of the workspace.
-fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(2).unwrap_or(here).to_owned()
-}
-
-/// `cargo` with the flag that lets s3s build, in the workspace.
-fn cargo(command: &str) -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.arg(command).current_dir(root());
-    if !matches!(command, "fmt" | "fetch") {
-        cargo.arg("--ignore-rust-version");
-    }
-    cargo
-}
-
-/// Where cargo puts what it builds.
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use crate::{root, target};
+use crate::workspace::{root, target};
 
 /// The environment's `bin` folder.
 pub fn environment() -> Result<PathBuf, String> {

@@ -7,7 +7,11 @@ use std::{
 
 use clap::Args;
 
-use crate::{cargo, python, report::Report, root, target};
+use crate::{
+    python,
+    report::Report,
+    workspace::{cargo, root, target},
+};
 
 #[derive(Args)]
 pub struct Options {

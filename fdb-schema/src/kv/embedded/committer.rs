@@ -12,9 +12,9 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use crate::kv::{
     CommitVersion, KvError,
     embedded::{
-        Published, Shared,
         directory::DirectoryLock,
         mark::{Mark, VERSION_KEY},
+        shared::{Published, Shared},
     },
     occ::{CommitRequest, Overlay, Resolver, Rows, Verdict, apply},
 };

@@ -10,16 +10,14 @@ mod committer;
 mod directory;
 mod journal;
 mod mark;
+mod shared;
 
 pub use directory::{OpenError, glance};
 pub use journal::JournalError;
 
 use std::{
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
 };
 
@@ -34,6 +32,7 @@ use crate::kv::{
     embedded::{
         committer::{Committer, Pending, Waiting},
         directory::DirectoryLock,
+        shared::{Counters, Published, Shared},
     },
     occ::{CommitRequest, Engine, KeyRange, OccKv, View},
 };
@@ -70,30 +69,6 @@ pub struct EmbeddedStats {
     pub syncs: u64,
     /// Commits refused for a conflict.
     pub conflicts: u64,
-}
-
-#[derive(Default)]
-struct Counters {
-    commits: AtomicU64,
-    syncs: AtomicU64,
-    conflicts: AtomicU64,
-}
-
-/// What readers see: everything committed up to `version`, and nothing of the commit being written.
-///
-/// The snapshot is taken by the committer between two batches. One taken at any other moment could see half a batch: a compaction that
-/// finishes meanwhile moves fjall's own visible sequence number past that of the batch in flight.
-struct Published {
-    version: u64,
-    snapshot: Snapshot,
-}
-
-struct Shared {
-    rows: Keyspace,
-    published: RwLock<Arc<Published>>,
-    reads: Arc<Semaphore>,
-    queue: Arc<Semaphore>,
-    counters: Counters,
 }
 
 /// An open store. Cheap to clone; closed when the last clone and the last transaction are gone.

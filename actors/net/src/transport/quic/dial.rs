@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    QuicOptions, close, code,
+    QuicOptions, code,
     guard::{BytePermits, SendGuard},
     metrics::Metrics,
     stream::{StreamError, read_header, read_payload, write_frame},
@@ -104,7 +104,7 @@ impl Client {
     }
 
     pub(super) async fn close(&self) {
-        close(&self.shared.endpoint, code::SHUTTING_DOWN).await;
+        code::close(&self.shared.endpoint, code::SHUTTING_DOWN).await;
     }
 }
 

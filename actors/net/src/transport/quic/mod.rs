@@ -4,100 +4,31 @@
 //! bidirectional stream per request. Everything that a peer can make us hold is bounded: connections, streams, bytes of
 //! payloads, time. What quinn leaves to its user is settled in `config` and `guard`.
 
+mod code;
 mod config;
 mod dial;
+mod error;
 mod guard;
+mod handler;
 mod metrics;
 mod serve;
 mod stream;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use cairn_schema::ids::NodeId;
-use quinn::VarInt;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use config::QuicOptions;
 pub use dial::{Call, Client, Peer};
+pub use error::QuicError;
+pub use handler::{Handler, Incoming, Outgoing};
 use metrics::Metrics;
 
 use crate::{
-    tls::{self, Identity, TlsError},
-    wire::{ALPN, RemoteError, Reply, Request},
+    tls::{self, Identity},
+    wire::ALPN,
 };
-
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum QuicError {
-    #[error(transparent)]
-    Identity(#[from] TlsError),
-    #[error("listen on {0}: {1}")]
-    Listen(SocketAddr, String),
-    #[error("QUIC configuration: {0}")]
-    Config(String),
-    #[error("register metrics: {0}")]
-    Metrics(String),
-}
-
-/// A request as it arrived: within its bounds, its payload whole.
-#[derive(Clone, Debug)]
-pub struct Incoming {
-    pub request: Request,
-    /// Verified against `checksums`, except that of a Put, which the disk verifies.
-    pub payload: Bytes,
-    /// xxh3-64 of each block of the payload.
-    pub checksums: Vec<u64>,
-    /// The handler is dropped then, and the peer is told so.
-    pub deadline: std::time::Instant,
-}
-
-/// What goes back.
-#[derive(Clone, Debug)]
-pub struct Outgoing {
-    pub reply: Reply,
-    /// At most what [`Request::max_reply_payload`] allows.
-    pub payload: Bytes,
-}
-
-/// Answers peers. `peer` is who the certificate says it is.
-#[async_trait]
-pub trait Handler: Send + Sync + 'static {
-    async fn handle(&self, peer: &NodeId, incoming: Incoming) -> Result<Outgoing, RemoteError>;
-}
-
-/// Why a stream or a connection was given up, as the other side sees it.
-pub(crate) mod code {
-    use quinn::VarInt;
-
-    /// The caller no longer wants the answer.
-    pub const CANCELLED: VarInt = VarInt::from_u32(1);
-    /// The frame makes no sense here.
-    pub const BAD_FRAME: VarInt = VarInt::from_u32(2);
-    /// The frame is of a version not spoken here.
-    pub const BAD_VERSION: VarInt = VarInt::from_u32(3);
-    pub const TOO_LARGE: VarInt = VarInt::from_u32(4);
-    pub const SHUTTING_DOWN: VarInt = VarInt::from_u32(5);
-    pub const BUSY: VarInt = VarInt::from_u32(6);
-    /// The certificate names no node.
-    pub const NO_NODE: VarInt = VarInt::from_u32(7);
-    /// The frame was not complete in time.
-    pub const TOO_SLOW: VarInt = VarInt::from_u32(8);
-
-    pub fn meaning(code: VarInt) -> &'static str {
-        match code {
-            CANCELLED => "cancelled",
-            BAD_FRAME => "frame not understood",
-            BAD_VERSION => "frame of an unknown version",
-            TOO_LARGE => "frame too large",
-            SHUTTING_DOWN => "shutting down",
-            BUSY => "too busy",
-            NO_NODE => "certificate names no node",
-            TOO_SLOW => "too slow",
-            _ => "no known reason",
-        }
-    }
-}
 
 /// A node's QUIC: one socket that serves, one that dials (each has its own driver task, so bulk in one direction does not wait
 /// for the other). Cheap to clone.
@@ -180,7 +111,7 @@ impl Endpoint {
         if tokio::time::timeout(grace, inner.tasks.wait()).await.is_err() {
             tracing::warn!(node = %inner.node, requests = inner.tasks.len(), "closing with requests in hand");
         }
-        close(&inner.server, code::SHUTTING_DOWN).await;
+        code::close(&inner.server, code::SHUTTING_DOWN).await;
         inner.client.close().await;
     }
 }
@@ -190,14 +121,5 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.closing.cancel();
         self.server.close(code::SHUTTING_DOWN, code::meaning(code::SHUTTING_DOWN).as_bytes());
-    }
-}
-
-/// Tells peers at once, and gives the last packets a moment to leave.
-async fn close(endpoint: &quinn::Endpoint, code: VarInt) {
-    endpoint.close(code, code::meaning(code).as_bytes());
-    let drained = endpoint.wait_idle();
-    if tokio::time::timeout(Duration::from_millis(500), drained).await.is_err() {
-        tracing::debug!("some peers did not acknowledge that the connection is closed");
     }
 }

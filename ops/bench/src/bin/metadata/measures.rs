@@ -13,7 +13,12 @@ use cairn_schema::{Meta, MetaError, record::*, verbs::*};
 use futures::{StreamExt, TryStreamExt, stream};
 use rand::Rng;
 
-use crate::{Failure, Measure, Options, Table, requests::*, stores::Store};
+use crate::{
+    options::{Failure, Measure, Options},
+    requests::*,
+    stores::Store,
+    table::Table,
+};
 
 /// Writers that fill buckets.
 const FILLERS: usize = 256;

@@ -19,7 +19,7 @@ use cairn_schema::{
     },
 };
 
-use crate::{BackendKind, Failure, Options};
+use crate::options::{BackendKind, Failure, Options};
 
 /// As `cairn meta` allows its nodes.
 const CALLS: u32 = 1024;
