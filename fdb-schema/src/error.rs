@@ -1,7 +1,7 @@
 //! Everything that can go wrong in the metadata.
 
 use crate::{
-    ids::{GroupId, UploadId},
+    ids::{GroupId, UploadId, VersionId},
     text::Shown,
 };
 
@@ -20,8 +20,12 @@ pub enum MetaError {
     NoSuchKey(String),
     #[error("version {version} of key {} does not exist", Shown(key))]
     NoSuchVersion { key: String, version: String },
+    /// The key has versions, but the newest is a delete marker.
+    #[error("key {} is deleted: its current version {marker} is a delete marker", Shown(key))]
+    KeyDeleted { key: String, marker: VersionId },
+    /// A delete marker was named as if it were an object.
     #[error("version {version} of key {} is a delete marker", Shown(key))]
-    IsDeleteMarker { key: String, version: crate::ids::VersionId },
+    IsDeleteMarker { key: String, version: VersionId, modified_ms: u64 },
     #[error("upload {0} does not exist")]
     NoSuchUpload(UploadId),
     #[error("precondition {0} did not hold")]
@@ -34,6 +38,10 @@ pub enum MetaError {
     PartTooSmall { number: u16, length: u64, min: u64 },
     #[error("the range asked for lies outside the object's {size} bytes")]
     InvalidRange { size: u64 },
+    #[error("the key has {bytes} bytes, and may have {limit}")]
+    KeyTooLong { bytes: u64, limit: u64 },
+    #[error("the object would have {bytes} bytes, and may have {limit}")]
+    ObjectTooLarge { bytes: u64, limit: u64 },
     #[error("{what} is over its limit: {actual} > {limit}")]
     TooLarge { what: &'static str, actual: u64, limit: u64 },
     /// An object made of copies of very many pieces of others; see [`crate::verbs::MAX_REFERENCES`].

@@ -230,6 +230,7 @@ fn is_of_the_others_making(error: &MetaError) -> bool {
     matches!(
         error,
         MetaError::NoSuchKey(_)
+            | MetaError::KeyDeleted { .. }
             | MetaError::NoSuchVersion { .. }
             | MetaError::InvalidRange { .. }
             | MetaError::Stale("copy source")

@@ -71,7 +71,8 @@ async fn versions_are_kept_in_order_and_markers_hide_them() {
 
     let marker = meta.delete_object(delete("b", "k", VersionSelector::Current)).await.unwrap();
     assert!(marker.delete_marker);
-    assert_eq!(located(&meta, "k").await.unwrap_err(), MetaError::NoSuchKey("k".into()));
+    let hidden = MetaError::KeyDeleted { key: "k".into(), marker: marker.version.unwrap() };
+    assert_eq!(located(&meta, "k").await.unwrap_err(), hidden);
     assert!(keys(&meta, "b").await.is_empty());
     let by_id = VersionSelector::Id(marker.version.unwrap());
     let named = meta.locate("b", "k", by_id, RangeRequest::Nothing).await;
@@ -198,7 +199,7 @@ async fn what_is_over_a_limit_changes_nothing() {
         meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
         let group = group(&meta).await;
         let long = "k".repeat(1025);
-        let error = MetaError::TooLarge { what: "key", actual: 1025, limit: 1024 };
+        let error = MetaError::KeyTooLong { bytes: 1025, limit: 1024 };
         assert_eq!(meta.commit_object(put(&group, "b", &long, 5)).await, Err(error.clone()), "{name}");
         assert_eq!(meta.create_upload(upload("b", &long)).await, Err(error), "{name}");
         let mut heavy = put(&group, "b", "k", 5);

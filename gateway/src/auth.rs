@@ -7,6 +7,7 @@ use std::{
 };
 
 use cairn_schema::Meta;
+use http::{HeaderMap, Uri};
 use parking_lot::Mutex;
 use s3s::{
     S3Result,
@@ -15,7 +16,7 @@ use s3s::{
     s3_error,
 };
 
-use crate::{context::RequestContext, error::from_meta, verified::was_signed};
+use crate::{context::RequestContext, error::from_meta, honour, query::Query, verified::was_signed};
 
 /// The owner of what the root credentials create.
 pub(crate) const ROOT_USER: &str = "root";
@@ -108,22 +109,54 @@ impl S3Auth for Credentials {
     }
 }
 
-/// Every operation needs a signature; every credential may do everything. Policies will decide here.
-pub(crate) struct Access;
+/// Every operation needs a signature; every credential may do everything, as long as the request means what would be
+/// done. Policies will decide here.
+#[derive(Clone)]
+pub(crate) struct Access {
+    meta: Meta,
+}
+
+impl Access {
+    pub(crate) fn new(meta: Meta) -> Self {
+        Self { meta }
+    }
+
+    /// `bucket` is the one that the operation works in, unless it makes it.
+    pub(crate) async fn check_request(
+        &self,
+        operation: &str,
+        signed: bool,
+        bucket: Option<&str>,
+        uri: &Uri,
+        headers: &HeaderMap,
+        context: Option<&RequestContext>,
+    ) -> S3Result<()> {
+        let judge = async {
+            if !signed {
+                return Err(s3_error!(AccessDenied));
+            }
+            honour::check_parameters(operation, &Query::of(uri)?)?;
+            honour::check_headers(honour::Use::of_operation(operation), headers)?;
+            honour::check_owners(&self.meta, bucket, headers).await
+        };
+        let verdict = judge.await;
+        if let Some(context) = context {
+            context.set_operation(operation);
+            if let Err(error) = &verdict {
+                context.record_outcome(Err(error));
+            }
+        }
+        verdict
+    }
+}
 
 #[async_trait::async_trait]
 impl S3Access for Access {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
-        if let Some(context) = RequestContext::of(cx.extensions_mut()).cloned() {
-            context.set_operation(cx.s3_op().name());
-        }
-        if was_signed(cx.extensions_mut()) { Ok(()) } else { require_signature(cx.credentials()) }
-    }
-}
-
-pub(crate) fn require_signature(credentials: Option<&s3s::auth::Credentials>) -> S3Result<()> {
-    match credentials {
-        Some(_) => Ok(()),
-        None => Err(s3_error!(AccessDenied, "Signature is required")),
+        let context = RequestContext::of(cx.extensions_mut()).cloned();
+        let signed = was_signed(cx.extensions_mut());
+        let bucket = cx.s3_path().get_bucket_name();
+        let operation = cx.s3_op().name();
+        self.check_request(operation, signed, bucket, cx.uri(), cx.headers(), context.as_ref()).await
     }
 }

@@ -12,7 +12,8 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use crate::{
-    context::{BodyFault, RequestContext, Unread},
+    context::{RequestContext, Unread},
+    fault::BodyFault,
     pace::{LeastPace, Pace},
 };
 

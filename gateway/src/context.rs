@@ -8,15 +8,9 @@ use std::sync::{
 use http::Extensions;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
+use s3s::S3Error;
 
-/// Why a client's body could not be read to its end.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BodyFault {
-    #[error("the body came too slowly")]
-    TooSlow,
-    #[error("the connection failed while the body was read: {0}")]
-    Connection(String),
-}
+use crate::{error::ErrorDocument, fault::BodyFault};
 
 /// What is left of a request's body when nobody wants it any more.
 pub(crate) enum Unread {
@@ -35,6 +29,7 @@ struct Facts {
     operation: OnceLock<Box<str>>,
     fault: OnceLock<BodyFault>,
     unread: Mutex<Option<Unread>>,
+    outcome: OnceLock<Result<(), ErrorDocument>>,
     received_bytes: AtomicU64,
 }
 
@@ -45,6 +40,7 @@ impl RequestContext {
             operation: OnceLock::new(),
             fault: OnceLock::new(),
             unread: Mutex::new(None),
+            outcome: OnceLock::new(),
             received_bytes: AtomicU64::new(0),
         }))
     }
@@ -84,6 +80,16 @@ impl RequestContext {
 
     pub(crate) fn fault(&self) -> Option<&BodyFault> {
         self.0.fault.get()
+    }
+
+    /// Keeps how an operation ended, for `s3s` loses half of what it refuses on the way.
+    pub(crate) fn record_outcome(&self, outcome: Result<(), &S3Error>) {
+        let _ = self.0.outcome.set(outcome.map_err(ErrorDocument::of));
+    }
+
+    /// None until there is one: the request was refused before it came to an operation.
+    pub(crate) fn outcome(&self) -> Option<&Result<(), ErrorDocument>> {
+        self.0.outcome.get()
     }
 
     /// Keeps what is unread of a body for the service, which decides what becomes of the connection.

@@ -17,6 +17,11 @@ pub(crate) fn url_encode(text: &str) -> String {
     out
 }
 
+/// Decodes percent-encoding; a plus sign is itself. None when it is malformed or not UTF-8.
+pub(crate) fn percent_decode(text: &str) -> Option<String> {
+    form_decode(&text.replace('+', "%2B"))
+}
+
 /// Decodes percent-encoding and, as in forms, `+` for a space. None when it is malformed or not UTF-8.
 pub(crate) fn form_decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());

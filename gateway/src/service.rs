@@ -1,6 +1,7 @@
 //! One request from its headers to the last byte of its answer.
 
 use std::{
+    convert::Infallible,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -12,7 +13,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use s3s::{HttpError, S3Error, s3_error, service::S3Service};
+use s3s::{HttpError, S3Error, s3_error};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::Instrument;
 
@@ -22,9 +23,10 @@ use crate::{
     body::ClientBody,
     connection::{RequestUnderWay, WatchedStream},
     context::{RequestContext, Unread},
-    error::{complete_document, custom, from_body_fault},
+    error::{Asked, ErrorDocument, custom, from_body_fault, say_more, translate, unwritable},
     expect::{Expectation, expectation},
     metrics::Metrics,
+    op::dispatch::Operations,
     options::GatewayLimits,
 };
 
@@ -35,24 +37,27 @@ const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 /// Answers the requests of all connections.
 pub(crate) struct Service {
-    s3: S3Service,
+    operations: Operations,
     limits: GatewayLimits,
     metrics: Metrics,
     in_flight: Arc<Semaphore>,
+    /// Tells this gateway from others in what clients report.
+    host_id: String,
 }
 
 impl Service {
-    pub(crate) fn new(s3: S3Service, limits: GatewayLimits, metrics: Metrics) -> Self {
+    pub(crate) fn new(operations: Operations, limits: GatewayLimits, metrics: Metrics) -> Self {
         let in_flight = Arc::new(Semaphore::new(limits.requests_in_flight));
-        Self { s3, limits, metrics, in_flight }
+        let host_id = format!("{:016x}", rand::random::<u64>());
+        tracing::info!(host_id, "answers carry this id as x-amz-id-2");
+        Self { operations, limits, metrics, in_flight, host_id }
     }
 
-    /// An error here makes hyper abort the connection.
     pub(crate) async fn call(
         self: Arc<Self>,
         request: Request<Incoming>,
         under_way: RequestUnderWay,
-    ) -> Result<Response<MeteredBody>, HttpError> {
+    ) -> Result<Response<MeteredBody>, Infallible> {
         let context = RequestContext::new();
         let span = tracing::info_span!(
             "s3",
@@ -68,16 +73,13 @@ impl Service {
                 let answer = self.answer(request, &context, &under_way).instrument(span.clone());
                 (Some(permit), answer.await)
             }
-            Err(_) => (None, self.refuse(request, &context)),
+            Err(_) => (None, Err(self.refuse(request, &context))),
         };
-        let mut response = match answered {
-            Ok(response) => response,
-            Err(error) => {
-                span.in_scope(|| tracing::error!(%error, "could not write an answer"));
-                return Err(error);
-            }
+        let (mut response, code) = match answered {
+            Ok(response) => (response, None),
+            Err(document) => (document.respond(&resource, context.id(), &self.host_id), Some(document.code)),
         };
-        finish(&mut response, &resource, &context);
+        self.finish(&mut response, &context);
         match context.take_unread() {
             Some(Unread::Rest(rest)) => drop(tokio::spawn(drain(rest, under_way.connection().begin_request()))),
             Some(Unread::GivenUp) if version <= Version::HTTP_11 => {
@@ -87,7 +89,7 @@ impl Service {
             Some(Unread::GivenUp) | None => {}
         }
         let (parts, body) = response.into_parts();
-        let meter = meter.answered(parts.status, permit, head);
+        let meter = meter.answered(parts.status, code, permit, head);
         let stream =
             (version == Version::HTTP_2).then(|| under_way.connection().watch_stream(self.limits.answer_pace()));
         let body = MeteredBody { inner: body, rest: Bytes::new(), stream, meter, _under_way: under_way };
@@ -99,7 +101,7 @@ impl Service {
         request: Request<Incoming>,
         context: &RequestContext,
         under_way: &RequestUnderWay,
-    ) -> Result<Response<s3s::Body>, HttpError> {
+    ) -> Result<Response<s3s::Body>, ErrorDocument> {
         let expectation = expectation(&request);
         let (mut parts, body) = request.into_parts();
         let mut waits = expectation == Expectation::Continue;
@@ -110,33 +112,56 @@ impl Service {
         }
         let body = ClientBody::new(body, context.clone(), self.limits.body_pace(), waits);
         if expectation == Expectation::Unknown {
-            return error_response(unknown_expectation());
+            return Err(ErrorDocument::of(&unknown_expectation()));
         }
-        if let Err(error) = admit(&mut parts, self.limits.header_bytes) {
-            return error_response(error);
-        }
+        admit(&mut parts, self.limits.header_bytes).map_err(|error| ErrorDocument::of(&error))?;
+        let asked = Asked::of(&parts);
         parts.extensions.insert(context.clone());
         let request = Request::from_parts(parts, s3s::Body::http_body_unsync(body));
-        let response = self.s3.call(request).await?;
+        let answered = self.operations.call(request, context).await;
+        if let Some(Err(refusal)) = context.outcome() {
+            return Err(say_more(refusal.clone(), &asked));
+        }
+        let response = answered.map_err(|error| unwritten(&error, context))?;
+        let status = response.status();
         match context.fault() {
-            // `s3s` takes any failure to read a document for one of its own.
-            Some(fault) if response.status() == StatusCode::INTERNAL_SERVER_ERROR => {
-                error_response(from_body_fault(fault))
+            // `s3s` takes any failure to read a body for one of its own.
+            Some(fault) if status == StatusCode::INTERNAL_SERVER_ERROR => {
+                Err(ErrorDocument::of(&from_body_fault(fault)))
+            }
+            _ if status.is_client_error() || status.is_server_error() => {
+                Err(translate(&response.body().bytes().unwrap_or_default(), status, &asked))
             }
             _ => Ok(response),
         }
     }
 
     /// Too busy even to read on: a client that sends a body has to come again on another connection.
-    fn refuse(&self, request: Request<Incoming>, context: &RequestContext) -> Result<Response<s3s::Body>, HttpError> {
+    fn refuse(&self, request: Request<Incoming>, context: &RequestContext) -> ErrorDocument {
         if !request.body().is_end_stream() {
             context.leave(Unread::GivenUp);
         }
         drop(request);
         self.metrics.refused_requests.inc();
-        let mut response = error_response(s3_error!(SlowDown, "Please reduce your request rate."))?;
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        Ok(response)
+        let mut document = ErrorDocument::of(&s3_error!(SlowDown));
+        document.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        document
+    }
+
+    /// Adds what every answer has.
+    fn finish(&self, response: &mut Response<s3s::Body>, context: &RequestContext) {
+        put_document(response);
+        let headers = response.headers_mut();
+        for (name, value) in [("x-amz-request-id", context.id()), ("x-amz-id-2", self.host_id.as_str())] {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(name, value);
+            }
+        }
+        headers.insert(header::SERVER, HeaderValue::from_static("Cairn"));
+        // `s3s` forgets it for HEAD.
+        if response.status() == StatusCode::OK && response.headers().contains_key(header::CONTENT_RANGE) {
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        }
     }
 }
 
@@ -148,29 +173,15 @@ fn unknown_expectation() -> S3Error {
     )
 }
 
-fn error_response(error: S3Error) -> Result<Response<s3s::Body>, HttpError> {
-    error.to_http_response().map_err(|error| HttpError::from_std_error(Box::new(error)))
-}
-
-/// Adds what every answer has, and what error documents lack.
-fn finish(response: &mut Response<s3s::Body>, resource: &str, context: &RequestContext) {
-    if let Ok(id) = HeaderValue::from_str(context.id()) {
-        response.headers_mut().insert("x-amz-request-id", id);
+/// `s3s` could not write an answer.
+fn unwritten(error: &HttpError, context: &RequestContext) -> ErrorDocument {
+    if context.outcome().is_some() {
+        // Operations answer only what can be written, so this is a fault of ours, and the deed is done.
+        tracing::error!(%error, "could not write an answer");
+        return ErrorDocument::of(&s3_error!(InternalError));
     }
-    put_document(response);
-    response.headers_mut().insert(header::SERVER, HeaderValue::from_static("Cairn"));
-    // `s3s` forgets it for HEAD.
-    if response.status() == StatusCode::OK && response.headers().contains_key(header::CONTENT_RANGE) {
-        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-    }
-    if !(response.status().is_client_error() || response.status().is_server_error()) {
-        return;
-    }
-    if let Some(document) = response.body().bytes().filter(|document| !document.is_empty()) {
-        // The length is hyper's to work out again.
-        response.headers_mut().remove(header::CONTENT_LENGTH);
-        *response.body_mut() = complete_document(document, resource, context.id()).into();
-    }
+    tracing::debug!(%error, "could not write a refusal");
+    ErrorDocument::of(&unwritable())
 }
 
 async fn drain(mut rest: Incoming, _under_way: RequestUnderWay) {
@@ -194,6 +205,8 @@ struct Meter {
     started: Instant,
     /// None until there is an answer.
     status: Option<StatusCode>,
+    /// S3's, of an error.
+    code: Option<String>,
     complete: bool,
     sent_bytes: u64,
     _permit: Option<OwnedSemaphorePermit>,
@@ -208,6 +221,7 @@ impl Meter {
             span,
             started: Instant::now(),
             status: None,
+            code: None,
             complete: false,
             sent_bytes: 0,
             _permit: None,
@@ -215,8 +229,15 @@ impl Meter {
     }
 
     /// `complete`: no body follows, whatever the headers say of its length (HEAD).
-    fn answered(mut self, status: StatusCode, permit: Option<OwnedSemaphorePermit>, complete: bool) -> Self {
+    fn answered(
+        mut self,
+        status: StatusCode,
+        code: Option<String>,
+        permit: Option<OwnedSemaphorePermit>,
+        complete: bool,
+    ) -> Self {
         self.status = Some(status);
+        self.code = code;
         self.complete = complete;
         self._permit = permit;
         self
@@ -235,15 +256,23 @@ impl Drop for Meter {
         self.metrics.received_bytes.with_label_values(&[operation]).inc_by(self.context.received_bytes());
         self.metrics.sent_bytes.with_label_values(&[operation]).inc_by(self.sent_bytes);
         let (sent, received) = (self.sent_bytes, self.context.received_bytes());
+        let code = self.code.as_deref().unwrap_or_default();
         let _entered = self.span.enter();
         match status {
+            // What is not there yet is no failure, and asking whether something exists is no refusal.
+            Some(StatusCode::NOT_IMPLEMENTED) => {
+                tracing::info!(operation, status = label, code, seconds, sent, received, "request refused");
+            }
+            Some(StatusCode::NOT_FOUND | StatusCode::NOT_MODIFIED | StatusCode::PRECONDITION_FAILED) => {
+                tracing::debug!(operation, status = label, code, seconds, sent, received, "request answered");
+            }
             Some(status) if status.is_server_error() => {
-                tracing::warn!(operation, status = label, seconds, sent, received, "request failed");
+                tracing::warn!(operation, status = label, code, seconds, sent, received, "request failed");
             }
             Some(status) if status.is_client_error() => {
-                tracing::info!(operation, status = label, seconds, sent, received, "request refused");
+                tracing::info!(operation, status = label, code, seconds, sent, received, "request refused");
             }
-            Some(_) => tracing::debug!(operation, status = label, seconds, sent, received, "request served"),
+            Some(_) => tracing::debug!(operation, status = label, seconds, sent, received, "request answered"),
             None => tracing::info!(operation, status = label, seconds, sent, received, "request broken off"),
         }
     }

@@ -29,7 +29,7 @@ use crate::{
 const PAGE: usize = 1000;
 
 impl Meta {
-    /// A delete marker as the current version gives NoSuchKey; named by id gives IsDeleteMarker.
+    /// A delete marker as the current version gives KeyDeleted; named by id gives IsDeleteMarker.
     pub async fn locate(
         &self,
         bucket: &str,

@@ -349,11 +349,9 @@ fn agrees(named: &CompletedPart, part: &PartFacts) -> bool {
 
 fn version_of(upload: Upload, request: &CompleteUpload, parts: &[Uploaded]) -> Result<Version> {
     let size = parts.iter().try_fold(0u64, |size, part| size.checked_add(part.facts.length));
-    let size = size.filter(|size| *size <= MAX_OBJECT_BYTES).ok_or_else(|| MetaError::TooLarge {
-        what: "object",
-        actual: size.unwrap_or(u64::MAX),
-        limit: MAX_OBJECT_BYTES,
-    })?;
+    let size = size
+        .filter(|size| *size <= MAX_OBJECT_BYTES)
+        .ok_or_else(|| MetaError::ObjectTooLarge { bytes: size.unwrap_or(u64::MAX), limit: MAX_OBJECT_BYTES })?;
     let digests: Vec<u8> = parts.iter().flat_map(|part| part.facts.md5).collect();
     let count = u16::try_from(parts.len()).unwrap_or(u16::MAX);
     Ok(Version {

@@ -26,7 +26,7 @@ pub(crate) fn check_key(key: &str) -> Result<()> {
         return Err(MetaError::Invalid { what: "key", why: "empty".to_owned() });
     }
     if key.len() > MAX_KEY_BYTES {
-        return Err(MetaError::TooLarge { what: "key", actual: key.len() as u64, limit: MAX_KEY_BYTES as u64 });
+        return Err(MetaError::KeyTooLong { bytes: key.len() as u64, limit: MAX_KEY_BYTES as u64 });
     }
     Ok(())
 }
@@ -186,12 +186,14 @@ pub(crate) async fn object(
     match (row, selector) {
         (Some(object), _) if object.1.version.kind == VersionKind::Object => Ok(object),
         (Some((_, marker)), VersionSelector::Id(_)) => {
-            Err(MetaError::IsDeleteMarker { key, version: marker.version.id }.into())
+            let (version, modified_ms) = (marker.version.id, marker.version.modified_ms);
+            Err(MetaError::IsDeleteMarker { key, version, modified_ms }.into())
         }
-        (row, VersionSelector::Current) => {
-            if row.is_none() {
-                tx.bucket(bucket).await?;
-            }
+        (Some((_, marker)), VersionSelector::Current) => {
+            Err(MetaError::KeyDeleted { key, marker: marker.version.id }.into())
+        }
+        (None, VersionSelector::Current) => {
+            tx.bucket(bucket).await?;
             Err(MetaError::NoSuchKey(key).into())
         }
         (None, VersionSelector::Id(id)) => {

@@ -13,7 +13,7 @@ use s3s::{
 use super::{
     ALGORITHMS, CHECKSUM_PREFIX, DEFAULT_ALGORITHM, Sent, decode, header_name, name, parse_name, unsupported_algorithm,
 };
-use crate::error::custom;
+use crate::error::{WithField, custom};
 
 const SDK_ALGORITHM: &str = "x-amz-sdk-checksum-algorithm";
 const TRAILER: &str = "x-amz-trailer";
@@ -37,8 +37,8 @@ enum Claimed {
 }
 
 impl BodyChecks {
-    /// `sent` comes from the S3 input (headers, or the fields of a form), the rest from the headers. `wanted` is what is
-    /// computed and kept when the client claims nothing.
+    /// `sent` comes from the S3 input (headers, or the fields of a form), the rest from the headers. `wanted` is what
+    /// is computed and kept when the client claims nothing.
     pub(crate) fn declared(
         headers: &HeaderMap,
         sent: Option<Sent>,
@@ -86,10 +86,10 @@ impl BodyChecks {
 
     /// The verdict on a finished body; the checksum to keep.
     pub(crate) fn verify(&self, digests: &Digests, trailers: Option<&HeaderMap>) -> S3Result<StoredChecksum> {
-        if let Some(claimed) = self.content_md5
-            && digests.md5 != Some(claimed)
+        if let (Some(claimed), Some(computed)) = (self.content_md5, digests.md5)
+            && claimed != computed
         {
-            return Err(bad_md5());
+            return Err(bad_md5(claimed, computed));
         }
         let computed = computed(digests, self.stored).ok_or_else(|| {
             tracing::error!(algorithm = name(self.stored), "a planned digest was not computed");
@@ -118,11 +118,16 @@ fn computed(digests: &Digests, algorithm: ChecksumAlgorithm) -> Option<Vec<u8>> 
 }
 
 fn parse_content_md5(text: &str) -> S3Result<[u8; 16]> {
-    STANDARD.decode(text).ok().and_then(|raw| raw.try_into().ok()).ok_or_else(|| s3_error!(InvalidDigest))
+    STANDARD
+        .decode(text)
+        .ok()
+        .and_then(|raw| raw.try_into().ok())
+        .ok_or_else(|| s3_error!(InvalidDigest).with("Content-MD5", text))
 }
 
-fn bad_md5() -> S3Error {
-    s3_error!(BadDigest, "The Content-MD5 you specified did not match what we received.")
+fn bad_md5(claimed: [u8; 16], computed: [u8; 16]) -> S3Error {
+    let error = s3_error!(BadDigest);
+    error.with("ExpectedDigest", STANDARD.encode(claimed)).with("CalculatedDigest", STANDARD.encode(computed))
 }
 
 fn bad_checksum(algorithm: ChecksumAlgorithm) -> S3Error {
@@ -181,7 +186,8 @@ fn check_sdk_algorithm(headers: &HeaderMap, claimed: &Claimed, stored: ChecksumA
     Ok(())
 }
 
-/// Compares a document with the `Content-MD5` and `x-amz-checksum-*` of its request. `demanded`: one of them must be there.
+/// Compares a document with the `Content-MD5` and `x-amz-checksum-*` of its request. `demanded`: one of them must be
+/// there.
 pub(crate) fn verify_document(headers: &HeaderMap, document: &[u8], demanded: bool) -> S3Result<()> {
     let mut claimed = verify_content_md5(headers, document)?;
     for algorithm in ALGORITHMS {
@@ -203,8 +209,9 @@ pub(crate) fn verify_document(headers: &HeaderMap, document: &[u8], demanded: bo
 /// Whether there is a `Content-MD5`, which must be the document's then.
 pub(crate) fn verify_content_md5(headers: &HeaderMap, document: &[u8]) -> S3Result<bool> {
     let Some(text) = headers.get("content-md5") else { return Ok(false) };
-    if parse_content_md5(text.to_str().unwrap_or_default())? != Md5::checksum(document) {
-        return Err(bad_md5());
+    let (claimed, computed) = (parse_content_md5(text.to_str().unwrap_or_default())?, Md5::checksum(document));
+    if claimed != computed {
+        return Err(bad_md5(claimed, computed));
     }
     Ok(true)
 }

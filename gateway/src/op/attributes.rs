@@ -1,14 +1,17 @@
 //! What clients say about an object: content headers, user metadata, tags, storage class.
 
 use cairn_schema::record::Attributes;
+use http::{HeaderName, HeaderValue};
 use s3s::{
     S3Result,
     dto::{Metadata, StorageClass},
     s3_error,
 };
 
-use super::encoding::form_decode;
-use crate::error::custom;
+use crate::{
+    error::{WithField, custom, invalid_argument},
+    percent::form_decode,
+};
 
 /// Of user metadata: all names and values together.
 pub(crate) const USER_METADATA_MAX_BYTES: usize = 2048;
@@ -32,8 +35,6 @@ pub(crate) struct Said {
     pub(crate) metadata: Option<Metadata>,
     pub(crate) tagging: Option<String>,
     pub(crate) storage_class: Option<StorageClass>,
-    /// What was asked for that Cairn cannot give: pretending to encrypt or to lock would be a lie.
-    pub(crate) unsupported: Option<&'static str>,
 }
 
 macro_rules! said {
@@ -49,14 +50,6 @@ macro_rules! said {
             metadata: $input.metadata.take(),
             tagging: $input.tagging.take(),
             storage_class: $input.storage_class.take(),
-            unsupported: None
-                .or($input.server_side_encryption.as_ref().map(|_| "x-amz-server-side-encryption"))
-                .or($input.ssekms_key_id.as_ref().map(|_| "x-amz-server-side-encryption-aws-kms-key-id"))
-                .or($input.sse_customer_algorithm.as_ref().map(|_| "x-amz-server-side-encryption-customer-algorithm"))
-                .or($input.sse_customer_key.as_ref().map(|_| "x-amz-server-side-encryption-customer-key"))
-                .or($input.object_lock_mode.as_ref().map(|_| "x-amz-object-lock-mode"))
-                .or($input.object_lock_retain_until_date.as_ref().map(|_| "x-amz-object-lock-retain-until-date"))
-                .or($input.object_lock_legal_hold_status.as_ref().map(|_| "x-amz-object-lock-legal-hold")),
         }
     };
 }
@@ -64,13 +57,7 @@ pub(crate) use said;
 
 impl Said {
     pub(crate) fn into_attributes(self) -> S3Result<Attributes> {
-        if let Some(header) = self.unsupported {
-            return Err(s3_error!(
-                NotImplemented,
-                "The header {header} implies functionality that is not implemented."
-            ));
-        }
-        Ok(Attributes {
+        let attributes = Attributes {
             content_type: self.content_type,
             content_encoding: self.content_encoding.and_then(without_aws_chunked),
             content_language: self.content_language,
@@ -81,13 +68,60 @@ impl Said {
             user_metadata: user_metadata(self.metadata)?,
             tags: self.tagging.as_deref().map(parse_tagging).transpose()?.unwrap_or_default(),
             storage_class: storage_class(self.storage_class)?,
-        })
+        };
+        check_headers(&attributes)?;
+        attributes.website_redirect.as_deref().map(check_redirect).transpose()?;
+        Ok(attributes)
     }
+}
+
+/// S3 redirects to other sites and to its own objects.
+fn check_redirect(location: &str) -> S3Result<()> {
+    if ["/", "http://", "https://"].iter().any(|beginning| location.starts_with(beginning)) {
+        return Ok(());
+    }
+    let message = "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.";
+    Err(custom("InvalidRedirectLocation", http::StatusCode::BAD_REQUEST, message))
+}
+
+/// What is kept must be fit to be sent as headers again, or the object could never be read. Forms can say anything.
+fn check_headers(attributes: &Attributes) -> S3Result<()> {
+    for (name, value) in [
+        ("Content-Type", &attributes.content_type),
+        ("Content-Encoding", &attributes.content_encoding),
+        ("Content-Language", &attributes.content_language),
+        ("Content-Disposition", &attributes.content_disposition),
+        ("Cache-Control", &attributes.cache_control),
+        ("Expires", &attributes.expires),
+        ("x-amz-website-redirect-location", &attributes.website_redirect),
+    ] {
+        if value.as_deref().is_some_and(|value| !is_header_value(value)) {
+            let message = format!("The value of {name} has characters that a header cannot have.");
+            return Err(invalid_argument(name, value.as_deref().unwrap_or_default(), message));
+        }
+    }
+    if let Some((name, _)) = attributes.user_metadata.iter().find(|(name, _)| !is_metadata_name(name)) {
+        let message = "A name of user metadata has characters that a header's name cannot have.";
+        return Err(invalid_argument("x-amz-meta", name, message));
+    }
+    Ok(())
+}
+
+pub(crate) fn is_header_value(value: &str) -> bool {
+    HeaderValue::from_bytes(value.as_bytes()).is_ok()
+}
+
+/// Values of user metadata may be anything: those that a header cannot have are encoded.
+pub(crate) fn is_metadata_name(name: &str) -> bool {
+    HeaderName::try_from(format!("x-amz-meta-{name}")).is_ok()
 }
 
 pub(crate) fn storage_class(wanted: Option<StorageClass>) -> S3Result<String> {
     let wanted = wanted.as_ref().map_or(StorageClass::STANDARD, StorageClass::as_str);
-    if STORAGE_CLASSES.contains(&wanted) { Ok(wanted.to_owned()) } else { Err(s3_error!(InvalidStorageClass)) }
+    if !STORAGE_CLASSES.contains(&wanted) {
+        return Err(s3_error!(InvalidStorageClass).with("StorageClassRequested", wanted));
+    }
+    Ok(wanted.to_owned())
 }
 
 /// In name order, so that equal metadata has equal records.
@@ -95,10 +129,7 @@ fn user_metadata(metadata: Option<Metadata>) -> S3Result<Vec<(String, String)>> 
     let mut pairs: Vec<(String, String)> = metadata.unwrap_or_default().into_iter().collect();
     let bytes: usize = pairs.iter().map(|(name, value)| name.len() + value.len()).sum();
     if bytes > USER_METADATA_MAX_BYTES {
-        return Err(s3_error!(
-            MetadataTooLarge,
-            "Your metadata headers exceed the maximum allowed metadata size: {bytes} > {USER_METADATA_MAX_BYTES} bytes"
-        ));
+        return Err(s3_error!(MetadataTooLarge).with("Size", bytes).with("MaxSizeAllowed", USER_METADATA_MAX_BYTES));
     }
     pairs.sort();
     Ok(pairs)
@@ -117,10 +148,8 @@ fn without_aws_chunked(encoding: String) -> Option<String> {
 /// The `x-amz-tagging` header.
 fn parse_tagging(text: &str) -> S3Result<Vec<(String, String)>> {
     let malformed = || {
-        s3_error!(
-            InvalidArgument,
-            "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name duplicates."
-        )
+        let message = "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name duplicates.";
+        invalid_argument("x-amz-tagging", text, message)
     };
     let mut tags = Vec::new();
     for pair in text.split('&').filter(|pair| !pair.is_empty()) {
@@ -142,13 +171,13 @@ pub(crate) fn check_tags(tags: &[(String, String)]) -> S3Result<()> {
     }
     for (index, (key, value)) in tags.iter().enumerate() {
         if key.is_empty() || key.chars().count() > TAG_KEY_MAX_CHARS {
-            return Err(s3_error!(InvalidTag, "The TagKey you have provided is invalid"));
+            return Err(s3_error!(InvalidTag, "The TagKey you have provided is invalid").with("TagKey", key));
         }
         if value.chars().count() > TAG_VALUE_MAX_CHARS {
-            return Err(s3_error!(InvalidTag, "The TagValue you have provided is invalid"));
+            return Err(s3_error!(InvalidTag, "The TagValue you have provided is invalid").with("TagValue", value));
         }
         if tags[..index].iter().any(|(other, _)| other == key) {
-            return Err(s3_error!(InvalidTag, "Cannot provide multiple Tags with the same key"));
+            return Err(s3_error!(InvalidTag, "Cannot provide multiple Tags with the same key").with("TagKey", key));
         }
     }
     Ok(())
@@ -194,6 +223,18 @@ mod tests {
     }
 
     #[test]
+    fn what_no_header_can_have_is_not_kept() {
+        let refused = |change: fn(&mut PutObjectInput)| attributes(change).unwrap_err().code().as_str().to_owned();
+        assert_eq!(refused(|input| input.content_type = Some("text/\nplain".into())), "InvalidArgument");
+        assert_eq!(refused(|input| input.expires = Some("\u{7f}".into())), "InvalidArgument");
+        assert_eq!(refused(|input| input.website_redirect_location = Some("/\0".into())), "InvalidArgument");
+        let named = |name: &str| Metadata::from([(name.to_owned(), "v\n".to_owned())]);
+        assert!(attributes(|input| input.metadata = Some(named("a b"))).is_err());
+        assert!(attributes(|input| input.metadata = Some(named("a-b"))).is_ok());
+        assert!(attributes(|input| input.content_disposition = Some("attachment; filename=\u{e9}".into())).is_ok());
+    }
+
+    #[test]
     fn tags_come_url_encoded() {
         let got = attributes(|input| input.tagging = Some("a=1&b+c=%C3%A9&d".into())).unwrap();
         assert_eq!(got.tags, [("a".into(), "1".into()), ("b c".into(), "é".into()), ("d".into(), String::new())]);
@@ -207,12 +248,6 @@ mod tests {
         assert_eq!(attributes(|_| ()).unwrap().storage_class, "STANDARD");
         let unknown = attributes(|input| input.storage_class = Some(StorageClass::from_static("COLD")));
         assert_eq!(unknown.unwrap_err().code().as_str(), "InvalidStorageClass");
-    }
-
-    #[test]
-    fn encryption_and_locks_are_not_silently_ignored() {
-        let encrypted = attributes(|input| input.server_side_encryption = Some("AES256".to_owned().into()));
-        assert_eq!(encrypted.unwrap_err().code().as_str(), "NotImplemented");
     }
 
     fn code(tags: &[(&str, &str)]) -> String {

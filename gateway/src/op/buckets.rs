@@ -1,5 +1,6 @@
 //! Buckets: creation, location, versioning, and the canned access control lists that some clients ask for.
 
+use bytes::Bytes;
 use cairn_schema::{MetaError, record};
 use http::{HeaderValue, header};
 use s3s::{Body, S3Request, S3Response, S3Result, dto::*, s3_error};
@@ -8,11 +9,13 @@ use super::{
     Api,
     documents::DocumentRequest,
     encoding::{parse_token, token},
-    names::{now_ms, owner, timestamp},
+    names::now_ms,
 };
 use crate::{
-    error::from_meta,
-    xml::{Element, XmlError},
+    answer::documented,
+    error::{from_meta, invalid_argument},
+    shown::{iso_time, write_owner},
+    xml::{Element, Writer, XmlError},
 };
 
 /// The region whose bucket location is written as nothing.
@@ -30,10 +33,13 @@ impl Api {
         let input = request.input;
         let limit = match input.max_buckets {
             None => LIST_BUCKETS_MAX,
-            Some(wanted) => usize::try_from(wanted)
-                .ok()
-                .filter(|wanted| (1..=LIST_BUCKETS_MAX).contains(wanted))
-                .ok_or_else(|| s3_error!(InvalidArgument, "max-buckets must be between 1 and {LIST_BUCKETS_MAX}"))?,
+            Some(wanted) => {
+                let limit = usize::try_from(wanted).ok().filter(|limit| (1..=LIST_BUCKETS_MAX).contains(limit));
+                limit.ok_or_else(|| {
+                    let message = format!("Argument max-buckets must be an integer between 1 and {LIST_BUCKETS_MAX}");
+                    invalid_argument("max-buckets", &wanted.to_string(), message)
+                })?
+            }
         };
         let prefix = input.prefix.clone().unwrap_or_default();
         let mut after = input.continuation_token.as_deref().map(parse_token).transpose()?;
@@ -51,32 +57,30 @@ impl Api {
         }
         let more = found.len() > limit;
         found.truncate(limit);
-        let continuation_token = found.last().filter(|_| more).map(|bucket| token(&bucket.name));
-        let buckets = found.into_iter().map(|bucket| self.listed_bucket(bucket)).collect();
-        Ok(S3Response::new(ListBucketsOutput {
-            buckets: Some(buckets),
-            continuation_token,
-            owner: Some(owner(&asking)),
-            prefix: input.prefix,
-        }))
+        let next = found.last().filter(|_| more).map(|bucket| token(&bucket.name));
+        Ok(documented(Writer::document("ListAllMyBucketsResult", |xml| {
+            write_owner(xml, "Owner", &asking);
+            xml.element("Buckets", |xml| {
+                for bucket in &found {
+                    xml.element("Bucket", |xml| {
+                        xml.text("Name", &bucket.name);
+                        xml.text("CreationDate", &iso_time(bucket.created_ms));
+                        xml.text("BucketRegion", self.region_of(bucket));
+                    });
+                }
+            });
+            xml.optional("ContinuationToken", next);
+            xml.optional("Prefix", input.prefix);
+        })))
     }
 
-    fn listed_bucket(&self, bucket: record::Bucket) -> Bucket {
-        let region = if bucket.region.is_empty() { self.region.clone() } else { bucket.region };
-        Bucket {
-            bucket_arn: None,
-            bucket_region: Some(region),
-            creation_date: Some(timestamp(bucket.created_ms)),
-            name: Some(bucket.name),
-        }
+    fn region_of<'a>(&'a self, bucket: &'a record::Bucket) -> &'a str {
+        if bucket.region.is_empty() { &self.region } else { &bucket.region }
     }
 
     pub(super) async fn do_create_bucket(&self, request: DocumentRequest) -> S3Result<S3Response<Body>> {
         request.check_digests(false)?;
         let asking = self.owner(&request.request).await?;
-        if request.header("x-amz-bucket-object-lock-enabled")?.is_some_and(|lock| !lock.eq_ignore_ascii_case("false")) {
-            return Err(s3_error!(NotImplemented, "Object lock is not implemented."));
-        }
         let configuration = request.document.as_ref().map(read_create_configuration).transpose()?;
         let location = format!("/{}", request.bucket);
         let bucket = record::Bucket {
@@ -105,7 +109,7 @@ impl Api {
         request: S3Request<HeadBucketInput>,
     ) -> S3Result<S3Response<HeadBucketOutput>> {
         let bucket = self.meta().bucket(&request.input.bucket).await.map_err(from_meta)?;
-        let region = if bucket.region.is_empty() { self.region.clone() } else { bucket.region };
+        let region = self.region_of(&bucket).to_owned();
         Ok(S3Response::new(HeadBucketOutput { bucket_region: Some(region), ..Default::default() }))
     }
 
@@ -122,9 +126,12 @@ impl Api {
         request: S3Request<GetBucketLocationInput>,
     ) -> S3Result<S3Response<GetBucketLocationOutput>> {
         let bucket = self.meta().bucket(&request.input.bucket).await.map_err(from_meta)?;
-        let region = if bucket.region.is_empty() { self.region.clone() } else { bucket.region };
-        let location_constraint = (region != DEFAULT_REGION).then(|| BucketLocationConstraint::from(region));
-        Ok(S3Response::new(GetBucketLocationOutput { location_constraint }))
+        let region = self.region_of(&bucket);
+        Ok(documented(Writer::document("LocationConstraint", |xml| {
+            if region != DEFAULT_REGION {
+                xml.escape(region);
+            }
+        })))
     }
 
     pub(super) async fn do_get_bucket_versioning(
@@ -134,11 +141,10 @@ impl Api {
         let bucket = self.meta().bucket(&request.input.bucket).await.map_err(from_meta)?;
         let status = match bucket.versioning {
             record::Versioning::Off => None,
-            record::Versioning::Enabled => Some(BucketVersioningStatus::ENABLED),
-            record::Versioning::Suspended => Some(BucketVersioningStatus::SUSPENDED),
+            record::Versioning::Enabled => Some("Enabled"),
+            record::Versioning::Suspended => Some("Suspended"),
         };
-        let status = status.map(BucketVersioningStatus::from_static);
-        Ok(S3Response::new(GetBucketVersioningOutput { mfa_delete: None, status }))
+        Ok(documented(Writer::document("VersioningConfiguration", |xml| xml.optional("Status", status))))
     }
 
     pub(super) async fn do_put_bucket_versioning(&self, request: DocumentRequest) -> S3Result<S3Response<Body>> {
@@ -170,10 +176,7 @@ impl Api {
         request: S3Request<GetBucketAclInput>,
     ) -> S3Result<S3Response<GetBucketAclOutput>> {
         let bucket = self.meta().bucket(&request.input.bucket).await.map_err(from_meta)?;
-        Ok(S3Response::new(GetBucketAclOutput {
-            grants: Some(vec![full_control(&bucket.owner)]),
-            owner: Some(owner(&bucket.owner)),
-        }))
+        Ok(documented(write_full_control(&bucket.owner)))
     }
 
     pub(super) async fn do_get_object_acl(
@@ -182,11 +185,7 @@ impl Api {
     ) -> S3Result<S3Response<GetObjectAclOutput>> {
         let input = request.input;
         let version = self.inspect(&input.bucket, &input.key, input.version_id.as_deref()).await?;
-        Ok(S3Response::new(GetObjectAclOutput {
-            grants: Some(vec![full_control(&version.owner)]),
-            owner: Some(owner(&version.owner)),
-            request_charged: None,
-        }))
+        Ok(documented(write_full_control(&version.owner)))
     }
 }
 
@@ -201,15 +200,19 @@ fn read_create_configuration(document: &Element) -> S3Result<Option<String>> {
     Ok(constraint.filter(|region| !region.is_empty()).map(ToOwned::to_owned))
 }
 
-fn full_control(user: &str) -> Grant {
-    Grant {
-        grantee: Some(Grantee {
-            display_name: Some(user.to_owned()),
-            email_address: None,
-            id: Some(user.to_owned()),
-            type_: Type::from_static(Type::CANONICAL_USER),
-            uri: None,
-        }),
-        permission: Some(Permission::from_static(Permission::FULL_CONTROL)),
-    }
+/// An access control list that lets the owner do everything.
+fn write_full_control(user: &str) -> Bytes {
+    let grantee = [("xmlns:xsi", "http://www.w3.org/2001/XMLSchema-instance"), ("xsi:type", "CanonicalUser")];
+    Writer::document("AccessControlPolicy", |xml| {
+        write_owner(xml, "Owner", user);
+        xml.element("AccessControlList", |xml| {
+            xml.element("Grant", |xml| {
+                xml.element_with("Grantee", &grantee, |xml| {
+                    xml.text("ID", user);
+                    xml.text("DisplayName", user);
+                });
+                xml.text("Permission", "FULL_CONTROL");
+            });
+        });
+    })
 }

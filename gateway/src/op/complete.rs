@@ -6,18 +6,20 @@ use cairn_schema::{
     record::{self, ChecksumAlgorithm as Algorithm, ChecksumKind, StoredChecksum, Upload, UploadedPart},
     verbs::CompleteUpload,
 };
-use s3s::{Body, S3Response, S3Result, s3_error};
+use s3s::{Body, S3ErrorCode, S3Response, S3Result, s3_error};
 
 use super::{
     Api,
     conditions::write_precondition,
     documents::DocumentRequest,
-    names::{PART_NUMBER_MAX, check_key, part_number, quoted, unquoted, upload_id, version_header},
+    location::location,
+    names::{PART_NUMBER_MAX, check_key, part_number, upload_id},
 };
 use crate::{
     answer::documented,
     checksum::{self, CombineError, DEFAULT_ALGORITHM, Sent, SentFields, UNSUPPORTED, write_checksum},
-    error::from_meta,
+    error::{WithField, from_meta, invalid_argument},
+    shown::{quoted, unquoted, version_header},
     xml::{Element, Writer, XmlError},
 };
 
@@ -32,6 +34,15 @@ impl Api {
         request.check_md5()?;
         let id = upload_id(request.query.get("uploadId")?.unwrap_or_default())?;
         let claims = Claims::of(&request)?;
+        self.complete(&request, id, claims).await.map_err(|error| match error.code() {
+            S3ErrorCode::InvalidPart | S3ErrorCode::InvalidPartOrder | S3ErrorCode::EntityTooSmall => {
+                error.with("UploadId", id)
+            }
+            _ => error,
+        })
+    }
+
+    async fn complete(&self, request: &DocumentRequest, id: UploadId, claims: Claims) -> S3Result<S3Response<Body>> {
         let parts = completed_parts(request.root("CompleteMultipartUpload")?)?;
         let checksum = match self.uploaded(&request.bucket, &request.key, id).await {
             Ok((upload, uploaded)) => {
@@ -56,7 +67,7 @@ impl Api {
         let committed = self.meta().complete_upload(complete).await.map_err(from_meta)?;
         let version = &committed.version;
         let document = Writer::document("CompleteMultipartUploadResult", |xml| {
-            xml.text("Location", &location(&request));
+            xml.text("Location", &location(request.headers(), &request.bucket, &request.key));
             xml.text("Bucket", &request.bucket);
             xml.text("Key", &request.key);
             xml.text("ETag", &quoted(&version.etag.to_string()));
@@ -99,10 +110,10 @@ impl Claims {
         let size = request.header("x-amz-mp-object-size")?;
         let object_bytes = size.map(|text| {
             let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-            text.parse()
-                .ok()
-                .filter(|_| digits)
-                .ok_or_else(|| s3_error!(InvalidArgument, "Value for x-amz-mp-object-size header is invalid."))
+            text.parse().ok().filter(|_| digits).ok_or_else(|| {
+                let message = "The value of the header x-amz-mp-object-size is invalid.";
+                invalid_argument("x-amz-mp-object-size", text, message)
+            })
         });
         Ok(Self {
             checksum: SentFields::of_headers(request.headers())?.parse_composite()?,
@@ -176,10 +187,7 @@ impl NamedPart {
 }
 
 fn invalid_part(number: u16) -> s3s::S3Error {
-    s3_error!(
-        InvalidPart,
-        "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag: part {number}."
-    )
+    s3_error!(InvalidPart).with("PartNumber", number)
 }
 
 /// The uploaded parts that the request names; both lists ascend.
@@ -256,15 +264,6 @@ fn undeclared_checksum(named: &[&UploadedPart], kind: Option<ChecksumKind>) -> (
     match (algorithm, kind) {
         (Algorithm::Crc32 | Algorithm::Crc32c, Some(kind)) => (algorithm, kind),
         _ => (algorithm, natural),
-    }
-}
-
-fn location(request: &DocumentRequest) -> String {
-    let host = request.headers().get(http::header::HOST).and_then(|host| host.to_str().ok());
-    let path = super::encoding::url_encode(&request.key);
-    match host {
-        Some(host) => format!("http://{host}/{}/{path}", request.bucket),
-        None => format!("/{}/{path}", request.bucket),
     }
 }
 

@@ -8,7 +8,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
 use super::entity_tags::EntityTags;
-use crate::http_date::parse_http_date;
+use crate::{
+    error::{WithField, precondition_failed},
+    http_date::parse_http_date,
+    shown::http_date,
+};
 
 /// The four conditions of a read. What is no date, and what is there twice, is no condition.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +64,7 @@ impl ReadConditions {
         match self.verdict(version) {
             Verdict::Holds => Ok(()),
             Verdict::NotModified => Err(not_modified(version)),
-            Verdict::Failed(condition) => Err(failed(condition)),
+            Verdict::Failed(condition) => Err(precondition_failed(condition)),
         }
     }
 
@@ -68,8 +72,11 @@ impl ReadConditions {
     pub(crate) fn check_source(&self, version: &Version) -> S3Result<()> {
         match self.verdict(version) {
             Verdict::Holds => Ok(()),
-            Verdict::NotModified => Err(failed("x-amz-copy-source-if-none-match or -if-modified-since")),
-            Verdict::Failed(condition) => Err(failed(condition)),
+            Verdict::NotModified if self.if_none_match.is_some() => {
+                Err(precondition_failed("x-amz-copy-source-If-None-Match"))
+            }
+            Verdict::NotModified => Err(precondition_failed("x-amz-copy-source-If-Modified-Since")),
+            Verdict::Failed(condition) => Err(precondition_failed(&format!("x-amz-copy-source-{condition}"))),
         }
     }
 
@@ -104,30 +111,20 @@ fn date(headers: &HeaderMap, name: &HeaderName) -> Option<i64> {
     parse_http_date(line.to_str().ok()?)
 }
 
-fn failed(condition: &'static str) -> S3Error {
-    s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold: {condition}")
-}
-
 fn not_modified(version: &Version) -> S3Error {
     let mut error = S3Error::new(S3ErrorCode::NotModified);
     let mut headers = HeaderMap::new();
+    headers.insert(header::LAST_MODIFIED, http_date(version.modified_ms));
     let mut insert = |name: http::HeaderName, value: Option<String>| {
         if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
             headers.insert(name, value);
         }
     };
     insert(header::ETAG, Some(format!("\"{}\"", version.etag)));
-    insert(header::LAST_MODIFIED, http_date(version.modified_ms));
     insert(header::CACHE_CONTROL, version.attributes.cache_control.clone());
     insert(header::EXPIRES, version.attributes.expires.clone());
     error.set_headers(headers);
     error
-}
-
-fn http_date(ms: u64) -> Option<String> {
-    let mut text = Vec::new();
-    super::names::timestamp(ms).format(s3s::dto::TimestampFormat::HttpDate, &mut text).ok()?;
-    String::from_utf8(text).ok()
 }
 
 /// The conditions of a write, for the metadata transaction to decide. As in S3, If-Match names one tag or `*`, and
@@ -161,10 +158,7 @@ fn refuse_date(headers: &HeaderMap) -> S3Result<()> {
 }
 
 fn not_honoured(header: &str) -> S3Error {
-    s3_error!(
-        NotImplemented,
-        "A header you provided implies functionality that is not implemented: {header}, with such a value for such a request."
-    )
+    s3_error!(NotImplemented).with("Header", header)
 }
 
 /// Several tags match none, as in S3: a write replaces one state.

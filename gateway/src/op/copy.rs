@@ -3,10 +3,17 @@
 use cairn_schema::{
     MetaError,
     ids::{AttemptId, VersionId},
-    record::{Attributes, Version},
+    record::{Attributes, ChecksumAlgorithm, Version},
     verbs::{self, EtagMatch, Precondition, RangeRequest, VersionSelector},
 };
-use s3s::{S3Request, S3Response, S3Result, dto::*, s3_error};
+use s3s::{
+    S3Request, S3Response, S3Result,
+    dto::{
+        CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, MetadataDirective, StorageClass,
+        TaggingDirective,
+    },
+    s3_error,
+};
 
 use super::{
     Api,
@@ -14,7 +21,10 @@ use super::{
     conditions::{ReadConditions, write_precondition},
     names::{check_key, etag, selector, shown_version, timestamp},
 };
-use crate::{checksum::put_typed_checksum, error::from_meta};
+use crate::{
+    checksum::{self, put_typed_checksum},
+    error::{WithField, from_meta, invalid_argument},
+};
 
 /// How often the source may change between being looked at and being copied.
 pub(super) const ATTEMPTS: usize = 4;
@@ -55,20 +65,20 @@ impl Api {
         let owner = self.owner(&request).await?;
         let mut input = request.input;
         check_key(&input.key)?;
-        if input.copy_source_sse_customer_algorithm.is_some() || input.copy_source_sse_customer_key.is_some() {
-            return Err(s3_error!(NotImplemented, "Encryption with customer keys is not implemented."));
-        }
         let source = Source::parse(&input.copy_source)?;
         let conditions = ReadConditions::of_source(&request.headers);
+        let wanted = input.checksum_algorithm.as_ref().map(|wanted| wanted_checksum(wanted.as_str())).transpose()?;
         let directives = directives(&mut input)?;
         refuse_pointless(&source, &input, &directives)?;
         let precondition = write_precondition(&request.headers)?;
         for _ in 0..ATTEMPTS {
             let found = self.source_version(&source, &conditions).await?;
+            refuse_another_checksum(wanted, &found)?;
             let copy = verbs::CopyObject {
                 attempt: AttemptId::random(),
                 source: (source.bucket.clone(), source.key.clone(), source.selector),
-                // What was looked at is what must be copied, or its attributes and bytes could be of two versions (CON-2).
+                // What was looked at is what must be copied, or its attributes and bytes could be of two versions
+                // (CON-2).
                 source_precondition: exactly(&found),
                 bucket: input.bucket.clone(),
                 key: input.key.clone(),
@@ -79,7 +89,8 @@ impl Api {
             match self.meta().copy_object(copy).await {
                 Ok(committed) => return Ok(answer(committed, &found)),
                 Err(MetaError::PreconditionFailed(which)) => {
-                    // The conditions of source and target fail alike; only a source that has changed is worth another look.
+                    // The conditions of source and target fail alike; only a source that has changed is worth another
+                    // look.
                     let now = self.source_version(&source, &conditions).await?;
                     if now.etag == found.etag && now.id == found.id {
                         return Err(from_meta(MetaError::PreconditionFailed(which)));
@@ -97,6 +108,20 @@ impl Api {
         conditions.check_source(&version)?;
         Ok(version)
     }
+}
+
+fn wanted_checksum(name: &str) -> S3Result<ChecksumAlgorithm> {
+    checksum::parse_name(name).ok_or_else(|| checksum::unsupported_algorithm(name))
+}
+
+/// A copy has its source's checksum, for its bytes are not read: another one cannot be had.
+fn refuse_another_checksum(wanted: Option<ChecksumAlgorithm>, source: &Version) -> S3Result<()> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    if source.checksum.as_ref().is_some_and(|checksum| checksum.algorithm == wanted) {
+        return Ok(());
+    }
+    let message = "Copies with another checksum algorithm than that of their source are not implemented.";
+    Err(s3_error!(NotImplemented, "{message}").with("Header", "x-amz-checksum-algorithm"))
 }
 
 fn exactly(version: &Version) -> Precondition {
@@ -121,7 +146,7 @@ fn directives(input: &mut CopyObjectInput) -> S3Result<Directives> {
     let replaces = |directive: Option<&str>, header: &str| match directive {
         None | Some("COPY") => Ok(false),
         Some("REPLACE") => Ok(true),
-        Some(_) => Err(s3_error!(InvalidArgument, "Unknown value of {header}.")),
+        Some(other) => Err(invalid_argument(header, other, format!("The value of the header {header} is invalid."))),
     };
     let replace_metadata =
         replaces(input.metadata_directive.as_ref().map(MetadataDirective::as_str), "x-amz-metadata-directive")?;

@@ -3,7 +3,7 @@
 use http::HeaderValue;
 use s3s::{S3Error, S3Result, path::check_bucket_name, s3_error};
 
-use super::encoding::{form_decode, url_encode};
+use crate::percent::{form_decode, url_encode};
 
 /// What the header names, decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]

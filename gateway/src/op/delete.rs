@@ -14,11 +14,12 @@ use super::{
     Api,
     conditions::delete_precondition,
     documents::DocumentRequest,
-    names::{check_key, selector, unquoted},
+    names::{check_key, selector},
 };
 use crate::{
     answer::documented,
-    error::from_meta,
+    error::{ErrorDocument, from_meta},
+    shown::unquoted,
     xml::{Element, Writer, XmlError},
 };
 
@@ -159,11 +160,12 @@ impl NamedObject {
     }
 
     fn write_error(&self, xml: &mut Writer, error: &S3Error) {
+        let ErrorDocument { code, message, .. } = ErrorDocument::of(error);
         xml.element("Error", |xml| {
             xml.text("Key", &self.key);
             xml.optional("VersionId", self.version_id.as_deref());
-            xml.text("Code", error.code().as_str());
-            xml.text("Message", error.message().unwrap_or_default());
+            xml.text("Code", &code);
+            xml.text("Message", &message);
         });
     }
 }

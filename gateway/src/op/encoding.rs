@@ -1,9 +1,11 @@
 //! `encoding-type=url`, opaque continuation tokens, and the `k=v&…` form of tags.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use s3s::{S3Result, dto::EncodingType, s3_error};
+use std::borrow::Cow;
 
-pub(crate) use crate::percent::{form_decode, url_encode};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use s3s::{S3Result, dto::EncodingType};
+
+use crate::{error::invalid_argument, percent::url_encode};
 
 /// Begins every token, so that another layout can be told apart later.
 const TOKEN_VERSION: u8 = 1;
@@ -20,22 +22,24 @@ impl KeyEncoding {
         match wanted.map(EncodingType::as_str) {
             None | Some("") => Ok(Self::Plain),
             Some("url") => Ok(Self::Url),
-            Some(_) => Err(s3_error!(InvalidArgument, "Invalid Encoding Method specified in Request")),
+            Some(other) => {
+                Err(invalid_argument("encoding-type", other, "Invalid Encoding Method specified in Request"))
+            }
         }
     }
 
-    pub(crate) fn encode(self, text: String) -> String {
+    pub(crate) fn encode(self, text: &str) -> Cow<'_, str> {
         match self {
-            Self::Plain => text,
-            Self::Url => url_encode(&text),
+            Self::Plain => text.into(),
+            Self::Url => url_encode(text).into(),
         }
     }
 
     /// As the answer names it.
-    pub(crate) fn answer(self) -> Option<EncodingType> {
+    pub(crate) fn answer(self) -> Option<&'static str> {
         match self {
             Self::Plain => None,
-            Self::Url => Some(EncodingType::from_static(EncodingType::URL)),
+            Self::Url => Some("url"),
         }
     }
 }
@@ -53,7 +57,7 @@ pub(crate) fn parse_token(token: &str) -> S3Result<String> {
     raw.as_deref()
         .and_then(|raw| raw.strip_prefix(&[TOKEN_VERSION]))
         .and_then(|next| String::from_utf8(next.to_vec()).ok())
-        .ok_or_else(|| s3_error!(InvalidArgument, "The continuation token provided is incorrect"))
+        .ok_or_else(|| invalid_argument("continuation-token", token, "The continuation token provided is incorrect"))
 }
 
 #[cfg(test)]
@@ -66,7 +70,7 @@ mod tests {
 
     #[test]
     fn keys_are_encoded_as_clients_decode_them() {
-        assert_eq!(KeyEncoding::Plain.encode("a b".into()), "a b");
+        assert_eq!(KeyEncoding::Plain.encode("a b"), "a b");
     }
 
     #[test]

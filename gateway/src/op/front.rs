@@ -1,16 +1,15 @@
 //! Between the signature and the operation. `s3s` verifies the signature of every request over the headers as they came and
 //! hands the request over here. What its own readers of headers would refuse or misread is put into the one form that they
 //! read, or kept from them to be read by the operations; then a second service, which asks for no signature, finds the
-//! operation. Forms (POST with `multipart/form-data`) stay with the first: their signature is among their fields.
+//! operation. Forms do not come here: their signature is among their fields.
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
-use s3s::{
-    Body, HttpError, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, route::S3Route, s3_error,
-    service::S3Service,
-};
+use s3s::{Body, HttpError, S3Error, S3Request, S3Response, S3Result, route::S3Route, s3_error, service::S3Service};
 
 use super::{copy_source::CopySource, documents::Documents};
 use crate::{
+    context::RequestContext,
+    error::unwritable,
     query_headers::{Parameter, move_to_headers},
     verified::carry,
 };
@@ -42,25 +41,28 @@ pub(super) struct Front {
 
 #[async_trait::async_trait]
 impl S3Route for Front {
-    fn is_match(&self, method: &Method, _uri: &Uri, headers: &HeaderMap, _extensions: &mut Extensions) -> bool {
-        !is_form(method, headers)
+    fn is_match(&self, _method: &Method, _uri: &Uri, _headers: &HeaderMap, _extensions: &mut Extensions) -> bool {
+        true
     }
 
-    /// Access is judged where the operation is known.
-    async fn check_access(&self, request: &mut S3Request<Body>) -> S3Result<()> {
-        let mut extensions = Extensions::new();
-        if self.documents.is_match(&request.method, &request.uri, &request.headers, &mut extensions) {
-            self.documents.check_access(request).await?;
-        }
+    /// Access is judged where the operation is known, and the headers are those that it gets.
+    async fn check_access(&self, _request: &mut S3Request<Body>) -> S3Result<()> {
         Ok(())
     }
 
     async fn call(&self, mut request: S3Request<Body>) -> S3Result<S3Response<Body>> {
-        normalise(&mut request)?;
+        let context = RequestContext::of(&request.extensions).cloned();
+        if let Err(error) = normalise(&mut request) {
+            if let Some(context) = context {
+                context.record_outcome(Err(&error));
+            }
+            return Err(error);
+        }
         if self.documents.is_match(&request.method, &request.uri, &request.headers, &mut Extensions::new()) {
+            self.documents.check_access(&mut request).await?;
             return self.documents.call(request).await;
         }
-        let unwritten = |error: HttpError| S3Error::with_source(S3ErrorCode::InternalError, error.into_std_error());
+        let unwritten = |error| unwritten(&error, context.as_ref());
         let answer = self.operations.call(carrying(request)?).await.map_err(unwritten)?;
         let (parts, body) = answer.into_parts();
         let mut response = S3Response::with_status(body, parts.status);
@@ -70,11 +72,17 @@ impl S3Route for Front {
     }
 }
 
-fn is_form(method: &Method, headers: &HeaderMap) -> bool {
-    const FORM: &[u8] = b"multipart/form-data";
-    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    *method == Method::POST
-        && kind.and_then(|kind| kind.get(..FORM.len())).is_some_and(|kind| kind.eq_ignore_ascii_case(FORM))
+/// The second service could not write its answer.
+fn unwritten(error: &HttpError, context: Option<&RequestContext>) -> S3Error {
+    match context.and_then(RequestContext::outcome) {
+        // Operations answer only what can be written, so this is a fault of ours, and the deed is done.
+        Some(Ok(())) => {
+            tracing::error!(%error, "could not write an answer");
+            s3_error!(InternalError)
+        }
+        // What was refused is written from the context.
+        Some(Err(_)) | None => unwritable(),
+    }
 }
 
 /// Brings headers into the one form that they are read in from here on.

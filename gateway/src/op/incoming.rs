@@ -19,7 +19,7 @@ use http::HeaderMap;
 use s3s::{S3Result, TrailingHeaders, dto::StreamingBlob, s3_error, stream::ByteStream};
 
 use super::OBJECT_MAX_BYTES;
-use crate::checksum::BodyChecks;
+use crate::{checksum::BodyChecks, error::too_large};
 
 /// A body, its exact length, and what decides on it.
 pub(crate) struct Incoming {
@@ -72,10 +72,7 @@ fn exact_length(body: &StreamingBlob, declared: Option<i64>) -> S3Result<u64> {
     let declared = declared.and_then(|length| u64::try_from(length).ok());
     let length = known.or(declared).ok_or_else(|| s3_error!(MissingContentLength))?;
     if length > OBJECT_MAX_BYTES {
-        return Err(s3_error!(
-            EntityTooLarge,
-            "Your proposed upload exceeds the maximum allowed size of {OBJECT_MAX_BYTES} bytes."
-        ));
+        return Err(too_large(length, OBJECT_MAX_BYTES));
     }
     Ok(length)
 }

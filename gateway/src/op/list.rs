@@ -1,24 +1,27 @@
 //! ListObjects in both versions.
 
+use bytes::Bytes;
 use cairn_schema::{
-    record::{ChecksumAlgorithm as Algorithm, ChecksumKind},
+    record::{ChecksumAlgorithm, ChecksumKind},
     verbs::{ListEntry, ListPage, ListQuery, ListedObject},
 };
-use s3s::{S3Request, S3Response, S3Result, dto::*};
+use s3s::{
+    S3Request, S3Response, S3Result,
+    dto::{ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output},
+};
 
 use super::{
     Api,
     encoding::{KeyEncoding, parse_token, token},
-    names::{etag, owner, page_limit, signed, timestamp},
+    names::page_limit,
 };
-use crate::{checksum, error::from_meta};
-
-/// A page, written the way both versions do.
-struct Page {
-    contents: Vec<Object>,
-    common_prefixes: Vec<CommonPrefix>,
-    next: Option<String>,
-}
+use crate::{
+    answer::documented,
+    checksum,
+    error::from_meta,
+    shown::{iso_time, quoted, write_owner},
+    xml::Writer,
+};
 
 impl Api {
     pub(super) async fn do_list_objects(
@@ -29,20 +32,12 @@ impl Api {
         let encoding = KeyEncoding::parse(input.encoding_type.as_ref())?;
         let limit = page_limit(input.max_keys, "max-keys")?;
         let query = query(&input.bucket, input.prefix.as_ref(), input.delimiter.as_ref(), input.marker.as_ref(), limit);
-        let page = self.list_page(&query, encoding, true).await?;
-        Ok(S3Response::new(ListObjectsOutput {
-            name: Some(input.bucket),
-            prefix: Some(encoding.encode(query.prefix)),
-            marker: Some(encoding.encode(input.marker.unwrap_or_default())),
-            max_keys: Some(input.max_keys.unwrap_or(1000).min(1000)),
-            is_truncated: Some(page.next.is_some()),
-            contents: Some(page.contents),
-            common_prefixes: Some(page.common_prefixes),
-            delimiter: query.delimiter.map(|delimiter| encoding.encode(delimiter)),
-            next_marker: page.next.map(|next| encoding.encode(next)),
-            encoding_type: encoding.answer(),
-            request_charged: None,
-        }))
+        let page = self.list_page(&query).await?;
+        let marker = input.marker.unwrap_or_default();
+        Ok(documented(write_page(&query, &page, encoding, true, |xml| {
+            xml.text("Marker", &encoding.encode(&marker));
+            xml.optional("NextMarker", page.next.as_deref().map(|next| encoding.encode(next)));
+        })))
     }
 
     pub(super) async fn do_list_objects_v2(
@@ -57,42 +52,23 @@ impl Api {
             None => input.start_after.clone(),
         };
         let query = query(&input.bucket, input.prefix.as_ref(), input.delimiter.as_ref(), after.as_ref(), limit);
-        let page = self.list_page(&query, encoding, input.fetch_owner == Some(true)).await?;
-        let key_count = page.contents.len() + page.common_prefixes.len();
-        Ok(S3Response::new(ListObjectsV2Output {
-            name: Some(input.bucket),
-            prefix: Some(encoding.encode(query.prefix)),
-            max_keys: Some(input.max_keys.unwrap_or(1000).min(1000)),
-            key_count: i32::try_from(key_count).ok(),
-            continuation_token: input.continuation_token,
-            is_truncated: Some(page.next.is_some()),
-            next_continuation_token: page.next.as_deref().map(token),
-            contents: Some(page.contents),
-            common_prefixes: Some(page.common_prefixes),
-            delimiter: query.delimiter.map(|delimiter| encoding.encode(delimiter)),
-            encoding_type: encoding.answer(),
-            start_after: input.start_after.map(|after| encoding.encode(after)),
-            request_charged: None,
-        }))
+        let page = self.list_page(&query).await?;
+        let with_owner = input.fetch_owner == Some(true);
+        Ok(documented(write_page(&query, &page, encoding, with_owner, |xml| {
+            xml.optional("ContinuationToken", input.continuation_token.as_deref());
+            xml.optional("NextContinuationToken", page.next.as_deref().map(token));
+            xml.optional("StartAfter", input.start_after.as_deref().map(|after| encoding.encode(after)));
+            xml.shown("KeyCount", page.entries.len());
+        })))
     }
 
-    async fn list_page(&self, query: &ListQuery, encoding: KeyEncoding, with_owner: bool) -> S3Result<Page> {
+    async fn list_page(&self, query: &ListQuery) -> S3Result<ListPage> {
         if query.limit == 0 {
             // Nothing is wanted, but the bucket must exist.
             self.meta().bucket(&query.bucket).await.map_err(from_meta)?;
-            return Ok(Page { contents: Vec::new(), common_prefixes: Vec::new(), next: None });
+            return Ok(ListPage::default());
         }
-        let ListPage { entries, next } = self.meta().list_objects(query).await.map_err(from_meta)?;
-        let mut page = Page { contents: Vec::with_capacity(entries.len()), common_prefixes: Vec::new(), next };
-        for entry in entries {
-            match entry {
-                ListEntry::Object(object) => page.contents.push(listed(object, encoding, with_owner)),
-                ListEntry::CommonPrefix(prefix) => {
-                    page.common_prefixes.push(CommonPrefix { prefix: Some(encoding.encode(prefix)) });
-                }
-            }
-        }
-        Ok(page)
+        self.meta().list_objects(query).await.map_err(from_meta)
     }
 }
 
@@ -112,28 +88,57 @@ fn query(
     }
 }
 
-fn listed(object: ListedObject, encoding: KeyEncoding, with_owner: bool) -> Object {
-    let (checksum_algorithm, checksum_type) = checksum_names(object.checksum);
-    Object {
-        checksum_algorithm,
-        checksum_type,
-        e_tag: Some(etag(&object.etag)),
-        key: Some(encoding.encode(object.key)),
-        last_modified: Some(timestamp(object.modified_ms)),
-        owner: with_owner.then(|| owner(&object.owner)),
-        restore_status: None,
-        size: Some(signed(object.size)),
-        storage_class: Some(ObjectStorageClass::from(object.storage_class)),
-    }
+/// A page as both versions show it; `position` writes where it begins and where the next one does.
+fn write_page(
+    query: &ListQuery,
+    page: &ListPage,
+    encoding: KeyEncoding,
+    with_owner: bool,
+    position: impl FnOnce(&mut Writer),
+) -> Bytes {
+    Writer::document("ListBucketResult", |xml| {
+        xml.text("Name", &query.bucket);
+        xml.text("Prefix", &encoding.encode(&query.prefix));
+        position(xml);
+        xml.shown("MaxKeys", query.limit);
+        xml.optional("Delimiter", query.delimiter.as_deref().map(|delimiter| encoding.encode(delimiter)));
+        xml.optional("EncodingType", encoding.answer());
+        xml.shown("IsTruncated", page.next.is_some());
+        for entry in &page.entries {
+            if let ListEntry::Object(object) = entry {
+                write_object(xml, object, encoding, with_owner);
+            }
+        }
+        for entry in &page.entries {
+            if let ListEntry::CommonPrefix(prefix) = entry {
+                write_common_prefix(xml, prefix, encoding);
+            }
+        }
+    })
 }
 
-pub(super) fn checksum_names(
-    checksum: Option<(Algorithm, ChecksumKind)>,
-) -> (Option<ChecksumAlgorithmList>, Option<ChecksumType>) {
-    checksum.map_or((None, None), |(algorithm, kind)| {
-        (
-            Some(vec![ChecksumAlgorithm::from_static(checksum::name(algorithm))]),
-            Some(ChecksumType::from_static(checksum::kind_name(kind))),
-        )
-    })
+fn write_object(xml: &mut Writer, object: &ListedObject, encoding: KeyEncoding, with_owner: bool) {
+    xml.element("Contents", |xml| {
+        xml.text("Key", &encoding.encode(&object.key));
+        xml.text("LastModified", &iso_time(object.modified_ms));
+        xml.text("ETag", &quoted(&object.etag.to_string()));
+        write_checksum_names(xml, object.checksum);
+        xml.shown("Size", object.size);
+        if with_owner {
+            write_owner(xml, "Owner", &object.owner);
+        }
+        xml.text("StorageClass", &object.storage_class);
+    });
+}
+
+pub(super) fn write_common_prefix(xml: &mut Writer, prefix: &str, encoding: KeyEncoding) {
+    xml.element("CommonPrefixes", |xml| xml.text("Prefix", &encoding.encode(prefix)));
+}
+
+/// Which checksum an object has, without its value.
+pub(super) fn write_checksum_names(xml: &mut Writer, checksum: Option<(ChecksumAlgorithm, ChecksumKind)>) {
+    if let Some((algorithm, kind)) = checksum {
+        xml.text("ChecksumAlgorithm", checksum::name(algorithm));
+        xml.text("ChecksumType", checksum::kind_name(kind));
+    }
 }

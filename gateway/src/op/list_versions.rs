@@ -1,18 +1,27 @@
 //! ListObjectVersions.
 
+use bytes::Bytes;
 use cairn_schema::{
     record::{Version, VersionKind},
-    verbs::{ListVersionsEntry, ListVersionsQuery},
+    verbs::{ListVersionsEntry, ListVersionsPage, ListVersionsQuery},
 };
-use s3s::{S3Request, S3Response, S3Result, dto::*, s3_error};
+use s3s::{
+    S3Request, S3Response, S3Result,
+    dto::{ListObjectVersionsInput, ListObjectVersionsOutput},
+};
 
 use super::{
     Api,
     encoding::KeyEncoding,
-    list::checksum_names,
-    names::{etag, owner, page_limit, signed, timestamp, version_id},
+    list::{write_checksum_names, write_common_prefix},
+    names::{page_limit, version_id},
 };
-use crate::error::from_meta;
+use crate::{
+    answer::documented,
+    error::{from_meta, invalid_argument},
+    shown::{iso_time, quoted, write_owner},
+    xml::Writer,
+};
 
 impl Api {
     pub(super) async fn do_list_object_versions(
@@ -22,34 +31,13 @@ impl Api {
         let input = request.input;
         let encoding = KeyEncoding::parse(input.encoding_type.as_ref())?;
         let query = query(&input)?;
-        let mut output = ListObjectVersionsOutput {
-            common_prefixes: Some(Vec::new()),
-            delete_markers: Some(Vec::new()),
-            versions: Some(Vec::new()),
-            delimiter: query.delimiter.clone().map(|delimiter| encoding.encode(delimiter)),
-            encoding_type: encoding.answer(),
-            is_truncated: Some(false),
-            key_marker: Some(encoding.encode(input.key_marker.unwrap_or_default())),
-            max_keys: Some(input.max_keys.unwrap_or(1000).min(1000)),
-            name: Some(input.bucket),
-            prefix: Some(encoding.encode(query.prefix.clone())),
-            version_id_marker: Some(input.version_id_marker.unwrap_or_default()),
-            ..Default::default()
-        };
-        if query.limit == 0 {
+        let page = if query.limit == 0 {
             self.meta().bucket(&query.bucket).await.map_err(from_meta)?;
-            return Ok(S3Response::new(output));
-        }
-        let page = self.meta().list_versions(&query).await.map_err(from_meta)?;
-        for entry in page.entries {
-            add(&mut output, entry, encoding);
-        }
-        if let Some((key, version)) = page.next {
-            output.is_truncated = Some(true);
-            output.next_key_marker = Some(encoding.encode(key));
-            output.next_version_id_marker = version.map(|version| version.to_string());
-        }
-        Ok(S3Response::new(output))
+            ListVersionsPage::default()
+        } else {
+            self.meta().list_versions(&query).await.map_err(from_meta)?
+        };
+        Ok(documented(write_page(&input, &query, &page, encoding)))
     }
 }
 
@@ -58,7 +46,12 @@ fn query(input: &ListObjectVersionsInput) -> S3Result<ListVersionsQuery> {
     let version_marker =
         input.version_id_marker.as_deref().filter(|marker| !marker.is_empty()).map(version_id).transpose()?;
     if version_marker.is_some() && key_marker.is_none() {
-        return Err(s3_error!(InvalidArgument, "A version-id marker cannot be specified without a key marker."));
+        let message = "A version-id marker cannot be specified without a key marker.";
+        return Err(invalid_argument(
+            "version-id-marker",
+            input.version_id_marker.as_deref().unwrap_or_default(),
+            message,
+        ));
     }
     Ok(ListVersionsQuery {
         bucket: input.bucket.clone(),
@@ -70,40 +63,52 @@ fn query(input: &ListObjectVersionsInput) -> S3Result<ListVersionsQuery> {
     })
 }
 
-fn add(output: &mut ListObjectVersionsOutput, entry: ListVersionsEntry, encoding: KeyEncoding) {
-    match entry {
-        ListVersionsEntry::CommonPrefix(prefix) => {
-            output.common_prefixes.get_or_insert_default().push(CommonPrefix { prefix: Some(encoding.encode(prefix)) })
+fn write_page(
+    input: &ListObjectVersionsInput,
+    query: &ListVersionsQuery,
+    page: &ListVersionsPage,
+    encoding: KeyEncoding,
+) -> Bytes {
+    Writer::document("ListVersionsResult", |xml| {
+        xml.text("Name", &query.bucket);
+        xml.text("Prefix", &encoding.encode(&query.prefix));
+        xml.text("KeyMarker", &encoding.encode(query.key_marker.as_deref().unwrap_or_default()));
+        xml.text("VersionIdMarker", input.version_id_marker.as_deref().unwrap_or_default());
+        if let Some((key, version)) = &page.next {
+            xml.text("NextKeyMarker", &encoding.encode(key));
+            xml.optional("NextVersionIdMarker", *version);
         }
-        ListVersionsEntry::Version { key, version, latest } => match version.kind {
-            VersionKind::DeleteMarker => output.delete_markers.get_or_insert_default().push(DeleteMarkerEntry {
-                is_latest: Some(latest),
-                key: Some(encoding.encode(key)),
-                last_modified: Some(timestamp(version.modified_ms)),
-                owner: Some(owner(&version.owner)),
-                version_id: Some(version.id.to_string()),
-            }),
-            VersionKind::Object => {
-                output.versions.get_or_insert_default().push(object_version(encoding.encode(key), version, latest));
+        xml.shown("MaxKeys", query.limit);
+        xml.optional("Delimiter", query.delimiter.as_deref().map(|delimiter| encoding.encode(delimiter)));
+        xml.optional("EncodingType", encoding.answer());
+        xml.shown("IsTruncated", page.next.is_some());
+        // Versions and markers as they follow each other: by key, the newest first.
+        for entry in &page.entries {
+            if let ListVersionsEntry::Version { key, version, latest } = entry {
+                write_version(xml, &encoding.encode(key), version, *latest);
             }
-        },
-    }
+        }
+        for entry in &page.entries {
+            if let ListVersionsEntry::CommonPrefix(prefix) = entry {
+                write_common_prefix(xml, prefix, encoding);
+            }
+        }
+    })
 }
 
-fn object_version(key: String, version: Version, latest: bool) -> ObjectVersion {
-    let checksum = version.checksum.as_ref().map(|checksum| (checksum.algorithm, checksum.kind));
-    let (checksum_algorithm, checksum_type) = checksum_names(checksum);
-    ObjectVersion {
-        checksum_algorithm,
-        checksum_type,
-        e_tag: Some(etag(&version.etag)),
-        is_latest: Some(latest),
-        key: Some(key),
-        last_modified: Some(timestamp(version.modified_ms)),
-        owner: Some(owner(&version.owner)),
-        restore_status: None,
-        size: Some(signed(version.size)),
-        storage_class: Some(ObjectVersionStorageClass::from(version.attributes.storage_class)),
-        version_id: Some(version.id.to_string()),
-    }
+fn write_version(xml: &mut Writer, key: &str, version: &Version, latest: bool) {
+    let is_object = version.kind == VersionKind::Object;
+    xml.element(if is_object { "Version" } else { "DeleteMarker" }, |xml| {
+        xml.text("Key", key);
+        xml.shown("VersionId", version.id);
+        xml.shown("IsLatest", latest);
+        xml.text("LastModified", &iso_time(version.modified_ms));
+        if is_object {
+            xml.text("ETag", &quoted(&version.etag.to_string()));
+            write_checksum_names(xml, version.checksum.as_ref().map(|checksum| (checksum.algorithm, checksum.kind)));
+            xml.shown("Size", version.size);
+            xml.text("StorageClass", &version.attributes.storage_class);
+        }
+        write_owner(xml, "Owner", &version.owner);
+    });
 }

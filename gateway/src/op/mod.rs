@@ -7,19 +7,23 @@ mod conditions;
 mod copy;
 mod copy_source;
 mod delete;
+pub(crate) mod dispatch;
 mod documents;
 mod encoding;
 mod entity_tags;
+mod forms;
 mod front;
 mod incoming;
 mod inspect;
 mod list;
 mod list_versions;
+mod location;
 mod multipart;
 mod names;
 mod objects;
 mod part_copy;
 mod range;
+mod settings;
 mod tags;
 mod uploads;
 
@@ -27,37 +31,23 @@ use std::sync::Arc;
 
 use cairn_actors::Store;
 use cairn_schema::Meta;
-use s3s::{
-    S3, S3Request, S3Response, S3Result,
-    config::{S3Config, StaticConfigProvider},
-    dto::*,
-    s3_error,
-    service::{S3Service, S3ServiceBuilder},
-};
+use s3s::{S3, S3Request, S3Response, S3Result, dto::*, s3_error};
 
-use self::{
-    documents::{DOCUMENT_MAX_BYTES, Documents},
-    front::Front,
-};
 use crate::{
     auth::{Access, Credentials},
-    options::GatewayOptions,
+    context::RequestContext,
     verified::restore,
 };
 
 /// Largest body of a PUT or a part.
 pub const OBJECT_MAX_BYTES: u64 = 5 << 30;
-/// A signed chunk is held in memory until its signature is verified.
-const SIGNED_CHUNK_MAX_BYTES: usize = 16 << 20;
-const FORM_FIELD_MAX_BYTES: usize = 64 << 10;
-const FORM_FIELDS_MAX_BYTES: usize = 256 << 10;
-const FORM_PARTS_MAX: usize = 100;
 
 /// What the operations work on. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Api {
     store: Store,
     credentials: Credentials,
+    access: Access,
     region: String,
 }
 
@@ -75,40 +65,16 @@ impl Api {
     }
 }
 
-/// The S3 service over a store.
-pub(crate) fn service(store: Store, options: &GatewayOptions) -> S3Service {
-    let credentials =
-        Credentials::new(store.meta().clone(), options.root_access_key.clone(), options.root_secret_key.clone());
-    let api = Api { store, credentials: credentials.clone(), region: options.region.clone() };
-    let config = Arc::new(StaticConfigProvider::new(Arc::new(config())));
-    let build = |route: Option<Front>| {
-        let mut builder = S3ServiceBuilder::new(api.clone());
-        if let Some(route) = route {
-            builder.set_route(route);
-        }
-        builder.set_auth(credentials.clone());
-        builder.set_access(Access);
-        builder.set_config(config.clone());
-        builder.build()
-    };
-    build(Some(Front { documents: Documents(api.clone()), operations: build(None) }))
-}
-
-fn config() -> S3Config {
-    let mut config = S3Config::default();
-    config.xml_max_body_size = DOCUMENT_MAX_BYTES;
-    config.custom_route_max_body_size = None;
-    config.put_object_max_size = Some(OBJECT_MAX_BYTES);
-    config.post_object_max_file_size = OBJECT_MAX_BYTES;
-    config.aws_chunked_stream_max_chunk_size = SIGNED_CHUNK_MAX_BYTES;
-    config.form_max_field_size = FORM_FIELD_MAX_BYTES;
-    config.form_max_fields_size = FORM_FIELDS_MAX_BYTES;
-    config.form_max_parts = FORM_PARTS_MAX;
-    // `admit` has refused all but presigned URLs whose every telling parameter is signed.
-    config.enable_sig_v2 = true;
-    // Its value is part of what is signed, wherever the client put it.
-    config.unsigned_amz_header_allowlist = vec!["x-amz-date".to_owned()];
-    config
+/// Keeps how an operation ends, for the service to write.
+async fn noting_outcome<T>(
+    context: Option<RequestContext>,
+    operation: impl Future<Output = S3Result<T>>,
+) -> S3Result<T> {
+    let outcome = operation.await;
+    if let Some(context) = context {
+        context.record_outcome(outcome.as_ref().map(|_| ()));
+    }
+    outcome
 }
 
 /// One line per operation: `s3s` name, input, output, and the method of [`Api`] that does it.
@@ -119,7 +85,8 @@ macro_rules! operations {
             $(
                 async fn $name(&self, mut request: S3Request<$input>) -> S3Result<S3Response<$output>> {
                     restore(&mut request);
-                    self.$method(request).await
+                    let context = RequestContext::of(&request.extensions).cloned();
+                    noting_outcome(context, self.$method(request)).await
                 }
             )*
         }
@@ -135,7 +102,6 @@ operations! {
     get_bucket_acl(GetBucketAclInput) -> GetBucketAclOutput = do_get_bucket_acl;
     get_object_acl(GetObjectAclInput) -> GetObjectAclOutput = do_get_object_acl;
     put_object(PutObjectInput) -> PutObjectOutput = do_put_object;
-    post_object(PostObjectInput) -> PostObjectOutput = do_post_object;
     get_object(GetObjectInput) -> GetObjectOutput = do_get_object;
     head_object(HeadObjectInput) -> HeadObjectOutput = do_head_object;
     get_object_attributes(GetObjectAttributesInput) -> GetObjectAttributesOutput = do_get_object_attributes;
@@ -143,6 +109,52 @@ operations! {
     delete_object(DeleteObjectInput) -> DeleteObjectOutput = do_delete_object;
     get_object_tagging(GetObjectTaggingInput) -> GetObjectTaggingOutput = do_get_object_tagging;
     delete_object_tagging(DeleteObjectTaggingInput) -> DeleteObjectTaggingOutput = do_delete_object_tagging;
+    get_bucket_tagging(GetBucketTaggingInput) -> GetBucketTaggingOutput = no_tags;
+    get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput = no_policy;
+    get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput = no_policy_status;
+    get_bucket_encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput = no_encryption;
+    get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput
+        = no_lifecycle;
+    get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput = no_cors;
+    get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput = no_website;
+    get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput = no_replication;
+    get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput = no_lock;
+    get_public_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput = no_access_block;
+    get_bucket_analytics_configuration(GetBucketAnalyticsConfigurationInput) -> GetBucketAnalyticsConfigurationOutput
+        = no_analytics;
+    get_bucket_inventory_configuration(GetBucketInventoryConfigurationInput) -> GetBucketInventoryConfigurationOutput
+        = no_inventory;
+    get_bucket_metrics_configuration(GetBucketMetricsConfigurationInput) -> GetBucketMetricsConfigurationOutput
+        = no_metrics;
+    get_bucket_intelligent_tiering_configuration(GetBucketIntelligentTieringConfigurationInput)
+        -> GetBucketIntelligentTieringConfigurationOutput = no_tiering;
+    get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput
+        = owner_enforced;
+    get_bucket_notification_configuration(GetBucketNotificationConfigurationInput)
+        -> GetBucketNotificationConfigurationOutput = no_notification;
+    get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput = no_logging;
+    get_bucket_request_payment(GetBucketRequestPaymentInput) -> GetBucketRequestPaymentOutput = owner_pays;
+    get_bucket_accelerate_configuration(GetBucketAccelerateConfigurationInput)
+        -> GetBucketAccelerateConfigurationOutput = not_accelerated;
+    list_bucket_analytics_configurations(ListBucketAnalyticsConfigurationsInput)
+        -> ListBucketAnalyticsConfigurationsOutput = list_no_analytics;
+    list_bucket_inventory_configurations(ListBucketInventoryConfigurationsInput)
+        -> ListBucketInventoryConfigurationsOutput = list_no_inventory;
+    list_bucket_metrics_configurations(ListBucketMetricsConfigurationsInput) -> ListBucketMetricsConfigurationsOutput
+        = list_no_metrics;
+    list_bucket_intelligent_tiering_configurations(ListBucketIntelligentTieringConfigurationsInput)
+        -> ListBucketIntelligentTieringConfigurationsOutput = list_no_tiering;
+    delete_bucket_tagging(DeleteBucketTaggingInput) -> DeleteBucketTaggingOutput = delete_no_tags;
+    delete_bucket_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput = delete_no_policy;
+    delete_bucket_encryption(DeleteBucketEncryptionInput) -> DeleteBucketEncryptionOutput = delete_no_encryption;
+    delete_bucket_lifecycle(DeleteBucketLifecycleInput) -> DeleteBucketLifecycleOutput = delete_no_lifecycle;
+    delete_bucket_cors(DeleteBucketCorsInput) -> DeleteBucketCorsOutput = delete_no_cors;
+    delete_bucket_website(DeleteBucketWebsiteInput) -> DeleteBucketWebsiteOutput = delete_no_website;
+    delete_bucket_replication(DeleteBucketReplicationInput) -> DeleteBucketReplicationOutput = delete_no_replication;
+    delete_public_access_block(DeletePublicAccessBlockInput) -> DeletePublicAccessBlockOutput
+        = delete_no_access_block;
+    get_object_legal_hold(GetObjectLegalHoldInput) -> GetObjectLegalHoldOutput = no_legal_hold;
+    get_object_retention(GetObjectRetentionInput) -> GetObjectRetentionOutput = no_retention;
     list_objects(ListObjectsInput) -> ListObjectsOutput = do_list_objects;
     list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output = do_list_objects_v2;
     list_object_versions(ListObjectVersionsInput) -> ListObjectVersionsOutput = do_list_object_versions;

@@ -5,6 +5,7 @@ use cairn_schema::{
     ids::UploadId,
     record::{ChecksumAlgorithm as Algorithm, ChecksumKind, Upload},
 };
+use http::{HeaderName, HeaderValue};
 use s3s::{S3Request, S3Response, S3Result, dto::*, s3_error};
 
 use super::{
@@ -14,8 +15,10 @@ use super::{
     names::{check_key, now_ms, part_etag, part_number, upload_id},
 };
 use crate::{
+    answer::documented,
     checksum::{self, BodyChecks, put_checksum, sent_fields},
     error::{from_meta, from_store},
+    xml::Writer,
 };
 
 impl Api {
@@ -38,15 +41,22 @@ impl Api {
             checksum,
         };
         self.meta().create_upload(upload.clone()).await.map_err(from_meta)?;
-        Ok(S3Response::new(CreateMultipartUploadOutput {
-            bucket: Some(upload.bucket),
-            key: Some(upload.key),
-            upload_id: Some(upload.id.to_string()),
-            checksum_algorithm: checksum
-                .map(|(algorithm, _)| ChecksumAlgorithm::from_static(checksum::name(algorithm))),
-            checksum_type: checksum.map(|(_, kind)| ChecksumType::from_static(checksum::kind_name(kind))),
-            ..Default::default()
-        }))
+        let document = Writer::document("InitiateMultipartUploadResult", |xml| {
+            xml.text("Bucket", &upload.bucket);
+            xml.text("Key", &upload.key);
+            xml.shown("UploadId", upload.id);
+        });
+        let mut response = documented(document);
+        if let Some((algorithm, kind)) = checksum {
+            let names = [
+                ("x-amz-checksum-algorithm", checksum::name(algorithm)),
+                ("x-amz-checksum-type", checksum::kind_name(kind)),
+            ];
+            response
+                .headers
+                .extend(names.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))));
+        }
+        Ok(response)
     }
 
     pub(super) async fn do_upload_part(
@@ -55,9 +65,6 @@ impl Api {
     ) -> S3Result<S3Response<UploadPartOutput>> {
         let S3Request { mut input, headers, trailing_headers, .. } = request;
         check_key(&input.key)?;
-        if input.sse_customer_algorithm.is_some() || input.sse_customer_key.is_some() {
-            return Err(s3_error!(NotImplemented, "Encryption with customer keys is not implemented."));
-        }
         let number = part_number(input.part_number)?;
         let id = upload_id(&input.upload_id)?;
         let upload = self.meta().upload(&input.bucket, &input.key, id).await.map_err(from_meta)?;

@@ -1,18 +1,16 @@
 //! Keys, version ids, upload ids, part numbers and times as S3 writes them.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use cairn_schema::{
     ids::{UploadId, VersionId},
     record::{Etag, Version},
     verbs::VersionSelector,
 };
-use http::HeaderValue;
-use s3s::{
-    S3Result,
-    dto::{ETag, Owner, Timestamp},
-    s3_error,
-};
+use s3s::{S3Result, dto::ETag, s3_error};
+
+use crate::error::{WithField, invalid_argument, key_too_long};
+pub(crate) use crate::shown::timestamp;
 
 pub(crate) const KEY_MAX_BYTES: usize = 1024;
 pub(crate) const PART_NUMBER_MAX: u16 = 10_000;
@@ -22,13 +20,13 @@ pub(crate) fn check_key(key: &str) -> S3Result<()> {
         return Err(s3_error!(InvalidArgument, "The key may not be empty."));
     }
     if key.len() > KEY_MAX_BYTES {
-        return Err(s3_error!(KeyTooLongError));
+        return Err(key_too_long(key.len() as u64, KEY_MAX_BYTES as u64));
     }
     Ok(())
 }
 
 pub(crate) fn version_id(text: &str) -> S3Result<VersionId> {
-    text.parse().map_err(|_| s3_error!(InvalidArgument, "Invalid version id specified"))
+    text.parse().map_err(|_| invalid_argument("versionId", text, "Invalid version id specified"))
 }
 
 /// An empty version id means none, as some clients send it.
@@ -41,12 +39,13 @@ pub(crate) fn selector(version: Option<&str>) -> S3Result<VersionSelector> {
 
 /// Text that is no upload id names an upload that does not exist.
 pub(crate) fn upload_id(text: &str) -> S3Result<UploadId> {
-    text.parse().map_err(|_| s3_error!(NoSuchUpload))
+    text.parse().map_err(|_| s3_error!(NoSuchUpload).with("UploadId", text))
 }
 
 pub(crate) fn part_number(number: i32) -> S3Result<u16> {
     u16::try_from(number).ok().filter(|number| (1..=PART_NUMBER_MAX).contains(number)).ok_or_else(|| {
-        s3_error!(InvalidArgument, "Part number must be an integer between 1 and {PART_NUMBER_MAX}, inclusive")
+        let message = format!("Part number must be an integer between 1 and {PART_NUMBER_MAX}, inclusive");
+        invalid_argument("partNumber", &number.to_string(), message)
     })
 }
 
@@ -55,7 +54,8 @@ pub(crate) fn page_limit(wanted: Option<i32>, parameter: &str) -> S3Result<usize
     match wanted {
         None => Ok(1000),
         Some(wanted) => usize::try_from(wanted).map(|wanted| wanted.min(1000)).map_err(|_| {
-            s3_error!(InvalidArgument, "Argument {parameter} must be an integer between 0 and 2147483647")
+            let message = format!("Argument {parameter} must be an integer between 0 and 2147483647");
+            invalid_argument(parameter, &wanted.to_string(), message)
         }),
     }
 }
@@ -64,37 +64,13 @@ pub(crate) fn etag(etag: &Etag) -> ETag {
     ETag::Strong(etag.to_string())
 }
 
-/// An ETag as documents show it.
-pub(crate) fn quoted(etag: &str) -> String {
-    format!("\"{etag}\"")
-}
-
-/// An ETag as documents of clients have it, with quotes or without.
-pub(crate) fn unquoted(etag: &str) -> &str {
-    etag.strip_prefix('"').and_then(|etag| etag.strip_suffix('"')).unwrap_or(etag)
-}
-
-/// A version id is hexadecimal digits or `null`.
-pub(crate) fn version_header(version: VersionId) -> HeaderValue {
-    HeaderValue::try_from(version.to_string()).unwrap_or(HeaderValue::from_static("null"))
-}
-
 pub(crate) fn part_etag(md5: [u8; 16]) -> ETag {
     ETag::Strong(hex::encode(md5))
-}
-
-pub(crate) fn timestamp(ms: u64) -> Timestamp {
-    // A record with a time that the clock cannot express is shown as 1970 rather than failing the whole answer.
-    UNIX_EPOCH.checked_add(Duration::from_millis(ms)).unwrap_or(UNIX_EPOCH).into()
 }
 
 pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-pub(crate) fn owner(user: &str) -> Owner {
-    Owner { id: Some(user.to_owned()), display_name: Some(user.to_owned()) }
 }
 
 /// Objects of unversioned buckets have the null version, which is not mentioned.

@@ -1,4 +1,4 @@
-//! PutObject, PostObject, GetObject, HeadObject, GetObjectAttributes.
+//! PutObject, GetObject, HeadObject, GetObjectAttributes.
 
 use std::ops;
 
@@ -12,9 +12,8 @@ use s3s::{S3Error, S3Request, S3Response, S3Result, dto::*, s3_error};
 
 use super::{
     Api,
-    attributes::said,
+    attributes::{is_header_value, is_metadata_name, said},
     conditions::write_precondition,
-    documents::Query,
     incoming::incoming,
     inspect::{Found, wanted_range},
     names::{check_key, etag, selector, shown_version, signed, timestamp},
@@ -22,7 +21,8 @@ use super::{
 use crate::{
     body::ObjectBody,
     checksum::{BodyChecks, put_checksum, put_typed_checksum, sent_fields},
-    error::{from_meta, from_store},
+    error::{from_meta, from_store, invalid_argument},
+    query::Query,
 };
 
 const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";
@@ -70,46 +70,11 @@ impl Api {
         Ok(S3Response::new(output))
     }
 
-    pub(super) async fn do_post_object(
-        &self,
-        request: S3Request<PostObjectInput>,
-    ) -> S3Result<S3Response<PostObjectOutput>> {
-        // Version 4 signatures always name a region.
-        if request.region.is_none() {
-            return Err(s3_error!(
-                InvalidRequest,
-                "Forms signed with Signature Version 2 are not accepted; use AWS4-HMAC-SHA256."
-            ));
-        }
-        let mut request = request;
-        for (name, condition) in
-            [(header::IF_MATCH, &request.input.if_match), (header::IF_NONE_MATCH, &request.input.if_none_match)]
-        {
-            if let Some(value) = condition.as_ref().and_then(|condition| condition.to_http_header().ok()) {
-                request.headers.insert(name, value);
-            }
-        }
-        let put = request.map_input(put_input_of);
-        let done = self.do_put_object(put).await?;
-        Ok(done.map_output(|output| PostObjectOutput {
-            checksum_crc32: output.checksum_crc32,
-            checksum_crc32c: output.checksum_crc32c,
-            checksum_crc64nvme: output.checksum_crc64nvme,
-            checksum_sha1: output.checksum_sha1,
-            checksum_sha256: output.checksum_sha256,
-            checksum_type: output.checksum_type,
-            e_tag: output.e_tag,
-            version_id: output.version_id,
-            ..Default::default()
-        }))
-    }
-
     pub(super) async fn do_get_object(
         &self,
         request: S3Request<GetObjectInput>,
     ) -> S3Result<S3Response<GetObjectOutput>> {
         let S3Request { input, headers, uri, .. } = request;
-        refuse_customer_key(input.sse_customer_algorithm.is_some() || input.sse_customer_key.is_some())?;
         let overrides = response_overrides(&uri)?;
         let wanted = wanted_range(&headers, input.part_number)?;
         let selector = selector(input.version_id.as_deref())?;
@@ -134,7 +99,6 @@ impl Api {
         request: S3Request<HeadObjectInput>,
     ) -> S3Result<S3Response<HeadObjectOutput>> {
         let S3Request { input, headers, uri, .. } = request;
-        refuse_customer_key(input.sse_customer_algorithm.is_some() || input.sse_customer_key.is_some())?;
         let overrides = response_overrides(&uri)?;
         let wanted = wanted_range(&headers, input.part_number)?;
         let selector = selector(input.version_id.as_deref())?;
@@ -204,16 +168,22 @@ macro_rules! describe {
             put_checksum!($output, &checksum, part_count);
             $output.checksum_type = Some(ChecksumType::from_static(crate::checksum::kind_name(checksum.kind)));
         }
+        // A record of before these were checked is read without what no header can have.
+        let showable = |value: Option<String>| value.filter(|value| is_header_value(value));
         let attributes = version.attributes;
         $output.tag_count = i32::try_from(attributes.tags.len()).ok().filter(|&count| count > 0);
-        $output.content_type = Some(attributes.content_type.unwrap_or_else(|| DEFAULT_CONTENT_TYPE.to_owned()));
-        $output.content_encoding = attributes.content_encoding;
-        $output.content_language = attributes.content_language;
-        $output.content_disposition = attributes.content_disposition;
-        $output.cache_control = attributes.cache_control;
-        $output.expires = attributes.expires;
-        $output.website_redirect_location = attributes.website_redirect;
-        $output.metadata = Some(attributes.user_metadata.into_iter().collect());
+        $output.content_type =
+            Some(showable(attributes.content_type).unwrap_or_else(|| DEFAULT_CONTENT_TYPE.to_owned()));
+        $output.content_encoding = showable(attributes.content_encoding);
+        $output.content_language = showable(attributes.content_language);
+        $output.content_disposition = showable(attributes.content_disposition);
+        $output.cache_control = showable(attributes.cache_control);
+        $output.expires = showable(attributes.expires);
+        $output.website_redirect_location = showable(attributes.website_redirect);
+        let (metadata, missing): (Vec<_>, Vec<_>) =
+            attributes.user_metadata.into_iter().partition(|(name, _)| is_metadata_name(name));
+        $output.missing_meta = i32::try_from(missing.len()).ok().filter(|&count| count > 0);
+        $output.metadata = Some(metadata.into_iter().collect());
         // AWS leaves the default class out.
         $output.storage_class = Some(attributes.storage_class)
             .filter(|class| !class.is_empty() && class != StorageClass::STANDARD)
@@ -241,13 +211,6 @@ fn content_range(part: Option<RangeRequest>, range: &ops::Range<u64>, size: u64)
     (part.is_some() && range.start < range.end).then(|| format!("bytes {}-{}/{size}", range.start, range.end - 1))
 }
 
-fn refuse_customer_key(given: bool) -> S3Result<()> {
-    if given {
-        return Err(s3_error!(NotImplemented, "Encryption with customer keys is not implemented."));
-    }
-    Ok(())
-}
-
 /// What the `response-*` parameters put in the place of an object's own headers.
 fn response_overrides(uri: &Uri) -> S3Result<HeaderMap> {
     let query = Query::of(uri)?;
@@ -262,7 +225,7 @@ fn response_overrides(uri: &Uri) -> S3Result<HeaderMap> {
     ] {
         let parameter = format!("response-{name}");
         if let Some(text) = query.get(&parameter)?.filter(|text| !text.is_empty()) {
-            headers.insert(name, latin1(text).ok_or_else(|| not_a_header(&parameter))?);
+            headers.insert(name, latin1(text).ok_or_else(|| not_a_header(&parameter, text))?);
         }
     }
     Ok(headers)
@@ -274,51 +237,9 @@ fn latin1(text: &str) -> Option<HeaderValue> {
     HeaderValue::from_bytes(&bytes).ok()
 }
 
-fn not_a_header(parameter: &str) -> S3Error {
-    s3_error!(InvalidArgument, "Header value cannot be represented using ISO-8859-1: {parameter}")
+fn not_a_header(parameter: &str, value: &str) -> S3Error {
+    invalid_argument(parameter, value, "Header value cannot be represented using ISO-8859-1.")
 }
-
-/// A form's fields are those of a PUT.
-fn put_input_of(form: PostObjectInput) -> PutObjectInput {
-    PutObjectInput {
-        body: form.body,
-        bucket: form.bucket,
-        cache_control: form.cache_control,
-        checksum_crc32: form.checksum_crc32,
-        checksum_crc32c: form.checksum_crc32c,
-        checksum_crc64nvme: form.checksum_crc64nvme,
-        checksum_md5: form.checksum_md5,
-        checksum_sha1: form.checksum_sha1,
-        checksum_sha256: form.checksum_sha256,
-        checksum_sha512: form.checksum_sha512,
-        checksum_xxhash128: form.checksum_xxhash128,
-        checksum_xxhash3: form.checksum_xxhash3,
-        checksum_xxhash64: form.checksum_xxhash64,
-        content_disposition: form.content_disposition,
-        content_encoding: form.content_encoding,
-        content_language: form.content_language,
-        content_length: form.content_length,
-        content_md5: form.content_md5,
-        content_type: form.content_type,
-        expires: form.expires,
-        if_match: form.if_match,
-        if_none_match: form.if_none_match,
-        key: form.key,
-        metadata: form.metadata,
-        object_lock_legal_hold_status: form.object_lock_legal_hold_status,
-        object_lock_mode: form.object_lock_mode,
-        object_lock_retain_until_date: form.object_lock_retain_until_date,
-        sse_customer_algorithm: form.sse_customer_algorithm,
-        sse_customer_key: form.sse_customer_key,
-        ssekms_key_id: form.ssekms_key_id,
-        server_side_encryption: form.server_side_encryption,
-        storage_class: form.storage_class,
-        tagging: form.tagging,
-        website_redirect_location: form.website_redirect_location,
-        ..Default::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,9 +34,6 @@ impl Api {
     ) -> S3Result<S3Response<UploadPartCopyOutput>> {
         let input = request.input;
         check_key(&input.key)?;
-        if input.copy_source_sse_customer_algorithm.is_some() || input.sse_customer_algorithm.is_some() {
-            return Err(s3_error!(NotImplemented, "Encryption with customer keys is not implemented."));
-        }
         let number = part_number(input.part_number)?;
         let id = upload_id(&input.upload_id)?;
         let source = Source::parse(&input.copy_source)?;
@@ -141,8 +138,8 @@ struct Target {
     declared: Option<ChecksumAlgorithm>,
 }
 
-/// The digests of the bytes, if they are one part of the source, whole: then nothing need be read to know them. A checksum of another
-/// algorithm than the upload's would not do.
+/// The digests of the bytes, if they are one part of the source, whole: then nothing need be read to know them. A
+/// checksum of another algorithm than the upload's would not do.
 fn known_digests(located: &Located, declared: Option<ChecksumAlgorithm>) -> Option<KnownDigests> {
     let part = located.whole_part()?;
     // An object put whole keeps its checksum with the version.

@@ -7,11 +7,13 @@ use super::{
     Api,
     attributes::check_tags,
     documents::DocumentRequest,
-    names::{check_key, selector, shown_id, shown_version, version_header},
+    names::{check_key, selector, shown_id},
 };
 use crate::{
+    answer::documented,
     error::from_meta,
-    xml::{Element, XmlError},
+    shown::version_header,
+    xml::{Element, Writer, XmlError},
 };
 
 impl Api {
@@ -21,14 +23,21 @@ impl Api {
     ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
         let input = request.input;
         let version = self.inspect(&input.bucket, &input.key, input.version_id.as_deref()).await?;
-        let version_id = shown_version(&version);
-        let tag_set = version
-            .attributes
-            .tags
-            .into_iter()
-            .map(|(key, value)| Tag { key: Some(key), value: Some(value) })
-            .collect();
-        Ok(S3Response::new(GetObjectTaggingOutput { tag_set, version_id }))
+        let document = Writer::document("Tagging", |xml| {
+            xml.element("TagSet", |xml| {
+                for (key, value) in &version.attributes.tags {
+                    xml.element("Tag", |xml| {
+                        xml.text("Key", key);
+                        xml.text("Value", value);
+                    });
+                }
+            });
+        });
+        let mut response = documented(document);
+        if !version.id.is_null() {
+            response.headers.insert("x-amz-version-id", version_header(version.id));
+        }
+        Ok(response)
     }
 
     pub(super) async fn do_put_object_tagging(&self, request: DocumentRequest) -> S3Result<S3Response<Body>> {
@@ -64,7 +73,7 @@ impl Api {
     }
 }
 
-fn read_tags(root: &Element) -> Result<Vec<(String, String)>, XmlError> {
+pub(super) fn read_tags(root: &Element) -> Result<Vec<(String, String)>, XmlError> {
     let [set] = root.fields(["TagSet"])?;
     let ([], tags) = root.required(set, "TagSet")?.fields_and_list([], Some("Tag"))?;
     let read = |tag: &Element| {

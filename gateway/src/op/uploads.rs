@@ -1,19 +1,27 @@
 //! ListParts and ListMultipartUploads.
 
+use bytes::Bytes;
 use cairn_schema::{
-    record,
-    verbs::{ListUploadsQuery, PartsPage},
+    record::{Upload, UploadedPart},
+    verbs::{ListUploadsPage, ListUploadsQuery, PartsPage},
 };
-use s3s::{S3Request, S3Response, S3Result, dto::*, s3_error};
+use s3s::{
+    S3Request, S3Response, S3Result,
+    dto::{ListMultipartUploadsInput, ListMultipartUploadsOutput, ListPartsInput, ListPartsOutput},
+};
 
 use super::{
     Api,
     encoding::KeyEncoding,
-    names::{check_key, owner, page_limit, part_etag, signed, timestamp, upload_id},
+    list::{write_checksum_names, write_common_prefix},
+    names::{check_key, page_limit, upload_id},
 };
 use crate::{
-    checksum::{self, put_checksum},
-    error::from_meta,
+    answer::documented,
+    checksum::write_checksum,
+    error::{from_meta, invalid_argument},
+    shown::{iso_time, quoted, write_owner},
+    xml::Writer,
 };
 
 impl Api {
@@ -27,32 +35,16 @@ impl Api {
         let limit = page_limit(input.max_parts, "max-parts")?;
         let marker = input.part_number_marker.unwrap_or(0);
         let after = u16::try_from(marker).map_err(|_| {
-            s3_error!(InvalidArgument, "Argument part-number-marker must be an integer between 0 and 65535")
+            let message = "Argument part-number-marker must be an integer between 0 and 65535";
+            invalid_argument("part-number-marker", &marker.to_string(), message)
         })?;
-        let PartsPage { upload, parts, next } = if limit == 0 {
+        let page = if limit == 0 {
             let upload = self.meta().upload(&input.bucket, &input.key, id).await.map_err(from_meta)?;
             PartsPage { upload, parts: Vec::new(), next: None }
         } else {
             self.meta().list_parts(&input.bucket, &input.key, id, after, limit).await.map_err(from_meta)?
         };
-        let last = parts.last().map(|part| i32::from(part.number));
-        let (checksum_algorithm, checksum_type) = checksum_of(&upload);
-        Ok(S3Response::new(ListPartsOutput {
-            bucket: Some(input.bucket),
-            key: Some(input.key),
-            upload_id: Some(input.upload_id),
-            checksum_algorithm,
-            checksum_type,
-            initiator: Some(initiator(&upload.owner)),
-            owner: Some(owner(&upload.owner)),
-            is_truncated: Some(next.is_some()),
-            max_parts: Some(input.max_parts.unwrap_or(1000).min(1000)),
-            part_number_marker: Some(marker),
-            next_part_number_marker: next.map(i32::from).or(last),
-            parts: Some(parts.into_iter().map(part).collect()),
-            storage_class: Some(StorageClass::from(upload.attributes.storage_class)),
-            ..Default::default()
-        }))
+        Ok(documented(write_parts(&page, after, limit)))
     }
 
     pub(super) async fn do_list_multipart_uploads(
@@ -61,89 +53,97 @@ impl Api {
     ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
         let input = request.input;
         let encoding = KeyEncoding::parse(input.encoding_type.as_ref())?;
-        let key_marker = input.key_marker.clone().filter(|marker| !marker.is_empty());
+        let key_marker = input.key_marker.filter(|marker| !marker.is_empty());
         let upload_marker = match input.upload_id_marker.as_deref().filter(|marker| !marker.is_empty()) {
             // As in S3, it means nothing without a key.
-            Some(marker) if key_marker.is_some() => {
-                Some(marker.parse().map_err(|_| s3_error!(InvalidArgument, "Invalid uploadId marker"))?)
-            }
+            Some(marker) if key_marker.is_some() => Some(
+                marker.parse().map_err(|_| invalid_argument("upload-id-marker", marker, "Invalid uploadId marker"))?,
+            ),
             _ => None,
         };
         let query = ListUploadsQuery {
-            bucket: input.bucket.clone(),
-            prefix: input.prefix.clone().unwrap_or_default(),
-            delimiter: input.delimiter.clone().filter(|delimiter| !delimiter.is_empty()),
+            bucket: input.bucket,
+            prefix: input.prefix.unwrap_or_default(),
+            delimiter: input.delimiter.filter(|delimiter| !delimiter.is_empty()),
             key_marker,
             upload_marker,
             limit: page_limit(input.max_uploads, "max-uploads")?,
         };
         let page = if query.limit == 0 {
             self.meta().bucket(&query.bucket).await.map_err(from_meta)?;
-            Default::default()
+            ListUploadsPage::default()
         } else {
             self.meta().list_uploads(&query).await.map_err(from_meta)?
         };
-        let (next_key, next_upload) = page.next.map_or((None, None), |(key, upload)| (Some(key), upload));
-        Ok(S3Response::new(ListMultipartUploadsOutput {
-            bucket: Some(input.bucket),
-            common_prefixes: Some(
-                page.common_prefixes
-                    .into_iter()
-                    .map(|prefix| CommonPrefix { prefix: Some(encoding.encode(prefix)) })
-                    .collect(),
-            ),
-            delimiter: query.delimiter.map(|delimiter| encoding.encode(delimiter)),
-            encoding_type: encoding.answer(),
-            is_truncated: Some(next_key.is_some()),
-            key_marker: Some(encoding.encode(input.key_marker.unwrap_or_default())),
-            max_uploads: Some(input.max_uploads.unwrap_or(1000).min(1000)),
-            next_key_marker: next_key.map(|key| encoding.encode(key)),
-            next_upload_id_marker: next_upload.map(|upload| upload.to_string()),
-            prefix: Some(encoding.encode(query.prefix)),
-            upload_id_marker: Some(input.upload_id_marker.unwrap_or_default()),
-            uploads: Some(page.uploads.into_iter().map(|upload| listed(upload, encoding)).collect()),
-            ..Default::default()
-        }))
+        Ok(documented(write_uploads(&query, &page, encoding)))
     }
 }
 
-fn part(part: record::UploadedPart) -> Part {
-    let mut out = Part {
-        e_tag: Some(part_etag(part.md5)),
-        last_modified: Some(timestamp(part.modified_ms)),
-        part_number: Some(i32::from(part.number)),
-        size: Some(signed(part.length)),
-        ..Default::default()
-    };
-    if let Some(checksum) = &part.checksum {
-        put_checksum!(out, checksum, None);
-    }
-    out
-}
-
-fn listed(upload: record::Upload, encoding: KeyEncoding) -> MultipartUpload {
-    let (checksum_algorithm, checksum_type) = checksum_of(&upload);
-    MultipartUpload {
-        checksum_algorithm,
-        checksum_type,
-        initiated: Some(timestamp(upload.created_ms)),
-        initiator: Some(initiator(&upload.owner)),
-        owner: Some(owner(&upload.owner)),
-        key: Some(encoding.encode(upload.key)),
-        storage_class: Some(StorageClass::from(upload.attributes.storage_class)),
-        upload_id: Some(upload.id.to_string()),
-    }
-}
-
-fn checksum_of(upload: &record::Upload) -> (Option<ChecksumAlgorithm>, Option<ChecksumType>) {
-    upload.checksum.map_or((None, None), |(algorithm, kind)| {
-        (
-            Some(ChecksumAlgorithm::from_static(checksum::name(algorithm))),
-            Some(ChecksumType::from_static(checksum::kind_name(kind))),
-        )
+fn write_parts(page: &PartsPage, after: u16, limit: usize) -> Bytes {
+    let upload = &page.upload;
+    let last = page.next.or(page.parts.last().map(|part| part.number));
+    Writer::document("ListPartsResult", |xml| {
+        xml.text("Bucket", &upload.bucket);
+        xml.text("Key", &upload.key);
+        xml.shown("UploadId", upload.id);
+        write_owner(xml, "Initiator", &upload.owner);
+        write_owner(xml, "Owner", &upload.owner);
+        xml.text("StorageClass", &upload.attributes.storage_class);
+        xml.shown("PartNumberMarker", after);
+        xml.optional("NextPartNumberMarker", last);
+        xml.shown("MaxParts", limit);
+        xml.shown("IsTruncated", page.next.is_some());
+        write_checksum_names(xml, upload.checksum);
+        for part in &page.parts {
+            write_part(xml, part);
+        }
     })
 }
 
-fn initiator(user: &str) -> Initiator {
-    Initiator { display_name: Some(user.to_owned()), id: Some(user.to_owned()) }
+fn write_part(xml: &mut Writer, part: &UploadedPart) {
+    xml.element("Part", |xml| {
+        xml.shown("PartNumber", part.number);
+        xml.text("LastModified", &iso_time(part.modified_ms));
+        xml.text("ETag", &quoted(&hex::encode(part.md5)));
+        xml.shown("Size", part.length);
+        if let Some(checksum) = &part.checksum {
+            write_checksum(xml, checksum, None);
+        }
+    });
+}
+
+fn write_uploads(query: &ListUploadsQuery, page: &ListUploadsPage, encoding: KeyEncoding) -> Bytes {
+    let upload_marker = query.upload_marker.map(|marker| marker.to_string()).unwrap_or_default();
+    Writer::document("ListMultipartUploadsResult", |xml| {
+        xml.text("Bucket", &query.bucket);
+        xml.text("KeyMarker", &encoding.encode(query.key_marker.as_deref().unwrap_or_default()));
+        xml.text("UploadIdMarker", &upload_marker);
+        if let Some((key, upload)) = &page.next {
+            xml.text("NextKeyMarker", &encoding.encode(key));
+            xml.optional("NextUploadIdMarker", *upload);
+        }
+        xml.text("Prefix", &encoding.encode(&query.prefix));
+        xml.optional("Delimiter", query.delimiter.as_deref().map(|delimiter| encoding.encode(delimiter)));
+        xml.shown("MaxUploads", query.limit);
+        xml.optional("EncodingType", encoding.answer());
+        xml.shown("IsTruncated", page.next.is_some());
+        for upload in &page.uploads {
+            write_upload(xml, upload, encoding);
+        }
+        for prefix in &page.common_prefixes {
+            write_common_prefix(xml, prefix, encoding);
+        }
+    })
+}
+
+fn write_upload(xml: &mut Writer, upload: &Upload, encoding: KeyEncoding) {
+    xml.element("Upload", |xml| {
+        xml.text("Key", &encoding.encode(&upload.key));
+        xml.shown("UploadId", upload.id);
+        write_owner(xml, "Initiator", &upload.owner);
+        write_owner(xml, "Owner", &upload.owner);
+        xml.text("StorageClass", &upload.attributes.storage_class);
+        xml.text("Initiated", &iso_time(upload.created_ms));
+        write_checksum_names(xml, upload.checksum);
+    });
 }

@@ -12,7 +12,6 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
     server::conn::auto::Builder,
 };
-use s3s::service::S3Service;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -22,7 +21,7 @@ use tokio_util::{
 use self::accept::Acceptor;
 use crate::{
     metrics::Metrics,
-    op,
+    op::dispatch::Operations,
     options::{GatewayError, GatewayLimits, GatewayOptions},
     service::Service,
     tls,
@@ -59,11 +58,11 @@ impl Gateway {
     /// Binds, registers metrics and begins to serve.
     pub async fn start(store: Store, options: GatewayOptions) -> Result<Self, GatewayError> {
         options.check()?;
-        Self::serve(op::service(store, &options), options)
+        Self::serve(Operations::new(store, &options), options)
     }
 
-    /// Serves any S3 service: what the tests of this layer give it needs no store.
-    fn serve(s3: S3Service, options: GatewayOptions) -> Result<Self, GatewayError> {
+    /// Serves any operations: those of the tests of this layer need no store.
+    fn serve(operations: impl Into<Operations>, options: GatewayOptions) -> Result<Self, GatewayError> {
         let tls = match &options.tls {
             Some((cert_pem, key_pem)) => Some(tls::acceptor(cert_pem, key_pem)?),
             None => None,
@@ -72,7 +71,7 @@ impl Gateway {
         let listener = listen(options.listen).map_err(|error| GatewayError::Listen(options.listen, error))?;
         let local_addr = listener.local_addr().map_err(|error| GatewayError::Listen(options.listen, error))?;
         let limits = options.limits.clone();
-        let service = Service::new(s3, limits.clone(), metrics.clone());
+        let service = Service::new(operations.into(), limits.clone(), metrics.clone());
         let stop = CancellationToken::new();
         let kill = CancellationToken::new();
         let acceptor = Acceptor {

@@ -1,5 +1,5 @@
-//! XML documents: those that clients send, read from any well-formed spelling, and those that they are answered, which can
-//! be written whatever a key contains.
+//! XML documents: those that clients send, read from any well-formed spelling, and those that they are answered, which
+//! can be written whatever a key contains.
 
 mod fields;
 mod parse;

@@ -1,5 +1,6 @@
-//! From bytes to a small tree in which the spelling of a document no longer shows: entities and CDATA are text, prefixes are
-//! resolved, comments and processing instructions are gone. What cannot be understood for certain is refused.
+//! From bytes to a small tree in which the spelling of a document no longer shows: entities and CDATA are text,
+//! prefixes are resolved, comments and processing instructions are gone. What cannot be understood for certain is
+//! refused.
 
 use quick_xml::{
     events::{BytesDecl, BytesRef, BytesStart, Event},
@@ -152,7 +153,8 @@ fn check_declaration(declaration: &BytesDecl<'_>, at: u64) -> Result<(), XmlErro
     }
 }
 
-/// Control characters may be referred to, as XML 1.1 allows and as S3 itself writes the keys that have them; only NUL may not.
+/// Control characters may be referred to, as XML 1.1 allows and as S3 itself writes the keys that have them; only NUL
+/// may not.
 fn resolve(reference: &BytesRef<'_>) -> Result<char, XmlError> {
     let name: &str = reference;
     let named = match name {

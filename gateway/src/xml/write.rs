@@ -1,5 +1,5 @@
-//! Documents for clients. Writing cannot fail: whatever a key contains has a spelling, so that no answer is lost after what
-//! it tells of has been done.
+//! Documents for clients. Writing cannot fail: whatever a key contains has a spelling, so that no answer is lost after
+//! what it tells of has been done.
 
 use std::fmt::Display;
 
@@ -15,9 +15,18 @@ pub(crate) struct Writer {
 impl Writer {
     /// A document of S3's namespace with this outermost element.
     pub(crate) fn document(root: &str, content: impl FnOnce(&mut Self)) -> Bytes {
+        Self::whole(root, &[("xmlns", NAMESPACE)], content)
+    }
+
+    /// The same without a namespace, as errors are written.
+    pub(crate) fn plain_document(root: &str, content: impl FnOnce(&mut Self)) -> Bytes {
+        Self::whole(root, &[], content)
+    }
+
+    fn whole(root: &str, attributes: &[(&str, &str)], content: impl FnOnce(&mut Self)) -> Bytes {
         let mut writer = Self { out: String::with_capacity(512) };
         writer.out.push_str("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
-        writer.element_with(root, &[("xmlns", NAMESPACE)], content);
+        writer.element_with(root, attributes, content);
         writer.out.into()
     }
 
@@ -105,7 +114,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is written is read again as it was; only NUL and the two noncharacters have no spelling that may be read.
+        /// Whatever is written is read again as it was; only NUL and the two noncharacters have no spelling that may be
+        /// read.
         #[test]
         fn every_text_comes_back(text in "[^\u{0}\u{fffe}\u{ffff}]{0,40}") {
             let document = Writer::document("Key", |writer| writer.escape(&text));

@@ -2,17 +2,22 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod answers;
 mod bad_input;
 mod buckets;
 mod conditions;
 mod copies;
 mod documents;
+mod errors;
+mod forms;
+mod honour;
 mod listing;
 mod multipart;
 mod objects;
 mod presigned;
 mod ranges;
 mod request;
+mod settings;
 #[path = "../support/sign.rs"]
 mod sign;
 mod signatures;

@@ -48,6 +48,17 @@ impl Signer {
         hex::encode(hmac::<Sha256>(&key, string_to_sign.as_bytes()))
     }
 
+    /// The signature of a form's policy.
+    pub fn policy_signature(&self, policy: &str) -> String {
+        self.sign(policy)
+    }
+
+    /// The same in version 2.
+    pub fn policy_signature_v2(&self, policy: &str) -> String {
+        let raw = hmac::<Sha1>(self.secret_key.as_bytes(), policy.as_bytes());
+        base64::Engine::encode(&base64::engine::general_purpose::STANDARD, raw)
+    }
+
     /// The signature of a request; `headers` are lower case and sorted, and all of them are signed.
     pub fn signature(
         &self,

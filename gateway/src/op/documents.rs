@@ -1,7 +1,5 @@
-//! The operations whose requests carry a document. `s3s` verifies their signatures and then hands them over here with their
-//! bodies, because its own reader silently drops what it does not know, and some of what it should know.
-
-mod query;
+//! The operations whose requests carry a document. `s3s` verifies their signatures and then hands them over here with
+//! their bodies, because its own reader silently drops what it does not know, and some of what it should know.
 
 use bytes::Bytes;
 use cairn_actors::error::BoxError;
@@ -14,18 +12,17 @@ use s3s::{
     s3_error,
 };
 
-pub(super) use query::Query;
-
-use super::Api;
+use super::{Api, noting_outcome};
 use crate::{
-    auth::require_signature,
     checksum::{verify_content_md5, verify_document},
     context::RequestContext,
-    error::from_body,
+    error::{from_body, invalid_argument},
+    query::{Place, Query, decoded_path},
     xml::{Element, XmlError, parse},
 };
 
-/// A thousand keys of 1,024 bytes fit, each byte written as `&quot;`, and so do ten thousand parts with all their checksums.
+/// A thousand keys of 1,024 bytes fit, each byte written as `&quot;`, and so do ten thousand parts with all their
+/// checksums.
 pub(super) const DOCUMENT_MAX_BYTES: usize = 8 << 20;
 
 /// An operation whose request carries a document.
@@ -36,12 +33,35 @@ enum Operation {
     DeleteObjects,
     PutObjectTagging,
     CompleteMultipartUpload,
+    PutBucketAcl,
+    PutObjectAcl,
+    PutSetting(Setting, &'static str),
     /// One of S3's that Cairn does not have, by name.
     Other(&'static str),
 }
 
+/// A setting that can be put if it says what holds anyway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Setting {
+    Ownership,
+    Payment,
+    Notification,
+    Logging,
+}
+
+impl Setting {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ownership => "Ownership controls",
+            Self::Payment => "Request payment configurations",
+            Self::Notification => "Notification configurations",
+            Self::Logging => "Logging configurations",
+        }
+    }
+}
+
 /// What a parameter makes of a request.
-const OPERATIONS: [(Method, Place, &str, Operation); 36] = [
+const OPERATIONS: [(Method, Place, &str, Operation); 37] = [
     (Method::POST, Place::Bucket, "delete", Operation::DeleteObjects),
     (Method::POST, Place::Bucket, "metadataConfiguration", Operation::Other("CreateBucketMetadataConfiguration")),
     (Method::POST, Place::Bucket, "metadataTable", Operation::Other("CreateBucketMetadataTableConfiguration")),
@@ -50,14 +70,14 @@ const OPERATIONS: [(Method, Place, &str, Operation); 36] = [
     (Method::POST, Place::Object, "uploadId", Operation::CompleteMultipartUpload),
     (Method::PUT, Place::Bucket, "abac", Operation::Other("PutBucketAbac")),
     (Method::PUT, Place::Bucket, "accelerate", Operation::Other("PutBucketAccelerateConfiguration")),
-    (Method::PUT, Place::Bucket, "acl", Operation::Other("PutBucketAcl")),
+    (Method::PUT, Place::Bucket, "acl", Operation::PutBucketAcl),
     (Method::PUT, Place::Bucket, "analytics", Operation::Other("PutBucketAnalyticsConfiguration")),
     (Method::PUT, Place::Bucket, "cors", Operation::Other("PutBucketCors")),
     (Method::PUT, Place::Bucket, "encryption", Operation::Other("PutBucketEncryption")),
     (Method::PUT, Place::Bucket, "intelligent-tiering", Operation::Other("PutBucketIntelligentTieringConfiguration")),
     (Method::PUT, Place::Bucket, "inventory", Operation::Other("PutBucketInventoryConfiguration")),
     (Method::PUT, Place::Bucket, "lifecycle", Operation::Other("PutBucketLifecycleConfiguration")),
-    (Method::PUT, Place::Bucket, "logging", Operation::Other("PutBucketLogging")),
+    (Method::PUT, Place::Bucket, "logging", Operation::PutSetting(Setting::Logging, "PutBucketLogging")),
     (
         Method::PUT,
         Place::Bucket,
@@ -77,20 +97,31 @@ const OPERATIONS: [(Method, Place, &str, Operation); 36] = [
         Operation::Other("UpdateBucketMetadataJournalTableConfiguration"),
     ),
     (Method::PUT, Place::Bucket, "metrics", Operation::Other("PutBucketMetricsConfiguration")),
-    (Method::PUT, Place::Bucket, "notification", Operation::Other("PutBucketNotificationConfiguration")),
+    (
+        Method::PUT,
+        Place::Bucket,
+        "notification",
+        Operation::PutSetting(Setting::Notification, "PutBucketNotificationConfiguration"),
+    ),
     (Method::PUT, Place::Bucket, "object-lock", Operation::Other("PutObjectLockConfiguration")),
-    (Method::PUT, Place::Bucket, "ownershipControls", Operation::Other("PutBucketOwnershipControls")),
+    (
+        Method::PUT,
+        Place::Bucket,
+        "ownershipControls",
+        Operation::PutSetting(Setting::Ownership, "PutBucketOwnershipControls"),
+    ),
     (Method::PUT, Place::Bucket, "policy", Operation::Other("PutBucketPolicy")),
     (Method::PUT, Place::Bucket, "publicAccessBlock", Operation::Other("PutPublicAccessBlock")),
     (Method::PUT, Place::Bucket, "replication", Operation::Other("PutBucketReplication")),
-    (Method::PUT, Place::Bucket, "requestPayment", Operation::Other("PutBucketRequestPayment")),
+    (Method::PUT, Place::Bucket, "requestPayment", Operation::PutSetting(Setting::Payment, "PutBucketRequestPayment")),
     (Method::PUT, Place::Bucket, "tagging", Operation::Other("PutBucketTagging")),
     (Method::PUT, Place::Bucket, "versioning", Operation::PutBucketVersioning),
     (Method::PUT, Place::Bucket, "website", Operation::Other("PutBucketWebsite")),
-    (Method::PUT, Place::Object, "acl", Operation::Other("PutObjectAcl")),
+    (Method::PUT, Place::Object, "acl", Operation::PutObjectAcl),
     (Method::PUT, Place::Object, "annotation", Operation::Other("PutObjectAnnotation")),
     (Method::PUT, Place::Object, "encryption", Operation::Other("UpdateObjectEncryption")),
     (Method::PUT, Place::Object, "legal-hold", Operation::Other("PutObjectLegalHold")),
+    (Method::PUT, Place::Object, "renameObject", Operation::Other("RenameObject")),
     (Method::PUT, Place::Object, "retention", Operation::Other("PutObjectRetention")),
     (Method::PUT, Place::Object, "tagging", Operation::PutObjectTagging),
 ];
@@ -103,7 +134,9 @@ impl Operation {
             Self::DeleteObjects => "DeleteObjects",
             Self::PutObjectTagging => "PutObjectTagging",
             Self::CompleteMultipartUpload => "CompleteMultipartUpload",
-            Self::Other(name) => name,
+            Self::PutBucketAcl => "PutBucketAcl",
+            Self::PutObjectAcl => "PutObjectAcl",
+            Self::PutSetting(_, name) | Self::Other(name) => name,
         }
     }
 
@@ -120,30 +153,6 @@ impl Operation {
     }
 }
 
-/// What a path leads to, whether or not its names are allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Bucket,
-    Object,
-}
-
-impl Place {
-    fn of(uri: &Uri) -> Option<Self> {
-        // Decoded first, as `s3s` does it: an encoded slash divides too.
-        let path = path_of(uri)?;
-        match path.strip_prefix('/')?.split_once('/') {
-            Some((_, key)) if !key.is_empty() => Some(Self::Object),
-            _ if path.len() > 1 => Some(Self::Bucket),
-            _ => None,
-        }
-    }
-}
-
-/// A plus sign in a path is itself.
-fn path_of(uri: &Uri) -> Option<String> {
-    super::encoding::form_decode(&uri.path().replace('+', "%2B"))
-}
-
 /// A request whose signature has been verified and whose document has been read.
 pub(super) struct DocumentRequest {
     pub(super) bucket: String,
@@ -158,7 +167,7 @@ pub(super) struct DocumentRequest {
 
 impl DocumentRequest {
     async fn read(request: S3Request<Body>) -> S3Result<Self> {
-        let path = path_of(&request.uri).ok_or_else(|| s3_error!(InvalidURI))?;
+        let path = decoded_path(&request.uri).ok_or_else(|| s3_error!(InvalidURI))?;
         let path = parse_path_style(&path).map_err(|error| match error {
             ParseS3PathError::InvalidPath => s3_error!(InvalidURI),
             ParseS3PathError::InvalidBucketName => s3_error!(InvalidBucketName),
@@ -202,7 +211,10 @@ impl DocumentRequest {
         let mut values = self.headers().get_all(name).iter();
         let Some(value) = values.next() else { return Ok(None) };
         let text = value.to_str().ok().filter(|_| values.next().is_none());
-        text.map(Some).ok_or_else(|| s3_error!(InvalidArgument, "The value of the header {name} is invalid."))
+        text.map(Some).ok_or_else(|| {
+            let shown = String::from_utf8_lossy(value.as_bytes());
+            invalid_argument(name, &shown, format!("The value of the header {name} is invalid."))
+        })
     }
 }
 
@@ -231,15 +243,29 @@ impl S3Route for Documents {
     }
 
     async fn check_access(&self, request: &mut S3Request<Body>) -> S3Result<()> {
-        if let Some(context) = RequestContext::of(&request.extensions)
-            && let Some(operation) = Operation::of(&request.method, &request.uri)
-        {
-            context.set_operation(operation.name());
-        }
-        require_signature(request.credentials.as_ref())
+        let name = Operation::of(&request.method, &request.uri).map_or("Unknown", Operation::name);
+        let context = RequestContext::of(&request.extensions).cloned();
+        let path = decoded_path(&request.uri).unwrap_or_default();
+        let bucket = path.trim_start_matches('/').split('/').next().filter(|_| name != "CreateBucket");
+        let access = self.0.access.check_request(
+            name,
+            request.credentials.is_some(),
+            bucket,
+            &request.uri,
+            &request.headers,
+            context.as_ref(),
+        );
+        access.await
     }
 
     async fn call(&self, request: S3Request<Body>) -> S3Result<S3Response<Body>> {
+        let context = RequestContext::of(&request.extensions).cloned();
+        noting_outcome(context, self.answer(request)).await
+    }
+}
+
+impl Documents {
+    async fn answer(&self, request: S3Request<Body>) -> S3Result<S3Response<Body>> {
         let Some(operation) = Operation::of(&request.method, &request.uri) else {
             return Err(s3_error!(NotImplemented));
         };
@@ -254,6 +280,8 @@ impl S3Route for Documents {
             Operation::DeleteObjects => self.0.do_delete_objects(request).await,
             Operation::PutObjectTagging => self.0.do_put_object_tagging(request).await,
             Operation::CompleteMultipartUpload => self.0.do_complete_multipart_upload(request).await,
+            Operation::PutBucketAcl | Operation::PutObjectAcl => self.0.do_put_acl(request).await,
+            Operation::PutSetting(setting, _) => self.0.do_put_setting(request, setting).await,
             Operation::Other(name) => Err(not_implemented(name)),
         }
     }
@@ -273,7 +301,7 @@ mod tests {
             ("PUT", "/b/", Some(Operation::CreateBucket)),
             ("PUT", "/b?x-id=CreateBucket", Some(Operation::CreateBucket)),
             ("PUT", "/b?versioning", Some(Operation::PutBucketVersioning)),
-            ("PUT", "/b?acl", Some(Operation::Other("PutBucketAcl"))),
+            ("PUT", "/b?acl", Some(Operation::PutBucketAcl)),
             ("PUT", "/b/k", None),
             ("PUT", "/b%2Fk", None),
             ("PUT", "/b/k?tagging=", Some(Operation::PutObjectTagging)),

@@ -1,17 +1,30 @@
 //! The one place where failures below become S3's error codes and HTTP statuses.
 
+mod asked;
+mod document;
+mod library;
+mod messages;
+mod signature;
+
+pub(crate) use asked::Asked;
+pub(crate) use document::{ErrorDocument, WithField};
+pub(crate) use library::{say_more, translate, unwritable};
+
 use std::error::Error as StdError;
 
-use bytes::{Bytes, BytesMut};
 use cairn_actors::StoreError;
-use cairn_schema::MetaError;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use cairn_schema::{MetaError, ids::VersionId};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use s3s::{
     BodySizeLimitExceeded, S3Error, S3ErrorCode, s3_error,
     stream::{aws_chunked_stream::AwsChunkedStreamError, upload_stream::UploadStreamError},
 };
 
-use crate::{context::BodyFault, xml::XmlError};
+use crate::{
+    fault::BodyFault,
+    shown::{http_date, version_header},
+    xml::XmlError,
+};
 
 /// An error with a code that `s3s` does not list.
 pub(crate) fn custom(code: &'static str, status: StatusCode, message: impl Into<String>) -> S3Error {
@@ -30,54 +43,67 @@ pub(crate) fn content_sha256_mismatch() -> S3Error {
 }
 
 pub(crate) fn from_meta(error: MetaError) -> S3Error {
-    let message = error.to_string();
-    let code = match error {
-        MetaError::NoSuchBucket(_) => S3ErrorCode::NoSuchBucket,
-        MetaError::BucketExists(_) => S3ErrorCode::BucketAlreadyOwnedByYou,
-        MetaError::BucketOwnedByOther(_) => S3ErrorCode::BucketAlreadyExists,
-        MetaError::BucketNotEmpty(_) => S3ErrorCode::BucketNotEmpty,
-        MetaError::NoSuchKey(_) => S3ErrorCode::NoSuchKey,
-        MetaError::NoSuchVersion { .. } => S3ErrorCode::NoSuchVersion,
-        MetaError::IsDeleteMarker { version, .. } => return delete_marker(version.to_string()),
-        MetaError::NoSuchUpload(_) => S3ErrorCode::NoSuchUpload,
-        MetaError::PreconditionFailed(_) => S3ErrorCode::PreconditionFailed,
-        MetaError::InvalidPart { .. } => S3ErrorCode::InvalidPart,
-        MetaError::InvalidPartOrder { .. } => S3ErrorCode::InvalidPartOrder,
-        MetaError::PartTooSmall { .. } => S3ErrorCode::EntityTooSmall,
-        MetaError::InvalidRange { size } => return invalid_range(size),
-        MetaError::TooLarge { what: "key", .. } => S3ErrorCode::KeyTooLongError,
-        MetaError::TooLarge { what, .. } if what.contains("metadata") => S3ErrorCode::MetadataTooLarge,
-        MetaError::TooLarge { .. } => S3ErrorCode::EntityTooLarge,
+    match error {
+        MetaError::NoSuchBucket(bucket) => s3_error!(NoSuchBucket).with("BucketName", bucket),
+        MetaError::BucketExists(bucket) => s3_error!(BucketAlreadyOwnedByYou).with("BucketName", bucket),
+        MetaError::BucketOwnedByOther(bucket) => s3_error!(BucketAlreadyExists).with("BucketName", bucket),
+        MetaError::BucketNotEmpty(bucket) => s3_error!(BucketNotEmpty).with("BucketName", bucket),
+        MetaError::NoSuchKey(key) => s3_error!(NoSuchKey).with("Key", key),
+        MetaError::KeyDeleted { key, marker } => deleted(&key, marker),
+        MetaError::NoSuchVersion { key, version } => {
+            s3_error!(NoSuchVersion).with("Key", key).with("VersionId", version)
+        }
+        MetaError::IsDeleteMarker { version, modified_ms, .. } => delete_marker(version, modified_ms),
+        MetaError::NoSuchUpload(upload) => s3_error!(NoSuchUpload).with("UploadId", upload),
+        MetaError::PreconditionFailed(condition) => precondition_failed(condition),
+        MetaError::InvalidPart { number } => s3_error!(InvalidPart).with("PartNumber", number),
+        MetaError::InvalidPartOrder { .. } => s3_error!(InvalidPartOrder),
+        MetaError::PartTooSmall { number, length, min } => s3_error!(EntityTooSmall)
+            .with("ProposedSize", length)
+            .with("MinSizeAllowed", min)
+            .with("PartNumber", number),
+        MetaError::InvalidRange { size } => invalid_range(size),
+        MetaError::KeyTooLong { bytes, limit } => key_too_long(bytes, limit),
+        MetaError::ObjectTooLarge { bytes, limit } => too_large(bytes, limit),
+        MetaError::TooLarge { .. } => S3Error::with_message(S3ErrorCode::EntityTooLarge, sentence(&error)),
         // No limit of S3: of no error's name, but the request is one that will never be granted.
-        MetaError::TooManyPieces { .. } => S3ErrorCode::InvalidRequest,
-        MetaError::Invalid { .. } => S3ErrorCode::InvalidArgument,
+        MetaError::TooManyPieces { .. } => S3Error::with_message(S3ErrorCode::InvalidRequest, sentence(&error)),
+        MetaError::Invalid { .. } => S3Error::with_message(S3ErrorCode::InvalidArgument, sentence(&error)),
         // The client's request was fine; another attempt will find the rows quiet again.
-        MetaError::Contention | MetaError::GroupChanged(_) | MetaError::Stale(_) => S3ErrorCode::SlowDown,
-        MetaError::Timeout(_) | MetaError::Unavailable(_) => S3ErrorCode::ServiceUnavailable,
-        // Every S3 client tries again after 503, and that is right: a change that did take effect is made once more, with the same
-        // result. Only a conditional write finds its own first result in its way (412), as after any other answer that was lost.
+        MetaError::Contention | MetaError::GroupChanged(_) | MetaError::Stale(_) => s3_error!(SlowDown),
+        MetaError::Timeout(_) | MetaError::Unavailable(_) => {
+            tracing::warn!(%error, "metadata is unavailable");
+            s3_error!(ServiceUnavailable, "The metadata store does not answer; please try again.")
+        }
+        // Every S3 client tries again after 503, and that is right: a change that did take effect is made once more,
+        // with the same result. Only a conditional write finds its own first result in its way (412), as after any
+        // other answer that was lost.
         MetaError::CommitUnknown(_) => {
-            tracing::warn!(error = %message, "a commit's outcome is unknown");
-            let words = "It is not known whether the change took effect; please try again.";
-            return S3Error::with_message(S3ErrorCode::ServiceUnavailable, words);
+            tracing::warn!(%error, "a commit's outcome is unknown");
+            s3_error!(ServiceUnavailable, "It is not known whether the change took effect; please try again.")
         }
         MetaError::Corrupt { .. } | MetaError::Storage(_) => {
-            tracing::error!(error = %message, "metadata failed");
-            return S3Error::with_message(S3ErrorCode::InternalError, "The metadata store failed; please try again.");
+            tracing::error!(%error, "metadata failed");
+            s3_error!(InternalError, "The metadata store failed; please try again.")
         }
-    };
-    if code == S3ErrorCode::ServiceUnavailable {
-        tracing::warn!(error = %message, "metadata is unavailable");
-        return S3Error::with_message(code, "The metadata store does not answer; please try again.");
     }
-    S3Error::with_message(code, message)
+}
+
+/// An error's own words as a sentence.
+fn sentence(error: &MetaError) -> String {
+    let text = error.to_string();
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), chars.as_str()))
 }
 
 pub(crate) fn from_store(error: StoreError) -> S3Error {
     match error {
         StoreError::Meta(error) => from_meta(error),
-        StoreError::Busy(_) => s3_error!(SlowDown, "Please reduce your request rate."),
-        StoreError::Body(error) => from_body(&*error),
+        StoreError::Busy(_) => s3_error!(SlowDown),
+        StoreError::Body(error) => match error.downcast::<S3Error>() {
+            Ok(error) => *error,
+            Err(error) => from_body(&*error),
+        },
         StoreError::Rejected(error) => match error.downcast::<S3Error>() {
             Ok(error) => *error,
             Err(error) => from_body(&*error),
@@ -103,7 +129,8 @@ pub(crate) fn from_body(error: &(dyn StdError + Send + Sync + 'static)) -> S3Err
         }
         cause = error.source();
     }
-    S3Error::with_message(S3ErrorCode::IncompleteBody, error.to_string())
+    tracing::debug!(%error, "a body could not be read to its end");
+    s3_error!(IncompleteBody)
 }
 
 fn known_body_error(error: &(dyn StdError + 'static)) -> Option<S3Error> {
@@ -111,7 +138,7 @@ fn known_body_error(error: &(dyn StdError + 'static)) -> Option<S3Error> {
         return Some(from_body_fault(fault));
     }
     if error.is::<BodySizeLimitExceeded>() {
-        return Some(s3_error!(EntityTooLarge, "Your proposed upload exceeds the maximum allowed size."));
+        return Some(s3_error!(EntityTooLarge));
     }
     match error.downcast_ref::<UploadStreamError>() {
         Some(UploadStreamError::Sha256Mismatch) => return Some(content_sha256_mismatch()),
@@ -122,40 +149,68 @@ fn known_body_error(error: &(dyn StdError + 'static)) -> Option<S3Error> {
     }
     match error.downcast_ref::<AwsChunkedStreamError>() {
         Some(AwsChunkedStreamError::Underlying(_)) | None => None,
-        Some(other) => Some(S3Error::with_message(other.to_s3_error_code(), other.to_string())),
+        Some(other) => {
+            tracing::debug!(error = %other, "a chunked body is wrong");
+            Some(S3Error::new(other.to_s3_error_code()))
+        }
     }
 }
 
 pub(crate) fn from_body_fault(fault: &BodyFault) -> S3Error {
     match fault {
-        BodyFault::TooSlow => s3_error!(
-            RequestTimeout,
-            "Your socket connection to the server was not read from or written to within the timeout period."
-        ),
+        BodyFault::TooSlow => s3_error!(RequestTimeout),
         BodyFault::Connection(_) => s3_error!(IncompleteBody),
     }
 }
 
-fn delete_marker(version: String) -> S3Error {
-    let mut error = s3_error!(MethodNotAllowed, "The specified method is not allowed against this resource.");
-    let mut headers = HeaderMap::new();
-    headers.insert("x-amz-delete-marker", HeaderValue::from_static("true"));
-    if let Ok(version) = HeaderValue::try_from(version) {
-        headers.insert("x-amz-version-id", version);
-    }
+/// A key whose newest version is a delete marker, which is told of.
+fn deleted(key: &str, marker: VersionId) -> S3Error {
+    let mut error = s3_error!(NoSuchKey).with("Key", key);
+    error.set_headers(marker_headers(marker));
+    error
+}
+
+/// A delete marker that was named as if it were an object.
+fn delete_marker(version: VersionId, modified_ms: u64) -> S3Error {
+    let mut headers = marker_headers(version);
+    headers.insert(header::ALLOW, HeaderValue::from_static("DELETE"));
+    headers.insert(header::LAST_MODIFIED, http_date(modified_ms));
+    let mut error = s3_error!(MethodNotAllowed).with("ResourceType", "DeleteMarker");
     error.set_headers(headers);
     error
 }
 
+fn marker_headers(version: VersionId) -> HeaderMap {
+    HeaderMap::from_iter([
+        (HeaderName::from_static("x-amz-delete-marker"), HeaderValue::from_static("true")),
+        (HeaderName::from_static("x-amz-version-id"), version_header(version)),
+    ])
+}
+
+/// `condition` as the request's header is called.
+pub(crate) fn precondition_failed(condition: &str) -> S3Error {
+    s3_error!(PreconditionFailed).with("Condition", condition)
+}
+
+pub(crate) fn key_too_long(bytes: u64, limit: u64) -> S3Error {
+    s3_error!(KeyTooLongError).with("Size", bytes).with("MaxSizeAllowed", limit)
+}
+
+pub(crate) fn too_large(bytes: u64, limit: u64) -> S3Error {
+    s3_error!(EntityTooLarge).with("ProposedSize", bytes).with("MaxSizeAllowed", limit)
+}
+
+/// An argument whose value S3 does not take.
+pub(crate) fn invalid_argument(name: &str, value: &str, message: impl Into<String>) -> S3Error {
+    let error = S3Error::with_message(S3ErrorCode::InvalidArgument, message.into());
+    error.with("ArgumentName", name).with("ArgumentValue", value)
+}
+
 pub(crate) fn invalid_range(size: u64) -> S3Error {
-    let mut error = s3_error!(InvalidRange, "The requested range is not satisfiable");
-    let mut headers = HeaderMap::new();
+    let mut error = s3_error!(InvalidRange).with("ActualObjectSize", size);
     if let Ok(value) = HeaderValue::try_from(format!("bytes */{size}")) {
-        headers.insert(header::CONTENT_RANGE, value);
+        error.set_headers(HeaderMap::from_iter([(header::CONTENT_RANGE, value)]));
     }
-    // Headers given to an S3Error replace the serializer's own.
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
-    error.set_headers(headers);
     error
 }
 
@@ -171,39 +226,9 @@ impl From<XmlError> for S3Error {
     }
 }
 
-/// Adds `Resource` and `RequestId`, which `s3s` leaves out, to an error document. Other bytes come back as they are.
-pub(crate) fn complete_document(document: Bytes, resource: &str, request_id: &str) -> Bytes {
-    const END: &[u8] = b"</Error>";
-    let Some(head) = document.strip_suffix(END) else { return document };
-    let mut out = BytesMut::with_capacity(document.len() + resource.len() + 96);
-    out.extend_from_slice(head);
-    out.extend_from_slice(b"<Resource>");
-    escape_into(&mut out, resource);
-    out.extend_from_slice(b"</Resource><RequestId>");
-    escape_into(&mut out, request_id);
-    out.extend_from_slice(b"</RequestId>");
-    out.extend_from_slice(END);
-    out.freeze()
-}
-
-fn escape_into(out: &mut BytesMut, text: &str) {
-    for byte in text.bytes() {
-        match byte {
-            b'&' => out.extend_from_slice(b"&amp;"),
-            b'<' => out.extend_from_slice(b"&lt;"),
-            b'>' => out.extend_from_slice(b"&gt;"),
-            // XML 1.0 has no way to write these.
-            0..=0x1f => out.extend_from_slice(b"?"),
-            byte => out.extend_from_slice(&[byte]),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-
-    use cairn_schema::ids::VersionId;
 
     use super::*;
 
@@ -220,14 +245,20 @@ mod tests {
             (MetaError::BucketNotEmpty("b".into()), "BucketNotEmpty", 409),
             (MetaError::NoSuchKey("k".into()), "NoSuchKey", 404),
             (MetaError::NoSuchVersion { key: "k".into(), version: "v".into() }, "NoSuchVersion", 404),
-            (MetaError::IsDeleteMarker { key: "k".into(), version: VersionId::NULL }, "MethodNotAllowed", 405),
+            (MetaError::KeyDeleted { key: "k".into(), marker: VersionId::NULL }, "NoSuchKey", 404),
+            (
+                MetaError::IsDeleteMarker { key: "k".into(), version: VersionId::NULL, modified_ms: 0 },
+                "MethodNotAllowed",
+                405,
+            ),
             (MetaError::PreconditionFailed("If-Match"), "PreconditionFailed", 412),
             (MetaError::InvalidPart { number: 1 }, "InvalidPart", 400),
             (MetaError::InvalidPartOrder { number: 1 }, "InvalidPartOrder", 400),
             (MetaError::PartTooSmall { number: 1, length: 1, min: 5 }, "EntityTooSmall", 400),
             (MetaError::InvalidRange { size: 3 }, "InvalidRange", 416),
-            (MetaError::TooLarge { what: "key", actual: 2, limit: 1 }, "KeyTooLongError", 400),
-            (MetaError::TooLarge { what: "user metadata", actual: 2, limit: 1 }, "MetadataTooLarge", 400),
+            (MetaError::KeyTooLong { bytes: 2, limit: 1 }, "KeyTooLongError", 400),
+            (MetaError::ObjectTooLarge { bytes: 2, limit: 1 }, "EntityTooLarge", 400),
+            (MetaError::TooLarge { what: "value", actual: 2, limit: 1 }, "EntityTooLarge", 400),
             (MetaError::TooManyPieces { actual: 2, limit: 1 }, "InvalidRequest", 400),
             (MetaError::Contention, "SlowDown", 503),
             (MetaError::Unavailable("x".into()), "ServiceUnavailable", 503),
@@ -261,16 +292,5 @@ mod tests {
         assert_eq!(code_and_status(&from_store(signature)), ("SignatureDoesNotMatch", 403));
         let unknown = StoreError::Body("2 bytes missing".into());
         assert_eq!(code_and_status(&from_store(unknown)), ("IncompleteBody", 400));
-    }
-
-    #[test]
-    fn an_error_document_gets_resource_and_request_id_escaped() {
-        let document = Bytes::from_static(b"<Error><Code>X</Code></Error>");
-        let text = complete_document(document, "/b/a<&>b", "0123");
-        assert_eq!(
-            text,
-            "<Error><Code>X</Code><Resource>/b/a&lt;&amp;&gt;b</Resource><RequestId>0123</RequestId></Error>"
-        );
-        assert_eq!(complete_document(Bytes::from_static(b"other"), "/", "0"), "other");
     }
 }

@@ -1,9 +1,9 @@
-//! The query of a request, decoded.
+//! The path and the query of a request, decoded.
 
 use http::Uri;
 use s3s::{S3Result, s3_error};
 
-use crate::op::encoding::form_decode;
+use crate::percent::{form_decode, percent_decode};
 
 /// The parameters in their order.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,10 @@ impl Query {
         Ok(Self(parameters))
     }
 
+    pub(crate) fn into_pairs(self) -> Vec<(String, String)> {
+        self.0
+    }
+
     pub(crate) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(other, _)| other == name)
     }
@@ -33,6 +37,30 @@ impl Query {
             None => Ok(value),
         }
     }
+}
+
+/// What a path leads to, whether or not its names are allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Bucket,
+    Object,
+}
+
+impl Place {
+    /// None for the service itself, and for what is no path.
+    pub(crate) fn of(uri: &Uri) -> Option<Self> {
+        // Decoded first, as `s3s` does it: an encoded slash divides too.
+        let path = decoded_path(uri)?;
+        match path.strip_prefix('/')?.split_once('/') {
+            Some((_, key)) if !key.is_empty() => Some(Self::Object),
+            _ if path.len() > 1 => Some(Self::Bucket),
+            _ => None,
+        }
+    }
+}
+
+pub(crate) fn decoded_path(uri: &Uri) -> Option<String> {
+    percent_decode(uri.path())
 }
 
 #[cfg(test)]
@@ -51,5 +79,10 @@ mod tests {
         let query = Query::of(&Uri::from_static("/b?a=x+y%2F")).unwrap();
         assert_eq!(query.get("a").unwrap(), Some("x y/"));
         assert_eq!(Query::of(&Uri::from_static("/b?a=%ff")).unwrap_err().code().as_str(), "InvalidURI");
+    }
+
+    #[test]
+    fn a_plus_sign_in_a_path_is_itself() {
+        assert_eq!(decoded_path(&Uri::from_static("/b/a+b%20c")).as_deref(), Some("/b/a+b c"));
     }
 }

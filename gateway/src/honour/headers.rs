@@ -1,0 +1,175 @@
+//! Headers (and the fields of forms that stand for them).
+
+use http::HeaderMap;
+use s3s::{S3Error, S3Result, s3_error};
+
+use crate::error::{WithField, custom, invalid_argument};
+
+/// What a request does, as far as it decides which headers make sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Reads an object.
+    Reads,
+    Other,
+}
+
+impl Use {
+    pub(crate) fn of_operation(name: &str) -> Self {
+        match name {
+            "GetObject" | "HeadObject" | "GetObjectAttributes" => Self::Reads,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What S3 knows, and those that leave everything as it is: nobody but the owner's own users may do anything.
+const CANNED_LISTS: [(&str, bool); 8] = [
+    ("private", true),
+    ("bucket-owner-full-control", true),
+    ("public-read", false),
+    ("public-read-write", false),
+    ("authenticated-read", false),
+    ("aws-exec-read", false),
+    ("bucket-owner-read", false),
+    ("log-delivery-write", false),
+];
+const GRANTS: [&str; 5] = [
+    "x-amz-grant-full-control",
+    "x-amz-grant-read",
+    "x-amz-grant-read-acp",
+    "x-amz-grant-write",
+    "x-amz-grant-write-acp",
+];
+const ENCRYPTION: [&str; 10] = [
+    "x-amz-server-side-encryption",
+    "x-amz-server-side-encryption-aws-kms-key-id",
+    "x-amz-server-side-encryption-context",
+    "x-amz-server-side-encryption-bucket-key-enabled",
+    "x-amz-server-side-encryption-customer-algorithm",
+    "x-amz-server-side-encryption-customer-key",
+    "x-amz-server-side-encryption-customer-key-md5",
+    "x-amz-copy-source-server-side-encryption-customer-algorithm",
+    "x-amz-copy-source-server-side-encryption-customer-key",
+    "x-amz-copy-source-server-side-encryption-customer-key-md5",
+];
+const LOCKS: [&str; 3] =
+    ["x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date", "x-amz-object-lock-legal-hold"];
+/// Headers with the values that are honoured; S3 knows others of some of them.
+const VALUES: [(&str, &[&str], &[&str]); 7] = [
+    ("x-amz-object-ownership", &["BucketOwnerEnforced"], &["BucketOwnerPreferred", "ObjectWriter"]),
+    ("x-amz-bucket-object-lock-enabled", &["false", "False"], &["true", "True"]),
+    ("x-amz-bucket-namespace", &["global"], &["account-regional"]),
+    ("x-amz-bypass-governance-retention", &["false", "False", "true", "True"], &[]),
+    ("x-amz-request-payer", &["requester"], &[]),
+    ("x-amz-checksum-mode", &["ENABLED"], &[]),
+    ("x-amz-optional-object-attributes", &["RestoreStatus"], &[]),
+];
+
+/// Refuses what would not be done.
+pub(crate) fn check_headers(request: Use, headers: &HeaderMap) -> S3Result<()> {
+    // Most requests have none of these.
+    for (name, value) in headers {
+        let name = name.as_str();
+        if !name.starts_with("x-amz-") && name != "acl" {
+            continue;
+        }
+        let text = String::from_utf8_lossy(value.as_bytes());
+        match name {
+            // The name of the field of a form.
+            "x-amz-acl" | "acl" => check_canned_list(name, &text)?,
+            "x-amz-security-token" if !text.is_empty() => return Err(s3_error!(InvalidToken).with("Token-0", &text)),
+            name if GRANTS.contains(&name) => return Err(no_lists()),
+            name if LOCKS.contains(&name) => {
+                return Err(s3_error!(InvalidRequest, "Bucket is missing Object Lock Configuration"));
+            }
+            name if ENCRYPTION.contains(&name) => return Err(no_encryption(request, name, &text)),
+            name => check_value(name, &text)?,
+        }
+    }
+    Ok(())
+}
+
+fn check_canned_list(name: &str, value: &str) -> S3Result<()> {
+    match CANNED_LISTS.iter().find(|(known, _)| *known == value) {
+        Some((_, true)) => Ok(()),
+        Some((_, false)) => Err(no_lists()),
+        None => Err(invalid_argument(name, value, "The canned ACL is unknown.")),
+    }
+}
+
+/// As S3 answers where the owner of a bucket owns its objects, which is so in every bucket here.
+pub(crate) fn no_lists() -> S3Error {
+    custom("AccessControlListNotSupported", http::StatusCode::BAD_REQUEST, "The bucket does not allow ACLs")
+}
+
+fn no_encryption(request: Use, name: &str, value: &str) -> S3Error {
+    match request {
+        Use::Reads if name.contains("-customer-") => {
+            s3_error!(InvalidRequest, "The encryption parameters are not applicable to this object.")
+        }
+        Use::Reads => invalid_argument(name, value, format!("{name} header is not supported for this operation.")),
+        Use::Other => not_implemented(name),
+    }
+}
+
+pub(crate) fn not_implemented(header: &str) -> S3Error {
+    s3_error!(NotImplemented).with("Header", header)
+}
+
+fn check_value(name: &str, value: &str) -> S3Result<()> {
+    let Some((_, honoured, others)) = VALUES.iter().find(|(known, _, _)| *known == name) else { return Ok(()) };
+    if honoured.contains(&value) {
+        return Ok(());
+    }
+    if others.contains(&value) {
+        return Err(not_implemented(name));
+    }
+    Err(invalid_argument(name, value, format!("The value of the header {name} is invalid.")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn checked(request: Use, name: &str, value: &str) -> String {
+        let header = (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+        let checked = check_headers(request, &HeaderMap::from_iter([header]));
+        checked.map_or_else(|error| error.code().as_str().to_owned(), |()| "ok".to_owned())
+    }
+
+    #[test]
+    fn headers_are_honoured_or_refused() {
+        for (name, value, outcome) in [
+            ("x-amz-acl", "private", "ok"),
+            ("x-amz-acl", "bucket-owner-full-control", "ok"),
+            ("x-amz-acl", "public-read", "AccessControlListNotSupported"),
+            ("acl", "public-read", "AccessControlListNotSupported"),
+            ("x-amz-acl", "bogus", "InvalidArgument"),
+            ("x-amz-grant-read", "id=x", "AccessControlListNotSupported"),
+            ("x-amz-object-ownership", "BucketOwnerEnforced", "ok"),
+            ("x-amz-object-ownership", "ObjectWriter", "NotImplemented"),
+            ("x-amz-object-ownership", "Nobody", "InvalidArgument"),
+            ("x-amz-bucket-object-lock-enabled", "true", "NotImplemented"),
+            ("x-amz-bucket-object-lock-enabled", "false", "ok"),
+            ("x-amz-server-side-encryption", "AES256", "NotImplemented"),
+            ("x-amz-server-side-encryption-customer-key", "k", "NotImplemented"),
+            ("x-amz-object-lock-mode", "GOVERNANCE", "InvalidRequest"),
+            ("x-amz-request-payer", "requester", "ok"),
+            ("x-amz-request-payer", "me", "InvalidArgument"),
+            ("x-amz-checksum-mode", "DISABLED", "InvalidArgument"),
+            ("x-amz-security-token", "t", "InvalidToken"),
+            ("x-amz-security-token", "", "ok"),
+            ("x-amz-meta-acl", "anything", "ok"),
+            ("x-amz-date", "20251121T080000Z", "ok"),
+            ("if-match", "x", "ok"),
+        ] {
+            assert_eq!(checked(Use::Other, name, value), outcome, "{name}: {value}");
+        }
+        assert_eq!(checked(Use::Reads, "x-amz-server-side-encryption", "AES256"), "InvalidArgument");
+        assert_eq!(checked(Use::Reads, "x-amz-server-side-encryption-customer-key", "k"), "InvalidRequest");
+    }
+}

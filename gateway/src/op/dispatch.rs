@@ -1,0 +1,102 @@
+//! By whom a request is answered: by a form's reader, by those who read documents, or by `s3s` and an operation.
+
+use std::sync::Arc;
+
+use cairn_actors::Store;
+use s3s::{
+    Body, HttpError, S3Response,
+    config::{S3Config, StaticConfigProvider},
+    service::{S3Service, S3ServiceBuilder},
+};
+
+use super::{
+    Api, OBJECT_MAX_BYTES,
+    documents::{DOCUMENT_MAX_BYTES, Documents},
+    forms::is_form,
+    front::Front,
+    noting_outcome,
+};
+use crate::{
+    auth::{Access, Credentials},
+    context::RequestContext,
+    options::GatewayOptions,
+};
+
+/// A signed chunk is held in memory until its signature is verified.
+const SIGNED_CHUNK_MAX_BYTES: usize = 16 << 20;
+
+/// All that is asked of the gateway, by whom it is answered.
+pub(crate) struct Operations {
+    s3: S3Service,
+    /// None in tests of the layers above, which bring a service of their own.
+    forms: Option<Api>,
+}
+
+impl From<S3Service> for Operations {
+    fn from(s3: S3Service) -> Self {
+        Self { s3, forms: None }
+    }
+}
+
+impl Operations {
+    pub(crate) fn new(store: Store, options: &GatewayOptions) -> Self {
+        let meta = store.meta().clone();
+        let credentials =
+            Credentials::new(meta.clone(), options.root_access_key.clone(), options.root_secret_key.clone());
+        let access = Access::new(meta);
+        let region = options.region.clone();
+        let api = Api { store, credentials: credentials.clone(), access: access.clone(), region };
+        let config = Arc::new(StaticConfigProvider::new(Arc::new(config())));
+        let build = |route: Option<Front>| {
+            let mut builder = S3ServiceBuilder::new(api.clone());
+            if let Some(route) = route {
+                builder.set_route(route);
+            }
+            builder.set_auth(credentials.clone());
+            builder.set_access(access.clone());
+            builder.set_config(config.clone());
+            builder.build()
+        };
+        let s3 = build(Some(Front { documents: Documents(api.clone()), operations: build(None) }));
+        Self { s3, forms: Some(api) }
+    }
+
+    /// What an operation refuses is kept in the context; an error is of `s3s` and of nothing that was done.
+    pub(crate) async fn call(
+        &self,
+        request: http::Request<Body>,
+        context: &RequestContext,
+    ) -> Result<http::Response<Body>, HttpError> {
+        match &self.forms {
+            Some(api) if is_form(&request) => {
+                context.set_operation("PostObject");
+                let answered = noting_outcome(Some(context.clone()), api.post_form(request)).await;
+                Ok(answered.map_or_else(|_| http::Response::default(), into_http))
+            }
+            _ => self.s3.call(request).await,
+        }
+    }
+}
+
+fn into_http(response: S3Response<Body>) -> http::Response<Body> {
+    let mut out = http::Response::new(response.output);
+    *out.status_mut() = response.status.unwrap_or_default();
+    *out.headers_mut() = response.headers;
+    *out.extensions_mut() = response.extensions;
+    out
+}
+
+fn config() -> S3Config {
+    let mut config = S3Config::default();
+    config.xml_max_body_size = DOCUMENT_MAX_BYTES;
+    config.custom_route_max_body_size = None;
+    config.put_object_max_size = Some(OBJECT_MAX_BYTES);
+    config.aws_chunked_stream_max_chunk_size = SIGNED_CHUNK_MAX_BYTES;
+    // `admit` has refused all but presigned URLs whose every telling parameter is signed.
+    config.enable_sig_v2 = true;
+    // Its value is part of what is signed, wherever the client put it.
+    config.unsigned_amz_header_allowlist = vec!["x-amz-date".to_owned()];
+    // S3 takes no operation's name from the query.
+    config.operation_id_routing = false;
+    config
+}

@@ -1,0 +1,157 @@
+//! Forms of browsers that post a file to a bucket. `s3s` wants the file to be the last field, reads what it does not
+//! know the length of into memory, and answers differently from S3, so they do not go through it.
+//!
+//! <https://docs.aws.amazon.com/AmazonS3/latest/API/RESTObjectPOST.html>
+
+mod answer;
+mod fields;
+mod file;
+mod malformed;
+mod policy;
+mod signer;
+
+use std::sync::atomic::Ordering;
+
+use cairn_actors::store::{PutObject, Verify};
+use cairn_schema::verbs::Committed;
+use http::{Method, Request, header, request::Parts};
+use s3s::{Body, S3Response, S3Result, dto::Metadata, s3_error};
+use time::OffsetDateTime;
+
+use self::{
+    answer::{Stored, Wanted},
+    fields::{Fields, Form},
+    policy::Policy,
+    signer::signer,
+};
+use super::{
+    Api, OBJECT_MAX_BYTES,
+    attributes::{Said, check_tags},
+    conditions::write_precondition,
+    location::location,
+    names::check_key,
+    tags::read_tags,
+};
+use crate::{
+    checksum::{self, BodyChecks, SentFields},
+    error::{from_meta, from_store, invalid_argument},
+    honour,
+    query::{Place, decoded_path},
+    shown::version_header,
+    xml::{self, XmlError},
+};
+
+/// Whether a request is such a form.
+pub(super) fn is_form(request: &Request<Body>) -> bool {
+    let content_type = request.headers().get(header::CONTENT_TYPE).map(|value| value.as_bytes());
+    let is_form = content_type.is_some_and(|value| {
+        let kind = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        kind.eq_ignore_ascii_case(b"multipart/form-data")
+    });
+    is_form && *request.method() == Method::POST
+}
+
+impl Api {
+    pub(super) async fn post_form(&self, request: Request<Body>) -> S3Result<S3Response<Body>> {
+        let (parts, body) = request.into_parts();
+        let bucket = posted_bucket(&parts)?;
+        let Form { mut fields, mut file } = Form::read(&parts.headers, body).await?;
+        let access_key = signer(&fields, &self.credentials).await?;
+        let policy = Policy::parse(fields.required("policy")?)?;
+        policy.check(&bucket, &fields, OffsetDateTime::now_utc())?;
+        let owner = self.credentials.user(&access_key).await?;
+        let headers = fields.headers();
+        honour::check_headers(honour::Use::Other, &headers)?;
+        let key = fields.required("key")?.to_owned();
+        check_key(&key)?;
+        let wanted = Wanted::of(&fields);
+        let sent = SentFields::of_headers(&headers)?.parse()?;
+        let checks = BodyChecks::declared(&headers, sent, fields.get("content-md5"), None)?;
+        let tags = fields.get("tagging").map(posted_tags).transpose()?.unwrap_or_default();
+        let mut attributes = said(&mut fields).into_attributes()?;
+        attributes.tags = tags;
+        self.meta().bucket(&bucket).await.map_err(from_meta)?;
+        file.limit(policy.max_bytes().unwrap_or(OBJECT_MAX_BYTES).min(OBJECT_MAX_BYTES));
+        let precondition = write_precondition(&headers)?;
+        let digests = checks.plan();
+        let ended = file.ended();
+        let verify: Verify = Box::new(move |digests| {
+            if !ended.load(Ordering::Acquire) {
+                return Err(s3_error!(InternalError, "The file was not read to its end.").into());
+            }
+            policy.check_length(digests.length)?;
+            Ok(Some(checks.verify(digests, None)?))
+        });
+        let put = PutObject {
+            bucket: bucket.clone(),
+            key: key.clone(),
+            // What of the request is the file shows only at its end.
+            length: None,
+            body: Box::pin(file),
+            digests,
+            verify,
+            owner: owner.to_string(),
+            attributes,
+            precondition,
+        };
+        let committed = self.store.put(put).await.map_err(from_store)?;
+        let etag = committed.version.etag.to_string();
+        let location = location(&parts.headers, &bucket, &key);
+        let headers = told(&committed);
+        Ok(wanted.answer(Stored { bucket: &bucket, key: &key, etag: &etag, location: &location, headers }))
+    }
+}
+
+/// Forms are posted to buckets.
+fn posted_bucket(request: &Parts) -> S3Result<String> {
+    match Place::of(&request.uri) {
+        Some(Place::Bucket) => {}
+        Some(Place::Object) | None => return Err(s3_error!(MethodNotAllowed)),
+    }
+    let path = decoded_path(&request.uri).ok_or_else(|| s3_error!(InvalidURI))?;
+    let bucket = path.trim_matches('/');
+    if !s3s::path::check_bucket_name(bucket) {
+        return Err(s3_error!(InvalidBucketName));
+    }
+    Ok(bucket.to_owned())
+}
+
+fn said(fields: &mut Fields) -> Said {
+    let metadata: Metadata =
+        fields.with_prefix("x-amz-meta-").map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Said {
+        content_type: fields.take("content-type"),
+        content_encoding: fields.take("content-encoding"),
+        content_language: fields.take("content-language"),
+        content_disposition: fields.take("content-disposition"),
+        cache_control: fields.take("cache-control"),
+        expires: fields.take("expires"),
+        website_redirect: fields.take("x-amz-website-redirect-location"),
+        metadata: Some(metadata),
+        tagging: None,
+        storage_class: fields.take("x-amz-storage-class").map(Into::into),
+    }
+}
+
+/// Tags come as a document here.
+fn posted_tags(field: &str) -> S3Result<Vec<(String, String)>> {
+    let read = |field: &str| -> Result<_, XmlError> { read_tags(xml::parse(field.as_bytes())?.root("Tagging")?) };
+    let tags = read(field).map_err(|error| {
+        invalid_argument("tagging", field, format!("The form field 'tagging' must be a Tagging document: {error}."))
+    })?;
+    check_tags(&tags)?;
+    Ok(tags)
+}
+
+fn told(committed: &Committed) -> http::HeaderMap {
+    let mut headers = http::HeaderMap::new();
+    if committed.versioned {
+        headers.insert("x-amz-version-id", version_header(committed.version.id));
+    }
+    if let Some(checksum) = &committed.version.checksum
+        && let Ok(value) = checksum::encode(checksum, committed.version.part_count).parse()
+    {
+        headers.insert(checksum::header_name(checksum.algorithm), value);
+    }
+    headers
+}
