@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The scripts, in the order in which they run.
-pub const SCRIPTS: [&str; 4] = ["semantics.py", "bad_input.py", "wire.py", "round_trip.py"];
+pub const SCRIPTS: [&str; 5] = ["semantics.py", "answers.py", "bad_input.py", "wire.py", "round_trip.py"];
 
 pub async fn run(setting: &Setting) -> Result<(), ChaosError> {
     let folder = tempfile::tempdir().map_err(ChaosError::io("make a temporary folder"))?;
