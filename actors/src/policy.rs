@@ -38,6 +38,7 @@ impl Policy {
     }
 }
 
+/// How long things may take, and how often they are done.
 #[derive(Clone, Debug)]
 pub struct Timings {
     pub gossip_interval: Duration,

@@ -59,23 +59,23 @@ async fn every_loss_of(scheme: &'static str, lost: usize, size: usize) {
 }
 
 #[tokio::test]
-async fn dur1_any_m_disks_lost_gf256() {
+async fn dur_1_any_m_disks_lost_gf256() {
     every_loss_of("4+2", 2, 9_001).await;
     every_loss_of("3+3", 3, 9_001).await;
 }
 
 #[tokio::test]
-async fn dur1_any_m_disks_lost_novelpoly() {
+async fn dur_1_any_m_disks_lost_novelpoly() {
     every_loss_of("4+2/novelpoly", 2, 9_001).await;
 }
 
 #[tokio::test]
-async fn dur1_any_m_disks_lost_replicated() {
+async fn dur_1_any_m_disks_lost_replicated() {
     every_loss_of("replicated(3)", 2, 2_500).await;
 }
 
 #[tokio::test]
-async fn dur1_lost_fragments_are_rebuilt_and_told_to_the_ledger() {
+async fn dur_1_lost_fragments_are_rebuilt_and_told_to_the_ledger() {
     let twin = twin(Shape::default()).await;
     let bytes = random_bytes(4000, 9);
     twin.put("key", &bytes).await.unwrap();
@@ -93,7 +93,7 @@ async fn dur1_lost_fragments_are_rebuilt_and_told_to_the_ledger() {
 }
 
 #[tokio::test]
-async fn int1_a_corrupt_byte_is_never_served() {
+async fn int_1_a_corrupt_byte_is_never_served() {
     for scheme in ["4+2", "replicated(3)", "4+2/novelpoly"] {
         let twin = twin(Shape { scheme, small_below: 0, ..Shape::default() }).await;
         let bytes = random_bytes(7_777, 3);
@@ -109,7 +109,7 @@ async fn int1_a_corrupt_byte_is_never_served() {
 }
 
 #[tokio::test]
-async fn int1_more_damage_than_redundancy_is_an_error_and_no_bytes() {
+async fn int_1_more_damage_than_redundancy_is_an_error_and_no_bytes() {
     let twin = twin(Shape::default()).await;
     twin.put("key", &random_bytes(4000, 3)).await.unwrap();
     for (disk, name) in twin.settled().await.into_iter().filter(|(_, name)| name.position < 3) {
@@ -122,7 +122,7 @@ async fn int1_more_damage_than_redundancy_is_an_error_and_no_bytes() {
 }
 
 #[tokio::test]
-async fn con2_a_body_that_breaks_in_the_middle_ends_with_an_error() {
+async fn con_2_a_body_that_breaks_in_the_middle_ends_with_an_error() {
     let twin = twin(Shape::default()).await;
     let bytes = random_bytes(40_000, 3);
     twin.put("key", &bytes).await.unwrap();
@@ -151,7 +151,7 @@ async fn con2_a_body_that_breaks_in_the_middle_ends_with_an_error() {
 }
 
 #[tokio::test]
-async fn con2_readers_see_one_whole_version_while_it_is_overwritten() {
+async fn con_2_readers_see_one_whole_version_while_it_is_overwritten() {
     let twin = twin(Shape::default()).await;
     let versions: Vec<_> = (0..6).map(|n| random_bytes(9_000 + n * 1500, n as u64)).collect();
     twin.put("key", &versions[0]).await.unwrap();

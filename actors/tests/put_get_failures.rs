@@ -68,7 +68,7 @@ async fn nothing_is_acknowledged_below_the_quorum_and_nothing_stays() {
 }
 
 #[tokio::test]
-async fn dur2_the_answer_waits_for_the_quorum_to_be_durable() {
+async fn dur_2_the_answer_waits_for_the_quorum_to_be_durable() {
     let twin = twin(Shape::default()).await;
     (0..6).for_each(|disk| twin.fault(disk, Fault { write_delay: Duration::from_millis(300), ..Fault::default() }));
     let start = Instant::now();
@@ -144,7 +144,7 @@ async fn refused_short_long_broken_and_abandoned_bodies_leave_nothing() {
 
 /// Scrub takes fragments without a blob row for orphans once they are as old as the grace: a write may not live as long.
 #[tokio::test]
-async fn gc1_a_body_that_outlives_half_the_grace_is_refused_and_leaves_nothing() {
+async fn gc_1_a_body_that_outlives_half_the_grace_is_refused_and_leaves_nothing() {
     let twin = twin(Shape { reclaim_grace: Duration::from_secs(1), ..Shape::default() }).await;
     let dawdling = body_of(random_bytes(50_000, 1), 900).chain(futures::stream::pending()).boxed();
     let refused = twin.store.put(put_request("key", None, dawdling)).await;
@@ -288,7 +288,7 @@ async fn a_group_that_changes_too_much_under_a_write_fails_it_and_leaves_nothing
 }
 
 #[tokio::test]
-async fn bnd1_memory_in_flight_stays_within_the_budget_whatever_the_object_size() {
+async fn bnd_1_memory_in_flight_stays_within_the_budget_whatever_the_object_size() {
     let memory = 1 << 20;
     let limits = StoreLimits { memory_wait: Duration::from_secs(20), ..StoreLimits::default() };
     let twin = Arc::new(twin(Shape { fragment_bytes: 16 << 10, memory, limits, ..Shape::default() }).await);
@@ -333,7 +333,7 @@ impl Twin {
 }
 
 #[tokio::test]
-async fn bnd1_a_full_budget_refuses_new_bodies_as_busy_and_finishes_the_old() {
+async fn bnd_1_a_full_budget_refuses_new_bodies_as_busy_and_finishes_the_old() {
     let limits = StoreLimits { memory_wait: Duration::from_millis(50), ..StoreLimits::default() };
     let twin = twin(Shape { memory: 8 << 10, limits, ..Shape::default() }).await;
     let (go, wait) = tokio::sync::oneshot::channel::<()>();
@@ -412,7 +412,7 @@ async fn groups_are_made_once_however_many_nodes_want_them() {
 }
 
 #[tokio::test]
-async fn plc1_groups_from_before_a_rack_came_take_nothing_new_once_wider_ones_can_be() {
+async fn plc_1_groups_from_before_a_rack_came_take_nothing_new_once_wider_ones_can_be() {
     let twin = twin(Shape { racks: 0, ..Shape::default() }).await;
     let policy = PlacementPolicy::from(&twin.policy);
     let (scheme, placement) = (policy.schemes[0], Placement::new(twin.meta.clone(), node_id(0, 0), policy));

@@ -22,6 +22,7 @@ pub enum Pending {
     Deleted,
 }
 
+/// A record as it will be written: its head, its payload and the zeros up to the next unit.
 struct Planned {
     head: Vec<u8>,
     payload: Bytes,

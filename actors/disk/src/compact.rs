@@ -201,18 +201,18 @@ impl Compaction {
 
     /// Everything that must be kept of it and could be read is elsewhere now, durably.
     fn emptied(&mut self, victim: &Victim) {
-        let found = |about: &u32| victim.tombstones.get(about).copied().unwrap_or(0);
-        let whole = self.core.index.change_segments(|segments| {
+        let moved = |about: &u32| victim.tombstones.get(about).copied().unwrap_or(0);
+        let empty = self.core.index.change_segments(|segments| {
             let state = segments.get(victim.number)?;
-            let whole =
-                state.fragments == 0 && state.needs.iter().all(|(about, needs)| found(about) >= needs.tombstones);
+            let empty =
+                state.fragments == 0 && state.needs.iter().all(|(about, needs)| moved(about) >= needs.tombstones);
             let left = left_in(state);
-            if whole {
+            if empty {
                 segments.tombstones_moved(victim.number);
             }
-            Some((whole, left))
+            Some((empty, left))
         });
-        match whole {
+        match empty {
             Some((true, _)) => {
                 self.look = None;
                 self.core.begin_checkpoint();
@@ -273,17 +273,17 @@ fn keepers(core: &Core, victim: &mut Victim, until: u64) -> Result<Vec<Keep>, Di
     let number = victim.number;
     let salt = core.index.salt(number).ok_or_else(|| DiskError::Gone(format!("segment {number} is gone")))?;
     let (file, path) = (core.files.get(number)?, core.files.path(number));
-    let mut found: Vec<(Place, RecordHeader)> = Vec::new();
+    let mut records: Vec<(Place, RecordHeader)> = Vec::new();
     let scan = Scan { io: &core.io, file: &file, path: &path, number, salt };
     let scanned = scan.run(victim.at, until, &mut |one| {
         if let Found::Record { place, header } = one {
-            found.push((place, header));
+            records.push((place, header));
         }
     })?;
     // A file may end before the records that the index knows of: what is missing is damage, and the victim is done with.
     victim.at = scanned.next.max(until);
     let mut kept = Vec::new();
-    for (place, header) in found {
+    for (place, header) in records {
         match header.body {
             RecordBody::Fragment { .. } => {
                 if let Some(entry) = core.lookup(&header.name)?.filter(|entry| entry.place == place) {

@@ -187,7 +187,7 @@ impl Engine {
     pub async fn get(&self, name: FragmentName, range: Range<u32>) -> Result<Bytes, DiskError> {
         let result = self
             .reading_data(move |core| {
-                let found = core.read(name, |record| {
+                let (bytes, _) = core.read(name, |record| {
                     let length = record.entry.length;
                     if range.start > range.end || range.end > length {
                         let (start, end) = (range.start.into(), range.end.into());
@@ -195,7 +195,7 @@ impl Engine {
                     }
                     record.range(range.clone())
                 })?;
-                Ok(found.0)
+                Ok(bytes)
             })
             .await;
         self.note("get", &result);
@@ -243,9 +243,9 @@ impl Engine {
         limit: usize,
     ) -> Result<Vec<FragmentInfo>, DiskError> {
         let list = move |core: &Core| {
-            let found =
+            let entries =
                 core.index.list(group, after, limit.min(LIST_LIMIT)).map_err(|error| core.index_failed(error))?;
-            Ok(found.into_iter().map(|(name, entry)| entry.info(name)).collect())
+            Ok(entries.into_iter().map(|(name, entry)| entry.info(name)).collect())
         };
         self.reading(list).await
     }

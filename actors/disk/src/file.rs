@@ -252,9 +252,9 @@ mod tests {
         let slices: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
         let io = Io::default();
         io.write_all_at(&file, &path, &slices, 10).unwrap();
-        let whole = parts.concat();
-        assert_eq!(io.read_at(&file, &path, 10, whole.len()).unwrap(), whole);
-        assert_eq!(io.read_at(&file, &path, 10, whole.len() + 50).unwrap().len(), whole.len());
-        assert_eq!(io.read_at(&file, &path, 11, whole.len()).unwrap().len(), whole.len() - 1);
+        let bytes = parts.concat();
+        assert_eq!(io.read_at(&file, &path, 10, bytes.len()).unwrap(), bytes);
+        assert_eq!(io.read_at(&file, &path, 10, bytes.len() + 50).unwrap().len(), bytes.len());
+        assert_eq!(io.read_at(&file, &path, 11, bytes.len()).unwrap().len(), bytes.len() - 1);
     }
 }

@@ -83,6 +83,7 @@ impl Place {
     }
 }
 
+/// How a segment file begins: which segment of which disk it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
     pub number: u32,
@@ -91,6 +92,7 @@ pub struct SegmentHeader {
     pub created_ms: u64,
 }
 
+/// What a record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordBody {
     Fragment {
@@ -107,6 +109,7 @@ pub enum RecordBody {
     },
 }
 
+/// How a record begins: everything but the payload and its checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordHeader {
     pub name: FragmentName,

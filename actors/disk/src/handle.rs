@@ -30,10 +30,11 @@ use super::{
 /// has failed with [`DiskHandle::reopen`].
 #[derive(Clone)]
 pub struct DiskHandle {
-    shared: Arc<Shared>,
+    mounted: Arc<Mounted>,
 }
 
-struct Shared {
+/// What all clones of a handle share: the disk's engine, for as long as there is one.
+struct Mounted {
     id: DiskId,
     options: DiskOptions,
     metrics: Arc<DiskMetrics>,
@@ -55,7 +56,7 @@ impl DiskHandle {
     /// With faults to inject.
     pub fn open_with(options: DiskOptions, faults: Option<Arc<Faults>>) -> Result<Self, DiskError> {
         let engine = Engine::open(options.clone(), Extras { faults: faults.clone(), metrics: None })?;
-        let shared = Shared {
+        let mounted = Mounted {
             id: engine.id(),
             options,
             metrics: engine.core().metrics.clone(),
@@ -64,29 +65,29 @@ impl DiskHandle {
             absent: ArcSwap::from_pointee(String::new()),
             closed: AtomicBool::new(false),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { mounted: Arc::new(mounted) })
     }
 
     fn engine(&self) -> Result<Arc<Engine>, DiskError> {
-        let engine = self.shared.engine.load_full();
-        engine.ok_or_else(|| DiskError::Gone(self.shared.absent.load().as_ref().clone()))
+        let engine = self.mounted.engine.load_full();
+        engine.ok_or_else(|| DiskError::Gone(self.mounted.absent.load().as_ref().clone()))
     }
 
     pub fn id(&self) -> DiskId {
-        self.shared.id
+        self.mounted.id
     }
 
     pub fn path(&self) -> &Path {
-        &self.shared.options.path
+        &self.mounted.options.path
     }
 
     pub fn metrics(&self) -> &DiskMetrics {
-        &self.shared.metrics
+        &self.mounted.metrics
     }
 
     /// What the last opening found; None while the disk is gone.
     pub fn recovery(&self) -> Option<RecoveryReport> {
-        self.shared.engine.load().as_ref().map(|engine| engine.report().clone())
+        self.mounted.engine.load().as_ref().map(|engine| engine.report().clone())
     }
 
     /// Returns when the fragment is durable (synced). Writing the same name with the same bytes again is a no-op; with others an
@@ -141,64 +142,64 @@ impl DiskHandle {
 
     /// Whether the disk takes no writes any more, so that only opening it anew helps.
     pub fn has_failed(&self) -> bool {
-        self.shared.engine.load().as_ref().is_none_or(|engine| engine.core().failed.load().is_some())
+        self.mounted.engine.load().as_ref().is_none_or(|engine| engine.core().failed.load().is_some())
     }
 
     /// Makes the disk read-only while the batch that is being written takes longer than `limit`. Does not block.
     pub fn watch_writer(&self, limit: Duration) {
-        if let Some(engine) = &*self.shared.engine.load() {
+        if let Some(engine) = &*self.mounted.engine.load() {
             engine.core().watch_writer(limit);
         }
     }
 
     /// Looks whether the disk is still there, and how much room it has. Blocks, on a hung disk for long.
     pub fn look(&self) {
-        if let Some(engine) = &*self.shared.engine.load() {
+        if let Some(engine) = &*self.mounted.engine.load() {
             engine.core().watch();
         }
     }
 
     /// Opens the disk anew. The engine that has failed goes on serving reads until it is replaced. Blocks.
     pub fn reopen(&self) -> Result<(), DiskError> {
-        let shared = &self.shared;
-        if let Some(failed) = shared.engine.load_full() {
+        let mounted = &self.mounted;
+        if let Some(failed) = mounted.engine.load_full() {
             // Lets go of the lock, once its writer has answered those who wait.
             failed.close_blocking();
         }
         // Opening an empty folder would make a new disk in it: below the mount point of a disk that is away, for instance.
-        let path = &shared.options.path;
+        let path = &mounted.options.path;
         match read_identity(path)? {
-            Some(identity) if identity.disk == shared.id => {}
+            Some(identity) if identity.disk == mounted.id => {}
             Some(other) => {
-                let why = format!("disk {} is at {} now, not {}", other.disk, path.display(), shared.id);
+                let why = format!("disk {} is at {} now, not {}", other.disk, path.display(), mounted.id);
                 return Err(DiskError::Gone(why));
             }
             None => return Err(DiskError::Gone(format!("there is no disk at {}", path.display()))),
         }
-        let extras = Extras { faults: shared.faults.clone(), metrics: Some(shared.metrics.clone()) };
-        let engine = Arc::new(Engine::open(shared.options.clone(), extras)?);
-        shared.engine.store(Some(engine.clone()));
+        let extras = Extras { faults: mounted.faults.clone(), metrics: Some(mounted.metrics.clone()) };
+        let engine = Arc::new(Engine::open(mounted.options.clone(), extras)?);
+        mounted.engine.store(Some(engine.clone()));
         // After it is there for all to see: a handle that is closed meanwhile either finds it, or is noticed here.
         if self.is_closed() {
             engine.close_blocking();
-            shared.engine.store(None);
+            mounted.engine.store(None);
         }
         Ok(())
     }
 
     /// Whether [`DiskHandle::close`] was called: nothing opens the disk again through this handle.
     pub fn is_closed(&self) -> bool {
-        self.shared.closed.load(Ordering::SeqCst)
+        self.mounted.closed.load(Ordering::SeqCst)
     }
 
     /// Finishes what is queued, writes a checkpoint, closes.
     pub async fn close(&self) {
-        self.shared.closed.store(true, Ordering::SeqCst);
-        if let Some(engine) = self.shared.engine.load_full() {
+        self.mounted.closed.store(true, Ordering::SeqCst);
+        if let Some(engine) = self.mounted.engine.load_full() {
             engine.close().await;
         }
-        self.shared.absent.store(Arc::new("it is closed".into()));
-        self.shared.engine.store(None);
+        self.mounted.absent.store(Arc::new("it is closed".into()));
+        self.mounted.engine.store(None);
     }
 }
 

@@ -37,6 +37,7 @@ const WHAT: &str = "disk identity";
 /// How long an engine that was just dropped may take to let go of its lock.
 const LOCK_PATIENCE: Duration = Duration::from_millis(1500);
 
+/// Which disk a folder is, and of which cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub cluster: ClusterId,

@@ -3,17 +3,18 @@
 //! ```text
 //! DIR/identity          whose disk this is                                   (identity)
 //!     lock              held by the process that has it open                  (identity)
-//!     index/                where every fragment lies: a tree of sorted tables     (index)
+//!     index/            where every fragment lies: a tree of sorted tables      (index)
 //!     segments/N.seg    the truth: records of fragments and tombstones        (format)
 //!
-//!  put ─ permit ─ verify ─▶ queue ─▶ writer thread: plan a batch, one vectored write, one fdatasync ─▶ index ─▶ replies
+//!  put ─ permit ─ verify ─▶ queue ─▶ writer thread: a batch, one vectored write, one fdatasync ─▶ index ─▶ replies
 //!  get ─ permit ─▶ index ─▶ blocking thread: pread, verify the blocks touched ─▶ bytes
 //! ```
 //!
-//! Deletes write a tombstone, then give the pages of large fragments back by punching holes. A tombstone names exactly the record it
-//! kills and is kept until the segment file of that record is gone, so an index rebuilt from the segments resurrects nothing. What
-//! holes cannot give back, the leavings of small records, a compaction does: it moves what is live of a segment to the end of the log
-//! (compact). A segment that holds no fragment, and nothing that another segment needs, is removed after the next checkpoint.
+//! Deletes write a tombstone, then give the pages of large fragments back by punching holes. A tombstone names exactly
+//! the record it kills and is kept until the segment file of that record is gone, so an index rebuilt from the segments
+//! resurrects nothing. What holes cannot give back, the leavings of small records, a compaction does: it moves what is
+//! live of a segment to the end of the log (compact). A segment that holds no fragment, and nothing that another
+//! segment needs, is removed after the next checkpoint.
 
 mod batch;
 mod compact;
@@ -26,6 +27,7 @@ mod identity;
 mod index;
 mod log;
 pub mod metrics;
+mod options;
 mod queue;
 mod reader;
 mod recover;
@@ -35,28 +37,10 @@ mod state;
 pub mod tools;
 mod writer;
 
-use std::path::PathBuf;
-
-use cairn_schema::ids::ClusterId;
-
 pub use {
     file::{Faults, SyncPoint},
     handle::DiskHandle,
     metrics::DiskMetrics,
+    options::DiskOptions,
     recover::RecoveryReport,
 };
-
-#[derive(Clone, Debug)]
-pub struct DiskOptions {
-    pub path: PathBuf,
-    pub cluster: ClusterId,
-    /// Size of a segment file.
-    pub segment_bytes: u64,
-    /// Space never filled by writes, so that deletes and tombstones always work.
-    pub reserved_bytes: u64,
-    /// Caps the disk below its file system's size; None: the file system's size.
-    pub capacity_bytes: Option<u64>,
-    /// Bytes of writes that may wait at once; more is `Busy`.
-    pub max_queued_bytes: u64,
-    pub max_queued_reads: usize,
-}

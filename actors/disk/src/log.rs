@@ -43,6 +43,7 @@ fn least_segment(needed: u64) -> u64 {
     (SEGMENT_HEADER_BYTES + needed).next_multiple_of(4096)
 }
 
+/// The segments as their writer sees them: the one that takes records, the batch that gathers, and what failed.
 pub(super) struct Log {
     core: Arc<Core>,
     active: Option<Active>,
@@ -149,8 +150,8 @@ impl Log {
         let numbers: Vec<u32> = core.index.segments(|segments| segments.iter().map(|(number, _)| number).collect());
         for number in numbers {
             let path = core.files.path(number);
-            let found = std::fs::metadata(&path).map_err(|error| disk_error("stat segment", &path, error))?;
-            core.index.change_segments(|segments| segments.measured(number, found.blocks() * 512));
+            let file = std::fs::metadata(&path).map_err(|error| disk_error("stat segment", &path, error))?;
+            core.index.change_segments(|segments| segments.measured(number, file.blocks() * 512));
         }
         Ok(())
     }

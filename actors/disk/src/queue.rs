@@ -10,12 +10,14 @@ use cairn_schema::ids::FragmentName;
 
 pub type Reply<T> = oneshot::Sender<Result<T, DiskError>>;
 
+/// A fragment to be written, and who waits for it.
 pub struct Put {
     pub fragment: NewFragment,
     pub reply: Reply<()>,
     pub permit: OwnedSemaphorePermit,
 }
 
+/// Fragments to be deleted, and who waits for it.
 pub struct Delete {
     /// At most [`super::engine::DELETE_NAMES`].
     pub names: Vec<FragmentName>,
@@ -23,6 +25,7 @@ pub struct Delete {
     pub permit: OwnedSemaphorePermit,
 }
 
+/// Something for the writer to do.
 pub enum Job {
     Put(Put),
     Delete(Delete),
@@ -43,6 +46,7 @@ struct State {
     closed: bool,
 }
 
+/// What waits for the writer. Its bounds are the permits in the jobs.
 #[derive(Default)]
 pub struct Queue {
     state: Mutex<State>,

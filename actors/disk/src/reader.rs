@@ -63,6 +63,7 @@ impl Record<'_> {
 
     /// The verified bytes of `range`, which must lie inside the fragment. Reads whole blocks, only those touched.
     pub fn range(&self, range: Range<u32>) -> Result<Bytes, DiskError> {
+        debug_assert!(range.start <= range.end && range.end <= self.entry.length, "{range:?} of {}", self.entry.length);
         let length = self.entry.length as usize;
         let head_bytes = payload_at(self.entry.length) as usize;
         let (start, end) = (range.start as usize, range.end as usize);

@@ -57,6 +57,7 @@ pub struct Leftovers {
     pub scanned: Vec<u32>,
 }
 
+/// A disk that can be opened: its index is current, and the log goes on where it says.
 #[derive(Debug)]
 pub struct Recovered {
     pub index: Index,
@@ -75,6 +76,7 @@ pub enum IndexAt<'a> {
     Aside(&'a Path),
 }
 
+/// The log being read into the index.
 struct Replay<'a> {
     io: &'a Io,
     files: &'a Files,
@@ -342,6 +344,7 @@ pub fn log_report(identity: &Identity, report: &RecoveryReport) {
 
 /// The parts of `units` that no dead record explains. `dead` in order.
 fn unexplained(units: std::ops::Range<u32>, dead: &[Extent]) -> Vec<Extent> {
+    debug_assert!(dead.is_sorted_by_key(|extent| extent.unit));
     let mut from = units.start;
     let mut parts = Vec::new();
     let begin = dead.partition_point(|extent| extent.unit + extent.units <= units.start);

@@ -27,6 +27,7 @@ pub enum Found {
     Gap(Gap),
 }
 
+/// A run of bytes of a segment that no record could be read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
     pub start: u64,

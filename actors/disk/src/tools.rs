@@ -55,6 +55,7 @@ pub struct SegmentReport {
     pub damaged_regions: usize,
 }
 
+/// What `cairn disk inspect` shows.
 #[derive(Clone, Debug, Serialize)]
 pub struct InspectReport {
     pub cluster: String,
@@ -69,6 +70,7 @@ pub struct InspectReport {
     pub recovery: RecoveryReport,
 }
 
+/// A fragment whose bytes are not what was written.
 #[derive(Clone, Debug, Serialize)]
 pub struct DamagedFragment {
     pub name: String,
@@ -78,6 +80,7 @@ pub struct DamagedFragment {
     pub what: String,
 }
 
+/// What `cairn disk verify` shows.
 #[derive(Clone, Debug, Serialize)]
 pub struct VerifyReport {
     pub disk: String,
@@ -97,6 +100,7 @@ impl VerifyReport {
     }
 }
 
+/// What `cairn disk rebuild-index` shows.
 #[derive(Clone, Debug, Serialize)]
 pub struct RebuildReport {
     pub disk: String,

@@ -36,6 +36,7 @@ enum Existing {
     Damaged,
 }
 
+/// The one who writes to a disk, on a thread of its own.
 pub struct Writer {
     core: Arc<Core>,
     _lock: DiskLock,
@@ -187,8 +188,8 @@ impl Writer {
 
     fn delete(&mut self, job: Delete) {
         let Delete { names, reply, permit } = job;
-        let found = names.len() as u64;
-        match self.plan_delete(names, found) {
+        let most = names.len() as u64;
+        match self.plan_delete(names, most) {
             Ok((0, _)) => drop(reply.send(Ok(0))),
             Ok((count, batch)) => {
                 batch.deletes.push((count, reply));

@@ -8,6 +8,7 @@ use cairn_schema::ids::{DiskId, FragmentName, GroupId, NodeId};
 
 use crate::fragment::{DiskError, DiskStatus, FragmentInfo, NewFragment};
 
+/// Why a call of a fragment did not do what it was for.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TransportError {
     #[error(transparent)]

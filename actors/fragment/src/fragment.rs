@@ -12,6 +12,7 @@ pub struct NewFragment {
     pub block_checksums: Vec<u64>,
 }
 
+/// What a disk knows of a fragment without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FragmentInfo {
     pub name: FragmentName,
@@ -20,6 +21,7 @@ pub struct FragmentInfo {
     pub written_ms: u64,
 }
 
+/// Why a disk did not do what it was asked for.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DiskError {
     #[error("fragment {0} is not on this disk")]
@@ -48,6 +50,7 @@ pub enum DiskError {
     Refused { path: String, why: String },
 }
 
+/// How a disk is: its room in bytes, its speed, and whether it takes writes.
 #[derive(Clone, Debug, Default)]
 pub struct DiskStatus {
     pub capacity_bytes: u64,

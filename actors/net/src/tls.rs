@@ -50,6 +50,7 @@ impl std::fmt::Display for Pem {
     }
 }
 
+/// Why an identity cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
     #[error("{what} is not PEM: {why}")]
@@ -225,9 +226,9 @@ fn check_ca(ca: &CertificateDer<'_>, key: &KeyPair) -> Result<(), TlsError> {
 
 /// At least one certificate.
 fn certificates(what: Pem, pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    let found = found.map_err(|error| TlsError::Pem { what, why: error.to_string() })?;
-    if found.is_empty() { Err(TlsError::Missing { what, item: "certificate" }) } else { Ok(found) }
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let certificates = certificates.map_err(|error| TlsError::Pem { what, why: error.to_string() })?;
+    if certificates.is_empty() { Err(TlsError::Missing { what, item: "certificate" }) } else { Ok(certificates) }
 }
 
 fn private_key(what: Pem, pem: &str) -> Result<PrivateKeyDer<'static>, TlsError> {

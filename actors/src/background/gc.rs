@@ -26,6 +26,7 @@ const ATTEMPTS_AT_ONCE: usize = 1000;
 /// How often those are looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
+/// Deletes the fragments of blobs that nothing refers to any more.
 pub struct Gc {
     ctx: Context,
     rows: Arc<Rows>,

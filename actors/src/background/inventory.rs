@@ -59,12 +59,13 @@ impl GroupCheck {
 
     async fn compare(&self, ctx: &Context, expected: &[FragmentName]) -> Result<u64, StepError> {
         let (Some(first), Some(last)) = (expected.first(), expected.last()) else { return Ok(0) };
-        let mut found = HashSet::new();
+        debug_assert!(expected.is_sorted(), "the list is read from the first name to the last");
+        let mut present = HashSet::new();
         let mut after = before(*first);
         loop {
             let list = ctx.fragments.list(self.disk, Some(self.group), after, LISTED_AT_ONCE, ctx.deadline()).await?;
             after = list.last().map(|info| info.name);
-            found.extend(list.iter().map(|info| info.name));
+            present.extend(list.iter().map(|info| info.name));
             if after.is_none_or(|name| name >= *last) {
                 break;
             }
@@ -72,7 +73,7 @@ impl GroupCheck {
         let since_ms = now_ms();
         let missing: Vec<LedgerEntry> = expected
             .iter()
-            .filter(|name| !found.contains(name))
+            .filter(|name| !present.contains(name))
             .map(|name| LedgerEntry { fragment: *name, cause: MissingCause::NotFound, since_ms })
             .collect();
         for rows in missing.chunks(ROWS_AT_ONCE) {

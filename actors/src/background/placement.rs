@@ -15,6 +15,7 @@ const GROUPS_EVERY: Duration = Duration::from_secs(15);
 /// at once by a write that finds none.
 const QUIET: Duration = Duration::from_secs(2);
 
+/// Keeps the picture of the cluster current.
 pub struct PlacementKeeper {
     ctx: Context,
     /// The revision that groups were last looked at for, or will be once it is quiet.

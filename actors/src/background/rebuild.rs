@@ -14,6 +14,7 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered}
 use super::{Context, queue::Endangered};
 use crate::{data_path::Codecs, placement::Rows};
 
+/// Why a stripe was not rebuilt.
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
     #[error(transparent)]
@@ -49,6 +50,7 @@ struct Wanted {
     replace: bool,
 }
 
+/// Rebuilds stripes with what one holder of a lease has at hand.
 pub struct Rebuild<'a> {
     pub ctx: &'a Context,
     pub rows: &'a Rows,

@@ -46,6 +46,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// Failed stripes remembered.
 const MAX_FAILED: usize = 16 * 1024;
 
+/// Rebuilds what the ledger says is missing.
 pub struct Repair {
     ctx: Context,
     rows: Arc<Rows>,
@@ -113,8 +114,8 @@ impl Repair {
         }
         let now = Instant::now();
         let waits = |name: &StripeName| self.failed.get(name).is_some_and(|(until, _)| *until > now);
-        let found = scan(&self.ctx, &self.rows, QUEUE, waits).await?;
-        self.queue = found.stripes;
+        let wounded = scan(&self.ctx, &self.rows, QUEUE, waits).await?;
+        self.queue = wounded.stripes;
         self.spread();
         self.queued_at = now;
         // Stripes that wait for another try do not make a pass fruitless.

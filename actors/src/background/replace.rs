@@ -138,14 +138,14 @@ pub fn candidates(
         *load.entry(*member).or_default() += 1;
     }
     let fits = |disk: &&Disk| disk.state == DiskState::Up && !members.contains(&disk.id) && crowd(disk, level) < cap;
-    let mut found: Vec<_> = rows.disks.values().filter(fits).collect();
-    found.sort_by_cached_key(|disk| {
+    let mut candidates: Vec<_> = rows.disks.values().filter(fits).collect();
+    candidates.sort_by_cached_key(|disk| {
         let crowds = [level, FailureDomain::Zone, FailureDomain::Rack, FailureDomain::Node].map(|at| crowd(disk, at));
         let groups = load.get(&disk.id).copied().unwrap_or(0) as u128 + 1;
         let burden = groups * u128::from(u64::MAX) / u128::from(disk.capacity_bytes.max(1));
         (crowds, burden, disk.id)
     });
-    found.into_iter().map(|disk| disk.id).collect()
+    candidates.into_iter().map(|disk| disk.id).collect()
 }
 
 fn domain(disk: &Disk, level: FailureDomain) -> (&str, &str, [u8; 16]) {
@@ -185,18 +185,18 @@ mod tests {
     }
 
     #[test]
-    fn plc1_a_stand_in_never_crowds_a_rack_beyond_m() {
+    fn plc_1_a_stand_in_never_crowds_a_rack_beyond_m() {
         let scheme: Scheme = "4+2".parse().unwrap();
         let mut rows = rows(6);
         rows.disks.get_mut(&DiskId([0; 16])).unwrap().state = DiskState::Lost;
         let members = ids(&[0, 2, 4, 6, 8, 10]);
-        let found = candidates(&rows, scheme, FailureDomain::Rack, &members, 0);
-        assert_eq!(found[0], DiskId([1; 16]), "the free disk of the lost one's rack crowds nobody");
-        assert_eq!(found.len(), 6);
+        let ranked = candidates(&rows, scheme, FailureDomain::Rack, &members, 0);
+        assert_eq!(ranked[0], DiskId([1; 16]), "the free disk of the lost one's rack crowds nobody");
+        assert_eq!(ranked.len(), 6);
         // Two in a rack are as many as may be.
         let crowded = ids(&[0, 2, 3, 6, 8, 10]);
-        let found = candidates(&rows, scheme, FailureDomain::Rack, &crowded, 0);
-        assert!(found.iter().all(|disk| rows.disks[disk].rack != "r1"), "{found:?}");
+        let ranked = candidates(&rows, scheme, FailureDomain::Rack, &crowded, 0);
+        assert!(ranked.iter().all(|disk| rows.disks[disk].rack != "r1"), "{ranked:?}");
         // Three racks of two for six fragments: no room once two disks are gone.
         let mut small = self::rows(3);
         small.disks.get_mut(&DiskId([0; 16])).unwrap().state = DiskState::Lost;

@@ -25,7 +25,7 @@ const FRAGMENTS_PER_STEP: usize = 64;
 const BYTES_PER_STEP: u64 = 8 << 20;
 
 /// Where a pass is.
-enum Place {
+enum Stage {
     /// Waits for the next pass.
     Rest,
     /// Among the fragments of `own[disk]`, after this name.
@@ -34,28 +34,29 @@ enum Place {
     Groups { disk: usize, left: Vec<(GroupId, u8)>, check: Option<GroupCheck> },
 }
 
+/// Reads every fragment of this node's disks now and then.
 pub struct Scrub {
     ctx: Context,
     own: Vec<DiskId>,
     rows: Arc<Rows>,
-    place: Place,
+    stage: Stage,
     next_pass: Instant,
 }
 
 impl Scrub {
     /// The first pass begins after `delay`.
     pub fn new(ctx: Context, own: Vec<DiskId>, delay: Duration) -> Self {
-        Self { ctx, own, rows: Arc::default(), place: Place::Rest, next_pass: Instant::now() + delay }
+        Self { ctx, own, rows: Arc::default(), stage: Stage::Rest, next_pass: Instant::now() + delay }
     }
 
     /// Begins with the disk, or ends the pass if there is none of this number.
-    fn begin(&self, disk: usize) -> Place {
+    fn begin(&self, disk: usize) -> Stage {
         if disk < self.own.len() {
-            return Place::Fragments { disk, after: None };
+            return Stage::Fragments { disk, after: None };
         }
         self.ctx.metrics.scrub_finished_at.set(i64::try_from(now_ms() / 1000).unwrap_or(i64::MAX));
         tracing::info!(disks = self.own.len(), "scrub pass finished");
-        Place::Rest
+        Stage::Rest
     }
 
     /// The next fragments of a disk. Returns the bytes read and where to go on; None after the last.
@@ -66,15 +67,15 @@ impl Scrub {
     ) -> Result<(u64, Option<FragmentName>), StepError> {
         let listed = self.ctx.fragments.list(disk, None, after, FRAGMENTS_PER_STEP, self.ctx.deadline()).await?;
         let mut bytes = 0;
-        let mut seen = 0;
+        let mut count = 0;
         for info in &listed {
             if bytes >= BYTES_PER_STEP {
                 break;
             }
             bytes += u64::from(info.length);
-            seen += 1;
+            count += 1;
         }
-        let some = &listed[..seen];
+        let some = &listed[..count];
         self.check(disk, some).await?;
         Ok((bytes, some.last().map(|info| info.name)))
     }
@@ -82,8 +83,8 @@ impl Scrub {
     async fn check(&self, disk: DiskId, fragments: &[FragmentInfo]) -> Result<(), StepError> {
         let mut ids: Vec<BlobId> = fragments.iter().map(|info| info.name.blob).collect();
         ids.dedup();
-        let found = self.ctx.meta.blobs(&ids).await?;
-        let blobs: HashMap<BlobId, Blob> = found.into_iter().flatten().map(|blob| (blob.id, blob)).collect();
+        let known = self.ctx.meta.blobs(&ids).await?;
+        let blobs: HashMap<BlobId, Blob> = known.into_iter().flatten().map(|blob| (blob.id, blob)).collect();
         for info in fragments {
             match blobs.get(&info.name.blob) {
                 Some(blob) if self.belongs(disk, blob, info.name) => self.verify(disk, info).await?,
@@ -164,7 +165,7 @@ impl Scrub {
         disk: usize,
         mut left: Vec<(GroupId, u8)>,
         check: Option<GroupCheck>,
-    ) -> Result<Place, StepError> {
+    ) -> Result<Stage, StepError> {
         let mut check = match (check, left.pop()) {
             (Some(check), next) => {
                 left.extend(next);
@@ -176,35 +177,35 @@ impl Scrub {
         match check.page(&self.ctx).await? {
             Some(page) => {
                 self.ctx.metrics.scrub_findings.with_label_values(&["missing"]).inc_by(page.missing);
-                Ok(Place::Groups { disk, left, check: Some(check) })
+                Ok(Stage::Groups { disk, left, check: Some(check) })
             }
-            None => Ok(Place::Groups { disk, left, check: None }),
+            None => Ok(Stage::Groups { disk, left, check: None }),
         }
     }
 
-    async fn advance(&mut self, place: Place) -> Result<(Place, u64), StepError> {
-        match place {
-            Place::Rest => {
+    async fn advance(&mut self, stage: Stage) -> Result<(Stage, u64), StepError> {
+        match stage {
+            Stage::Rest => {
                 self.next_pass = Instant::now() + self.ctx.timings.scrub_interval;
                 Ok((self.begin(0), 0))
             }
-            Place::Fragments { disk, after } => {
+            Stage::Fragments { disk, after } => {
                 let (bytes, last) = self.fragments(self.own[disk], after).await?;
                 let next = match last {
-                    Some(name) => Place::Fragments { disk, after: Some(name) },
-                    None => Place::Groups { disk, left: self.rows.positions_of(self.own[disk]), check: None },
+                    Some(name) => Stage::Fragments { disk, after: Some(name) },
+                    None => Stage::Groups { disk, left: self.rows.positions_of(self.own[disk]), check: None },
                 };
                 Ok((next, bytes))
             }
-            Place::Groups { disk, left, check } => Ok((self.step_groups(disk, left, check).await?, 0)),
+            Stage::Groups { disk, left, check } => Ok((self.step_groups(disk, left, check).await?, 0)),
         }
     }
 
     /// A disk that fails under scrub must not keep the others from being scrubbed.
-    fn skip(&self, place: Place) -> Place {
-        match place {
-            Place::Rest => Place::Rest,
-            Place::Fragments { disk, .. } | Place::Groups { disk, .. } => self.begin(disk + 1),
+    fn skip(&self, stage: Stage) -> Stage {
+        match stage {
+            Stage::Rest => Stage::Rest,
+            Stage::Fragments { disk, .. } | Stage::Groups { disk, .. } => self.begin(disk + 1),
         }
     }
 }
@@ -212,35 +213,35 @@ impl Scrub {
 #[async_trait]
 impl Worker for Scrub {
     async fn step(&mut self) -> Result<Step, StepError> {
-        if matches!(self.place, Place::Rest) && Instant::now() < self.next_pass {
+        if matches!(self.stage, Stage::Rest) && Instant::now() < self.next_pass {
             return Ok(Step::Idle);
         }
         self.rows = self.ctx.placement.refresh().await?;
-        let disk = match &self.place {
-            Place::Rest => None,
-            Place::Fragments { disk, .. } | Place::Groups { disk, .. } => self.own.get(*disk).copied(),
+        let disk = match &self.stage {
+            Stage::Rest => None,
+            Stage::Fragments { disk, .. } | Stage::Groups { disk, .. } => self.own.get(*disk).copied(),
         };
         let up = disk.is_none_or(|disk| self.rows.state(disk) == Some(DiskState::Up));
-        let place = std::mem::replace(&mut self.place, Place::Rest);
+        let stage = std::mem::replace(&mut self.stage, Stage::Rest);
         if !up {
-            self.place = self.skip(place);
+            self.stage = self.skip(stage);
             return Ok(Step::Worked { bytes: 0 });
         }
-        let again = match &place {
-            Place::Rest => Place::Rest,
-            Place::Fragments { disk, after } => Place::Fragments { disk: *disk, after: *after },
-            Place::Groups { disk, .. } => {
+        let again = match &stage {
+            Stage::Rest => Stage::Rest,
+            Stage::Fragments { disk, after } => Stage::Fragments { disk: *disk, after: *after },
+            Stage::Groups { disk, .. } => {
                 let left = self.rows.positions_of(self.own[*disk]);
-                Place::Groups { disk: *disk, left, check: None }
+                Stage::Groups { disk: *disk, left, check: None }
             }
         };
-        match self.advance(place).await {
-            Ok((place, bytes)) => {
-                self.place = place;
+        match self.advance(stage).await {
+            Ok((stage, bytes)) => {
+                self.stage = stage;
                 Ok(Step::Worked { bytes })
             }
             Err(error) => {
-                self.place = again;
+                self.stage = again;
                 Err(error)
             }
         }

@@ -31,6 +31,7 @@ pub struct Budget {
     shares: Arc<Shares>,
 }
 
+/// The grains of memory, as permits.
 struct Shares {
     streams: Arc<Semaphore>,
     rebuilds: Arc<Semaphore>,
@@ -219,7 +220,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(20);
 
     #[tokio::test]
-    async fn bnd1_grants_never_exceed_the_budget_and_a_full_budget_is_busy() {
+    async fn bnd_1_grants_never_exceed_the_budget_and_a_full_budget_is_busy() {
         let budget = Budget::new(8 << 20, SHORT);
         let mut held = Vec::new();
         let refused = loop {

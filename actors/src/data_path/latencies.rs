@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn bnd1_hedges_stay_a_fraction_of_reads() {
+    fn bnd_1_hedges_stay_a_fraction_of_reads() {
         let latencies = Latencies::default();
         let free = (0..1000).filter(|_| latencies.may_hedge()).count();
         assert_eq!(free as u64, FREE_HEDGES);

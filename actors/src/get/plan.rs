@@ -77,6 +77,7 @@ impl Pieces {
     pub fn next(&mut self) -> Result<Option<Piece>, StoreError> {
         let Some((blob, piece)) = self.upcoming.take() else { return Ok(None) };
         self.advance()?;
+        debug_assert!(!piece.range.is_empty());
         let geometry = Geometry::new(&blob).map_err(contradiction)?;
         let made = || -> Result<Piece, GeometryError> {
             Ok(Piece {

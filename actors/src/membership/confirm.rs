@@ -9,6 +9,7 @@ use rand::seq::SliceRandom;
 /// Second peers asked before the question stays open.
 const OPINIONS: usize = 2;
 
+/// What asking a suspect came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
     /// It answered us or another: gossip was wrong.

@@ -27,6 +27,7 @@ const PORT_TRIES: usize = 8;
 /// More names than this are not read from gossip: a forger must not fill memory.
 const MAX_PEERS: usize = 4096;
 
+/// How a node takes part in gossip.
 #[derive(Clone, Debug)]
 pub struct GossipOptions {
     pub node: NodeId,
@@ -42,6 +43,7 @@ pub struct GossipOptions {
     pub zone: String,
 }
 
+/// Why gossip does not work.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum GossipError {
     #[error("gossip cannot listen on {0}: {1}")]

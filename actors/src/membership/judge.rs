@@ -36,6 +36,7 @@ const ROUNDS_AFTER_ANSWER: u32 = 5;
 /// How long a returning disk's inventory may take before the disk is called up regardless; scrub finds what is left.
 const RECONCILE_LIMIT: Duration = Duration::from_secs(30);
 
+/// Decides with the others, through the metadata, whose disks are down.
 pub struct Judge {
     ctx: Context,
     probes: Arc<dyn Probes>,
@@ -220,8 +221,8 @@ impl Judge {
         let down: Vec<&Disk> = rows.disks.values().filter(|disk| disk.state == DiskState::Down).collect();
         self.down_since.retain(|id, _| down.iter().any(|disk| disk.id == *id));
         for disk in down {
-            let seen = *self.down_since.entry(disk.id).or_insert(now);
-            let long = now_ms.saturating_sub(disk.since_ms) > limit_ms && now.duration_since(seen) > limit;
+            let noticed = *self.down_since.entry(disk.id).or_insert(now);
+            let long = now_ms.saturating_sub(disk.since_ms) > limit_ms && now.duration_since(noticed) > limit;
             if long && may_give_up(self.tally(rows, view)) {
                 self.change(disk, DiskState::Lost).await?;
             }

@@ -245,7 +245,7 @@ async fn down_for_long_is_lost_unless_half_the_cluster_is_away() {
 }
 
 #[tokio::test]
-async fn red1_a_returning_disk_is_compared_with_what_it_should_hold() {
+async fn red_1_a_returning_disk_is_compared_with_what_it_should_hold() {
     let mut court = Court::of(3, LONG).await;
     let scheme: Scheme = "replicated(2)".parse().unwrap();
     let group = court.meta.create_group(scheme, vec![disk(1), disk(0)]).await.unwrap();

@@ -11,6 +11,7 @@ use crate::supervisor::{Step, StepError, Worker};
 /// The running gossip, outside the worker so that it survives the worker's restart and can be stopped by the node.
 pub type GossipSlot = Arc<Mutex<Option<Gossip>>>;
 
+/// Keeps gossip running, and tells what it says.
 pub struct GossipWorker {
     slot: GossipSlot,
     /// With the port that the node really has.
@@ -31,11 +32,11 @@ impl Worker for GossipWorker {
         if slot.is_none() {
             *slot = Some(Gossip::start(self.options.clone()).await?);
         }
-        let seen = match &*slot {
+        let view = match &*slot {
             Some(gossip) => gossip.view().await,
             None => return Ok(Step::Idle),
         };
-        match seen {
+        match view {
             Ok(view) => self.views.send_if_modified(|old| {
                 let changed = **old != view;
                 if changed {

@@ -51,9 +51,9 @@ impl Placement {
             return Err(why.clone());
         }
         let _one = self.forming.lock().await;
-        let told = |error: MetaError| format!("the placement rows cannot be read: {error}");
+        let unreadable = |error: MetaError| format!("the placement rows cannot be read: {error}");
         for _ in 0..TURNS {
-            self.refresh_soon().await.map_err(told)?;
+            self.refresh_soon().await.map_err(unreadable)?;
             let topology = self.topology();
             if let Some(group) = pick_healthy(&topology, scheme, avoid) {
                 return Ok(group);
@@ -63,7 +63,7 @@ impl Placement {
                 self.hopeless.lock().insert(scheme, (topology.number, why.clone()));
                 return Err(why);
             }
-            let Some(lease) = self.lease(scheme).await.map_err(told)? else {
+            let Some(lease) = self.lease(scheme).await.map_err(unreadable)? else {
                 tokio::time::sleep(TURN).await;
                 continue;
             };

@@ -205,7 +205,7 @@ mod tests {
     proptest! {
         /// PLC-1, and completeness: a group is formed exactly when one exists.
         #[test]
-        fn plc1_no_domain_holds_more_than_m(
+        fn plc_1_no_domain_holds_more_than_m(
             racks in prop::collection::vec(prop::collection::vec(prop::collection::vec(1u64..100, 0..4), 0..4), 0..8),
             (data, parity) in (1u8..9, 1u8..5),
             replicated in any::<bool>(),

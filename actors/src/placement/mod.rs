@@ -285,6 +285,7 @@ impl Placement {
         known.pictures += 1;
         let (rows, liveness) = (known.rows.clone(), known.liveness.clone());
         let topology = Topology::new(known.pictures, rows, liveness, disks, &self.policy);
+        debug_assert!(topology.number > old.number, "a picture was published without the lock");
         self.picture.send_replace(Arc::new(topology));
     }
 }

@@ -160,16 +160,17 @@ impl Topology {
     /// A group that was formed when fewer domains lived than now is not among them: what is written to it would keep the narrower
     /// spread for as long as it lives.
     fn find_healthy(&self, scheme: Scheme, policy: &PlacementPolicy) -> Vec<Arc<Group>> {
-        let whole = self.open_groups(scheme).into_iter().filter(|group| self.fit_members(group) == group.members.len());
-        let mut whole: Vec<_> = whole.map(|group| (self.crowding(&group, policy.failure_domain), group)).collect();
+        let healthy =
+            self.open_groups(scheme).into_iter().filter(|group| self.fit_members(group) == group.members.len());
+        let mut healthy: Vec<_> = healthy.map(|group| (self.crowding(&group, policy.failure_domain), group)).collect();
         let mut domains: BTreeMap<String, usize> = BTreeMap::new();
         for disk in self.may_enter(scheme, policy) {
             *domains.entry(disk.domain(policy.failure_domain)).or_default() += 1;
         }
-        let existing = whole.iter().map(|(crowding, _)| *crowding).min().unwrap_or(usize::MAX);
+        let existing = healthy.iter().map(|(crowding, _)| *crowding).min().unwrap_or(usize::MAX);
         let least = spread(scheme, &domains).unwrap_or(domain_cap(scheme)).min(existing);
-        whole.retain(|(crowding, _)| *crowding <= least);
-        whole.into_iter().map(|(_, group)| group).collect()
+        healthy.retain(|(crowding, _)| *crowding <= least);
+        healthy.into_iter().map(|(_, group)| group).collect()
     }
 
     /// Disks that may become members of a new group of the scheme.

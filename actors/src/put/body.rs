@@ -6,6 +6,7 @@ use futures::StreamExt;
 use super::request::BodyIn;
 use crate::error::StoreError;
 
+/// A body, read in pieces of the sizes that stripes want.
 pub(super) struct BodyReader {
     body: BodyIn,
     declared: Option<u64>,

@@ -66,8 +66,8 @@ pub(crate) async fn copy_part(data: &Arc<DataPath>, request: CopyUploadPart) -> 
 
 fn is_shared(slices: &[Slice]) -> bool {
     let bytes: u64 = slices.iter().map(|slice| slice.length).sum();
-    let whole = slices.iter().all(|slice| slice.length == slice.blob.length);
-    slices.len() <= MAX_SLICES && (whole || bytes >= SHARED_BYTES)
+    let whole_blobs = slices.iter().all(|slice| slice.length == slice.blob.length);
+    slices.len() <= MAX_SLICES && (whole_blobs || bytes >= SHARED_BYTES)
 }
 
 async fn read_digests(data: &Arc<DataPath>, located: Located, plan: DigestPlan) -> Result<Digests, StoreError> {

@@ -16,6 +16,7 @@ pub type BodyIn = Pin<Box<dyn Stream<Item = Result<Bytes, BoxError>> + Send>>;
 /// Runs after trailers have arrived.
 pub type Verify = Box<dyn FnOnce(&Digests) -> Result<Option<StoredChecksum>, BoxError> + Send>;
 
+/// An object to be stored, with what the client said of it.
 pub struct PutObject {
     pub bucket: String,
     pub key: String,
@@ -30,6 +31,7 @@ pub struct PutObject {
     pub precondition: Precondition,
 }
 
+/// A part of an upload to be stored.
 pub struct PutUploadPart {
     pub bucket: String,
     pub key: String,

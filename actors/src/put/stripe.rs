@@ -116,8 +116,9 @@ impl WriteContext {
     fn is_healthy(&self, group: &Arc<Group>) -> bool {
         let topology = self.data.placement.topology();
         let healthy = topology.healthy_groups(self.scheme);
-        let found = healthy.binary_search_by_key(&group.id, |group| group.id);
-        found.is_ok_and(|index| healthy[index].epoch == group.epoch)
+        debug_assert!(healthy.is_sorted_by_key(|group| group.id));
+        let at = healthy.binary_search_by_key(&group.id, |group| group.id);
+        at.is_ok_and(|index| healthy[index].epoch == group.epoch)
     }
 
     fn leave(&self, group: &Group) {

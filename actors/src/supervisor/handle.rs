@@ -55,8 +55,8 @@ impl<M: Message> ChildHandle<M> {
 
     async fn running(&self, deadline: Instant) -> Result<ActorRef<M>, SupervisorError> {
         let mut current = self.current.clone();
-        let found = tokio::time::timeout_at(deadline, current.wait_for(Option::is_some)).await;
-        match found {
+        let running = tokio::time::timeout_at(deadline, current.wait_for(Option::is_some)).await;
+        match running {
             Ok(Ok(child)) => child.clone().ok_or_else(|| self.not_running()),
             // The sender lives as long as the child may be restarted.
             Ok(Err(_)) | Err(_) => Err(self.not_running()),

@@ -13,7 +13,7 @@ use cairn_schema::record::*;
 use support::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dur1_red2_two_racks_die_return_and_the_ledger_drains() {
+async fn dur_1_red_2_two_racks_die_return_and_the_ledger_drains() {
     let mut cluster = Cluster::start(6, timings()).await;
     let mut kept = objects(1);
     for (key, body) in &kept {
@@ -68,7 +68,7 @@ async fn dur1_red2_two_racks_die_return_and_the_ledger_drains() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn plc1_lost_disks_leave_their_groups_and_their_fragments_are_rebuilt_elsewhere() {
+async fn plc_1_lost_disks_leave_their_groups_and_their_fragments_are_rebuilt_elsewhere() {
     let timings = Timings { down_to_lost: Duration::from_secs(1), ..timings() };
     let mut cluster = Cluster::start(6, timings).await;
     let kept = objects(1);
@@ -107,7 +107,7 @@ async fn plc1_lost_disks_leave_their_groups_and_their_fragments_are_rebuilt_else
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn int1_gc2_rot_is_found_and_mended_and_deleted_objects_leave_nothing() {
+async fn int_1_gc_2_rot_is_found_and_mended_and_deleted_objects_leave_nothing() {
     let second = Duration::from_secs(1);
     let timings = Timings { scrub_interval: second, reclaim_grace: 10 * second, ..timings() };
     let cluster = Cluster::start(6, timings).await;
@@ -152,7 +152,7 @@ async fn int1_gc2_rot_is_found_and_mended_and_deleted_objects_leave_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn con1_a_cluster_stopped_in_order_finds_its_data_again() {
+async fn con_1_a_cluster_stopped_in_order_finds_its_data_again() {
     let mut cluster = Cluster::start(6, timings()).await;
     let kept = objects(1);
     for (key, body) in &kept {

@@ -50,6 +50,7 @@ pub enum Effect {
     Kill { at: Place, name: FragmentName, kills: Place, live: Option<Entry> },
 }
 
+/// What is known of the segments, and up to which position of the log.
 #[derive(Debug, Default)]
 struct State {
     segments: Segments,
@@ -58,6 +59,7 @@ struct State {
     changed: bool,
 }
 
+/// Where every fragment of a disk lies, and how much of each segment is needed.
 #[derive(Debug)]
 pub struct Index {
     tree: Tree,
@@ -119,18 +121,18 @@ impl Index {
             Some(next) => rows::name_key(&first(GroupId(next))).to_vec(),
             None => vec![0xff],
         };
-        let mut found = Vec::new();
+        let mut entries = Vec::new();
         if limit == 0 {
-            return Ok(found);
+            return Ok(entries);
         }
         self.tree.range(&rows::name_key(&from), excluded, &to, |(key, row)| {
             let entry = rows::decode_entry(&row)?;
             if self.state.read().segments.contains(entry.place.segment) {
-                found.push((rows::decode_name(&key)?, entry));
+                entries.push((rows::decode_name(&key)?, entry));
             }
-            Ok(found.len() < limit)
+            Ok(entries.len() < limit)
         })?;
-        Ok(found)
+        Ok(entries)
     }
 
     pub fn totals(&self) -> Totals {

@@ -6,9 +6,11 @@
 //!                                                  position of the log that the index covers: segment u32, end u64
 //! 00 'S' segment, big-endian u32                   one segment: version = 1, sealed u8, salt u64, end u64,
 //!                                                  fragments u32, their units u64, their payload bytes u64,
-//!                                                  needs u32 and that many (segment u32, tombstones u32, successors u32),
+//!                                                  needs u32 and that many (segment u32, tombstones u32,
+//!                                                  successors u32),
 //!                                                  damaged u32 and that many (unit u32, units u32)
-//! 01 group blob stripe position, big-endian        one fragment: version = 1, segment u32, unit u32, length u32, written ms u64
+//! 01 group blob stripe position, big-endian        one fragment: version = 1, segment u32, unit u32, length u32,
+//!                                                  written ms u64
 //! ```
 //!
 //! Fragments sort by group, so a group's inventory is one range.

@@ -97,6 +97,7 @@ pub fn whole_pages(place: Place, units: u32) -> Option<Range<u64>> {
     (start < end).then_some(start..end)
 }
 
+/// Sums over all segments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     pub fragments: u64,

@@ -68,6 +68,7 @@ impl From<lsm_tree::Error> for IndexError {
 /// A pair of key and value.
 pub type Row = (lsm_tree::UserKey, lsm_tree::UserValue);
 
+/// The sorted tables of an index.
 pub struct Tree {
     path: PathBuf,
     /// Its files: a directory in `path` with a name that is never used again. A tree that was let go of and whose last reader is only now
@@ -114,14 +115,14 @@ fn home_in(path: &Path) -> Result<PathBuf, IndexError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(IndexError::Missing),
         Err(error) => return Err(IndexError::Tree(error.to_string())),
     };
-    let mut found = None;
+    let mut tree = None;
     for entry in entries {
         let entry = entry.map_err(|error| IndexError::Tree(error.to_string()))?;
-        if found.replace(entry.path()).is_some() {
+        if tree.replace(entry.path()).is_some() {
             return Err(IndexError::Tree("its directory holds more than one".into()));
         }
     }
-    found.ok_or(IndexError::Missing)
+    tree.ok_or(IndexError::Missing)
 }
 
 /// The crate keeps the checksum of its list of tables beside that list's number but does not look at it.

@@ -18,13 +18,13 @@ pub fn combine_parts<'a>(
         ChecksumAlgorithm::Crc64Nvme => (CrcAlgorithm::Crc64Nvme, 8),
         ChecksumAlgorithm::Sha1 | ChecksumAlgorithm::Sha256 => return None,
     };
-    let mut whole = crc_fast::checksum(crc, b"");
+    let mut combined = crc_fast::checksum(crc, b"");
     for (digest, length) in parts {
         if digest.len() != size {
             return None;
         }
         let part = digest.iter().fold(0, |value, byte| value << 8 | u64::from(*byte));
-        whole = checksum_combine(crc, whole, part, length);
+        combined = checksum_combine(crc, combined, part, length);
     }
-    Some(whole.to_be_bytes()[8 - size..].to_vec())
+    Some(combined.to_be_bytes()[8 - size..].to_vec())
 }

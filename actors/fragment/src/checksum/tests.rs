@@ -106,13 +106,13 @@ proptest! {
             parts.push(digests(head).digests);
             rest = tail;
         }
-        let whole = digests(&bytes).digests;
+        let of_all = digests(&bytes).digests;
         let combine = |algorithm, of: fn(&Digests) -> &[u8]| {
             combine::combine_parts(algorithm, parts.iter().map(|part| (of(part), part.length))).unwrap()
         };
-        prop_assert_eq!(combine(ChecksumAlgorithm::Crc32, |d| d.crc32.as_ref().unwrap()), whole.crc32.unwrap());
-        prop_assert_eq!(combine(ChecksumAlgorithm::Crc32c, |d| d.crc32c.as_ref().unwrap()), whole.crc32c.unwrap());
-        prop_assert_eq!(combine(ChecksumAlgorithm::Crc64Nvme, |d| d.crc64nvme.as_ref().unwrap()), whole.crc64nvme.unwrap());
+        prop_assert_eq!(combine(ChecksumAlgorithm::Crc32, |d| d.crc32.as_ref().unwrap()), of_all.crc32.unwrap());
+        prop_assert_eq!(combine(ChecksumAlgorithm::Crc32c, |d| d.crc32c.as_ref().unwrap()), of_all.crc32c.unwrap());
+        prop_assert_eq!(combine(ChecksumAlgorithm::Crc64Nvme, |d| d.crc64nvme.as_ref().unwrap()), of_all.crc64nvme.unwrap());
     }
 }
 

@@ -14,6 +14,7 @@ use super::{CodecError, Fragment};
 /// Decode plans kept per scheme. A cluster sees few loss patterns at a time: one or two dead disks of each group.
 const PLANS_KEPT: usize = 64;
 
+/// The code of one k and m.
 pub(super) struct Gf256 {
     coder: Coder,
     plans: Mutex<Vec<(Losses, Arc<DecodePlan>)>>,

@@ -113,12 +113,12 @@ impl Codec {
         if len == 0 {
             return Err(CodecError::StripeLength(0));
         }
-        let mut seen = [false; 256];
+        let mut given = [false; 256];
         for (position, bytes) in present {
             if usize::from(*position) >= width {
                 return Err(CodecError::Position { position: *position, width });
             }
-            if std::mem::replace(&mut seen[usize::from(*position)], true) {
+            if std::mem::replace(&mut given[usize::from(*position)], true) {
                 return Err(CodecError::Twice(*position));
             }
             if bytes.len() != len {

@@ -9,6 +9,7 @@ use reed_solomon_novelpoly::{CodeParams, ReedSolomon, WrappedShard};
 use super::{CodecError, Fragment};
 use crate::geometry;
 
+/// The code of one k and m.
 pub(super) struct Novelpoly {
     code: ReedSolomon,
     width: usize,

@@ -13,6 +13,7 @@ pub const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// Largest payload of any kind; a request's own bound may be lower.
 pub const MAX_PAYLOAD_BYTES: u32 = 64 * 1024 * 1024;
 
+/// Why bytes are no frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     #[error("frame version {0} is not known here")]

@@ -25,6 +25,7 @@ const USUAL_META_BYTES: u32 = 256 * 1024;
 /// Text of an error that crosses the wire.
 const MAX_TEXT_CHARS: usize = 512;
 
+/// What a request frame says before its payload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestHeader {
     /// How long the caller will wait, in milliseconds from when the request arrives.
@@ -39,6 +40,7 @@ impl RequestHeader {
     }
 }
 
+/// What a node asks of another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// The payload is the fragment, its checksums the fragment's own.
@@ -134,12 +136,14 @@ impl Request {
     }
 }
 
+/// What a reply frame says before its payload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplyHeader {
     pub payload: PayloadHeader,
     pub reply: Result<Reply, RemoteError>,
 }
 
+/// What comes back, by request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     Done,

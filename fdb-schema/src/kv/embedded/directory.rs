@@ -4,7 +4,8 @@
 //! <directory>/LOCK      held while the store is open
 //! <directory>/FORMAT    "cairn metadata 2 <the store's mark: 32 hex digits>\n"
 //! <directory>/store/    fjall's files
-//! <directory>/store.new a store being made; renamed when it is whole, because fjall does not open one that was made by half
+//! <directory>/store.new a store being made; renamed when it is whole, because fjall does not open one that was made
+//!                       by half
 //! ```
 
 use std::{

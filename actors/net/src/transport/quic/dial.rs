@@ -121,6 +121,7 @@ pub struct Peer {
     dialling: tokio::sync::Mutex<Dialling>,
 }
 
+/// How the last attempts to connect to a peer went.
 #[derive(Default)]
 struct Dialling {
     failures: u32,

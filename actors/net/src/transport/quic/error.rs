@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::tls::TlsError;
 
+/// Why an endpoint could not be opened.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum QuicError {
     #[error(transparent)]

@@ -5,6 +5,7 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, 
 
 use super::QuicError;
 
+/// The counters of one endpoint.
 pub(super) struct Metrics {
     /// By side ("client", "server"), kind and outcome.
     pub requests: IntCounterVec,

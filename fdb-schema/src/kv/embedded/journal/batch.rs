@@ -3,7 +3,8 @@
 //! ```text
 //! batch  = start, item or clear × count, end
 //! start  = 01, count u32, seqno u64
-//! item   = 02, kind u8, compression u8, keyspace u64, key length u16, value length u32, stored length u32, key, stored value
+//! item   = 02, kind u8, compression u8, keyspace u64, key length u16, value length u32, stored length u32, key,
+//!          stored value
 //! clear  = 04, keyspace u64
 //! end    = 03, xxh3-64 of the items and clears, "FJL" 03
 //! ```
