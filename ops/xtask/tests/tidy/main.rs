@@ -1,27 +1,19 @@
 //! Keeps the house clean: layers, lengths, and nothing unfinished.
 #![allow(clippy::unwrap_used)]
 
+mod imports;
+mod layers;
+
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
 
+use layers::{CRATES, FLOORS};
+
 /// A file longer than this has more than one idea in it.
 const MOST_LINES: usize = 600;
-
-/// Which of our crates each may import: the layers of ARCHITECTURE.md.
-const LAYERS: [(&str, &[&str]); 10] = [
-    ("fdb-schema", &[]),
-    ("actors/fragment", &["cairn-schema"]),
-    ("actors/disk", &["cairn-schema", "cairn-fragment"]),
-    ("actors/net", &["cairn-schema", "cairn-fragment"]),
-    ("actors", &["cairn-schema", "cairn-fragment", "cairn-disk", "cairn-net"]),
-    ("gateway", &["cairn-schema", "cairn-actors"]),
-    ("node", &["cairn-schema", "cairn-actors", "cairn-gateway"]),
-    ("chaos", &[]),
-    ("ops/bench", &["cairn-schema", "cairn-actors"]),
-    ("ops/xtask", &[]),
-];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
@@ -40,7 +32,7 @@ fn sources() -> Vec<(PathBuf, String)> {
         }
     }
     let mut found = Vec::new();
-    for (crate_folder, _) in LAYERS {
+    for (crate_folder, _) in CRATES {
         walk(&root().join(crate_folder), &mut found);
     }
     found.sort();
@@ -52,7 +44,7 @@ fn sources() -> Vec<(PathBuf, String)> {
 
 #[test]
 fn crates_import_only_the_layers_below() {
-    for (crate_folder, allowed) in LAYERS {
+    for (crate_folder, allowed) in CRATES {
         let manifest = fs::read_to_string(root().join(crate_folder).join("Cargo.toml")).unwrap();
         for line in manifest.lines().filter(|line| line.starts_with("cairn")) {
             let name = line.split(['.', ' ', '=']).next().unwrap();
@@ -93,4 +85,86 @@ fn s3s_and_http_stay_in_the_gateway_and_above() {
             }
         }
     }
+}
+
+#[test]
+fn modules_import_only_the_floors_below() {
+    let imports = imports::read(&sources());
+    for (of, floors) in FLOORS {
+        let src = Path::new(of).join("src");
+        let module = |file: &Path| -> Option<String> {
+            let name = Path::new(file.strip_prefix(&src).ok()?.iter().next()?).file_stem()?.to_str()?;
+            (name != "lib").then(|| name.to_owned())
+        };
+        let floor = |name: &str| floors.iter().position(|floor| floor.split(' ').any(|module| module == name));
+        let written: BTreeSet<String> = floors.iter().flat_map(|floor| floor.split(' ')).map(str::to_owned).collect();
+        let there: BTreeSet<String> = imports.keys().filter_map(|file| module(file)).collect();
+        assert_eq!(written, there, "left, the modules of {of} by layers.rs; right, those that there are");
+        for (file, imported) in imports.iter().filter(|(file, _)| file.starts_with(&src)) {
+            let Some(above) = module(file) else { continue };
+            for other in imported {
+                let below = module(other).unwrap_or_else(|| panic!("{} imports the crate's root", file.display()));
+                let (from, to) = (floor(&above), floor(&below));
+                assert!(
+                    above == below || from < to,
+                    "{} imports {}, which is not below it",
+                    file.display(),
+                    other.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn tests_spell_the_ids_of_invariants_one_way() {
+    let architecture = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let ids = architecture.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" |"));
+    let ids: Vec<String> =
+        ids.map(|(id, _)| id.replace('-', "").to_lowercase()).filter(|id| id.ends_with(char::is_numeric)).collect();
+    assert!(ids.len() > 5, "ARCHITECTURE.md's table of invariants was not read: {ids:?}");
+    for (path, text) in sources() {
+        for (number, line) in text.lines().enumerate() {
+            let Some((_, name)) = line.split_once("fn ") else { continue };
+            let name = name.split(['(', '<']).next().unwrap();
+            let run_together = name.split('_').find(|part| ids.iter().any(|id| id == part));
+            assert_eq!(run_together, None, "{}:{}: write dur_1_, not dur1_", path.display(), number + 1);
+        }
+    }
+}
+
+#[test]
+fn every_dependency_is_used() {
+    let members = CRATES.map(|(folder, _)| Path::new(folder));
+    let sources = sources();
+    let mut everywhere = BTreeSet::new();
+    for folder in members {
+        // What lies in a crate within this folder is that crate's.
+        let owner = |path: &Path| {
+            members.into_iter().filter(|other| path.starts_with(other)).max_by_key(|other| other.as_os_str().len())
+        };
+        let own: Vec<&String> =
+            sources.iter().filter(|(path, _)| owner(path) == Some(folder)).map(|(_, text)| text).collect();
+        for name in dependencies(&folder.join("Cargo.toml")) {
+            let in_code = name.replace('-', "_");
+            assert!(own.iter().any(|text| text.contains(&in_code)), "{} does not use {name}", folder.display());
+            everywhere.insert(name);
+        }
+    }
+    for name in dependencies(Path::new("Cargo.toml")) {
+        assert!(everywhere.contains(&name) || name.starts_with("cairn-"), "no crate uses {name}");
+    }
+}
+
+/// The names below every heading of a manifest that ends in "dependencies".
+fn dependencies(manifest: &Path) -> Vec<String> {
+    let (mut names, mut listed) = (Vec::new(), false);
+    for line in fs::read_to_string(root().join(manifest)).unwrap().lines() {
+        if let Some(heading) = line.strip_prefix('[') {
+            listed = heading.contains("dependencies]");
+        } else if let Some((name, _)) = line.split_once(['.', ' ', '=']).filter(|_| listed && !line.starts_with('#')) {
+            names.push(name.to_owned());
+        }
+    }
+    names
 }
