@@ -89,6 +89,84 @@ async fn a_hanging_disk_delays_nothing_beyond_the_grace() {
     assert_eq!(twin.get_all("key").await.unwrap(), bytes);
 }
 
+/// A rack of four that falls silent costs the first large upload a moment and not the deadline of a write: its stripes go to groups
+/// without the rack. Nothing of them stays in the groups that were too slow.
+#[tokio::test]
+async fn a_silent_rack_does_not_hold_up_the_first_large_upload() {
+    let (deadline, stripes) = (Duration::from_secs(8), 10);
+    let bytes = random_bytes(stripes * 4000, 1);
+    // Of each group, two racks of four have two members, and a stripe can do without one: chance decides whether the first group can do
+    // without the silent rack.
+    for round in 1.. {
+        let twin = twin(Shape { racks: 4, disks_per_node: 2, deadline, ..Shape::default() }).await;
+        let hangs = Fault { hangs: true, ..Fault::default() };
+        [6, 7].iter().for_each(|disk| twin.fault(*disk, hangs));
+        let start = Instant::now();
+        twin.put("key", &bytes).await.unwrap();
+        assert!(start.elapsed() < deadline, "{:?}", start.elapsed());
+        assert_eq!(twin.get_all("key").await.unwrap(), bytes);
+        if twin.fragments.puts.load(Ordering::SeqCst) <= stripes as u64 * 6 {
+            assert!(round < 30, "no stripe was ever sent to another group");
+            continue;
+        }
+        twin.fragments.heal_all();
+        assert_eq!(twin.settled().await, expected_fragments(&twin, "key").await);
+        // DUR-1: any rack may go now.
+        for rack in 0..4 {
+            (0..2).for_each(|disk| twin.fault(rack * 2 + disk, OFF));
+            assert_eq!(twin.get_all("key").await.unwrap(), bytes, "rack {rack}");
+            twin.fragments.heal_all();
+        }
+        return;
+    }
+}
+
+/// When everything is slow, whichever group is done first has the stripe, and the other nothing of it.
+#[tokio::test]
+async fn of_two_groups_that_a_slow_stripe_went_to_one_keeps_it() {
+    let limits = StoreLimits { write_hedge_floor: Duration::from_millis(20), ..StoreLimits::default() };
+    let twin = twin(Shape { racks: 8, deadline: Duration::from_secs(30), limits, ..Shape::default() }).await;
+    let slow = |millis| Fault { write_delay: Duration::from_millis(millis), ..Fault::default() };
+    (0..8).for_each(|disk| twin.fault(disk, slow(300)));
+    let bytes = random_bytes(12_000, 1);
+    // No disk is blamed: it would be all of them, and the stripes after the first would be refused.
+    twin.put("key", &bytes).await.unwrap();
+    let puts = twin.fragments.puts.load(Ordering::SeqCst);
+    assert!(puts > 18, "no stripe was sent again: {puts}");
+    twin.fragments.heal_all();
+    let stored = twin.settled().await;
+    let expected = expected_fragments(&twin, "key").await;
+    let stray: Vec<_> = stored.iter().filter(|fragment| !expected.contains(fragment)).collect();
+    assert!(stray.is_empty(), "left behind: {stray:?}");
+    let absent = twin.ledger().await.len();
+    assert!(
+        stored.len() + absent >= expected.len(),
+        "{} of {} are stored, {absent} known to be absent",
+        stored.len(),
+        expected.len()
+    );
+    assert_eq!(twin.get_all("key").await.unwrap(), bytes);
+}
+
+/// Every fragment that the current version of a key has, where it belongs, in order of name.
+async fn expected_fragments(twin: &Twin, key: &str) -> Vec<(DiskId, FragmentName)> {
+    let located = twin.store.locate(BUCKET, key, VersionSelector::Current, RangeRequest::All).await.unwrap();
+    let mut expected = Vec::new();
+    let blob = &located.parts[0].slices[0].blob;
+    let mut stripe = 0;
+    for run in &blob.runs {
+        let group = twin.meta.group(run.group).await.unwrap().unwrap();
+        for _ in 0..run.stripes {
+            for (position, disk) in (0..).zip(&group.members) {
+                expected.push((*disk, FragmentName { group: run.group, blob: blob.id, stripe, position }));
+            }
+            stripe += 1;
+        }
+    }
+    expected.sort_by_key(|(_, name)| *name);
+    expected
+}
+
 #[tokio::test]
 async fn refused_short_long_broken_and_abandoned_bodies_leave_nothing() {
     let twin = twin(Shape::default()).await;

@@ -1,4 +1,4 @@
-//! How long a fragment read usually takes, and so when it is worth asking others.
+//! How long reads and writes of fragments usually take, and so when it is worth asking others.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -9,21 +9,30 @@ use parking_lot::Mutex;
 
 use super::limits::StoreLimits;
 
-/// Reads remembered for each class of size.
+/// Calls remembered for each class of size.
 const REMEMBERED: usize = 256;
 /// The percentile is worked out again after so many.
 const EVERY: usize = 32;
 /// Classes by size: up to 16 KiB, 64 KiB, 256 KiB, 1 MiB, 4 MiB, more.
 const CLASSES: usize = 6;
-/// Hedges may be one in this many reads, besides a few: when everything is slow, asking more makes it slower.
+/// Hedges may be one in this many calls, besides a few: when everything is slow, asking more makes it slower.
 const ONE_HEDGE_IN: u64 = 8;
 const FREE_HEDGES: u64 = 64;
 
-/// Latencies of recent fragment reads.
-#[derive(Default)]
+/// Which calls are observed.
+#[derive(Clone, Copy)]
+enum Calls {
+    /// One fragment more is asked for in place of a slow one.
+    Reads,
+    /// A whole stripe is sent again in place of a slow one, so that it must be slower to be worth it.
+    Writes,
+}
+
+/// Latencies of recent calls of one kind.
 pub(crate) struct Latencies {
+    calls: Calls,
     classes: [Class; CLASSES],
-    reads: AtomicU64,
+    observed: AtomicU64,
     hedges: AtomicU64,
 }
 
@@ -31,7 +40,7 @@ pub(crate) struct Latencies {
 struct Class {
     recent: Mutex<Recent>,
     /// 0 while too little is known.
-    p95_us: AtomicU64,
+    percentile_us: AtomicU64,
 }
 
 #[derive(Default)]
@@ -41,8 +50,28 @@ struct Recent {
 }
 
 impl Latencies {
+    pub fn of_reads() -> Self {
+        Self::of(Calls::Reads)
+    }
+
+    pub fn of_writes() -> Self {
+        Self::of(Calls::Writes)
+    }
+
+    fn of(calls: Calls) -> Self {
+        Self { calls, classes: Default::default(), observed: AtomicU64::new(0), hedges: AtomicU64::new(0) }
+    }
+
+    /// Slower than so many of a hundred calls is slow.
+    fn percentile(&self) -> usize {
+        match self.calls {
+            Calls::Reads => 95,
+            Calls::Writes => 99,
+        }
+    }
+
     pub fn observe(&self, bytes: usize, took: Duration) {
-        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.observed.fetch_add(1, Ordering::Relaxed);
         let class = &self.classes[class_of(bytes)];
         let us = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
         let mut recent = class.recent.lock();
@@ -57,24 +86,28 @@ impl Latencies {
             let mut sorted = recent.us.clone();
             drop(recent);
             sorted.sort_unstable();
-            class.p95_us.store(u64::from(sorted[sorted.len() * 95 / 100]), Ordering::Relaxed);
+            class.percentile_us.store(u64::from(sorted[sorted.len() * self.percentile() / 100]), Ordering::Relaxed);
         }
     }
 
-    /// How long to wait for a read of `bytes` before asking others.
+    /// How long to wait for a fragment of `bytes` before asking others.
     pub fn hedge_after(&self, bytes: usize, limits: &StoreLimits) -> Duration {
-        let p95 = match self.classes[class_of(bytes)].p95_us.load(Ordering::Relaxed) {
+        let (floor, ceiling) = match self.calls {
+            Calls::Reads => (limits.hedge_floor, limits.hedge_ceiling),
+            Calls::Writes => (limits.write_hedge_floor, limits.write_hedge_ceiling),
+        };
+        let slow = match self.classes[class_of(bytes)].percentile_us.load(Ordering::Relaxed) {
             // Nothing known yet: not too eager.
-            0 => limits.hedge_floor * 4,
+            0 => floor * 4,
             us => Duration::from_micros(us),
         };
-        p95.max(limits.hedge_floor).min(limits.hedge_ceiling.max(limits.hedge_floor))
+        slow.max(floor).min(ceiling.max(floor))
     }
 
     /// Whether a hedge may be made now; counts it if so.
     pub fn may_hedge(&self) -> bool {
         let hedges = self.hedges.fetch_add(1, Ordering::Relaxed);
-        let may = hedges < FREE_HEDGES + self.reads.load(Ordering::Relaxed) / ONE_HEDGE_IN;
+        let may = hedges < FREE_HEDGES + self.observed.load(Ordering::Relaxed) / ONE_HEDGE_IN;
         if !may {
             self.hedges.fetch_sub(1, Ordering::Relaxed);
         }
@@ -98,7 +131,7 @@ mod tests {
 
     #[test]
     fn hedges_after_the_95th_percentile_within_bounds() {
-        let (latencies, limits) = (Latencies::default(), StoreLimits::default());
+        let (latencies, limits) = (Latencies::of_reads(), StoreLimits::default());
         for n in 0..256u64 {
             latencies.observe(1 << 20, Duration::from_millis(if n % 10 == 0 { 300 } else { 30 }));
             latencies.observe(100, Duration::from_micros(50));
@@ -111,7 +144,7 @@ mod tests {
 
     #[test]
     fn bnd_1_hedges_stay_a_fraction_of_reads() {
-        let latencies = Latencies::default();
+        let latencies = Latencies::of_reads();
         let free = (0..1000).filter(|_| latencies.may_hedge()).count();
         assert_eq!(free as u64, FREE_HEDGES);
         (0..800).for_each(|_| latencies.observe(1, Duration::ZERO));

@@ -16,6 +16,10 @@ pub struct StoreLimits {
     /// A read is hedged after the 95th percentile of recent reads, but never sooner or later than these.
     pub hedge_floor: Duration,
     pub hedge_ceiling: Duration,
+    /// A stripe goes to another group as well after the 99th percentile of recent writes of fragments, but never sooner or later than
+    /// these.
+    pub write_hedge_floor: Duration,
+    pub write_hedge_ceiling: Duration,
     /// Consecutive stripes that stay in one group while it is healthy.
     pub run_stripes: u32,
     /// Groups tried for one stripe.
@@ -31,6 +35,8 @@ impl Default for StoreLimits {
             straggler_grace: Duration::from_millis(500),
             hedge_floor: Duration::from_millis(20),
             hedge_ceiling: Duration::from_secs(1),
+            write_hedge_floor: Duration::from_millis(250),
+            write_hedge_ceiling: Duration::from_secs(2),
             run_stripes: 64,
             stripe_tries: 4,
         }

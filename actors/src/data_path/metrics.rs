@@ -10,6 +10,7 @@ pub(crate) struct Metrics {
     pub puts: IntCounterVec,
     pub put_seconds: Histogram,
     pub stripe_retries: IntCounter,
+    pub put_hedges: IntCounter,
     pub stragglers_given_up: IntCounter,
     pub fragments_absent: IntCounter,
     pub fragment_write_failures: IntCounter,
@@ -41,6 +42,7 @@ impl Metrics {
             puts: by("cairn_puts_total", "Bodies written, by result", "result"),
             put_seconds: seconds("cairn_put_seconds", "Time from the first byte of a body to its commit"),
             stripe_retries: counter("cairn_put_stripe_retries_total", "Stripes written again to another group"),
+            put_hedges: counter("cairn_put_hedges_total", "Stripes sent to a second group because the first was slow"),
             stragglers_given_up: counter(
                 "cairn_put_stragglers_given_up_total",
                 "Fragments that were too slow to be waited for after their stripe was safe",

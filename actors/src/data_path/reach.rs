@@ -21,7 +21,9 @@ pub(crate) struct Reach {
     /// How long one call may take.
     deadline: Duration,
     metrics: Metrics,
+    /// Of reads.
     pub latencies: Latencies,
+    pub write_latencies: Latencies,
 }
 
 /// Why a fragment was not read.
@@ -62,16 +64,25 @@ impl Unread {
 
 impl Reach {
     pub fn new(fragments: Bounded, placement: Arc<Placement>, deadline: Duration, metrics: Metrics) -> Self {
-        Self { fragments, placement, deadline, metrics, latencies: Latencies::default() }
+        Self {
+            fragments,
+            placement,
+            deadline,
+            metrics,
+            latencies: Latencies::of_reads(),
+            write_latencies: Latencies::of_writes(),
+        }
     }
 
     /// Writes one fragment, again if the disk was busy or the connection broke at once, until the deadline. Durable when it returns.
     pub async fn put(&self, disk: DiskId, fragment: NewFragment) -> Result<(), TransportError> {
-        let deadline = Instant::now() + self.deadline;
+        let started = Instant::now();
+        let deadline = started + self.deadline;
         let mut tries = 0u32;
         loop {
             tries += 1;
             let Err(error) = self.fragments.put(disk, fragment.clone(), deadline).await else {
+                self.write_latencies.observe(fragment.payload.len(), started.elapsed());
                 self.placement.report(disk, Heard::Answer);
                 return Ok(());
             };

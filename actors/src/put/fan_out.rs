@@ -70,6 +70,11 @@ impl EncodedStripe {
         (name, self.fragments[usize::from(position)].0.clone())
     }
 
+    /// Bytes of the largest fragment.
+    pub fn fragment_bytes(&self) -> usize {
+        self.fragments.iter().map(|(bytes, _)| bytes.len()).max().unwrap_or(0)
+    }
+
     fn to_send(&self, group: &Group, position: u8) -> NewFragment {
         let (name, payload) = self.fragment(group, position);
         let block_checksums = self.fragments[usize::from(position)].1.to_vec();
@@ -83,6 +88,8 @@ pub(crate) struct Sending {
     durable: Positions,
     settled: Positions,
     width: usize,
+    /// Fragments that a stripe of the group can lose.
+    spare: usize,
     /// What the first few failures were, for the error's text.
     why: Vec<String>,
     disks: Vec<DiskId>,
@@ -97,6 +104,7 @@ impl Sending {
             durable: Positions::default(),
             settled: Positions::default(),
             width: group.members.len().min(stripe.fragments.len()),
+            spare: group.scheme.parity(),
             why: Vec::new(),
             disks: group.members.clone(),
         };
@@ -182,16 +190,33 @@ impl Sending {
     /// Stops waiting for what is still under way; returns how many fragments that were. Their disks were too slow, and are avoided
     /// for a while. They may yet become durable, which does no harm: they are in the ledger, and repair finds them.
     pub fn give_up(&mut self, reach: &Reach) -> usize {
+        let slow = self.slow().len();
+        self.blame_slow(reach);
+        self.abandon();
+        slow
+    }
+
+    /// Has the disks avoided for a while that have not answered yet. When they are more than a stripe can lose, it is not they who are
+    /// slow but the cluster or this node: avoiding them all would refuse writes that are only late.
+    pub fn blame_slow(&mut self, reach: &Reach) {
+        let slow = self.slow();
+        if slow.len() <= self.spare {
+            slow.into_iter().for_each(|disk| reach.placement.report(disk, Heard::Nothing));
+        }
+    }
+
+    /// Disks that have not answered yet.
+    fn slow(&mut self) -> Vec<DiskId> {
         if self.reap() {
-            return 0;
+            return Vec::new();
         }
         let slow = (0..self.width).filter(|position| !self.settled.contains(*position as u8));
-        let slow: Vec<DiskId> = slow.map(|position| self.disks[position]).collect();
-        for disk in &slow {
-            reach.placement.report(*disk, Heard::Nothing);
-        }
+        slow.map(|position| self.disks[position]).collect()
+    }
+
+    /// Stops sending what is still under way. Some of it may yet become durable.
+    pub fn abandon(&mut self) {
         self.sends.abort_all();
-        slow.len()
     }
 
     /// What to clean up of a stripe that was sent, or tried to be, to one group.

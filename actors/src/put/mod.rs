@@ -1,6 +1,6 @@
 //! Objects in: a body becomes stripes, stripes become durable fragments, and one transaction makes them an object.
 //!
-//! [`body`] reads what the client sends, [`writer`] turns it into stripes in flight, [`stripe`] makes one stripe safe, [`fan_out`] sends its
+//! [`body`] reads what the client sends, [`writer`] turns it into stripes in flight, [`race`] makes one stripe safe, [`fan_out`] sends its
 //! fragments, and [`commit`] makes the blob visible. [`copy_part`] makes a part of bytes that are stored already.
 
 mod body;
@@ -9,6 +9,7 @@ mod copy_part;
 mod fan_out;
 mod hashing;
 mod pending;
+mod race;
 mod request;
 mod stripe;
 mod writer;

@@ -1,9 +1,6 @@
-//! Making one stripe safe: encode it, choose a group, send it, and if the group fails, another group.
+//! What the stripes of one blob share: how they are encoded, and which group they go to.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, atomic::AtomicBool};
 
 use bytes::Bytes;
 use cairn_fragment::codec::Codec;
@@ -15,7 +12,6 @@ use super::fan_out::{EncodedStripe, Sending};
 use crate::{
     data_path::{DataPath, Remains, Span},
     error::StoreError,
-    placement::write_quorum,
 };
 
 /// Stripes up to this size are encoded where they stand: handing them to another thread would take longer.
@@ -57,39 +53,7 @@ impl WriteContext {
         }))
     }
 
-    pub async fn write(self: Arc<Self>, stripe: u32, bytes: Bytes) -> Result<SentStripe, StoreError> {
-        let encoded = self.encode(stripe, bytes).await?;
-        let quorum = write_quorum(self.scheme, self.data.policy.write_margin);
-        let mut tried = Vec::new();
-        let mut last = None;
-        while tried.len() < self.data.limits.stripe_tries.max(1) && !self.cancelled.load(Ordering::Relaxed) {
-            let group = match (self.group(&tried).await, last.take()) {
-                (Ok(group), _) => group,
-                // Why the groups that there are failed tells more than that there are no others.
-                (Err(_), Some(failed)) => return Err(failed),
-                (Err(error), None) => return Err(error),
-            };
-            self.touch(&group, stripe);
-            let mut sending = Sending::start(&self.data.reach, &group, &encoded);
-            match sending.quorum(quorum).await {
-                Ok(()) => {
-                    self.data.metrics.put_stripes.inc();
-                    return Ok(SentStripe { stripe, group, sending });
-                }
-                Err(error) => {
-                    tracing::debug!(blob = %self.blob, stripe, group = %group.id, %error, "a stripe goes to another group");
-                    self.data.metrics.stripe_retries.inc();
-                    self.leave(&group);
-                    tried.push(group.id);
-                    self.data.cleaner.clean(sending.into_remains(self.blob, group, stripe));
-                    last = Some(error);
-                }
-            }
-        }
-        Err(last.unwrap_or(StoreError::Busy("the write was given up")))
-    }
-
-    async fn encode(&self, stripe: u32, bytes: Bytes) -> Result<EncodedStripe, StoreError> {
+    pub async fn encode(&self, stripe: u32, bytes: Bytes) -> Result<EncodedStripe, StoreError> {
         if bytes.len() <= INLINE_BYTES {
             return EncodedStripe::encode(&self.codec, self.blob, stripe, bytes);
         }
@@ -99,7 +63,7 @@ impl WriteContext {
     }
 
     /// The group that the blob's last stripes went to, while it is healthy and its run not too long; else a new choice.
-    async fn group(&self, tried: &[GroupId]) -> Result<Arc<Group>, StoreError> {
+    pub async fn group(&self, tried: &[GroupId]) -> Result<Arc<Group>, StoreError> {
         if let Some((group, stripes)) = &mut *self.current.lock()
             && *stripes < self.data.limits.run_stripes
             && !tried.contains(&group.id)
@@ -121,7 +85,8 @@ impl WriteContext {
         at.is_ok_and(|index| healthy[index].epoch == group.epoch)
     }
 
-    fn leave(&self, group: &Group) {
+    /// The blob's next stripes choose anew.
+    pub fn leave(&self, group: &Group) {
         let mut current = self.current.lock();
         if current.as_ref().is_some_and(|(current, _)| current.id == group.id) {
             *current = None;
@@ -145,7 +110,8 @@ impl WriteContext {
         Remains { blob, quiet: Box::pin(quiet) }
     }
 
-    fn touch(&self, group: &Arc<Group>, stripe: u32) {
+    /// Notes that fragments of the stripe may be in the group from now on.
+    pub fn touch(&self, group: &Arc<Group>, stripe: u32) {
         Span::push(&mut self.touched.lock(), group, stripe);
     }
 }

@@ -18,6 +18,7 @@ use super::{
     body::BodyReader,
     hashing::Hashing,
     pending::PendingBlob,
+    race,
     stripe::{SentStripe, StripeTask, WriteContext},
 };
 use crate::{
@@ -175,7 +176,7 @@ impl BlobWriter {
         };
         self.next = index.checked_add(1).ok_or_else(too_long)?;
         self.data.metrics.put_bytes.inc_by(stripe.len() as u64);
-        self.in_flight.push_back(tokio::spawn(context.clone().write(index, stripe)));
+        self.in_flight.push_back(tokio::spawn(race::write(context.clone(), index, stripe)));
         Ok(())
     }
 

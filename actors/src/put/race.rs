@@ -1,0 +1,180 @@
+//! One stripe on its way to a group, and to another when the first fails or is slow. The first group that has made it safe keeps it; what
+//! the others have of it is deleted.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use cairn_schema::{ids::GroupId, record::Group};
+use futures::future::select_all;
+
+use super::{
+    fan_out::{EncodedStripe, Sending},
+    stripe::{SentStripe, WriteContext},
+};
+use crate::{error::StoreError, placement::write_quorum};
+
+/// Groups that a stripe is sent to at the same time. More would only add load where something is slow already.
+const AT_ONCE: usize = 2;
+
+/// Makes one stripe safe.
+///
+/// # Errors
+/// Why the last group failed when all tries are used up, or why no group can be had.
+pub(super) async fn write(context: Arc<WriteContext>, stripe: u32, bytes: Bytes) -> Result<SentStripe, StoreError> {
+    let encoded = context.encode(stripe, bytes).await?;
+    Race::new(context, stripe, encoded).run().await
+}
+
+/// What becomes of a stripe, over all groups that it is tried in.
+struct Race {
+    context: Arc<WriteContext>,
+    stripe: u32,
+    encoded: EncodedStripe,
+    quorum: usize,
+    /// Every group that it was sent to.
+    tried: Vec<GroupId>,
+    /// Those that may still make it safe.
+    running: Vec<Attempt>,
+    /// No other group could be had beside the one that is slow.
+    alone: bool,
+    /// Why the last group failed.
+    failure: Option<StoreError>,
+}
+
+struct Attempt {
+    group: Arc<Group>,
+    sending: Sending,
+    started: Instant,
+}
+
+/// Which of the running attempts has ended, and how.
+type Verdict = (usize, Result<(), StoreError>);
+
+impl Race {
+    fn new(context: Arc<WriteContext>, stripe: u32, encoded: EncodedStripe) -> Self {
+        let quorum = write_quorum(context.scheme, context.data.policy.write_margin);
+        let (tried, running) = (Vec::new(), Vec::new());
+        Self { context, stripe, encoded, quorum, tried, running, alone: false, failure: None }
+    }
+
+    async fn run(mut self) -> Result<SentStripe, StoreError> {
+        self.try_another().await?;
+        loop {
+            match self.verdict().await {
+                None => {}
+                Some((index, Ok(()))) => return Ok(self.won(index)),
+                Some((index, Err(error))) => {
+                    self.lost(index, error);
+                    if self.running.is_empty() {
+                        self.try_another().await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until a group has made the stripe safe or cannot any more; None when another was begun beside a slow one instead.
+    async fn verdict(&mut self) -> Option<Verdict> {
+        let Some(hedge_at) = self.hedge_at() else { return Some(first(&mut self.running, self.quorum).await) };
+        match tokio::time::timeout_at(hedge_at.into(), first(&mut self.running, self.quorum)).await {
+            Ok(verdict) => Some(verdict),
+            Err(_) => self.hedge().await,
+        }
+    }
+
+    /// When the only group under way will count as slow, if there may be another beside it.
+    fn hedge_at(&self) -> Option<Instant> {
+        let [only] = &self.running[..] else { return None };
+        let may = !self.alone && self.tries_left() && self.running.len() < AT_ONCE;
+        let data = &self.context.data;
+        may.then(|| only.started + data.reach.write_latencies.hedge_after(self.encoded.fragment_bytes(), &data.limits))
+    }
+
+    fn tries_left(&self) -> bool {
+        self.tried.len() < self.context.data.limits.stripe_tries.max(1)
+            && !self.context.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Sends the stripe to another group as well. If only some disks are slow, they are avoided from now on, so that the other group, and
+    /// those of stripes to come, are made of others.
+    async fn hedge(&mut self) -> Option<Verdict> {
+        // Once, whatever comes of it: this attempt is not looked at again.
+        self.alone = true;
+        let data = &self.context.data;
+        if !data.reach.write_latencies.may_hedge() {
+            return None;
+        }
+        for slow in &mut self.running {
+            slow.sending.blame_slow(&data.reach);
+            self.context.leave(&slow.group);
+        }
+        // A task of its own: a choice that forms groups must not be broken off when the first group is done meanwhile.
+        let (context, tried) = (self.context.clone(), self.tried.clone());
+        let choice = tokio::spawn(async move { context.group(&tried).await });
+        tokio::select! {
+            verdict = first(&mut self.running, self.quorum) => Some(verdict),
+            choice = choice => {
+                if let Ok(Ok(group)) = choice {
+                    tracing::debug!(blob = %self.context.blob, stripe = self.stripe, group = %group.id, "a slow stripe goes to another group as well");
+                    self.context.data.metrics.put_hedges.inc();
+                    self.send(group);
+                }
+                None
+            }
+        }
+    }
+
+    /// After a failure, or at first.
+    async fn try_another(&mut self) -> Result<(), StoreError> {
+        if !self.tries_left() {
+            return Err(self.failure.take().unwrap_or(StoreError::Busy("the write was given up")));
+        }
+        match self.context.group(&self.tried).await {
+            Ok(group) => {
+                self.alone = false;
+                self.send(group);
+                Ok(())
+            }
+            // Why the groups that there are failed tells more than that there are no others.
+            Err(error) => Err(self.failure.take().unwrap_or(error)),
+        }
+    }
+
+    fn send(&mut self, group: Arc<Group>) {
+        self.context.touch(&group, self.stripe);
+        self.tried.push(group.id);
+        let sending = Sending::start(&self.context.data.reach, &group, &self.encoded);
+        self.running.push(Attempt { group, sending, started: Instant::now() });
+    }
+
+    fn won(mut self, index: usize) -> SentStripe {
+        let Attempt { group, sending, .. } = self.running.swap_remove(index);
+        for mut loser in self.running.drain(..) {
+            // Its fragments hold the stripe's memory, and nobody needs them any more.
+            loser.sending.abandon();
+            self.context.data.cleaner.clean(loser.sending.into_remains(self.context.blob, loser.group, self.stripe));
+        }
+        self.context.data.metrics.put_stripes.inc();
+        SentStripe { stripe: self.stripe, group, sending }
+    }
+
+    fn lost(&mut self, index: usize, error: StoreError) {
+        let Attempt { group, sending, .. } = self.running.swap_remove(index);
+        let (blob, stripe) = (self.context.blob, self.stripe);
+        tracing::debug!(%blob, stripe, group = %group.id, %error, "a group did not take a stripe");
+        self.context.data.metrics.stripe_retries.inc();
+        self.context.leave(&group);
+        self.context.data.cleaner.clean(sending.into_remains(blob, group, stripe));
+        self.failure = Some(error);
+    }
+}
+
+/// The first of the attempts, of which there is at least one, that reaches its quorum or cannot any more.
+async fn first(running: &mut [Attempt], quorum: usize) -> Verdict {
+    let quorums = running.iter_mut().map(|attempt| Box::pin(attempt.sending.quorum(quorum)));
+    let (result, index, _) = select_all(quorums).await;
+    (index, result)
+}
