@@ -278,6 +278,21 @@ impl Cluster {
         }
     }
 
+    /// Every node in a rack stops where it is, its sockets open, as a machine that hangs.
+    pub fn freeze_rack(&self, rack: &str) {
+        self.signal_rack(rack, libc::SIGSTOP);
+    }
+
+    /// Lets the nodes of a frozen rack go on.
+    pub fn thaw_rack(&self, rack: &str) {
+        self.signal_rack(rack, libc::SIGCONT);
+    }
+
+    fn signal_rack(&self, rack: &str, signal: libc::c_int) {
+        let nodes = self.nodes.iter().filter(|node| node.rack == rack);
+        nodes.filter_map(|node| node.process.as_ref()).for_each(|process| process.signal(signal));
+    }
+
     /// Starts every node that does not run, as it was, and waits until they serve.
     pub fn revive(&mut self) -> Result<(), ChaosError> {
         let dead: Vec<_> = (0..self.nodes.len()).filter(|index| !self.nodes[*index].is_running()).collect();

@@ -105,8 +105,8 @@ impl Registers {
                 // Every endpoint must say the same, also of a key whose last change nobody was told of.
                 let mut possible = possible.clone();
                 for s3 in endpoints {
-                    let found = client.settled(s3, index, &possible, readable).await?;
-                    possible = vec![found];
+                    let state = client.settled(s3, index, &possible, readable).await?;
+                    possible = vec![state];
                 }
                 match client.keys[index][..] {
                     [Some(_)] => objects += 1,

@@ -6,6 +6,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 #[derive(Clone)]
 pub struct HealingMetrics {
     pub ledger_fragments: IntGauge,
+    pub thin_stripes: IntGauge,
     pub repaired_fragments: IntCounter,
     pub repaired_bytes: IntCounter,
     pub repair_failures: IntCounter,
@@ -30,6 +31,10 @@ impl HealingMetrics {
         let make = Maker { registry };
         Ok(Self {
             ledger_fragments: make.gauge("cairn_ledger_fragments", "Fragments known to be missing in the cluster")?,
+            thin_stripes: make.gauge(
+                "cairn_thin_stripes",
+                "Stripes that could lose fewer failure domains than the layout allows; -1: not counted by this store",
+            )?,
             repaired_fragments: make.counter("cairn_repair_fragments_total", "Fragments this node put back")?,
             repaired_bytes: make.counter("cairn_repair_bytes_total", "Bytes of fragments this node put back")?,
             repair_failures: make.counter("cairn_repair_failures_total", "Stripes that could not be repaired yet")?,

@@ -5,12 +5,17 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use super::Context;
-use crate::supervisor::{Step, StepError, Worker};
+use crate::{
+    placement::tolerance::{Tolerance, tolerances},
+    supervisor::{Step, StepError, Worker},
+};
 
 /// How often disks are asked how full and how slow they are.
 const LOADS_EVERY: Duration = Duration::from_secs(5);
 /// How often the number of groups is looked at when nothing has changed.
 const GROUPS_EVERY: Duration = Duration::from_secs(15);
+/// How often the stripes are counted that lie more crowded than they need to.
+const TOLERANCE_EVERY: Duration = Duration::from_secs(60);
 /// A change of the cluster is often the first of several (nodes that start together): groups are formed once it is quiet, or
 /// at once by a write that finds none.
 const QUIET: Duration = Duration::from_secs(2);
@@ -22,12 +27,23 @@ pub struct PlacementKeeper {
     revision: Option<u64>,
     loads_due: Instant,
     groups_due: Instant,
+    tolerance_due: Instant,
 }
 
 impl PlacementKeeper {
     pub fn new(ctx: Context) -> Self {
         let now = Instant::now();
-        Self { ctx, revision: None, loads_due: now, groups_due: now + QUIET }
+        Self { ctx, revision: None, loads_due: now, groups_due: now + QUIET, tolerance_due: now }
+    }
+
+    async fn count_thin_stripes(&self) -> Result<(), StepError> {
+        let Context { meta, placement, policy, metrics, .. } = &self.ctx;
+        let thin = meta.group_stripes().await?.map(|stripes| {
+            let tolerances = tolerances(&placement.topology().rows, policy.failure_domain, &stripes);
+            tolerances.iter().map(Tolerance::thin).sum::<u64>()
+        });
+        metrics.thin_stripes.set(thin.map_or(-1, |thin| i64::try_from(thin).unwrap_or(i64::MAX)));
+        Ok(())
     }
 }
 
@@ -42,6 +58,7 @@ impl Worker for PlacementKeeper {
         if self.revision != revision {
             self.revision = revision;
             self.groups_due = self.groups_due.min(now + QUIET);
+            self.tolerance_due = self.tolerance_due.min(now + QUIET);
         }
         if now >= self.loads_due {
             placement.poll_loads(fragments, timings.probe_timeout).await;
@@ -53,6 +70,10 @@ impl Worker for PlacementKeeper {
             if made > 0 {
                 tracing::info!(made, "formed placement groups");
             }
+        }
+        if now >= self.tolerance_due {
+            self.tolerance_due = now + TOLERANCE_EVERY;
+            self.count_thin_stripes().await?;
         }
         Ok(Step::Idle)
     }

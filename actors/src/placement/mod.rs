@@ -5,6 +5,7 @@ mod groups;
 mod health;
 pub mod members;
 mod rows;
+pub mod tolerance;
 pub mod topology;
 
 use std::{

@@ -23,13 +23,18 @@ impl Rows {
         if revision == known {
             return Ok(None);
         }
+        Ok(Some(Self { revision, ..Self::read(meta).await? }))
+    }
+
+    /// The rows now, without their revision.
+    pub async fn read(meta: &Meta) -> Result<Self, MetaError> {
         let (nodes, disks, groups) = futures::try_join!(meta.nodes(), meta.disks(), meta.groups())?;
-        Ok(Some(Self {
-            revision,
+        Ok(Self {
+            revision: None,
             nodes: nodes.into_iter().map(|node| (node.id.clone(), node)).collect(),
             disks: disks.into_iter().map(|disk| (disk.id, disk)).collect(),
             groups: groups.into_iter().map(|group| (group.id, Arc::new(group))).collect(),
-        }))
+        })
     }
 
     pub fn state(&self, disk: DiskId) -> Option<DiskState> {

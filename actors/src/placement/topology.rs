@@ -118,13 +118,17 @@ impl DiskView {
 
     /// The name of the domain it fails with at `level`; qualified, so that rack "a" of one zone is not rack "a" of another.
     pub fn domain(&self, level: FailureDomain) -> String {
-        let disk = &self.disk;
-        match level {
-            FailureDomain::Disk => disk.id.to_string(),
-            FailureDomain::Node => disk.node.to_string(),
-            FailureDomain::Rack => format!("{}/{}", disk.zone, disk.rack),
-            FailureDomain::Zone => disk.zone.clone(),
-        }
+        domain_of(&self.disk, level)
+    }
+}
+
+/// The name of the domain that a disk fails with at `level`, qualified by that of the level above.
+pub(super) fn domain_of(disk: &Disk, level: FailureDomain) -> String {
+    match level {
+        FailureDomain::Disk => disk.id.to_string(),
+        FailureDomain::Node => disk.node.to_string(),
+        FailureDomain::Rack => format!("{}/{}", disk.zone, disk.rack),
+        FailureDomain::Zone => disk.zone.clone(),
     }
 }
 

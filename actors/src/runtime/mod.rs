@@ -69,6 +69,8 @@ pub struct ClusterStatus {
     pub groups: Vec<GroupStatus>,
     /// Fragments in the ledger.
     pub missing_fragments: u64,
+    /// By scheme, how many failure domains the stripes could lose. None if the metadata store is older than the counters of stripes.
+    pub tolerance: Option<Vec<ToleranceStatus>>,
     pub ledger_by_cause: Vec<(MissingCause, u64)>,
     pub actors: Vec<ActorStatus>,
 }
@@ -81,7 +83,28 @@ pub struct NodeStatus {
     pub address: SocketAddr,
     /// "alive", "suspect" or "dead", by gossip here.
     pub gossip: String,
+    /// How calls from here to the node ended last; None for this node itself, and for one that was not called yet.
+    pub reach: Option<ReachStatus>,
     pub disks: Vec<DiskLine>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ReachStatus {
+    /// Why it cannot be reached, if the last call ended without an answer.
+    pub cut_off: Option<String>,
+    /// Seconds since it last answered a call; None if it never did.
+    pub answered_seconds_ago: Option<u64>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ToleranceStatus {
+    pub scheme: String,
+    /// Domains that a stripe written now could lose, if every disk that is not lost took part.
+    pub possible: usize,
+    /// How many stripes could lose 0, 1, 2, … domains, whichever these are, and be read.
+    pub stripes: Vec<u64>,
+    /// Stripes that could lose fewer domains than is possible.
+    pub thin: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -144,6 +167,16 @@ impl NodeRuntime {
     /// In the order of their start.
     pub fn actors(&self) -> Vec<ChildStatus> {
         self.running.actors()
+    }
+
+    /// The actor that the node cannot go on without and that was given up, if there is one: its own restarts did not help.
+    pub fn failure(&self) -> Option<ChildStatus> {
+        self.running.failure()
+    }
+
+    /// Waits until there is a [`NodeRuntime::failure`].
+    pub async fn failed(&self) -> ChildStatus {
+        self.running.failed().await
     }
 
     /// Reverse of the start-up; waits up to `grace` for work in flight. A second call waits for the first.

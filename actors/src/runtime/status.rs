@@ -6,11 +6,18 @@ use std::{
 };
 
 use cairn_fragment::DiskStatus;
+use cairn_net::transport::quic::Reach;
 use cairn_schema::{MetaError, ids::*, record::*};
 use futures::StreamExt;
 
-use super::{ActorStatus, ClusterStatus, DiskLine, GroupStatus, NodeStatus, RuntimeError, boot::Running};
-use crate::placement::{Liveness, Topology};
+use super::{
+    ActorStatus, ClusterStatus, DiskLine, GroupStatus, NodeStatus, ReachStatus, RuntimeError, ToleranceStatus,
+    boot::Running,
+};
+use crate::placement::{
+    Liveness, Rows, Topology,
+    tolerance::{Tolerance, tolerances},
+};
 
 /// A person waits for the answer.
 const DISK_DEADLINE: Duration = Duration::from_millis(1500);
@@ -21,8 +28,13 @@ const LEDGER_PAGE: usize = 1000;
 
 pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeError> {
     let meta = &running.meta;
-    let (cluster, nodes, disks, groups, missing) =
-        futures::try_join!(meta.cluster(), meta.nodes(), meta.disks(), meta.groups(), meta.ledger_len())?;
+    let (cluster, rows, missing, stripes) =
+        futures::try_join!(meta.cluster(), Rows::read(meta), meta.ledger_len(), meta.group_stripes())?;
+    let level = running.policy.failure_domain;
+    let tolerance = stripes.map(|stripes| tolerances(&rows, level, &stripes).iter().map(tolerance_status).collect());
+    let Rows { nodes, disks, groups, .. } = rows;
+    let mut disks: Vec<Disk> = disks.into_values().collect();
+    disks.sort_unstable_by_key(|disk| disk.id);
     let topology = running.placement.topology();
     let (reports, causes) = futures::join!(ask_disks(running, &disks, &topology), causes(running));
     let states: HashMap<DiskId, DiskState> = disks.iter().map(|disk| (disk.id, disk.state)).collect();
@@ -38,7 +50,9 @@ pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeEr
         };
         by_node.entry(disk.node).or_default().push(line);
     }
+    let reach = running.router.reach();
     let node_status = |node: Node| NodeStatus {
+        reach: reach.get(&node.id).map(reach_status),
         gossip: topology.liveness(&node.id).as_str().to_owned(),
         disks: by_node.remove(&node.id).unwrap_or_default(),
         id: node.id,
@@ -46,21 +60,42 @@ pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeEr
         zone: node.zone,
         address: node.address,
     };
+    let mut nodes: Vec<NodeStatus> = nodes.into_values().map(node_status).collect();
+    nodes.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+    let mut groups: Vec<GroupStatus> = groups.into_values().map(|group| group_status(&group, &states)).collect();
+    groups.sort_unstable_by_key(|group| group.id);
     Ok(ClusterStatus {
         cluster: cluster.id.to_string(),
         seen_by: running.node.clone(),
         scheme: running.policy.scheme.to_string(),
         small_scheme: running.policy.small_scheme.to_string(),
-        failure_domain: running.policy.failure_domain,
-        nodes: nodes.into_iter().map(node_status).collect(),
-        groups: groups.into_iter().map(|group| group_status(group, &states)).collect(),
+        failure_domain: level,
+        nodes,
+        groups,
         missing_fragments: missing,
+        tolerance,
         ledger_by_cause: causes?,
         actors: actors(running),
     })
 }
 
-fn group_status(group: Group, states: &HashMap<DiskId, DiskState>) -> GroupStatus {
+fn tolerance_status(tolerance: &Tolerance) -> ToleranceStatus {
+    ToleranceStatus {
+        scheme: tolerance.scheme.to_string(),
+        possible: tolerance.possible,
+        stripes: tolerance.stripes.clone(),
+        thin: tolerance.thin(),
+    }
+}
+
+fn reach_status(reach: &Reach) -> ReachStatus {
+    ReachStatus {
+        cut_off: reach.cut_off().map(str::to_owned),
+        answered_seconds_ago: reach.answered.map(|when| when.elapsed().as_secs()),
+    }
+}
+
+fn group_status(group: &Group, states: &HashMap<DiskId, DiskState>) -> GroupStatus {
     let up = group.members.iter().filter(|disk| states.get(disk) == Some(&DiskState::Up)).count();
     GroupStatus {
         id: group.id,

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cairn_actors::{policy::Timings, supervisor::ChildState};
+use cairn_actors::{policy::Timings, runtime::ReachStatus, supervisor::ChildState};
 use cairn_schema::record::*;
 use support::*;
 
@@ -64,6 +64,38 @@ async fn dur_1_red_2_two_racks_die_return_and_the_ledger_drains() {
     cluster.check(&[2, 5], &kept).await;
     cluster.kill(1);
     cluster.check(&[2, 5], &kept[..before]).await;
+    cluster.stop_all().await;
+}
+
+/// A node that no call reaches is told as such, although gossip calls it alive: clients would meet errors and the status would see nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_gossips_and_is_not_reached_is_told() {
+    let mut cluster = Cluster::start(2, timings()).await;
+    let stranger = cluster.start_stranger().await;
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let told = [(0, stranger), (stranger, 0)].map(|(from, to)| (from, format!("n{to}")));
+        let mut seen = Vec::new();
+        for (from, to) in &told {
+            let status = cluster.status(*from).await;
+            let node = status.nodes.into_iter().find(|node| node.id.as_str() == to).unwrap();
+            seen.push((node.gossip, node.reach));
+        }
+        let cut_off = |(gossip, reach): &(String, Option<ReachStatus>)| {
+            gossip == "alive"
+                && reach.as_ref().is_some_and(|reach| reach.cut_off.is_some() && reach.answered_seconds_ago.is_none())
+        };
+        if seen.iter().all(cut_off) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{seen:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // The others reach each other, and nobody calls itself.
+    let status = cluster.status(0).await;
+    let reach = |id: &str| status.nodes.iter().find(|node| node.id.as_str() == id).unwrap().reach.clone();
+    assert!(reach("n0").is_none(), "{:?}", reach("n0"));
+    assert!(reach("n1").is_some_and(|reach| reach.cut_off.is_none() && reach.answered_seconds_ago.is_some()));
     cluster.stop_all().await;
 }
 

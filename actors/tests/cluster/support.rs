@@ -88,6 +88,16 @@ impl Cluster {
         self.dir.path().join(format!("n{node}-d{disk}"))
     }
 
+    /// One node more, of another authority: gossip does not mind, but no node takes a call of it or is reached by it. Returns its index.
+    pub async fn start_stranger(&mut self) -> usize {
+        let index = self.nodes.len();
+        self.nodes.push(None);
+        let authority = std::mem::replace(&mut self.ca, tls::new_ca("another").unwrap());
+        self.start_node(index).await;
+        self.ca = authority;
+        index
+    }
+
     fn options(&self, index: usize) -> NodeOptions {
         let id = Self::node_id(index);
         let disk = |number| DiskOptions {

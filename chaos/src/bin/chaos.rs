@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use cairn_chaos::{
     ChaosError,
-    scenario::{Setting, clients, corrupt, metadata, racks, restart, stream},
+    scenario::{Setting, away, clients, corrupt, metadata, racks, restart, stream},
 };
 use clap::{Parser, Subcommand};
 
@@ -37,6 +37,8 @@ enum Scenario {
     Clients,
     /// Twelve nodes in six racks; two racks die under load and return.
     Racks,
+    /// Two racks of six are frozen while objects are written; the status counts what is left crowded in the others.
+    Away,
     /// `cairn dev`, or node processes with `--fdb`, are killed under load and started again.
     Restart,
     /// Bytes on disk are flipped under a running cluster.
@@ -87,6 +89,7 @@ async fn run(setting: &Setting, scenario: Scenario) -> Result<(), ChaosError> {
     match scenario {
         Scenario::Clients => clients::run(setting).await,
         Scenario::Racks => racks::run(setting).await,
+        Scenario::Away => away::run(setting).await,
         Scenario::Restart => restart::run(setting).await,
         Scenario::Corrupt => corrupt::run(setting).await,
         Scenario::Metadata { rounds, fdb_server } => metadata::run(setting, rounds, fdb_server.as_deref()).await,

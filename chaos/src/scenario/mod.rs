@@ -1,5 +1,6 @@
 //! Scenarios: a cluster, what is done to it, and what must hold.
 
+pub mod away;
 pub mod clients;
 pub mod corrupt;
 pub mod metadata;

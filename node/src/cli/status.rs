@@ -26,6 +26,8 @@ pub struct StatusView {
     groups: Vec<GroupView>,
     missing_fragments: u64,
     ledger_by_cause: Vec<(String, u64)>,
+    /// None if this store does not count its stripes, or the node is of a version that does not tell.
+    tolerance: Option<Vec<ToleranceView>>,
     actors: Vec<ActorView>,
 }
 
@@ -38,13 +40,42 @@ struct ProcessView {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
+struct ToleranceView {
+    scheme: String,
+    possible: usize,
+    stripes: Vec<u64>,
+    thin: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ReachView {
+    cut_off: Option<String>,
+    answered_seconds_ago: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct NodeView {
     id: String,
     rack: String,
     zone: String,
     address: String,
     gossip: String,
+    reach: Option<ReachView>,
     disks: Vec<DiskView>,
+}
+
+impl NodeView {
+    /// Whether calls from the node that was asked reach it.
+    fn reached(&self, asked: &str) -> &'static str {
+        match &self.reach {
+            _ if self.id == asked => "itself",
+            None => "not tried",
+            Some(ReachView { cut_off: Some(_), .. }) => "NO",
+            Some(_) => "yes",
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -110,6 +141,7 @@ impl StatusView {
             self.scheme, self.small_scheme, self.failure_domain
         );
         let _ = writeln!(text, "missing   {}", self.missing());
+        let _ = writeln!(text, "thin      {}", self.thin());
         let _ = writeln!(text, "groups    {}", self.groups_in_words());
         self.write_nodes(&mut text);
         self.write_trouble(&mut text);
@@ -124,10 +156,40 @@ impl StatusView {
             .ledger_by_cause
             .iter()
             .filter(|(_, count)| *count > 0)
-            .map(|(cause, n)| format!("{n} {cause}"))
+            .map(|(cause, n)| format!("{n} {}", cause_in_words(cause)))
             .collect();
         let causes = if causes.is_empty() { String::new() } else { format!(" ({})", causes.join(", ")) };
         format!("{}{causes}", plural(self.missing_fragments as usize, "fragment"))
+    }
+
+    /// What was written while failure domains were away, and lies crowded in those that were there.
+    fn thin(&self) -> String {
+        let Some(tolerance) = &self.tolerance else {
+            return "not counted: this metadata store is older than the counters; export it, and import it into a new one".to_owned();
+        };
+        let thin: Vec<_> =
+            tolerance.iter().filter(|scheme| scheme.thin > 0).map(|scheme| self.thin_scheme(scheme)).collect();
+        if thin.is_empty() {
+            return format!("nothing: every stripe could lose as many {}s as the layout allows", self.failure_domain);
+        }
+        thin.join("; ")
+    }
+
+    fn thin_scheme(&self, ToleranceView { scheme, possible, stripes, thin }: &ToleranceView) -> String {
+        let domain = &self.failure_domain;
+        let counts = stripes.iter().take(*possible).enumerate().filter(|(_, count)| **count > 0);
+        let counts: Vec<_> = counts
+            .map(|(lost, count)| match lost {
+                0 => format!("{count} none"),
+                _ => format!("{count} only {lost}"),
+            })
+            .collect();
+        format!(
+            "{} of {scheme} could not lose {}, as the layout allows: {}",
+            plural(*thin as usize, "stripe"),
+            plural(*possible, domain),
+            counts.join(", ")
+        )
     }
 
     fn groups_in_words(&self) -> String {
@@ -155,22 +217,34 @@ impl StatusView {
                 format!("{}/{}", node.zone, node.rack),
                 node.address.clone(),
                 node.gossip.clone(),
+                node.reached(&self.seen_by).to_owned(),
                 format!("{up} of {} up", node.disks.len()),
                 bytes(used),
                 fragments.to_string(),
             ]
         });
-        let head = ["NODE", "RACK", "ADDRESS", "GOSSIP", "DISKS", "USED", "FRAGMENTS"].map(str::to_owned);
+        let head = ["NODE", "RACK", "ADDRESS", "GOSSIP", "REACHED", "DISKS", "USED", "FRAGMENTS"].map(str::to_owned);
         text.push('\n');
         write_table(text, std::iter::once(head).chain(rows).collect());
     }
 
+    /// A node that calls from the one that was asked do not reach, whatever gossip says of it.
+    fn cut_off(&self, node: &NodeView) -> Option<String> {
+        let reach = node.reach.as_ref()?;
+        let why = reach.cut_off.as_ref()?;
+        let last = reach.answered_seconds_ago;
+        let last = last
+            .map_or("it never answered".to_owned(), |seconds| format!("it last answered {} ago", duration(seconds)));
+        Some(format!("{} does not reach {}, which gossip calls {}; {last}: {why}", self.seen_by, node.id, node.gossip))
+    }
+
     fn write_trouble(&self, text: &mut String) {
+        let mut lines: Vec<String> = self.nodes.iter().filter_map(|node| self.cut_off(node)).collect();
         let disks = self.nodes.iter().flat_map(|node| node.disks.iter().map(move |disk| (node, disk)));
-        let mut lines: Vec<String> = disks
+        let disks = disks
             .filter(|(_, disk)| disk.state != "up")
-            .map(|(node, disk)| format!("disk {} of {} is {}", disk.id, node.id, disk.state))
-            .collect();
+            .map(|(node, disk)| format!("disk {} of {} is {}", disk.id, node.id, disk.state));
+        lines.extend(disks);
         lines.extend(self.degraded().map(|group| {
             format!(
                 "group g{} ({}, epoch {}): {} of {} members up",
@@ -192,6 +266,17 @@ impl StatusView {
         if lines.len() > MAX_LINES {
             let _ = writeln!(text, "and {} more; see --json", lines.len() - MAX_LINES);
         }
+    }
+}
+
+/// The words of the ledger for people.
+fn cause_in_words(cause: &str) -> &str {
+    match cause {
+        "writeabsent" => "not written in time",
+        "corrupt" => "damaged",
+        "notfound" => "not found",
+        "disklost" => "on lost disks",
+        other => other,
     }
 }
 
@@ -225,12 +310,16 @@ mod tests {
             "nodes": [node("n1", "r1", "up"), node("n2", "r2", "up")],
             "groups": [{"id": 1, "scheme": "4+2", "state": "open", "epoch": 1, "up": 6, "width": 6}],
             "missing_fragments": 0, "ledger_by_cause": [], "actors": [{"name": "repair", "state": "running", "restarts": 0}],
+            "tolerance": [{"scheme": "4+2", "possible": 2, "stripes": [0, 0, 12], "thin": 0}],
             "a_field_of_the_future": true
         });
         let words = StatusView::read(status.to_string().as_bytes()).unwrap().in_words();
-        for part in
-            ["2 nodes in 2 racks, 2 disks; 10.0 GiB used of 2.00 TiB", "nothing: the ledger is empty", "all members up"]
-        {
+        for part in [
+            "2 nodes in 2 racks, 2 disks; 10.0 GiB used of 2.00 TiB",
+            "nothing: the ledger is empty",
+            "nothing: every stripe could lose as many racks as the layout allows",
+            "all members up",
+        ] {
             assert!(words.contains(part), "{words}");
         }
         assert!(!words.contains("actor repair"), "{words}");
@@ -238,15 +327,24 @@ mod tests {
 
     #[test]
     fn trouble_is_named() {
+        let mut cut_off = node("n1", "r1", "down");
+        cut_off["reach"] = json!({"cut_off": "node n1 did not answer before the deadline", "answered_seconds_ago": 72});
         let status = json!({
-            "cluster": "c1", "nodes": [node("n1", "r1", "down")],
+            "cluster": "c1", "seen_by": "n2", "failure_domain": "rack", "nodes": [cut_off],
+            "tolerance": [
+                {"scheme": "replicated(3)", "possible": 2, "stripes": [0, 0, 5], "thin": 0},
+                {"scheme": "4+2", "possible": 2, "stripes": [2, 7, 100], "thin": 9},
+            ],
             "groups": [{"id": 7, "scheme": "4+2", "state": "open", "epoch": 2, "up": 5, "width": 6}],
             "missing_fragments": 3, "ledger_by_cause": [["disklost", 3], ["corrupt", 0]],
             "actors": [{"name": "scrub", "state": "given up", "restarts": 5, "last_failure": "panicked"}]
         });
         let words = StatusView::read(status.to_string().as_bytes()).unwrap().in_words();
         for part in [
-            "3 fragments (3 disklost)",
+            "3 fragments (3 on lost disks)",
+            "9 stripes of 4+2 could not lose 2 racks, as the layout allows: 2 none, 7 only 1",
+            "n2 does not reach n1, which gossip calls alive; it last answered 1 min ago: node n1 did not answer",
+            "NO",
             "disk n1d1 of n1 is down",
             "group g7 (4+2, epoch 2): 5 of 6 members up",
             "actor scrub is given up, 5 restarts: panicked",

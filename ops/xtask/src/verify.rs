@@ -145,6 +145,7 @@ fn scenarios(report: &mut Report, options: &Options, bin: &Path, fdb: Fdb) {
     let name = format!("{large} MiB streamed in bounded memory");
     report.command(&name, &mut chaos(options, bin, &["stream", "--large-mib", large], false));
     report.command("two racks of six killed", &mut chaos(options, bin, &["racks"], false));
+    report.command("two racks of six away", &mut chaos(options, bin, &["away"], false));
     report.command("the metadata server killed", &mut chaos(options, bin, &["metadata"], false));
     on_fdb(report, options, bin, fdb);
     if !options.large {

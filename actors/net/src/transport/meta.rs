@@ -82,7 +82,10 @@ impl QuicMeta {
             Ok((Reply::Bytes, reply)) => Ok(reply),
             Ok((reply, _)) => {
                 let node = self.peer.node().clone();
-                Err(TransportError::Protocol(node, format!("it answered something else: {reply:?}")))
+                Err(TransportError::Protocol(
+                    node,
+                    format!("it answered with {}, which was not asked for", reply.kind()),
+                ))
             }
             Err(error) => Err(error),
         };

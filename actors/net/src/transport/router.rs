@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::{
     local::LocalDisks,
-    quic::{Call, Client, Peer},
+    quic::{Call, Client, Peer, Reach},
 };
 use crate::wire::{
     Reply, Request,
@@ -51,6 +51,11 @@ impl Router {
     /// The disks of this node.
     pub fn locals(&self) -> &LocalDisks {
         &self.inner.locals
+    }
+
+    /// How calls to the other nodes ended last; of those that were called from here.
+    pub fn reach(&self) -> HashMap<NodeId, Reach> {
+        self.inner.peers.lock().iter().map(|(node, peer)| (node.clone(), peer.reach())).collect()
     }
 
     /// Whether a disk is on this node, so that reaching it costs no network.
@@ -100,7 +105,7 @@ impl Router {
 }
 
 fn unexpected(peer: &Peer, reply: Reply) -> TransportError {
-    TransportError::Protocol(peer.node().clone(), format!("it answered something else: {reply:?}"))
+    TransportError::Protocol(peer.node().clone(), format!("it answered with {}, which was not asked for", reply.kind()))
 }
 
 fn unreadable(peer: &Peer, error: crate::wire::FrameError) -> TransportError {

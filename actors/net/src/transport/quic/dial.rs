@@ -100,6 +100,7 @@ impl Client {
             address,
             connection: Mutex::new(None),
             dialling: tokio::sync::Mutex::new(Dialling::default()),
+            reach: Mutex::new(Reach::default()),
         })
     }
 
@@ -119,6 +120,35 @@ pub struct Peer {
     connection: Mutex<Option<Connection>>,
     /// Held by whoever dials, so that the others wait for one dial.
     dialling: tokio::sync::Mutex<Dialling>,
+    reach: Mutex<Reach>,
+}
+
+/// How calls to a peer ended last, whoever made them.
+#[derive(Clone, Debug, Default)]
+pub struct Reach {
+    /// When it last answered, be it with an error.
+    pub answered: Option<Instant>,
+    /// When it last did not, and why.
+    pub failed: Option<(Instant, String)>,
+}
+
+impl Reach {
+    /// Why it cannot be reached, if the last call that ended did so without an answer.
+    pub fn cut_off(&self) -> Option<&str> {
+        let (failed, why) = self.failed.as_ref()?;
+        self.answered.is_none_or(|answered| answered < *failed).then_some(why)
+    }
+
+    fn note(&mut self, error: Option<&TransportError>) {
+        match error {
+            Some(error @ (TransportError::Unreachable(..) | TransportError::Deadline(_))) => {
+                self.failed = Some((Instant::now(), error.to_string()));
+            }
+            // Perhaps never sent, which tells nothing of the peer.
+            Some(TransportError::Busy(_)) => {}
+            _ => self.answered = Some(Instant::now()),
+        }
+    }
 }
 
 /// How the last attempts to connect to a peer went.
@@ -146,6 +176,11 @@ impl Peer {
         self.address
     }
 
+    /// How calls to it ended last.
+    pub fn reach(&self) -> Reach {
+        self.reach.lock().clone()
+    }
+
     /// Sends a request and returns the peer's answer, its payload verified; ends by the deadline.
     pub async fn call(&self, call: Call) -> Result<(Reply, Bytes), TransportError> {
         self.call_noting(call, &AtomicBool::new(false)).await
@@ -157,6 +192,7 @@ impl Peer {
         let kind = call.request.kind();
         let metrics = &self.shared.metrics;
         let done = self.bounded(call, sent, started).await;
+        self.reach.lock().note(done.as_ref().err());
         let outcome = if done.is_ok() { "ok" } else { "error" };
         metrics.requests.with_label_values(&["client", kind, outcome]).inc();
         metrics.seconds.with_label_values(&[kind]).observe(started.elapsed().as_secs_f64());

@@ -20,7 +20,7 @@ use cairn_schema::ids::NodeId;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use config::QuicOptions;
-pub use dial::{Call, Client, Peer};
+pub use dial::{Call, Client, Peer, Reach};
 pub use error::QuicError;
 pub use handler::{Handler, Incoming, Outgoing};
 use metrics::Metrics;
