@@ -37,6 +37,8 @@ pub enum Failure {
     MetadataAway { place: String, limit: Duration, why: String },
     #[error("ended because {place} cannot be written to: {why}")]
     MetadataFailed { place: String, why: String },
+    #[error("ended because node {node} cannot go on: its actor {actor} failed too often, the last time with: {why}")]
+    ActorGivenUp { node: NodeId, actor: String, why: String },
     #[error("there is no metadata store in {}: check the path", .0.display())]
     NoStore(PathBuf),
     #[error("{problems} contradictions in the metadata: {first}")]
@@ -79,7 +81,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             // A server that went on would only refuse: whoever supervises it should start it again, and look when that repeats.
-            Self::MetadataFailed { .. } => 3,
+            Self::MetadataFailed { .. } | Self::ActorGivenUp { .. } => 3,
             _ => 1,
         }
     }

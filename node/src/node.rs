@@ -51,6 +51,7 @@ pub async fn run(
     let ended = tokio::select! {
         () = stopped(&mut stop) => Ok(()),
         failure = opened.failed() => Err(failure),
+        failure = serving.failed() => Err(failure),
     };
     if let Some(path) = ready_file {
         files::forget(path);

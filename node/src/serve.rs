@@ -9,7 +9,10 @@ use std::{
 use cairn_actors::runtime::{NodeOptions, NodeRuntime};
 use cairn_gateway::{Gateway, GatewayError, GatewayOptions};
 use cairn_schema::ids::NodeId;
-use futures::future::{join_all, try_join_all};
+use futures::{
+    FutureExt,
+    future::{join_all, select_all, try_join_all},
+};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -127,6 +130,17 @@ impl Serving {
         Ready::of_nodes(self.gateway.as_ref().map(Gateway::local_addr), admin, nodes.collect())
     }
 
+    /// Waits until a node cannot go on, and says why. Its process should end: whoever supervises it starts it again.
+    pub async fn failed(&self) -> Failure {
+        if self.nodes.is_empty() {
+            return std::future::pending().await;
+        }
+        let failures = self.nodes.iter().map(|(id, node)| async move { (id, node.failed().await) }.boxed());
+        let ((node, actor), ..) = select_all(failures).await;
+        let why = actor.last_failure.unwrap_or_else(|| "no reason given".to_owned());
+        Failure::ActorGivenUp { node: node.clone(), actor: actor.name, why }
+    }
+
     /// The reverse of the start, every step with its own bound.
     pub async fn stop(self) {
         let begun = Instant::now();
@@ -169,3 +183,7 @@ async fn first_write(admin: &AdminServer) -> Result<(), String> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "serve_tests.rs"]
+mod tests;

@@ -20,7 +20,7 @@ use crate::{
     metrics::NodeRegistry,
     placement::{Placement, Topology},
     store::{Store, StoreLimits, StoreParts},
-    supervisor::{ChildStatus, Pace, Supervisor, WorkerMetrics, worker},
+    supervisor::{ChildStatus, Need, Pace, Supervisor, WorkerMetrics, worker},
 };
 
 /// Repair shares the disks with clients: it takes at most half of the time, and at most this rate on one node.
@@ -43,6 +43,7 @@ pub(super) struct Running {
     pub policy: Arc<Policy>,
     pub fragments: Bounded,
     pub placement: Arc<Placement>,
+    pub router: Arc<Router>,
     pub store: Store,
     pub addresses: (SocketAddr, SocketAddr),
     begun: Begun,
@@ -64,10 +65,10 @@ pub(super) async fn start(options: NodeOptions) -> Result<Running, RuntimeError>
     let mut begun = Begun::default();
     match begin(&mut begun, options).await {
         Ok(parts) => {
-            let Parts { ctx, store, addresses } = parts;
+            let Parts { ctx, router, store, addresses } = parts;
             let Context { node, meta, policy, fragments, placement, .. } = ctx;
             let stopped = OnceCell::new();
-            Ok(Running { node, meta, policy, fragments, placement, store, addresses, begun, stopped })
+            Ok(Running { node, meta, policy, fragments, placement, router, store, addresses, begun, stopped })
         }
         Err(error) => {
             begun.undo(Duration::from_secs(1)).await;
@@ -78,6 +79,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<Running, RuntimeError>
 
 struct Parts {
     ctx: Context,
+    router: Arc<Router>,
     store: Store,
     addresses: (SocketAddr, SocketAddr),
 }
@@ -122,7 +124,7 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
     let rows = placement.refresh().await?;
     tracing::info!(%node, groups = rows.groups.len(), "5. placement is known");
 
-    start_actors(begun, &ctx, router, gossip_options, &registry).await?;
+    start_actors(begun, &ctx, router.clone(), gossip_options, &registry).await?;
     tracing::info!(%node, "6. background actors run");
 
     let store = Store::new(StoreParts {
@@ -137,7 +139,7 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
     });
     let up = wait_until_up(begun, &placement).await;
     tracing::info!(%node, disks_up = up, "7. the store serves");
-    Ok(Parts { ctx, store, addresses: (quic, gossip) })
+    Ok(Parts { ctx, router, store, addresses: (quic, gossip) })
 }
 
 fn metrics_error(error: prometheus::Error) -> RuntimeError {
@@ -241,6 +243,9 @@ async fn open_gossip(begun: &mut Begun, options: GossipOptions) -> Result<(Socke
     Ok((listen, GossipOptions { listen, ..options }))
 }
 
+/// Without gossip, membership and placement the node would act on the cluster of yesterday. Without the others it serves all the
+/// same, and the status tells of what is not healed or reclaimed: ending for these would let one object that they cannot cope with
+/// stop every node of the cluster.
 async fn start_actors(
     begun: &mut Begun,
     ctx: &Context,
@@ -258,30 +263,32 @@ async fn start_actors(
 
     if let Some(slot) = begun.gossip.clone() {
         let make = move || GossipWorker::new(slot.clone(), gossip.clone(), views.clone());
-        worker::run(&supervisor, "gossip", often, &metrics, make).await?;
+        worker::run(&supervisor, "gossip", Need::Essential, often, &metrics, make).await?;
     }
     let (judge_ctx, disks) = (ctx.clone(), own.clone());
     let make = move || Judge::new(judge_ctx.clone(), probes.clone(), disks.clone(), view.clone());
-    worker::run(&supervisor, "membership", often, &metrics, make).await?;
+    worker::run(&supervisor, "membership", Need::Essential, often, &metrics, make).await?;
 
     let keeper_ctx = ctx.clone();
     let soon = pace(ctx.timings.gossip_interval.min(Duration::from_secs(1)), 0.0, None, Duration::from_secs(120));
-    worker::run(&supervisor, "placement", soon, &metrics, move || PlacementKeeper::new(keeper_ctx.clone())).await?;
+    let make = move || PlacementKeeper::new(keeper_ctx.clone());
+    worker::run(&supervisor, "placement", Need::Essential, soon, &metrics, make).await?;
 
     let repair_ctx = ctx.clone();
     let paced = pace(Duration::from_secs(1), 1.0, Some(REPAIR_BYTES_PER_SECOND), Duration::from_secs(900));
-    worker::run(&supervisor, "repair", paced, &metrics, move || Repair::new(repair_ctx.clone())).await?;
+    let make = move || Repair::new(repair_ctx.clone());
+    worker::run(&supervisor, "repair", Need::Helpful, paced, &metrics, make).await?;
 
     let scrub_ctx = ctx.clone();
     let delay = SCRUB_DELAY.min(ctx.timings.scrub_interval);
     let paced = pace(Duration::from_secs(1), 4.0, Some(SCRUB_BYTES_PER_SECOND), Duration::from_secs(900));
-    worker::run(&supervisor, "scrub", paced, &metrics, move || Scrub::new(scrub_ctx.clone(), own.clone(), delay))
-        .await?;
+    let make = move || Scrub::new(scrub_ctx.clone(), own.clone(), delay);
+    worker::run(&supervisor, "scrub", Need::Helpful, paced, &metrics, make).await?;
 
     let gc_ctx = ctx.clone();
     let idle = (ctx.timings.reclaim_grace / 4).clamp(Duration::from_secs(1), Duration::from_secs(30));
     let paced = pace(idle, 1.0, None, Duration::from_secs(900));
-    worker::run(&supervisor, "gc", paced, &metrics, move || Gc::new(gc_ctx.clone())).await?;
+    worker::run(&supervisor, "gc", Need::Helpful, paced, &metrics, move || Gc::new(gc_ctx.clone())).await?;
     Ok(())
 }
 
@@ -332,6 +339,19 @@ impl Running {
     pub fn actors(&self) -> Vec<ChildStatus> {
         let supervisors = [&self.begun.disk_actors, &self.begun.actors];
         supervisors.into_iter().flatten().flat_map(Supervisor::status).collect()
+    }
+
+    /// The essential actor that was given up, if one was.
+    pub fn failure(&self) -> Option<ChildStatus> {
+        self.begun.actors.as_ref().and_then(Supervisor::failure)
+    }
+
+    /// Waits until an essential actor is given up.
+    pub async fn failed(&self) -> ChildStatus {
+        match &self.begun.actors {
+            Some(actors) => actors.failed().await,
+            None => std::future::pending().await,
+        }
     }
 
     pub async fn stop(&self, grace: Duration) {

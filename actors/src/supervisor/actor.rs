@@ -9,10 +9,13 @@ use std::{
 
 use parking_lot::Mutex;
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, ActorStatus, Signal, SupervisionEvent};
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
 
 use super::{
-    ChildState, ChildStatus, RestartPolicy,
+    ChildState, ChildStatus, Need, RestartPolicy,
     child::{Incarnation, Spec},
 };
 
@@ -52,6 +55,8 @@ pub(super) struct State {
     children: BTreeMap<u64, Child>,
     next_child: u64,
     stopping: bool,
+    /// The first essential child that was given up.
+    failure: watch::Sender<Option<ChildStatus>>,
     /// Actors that ended before the message that introduces them arrived: events overtake messages.
     early_exits: HashMap<ActorId, Option<String>>,
 }
@@ -61,15 +66,15 @@ pub(super) struct Root;
 impl Actor for Root {
     type Msg = Command;
     type State = State;
-    type Arguments = (String, StatusTable);
+    type Arguments = (String, StatusTable, watch::Sender<Option<ChildStatus>>);
 
     async fn pre_start(
         &self,
         _myself: ActorRef<Command>,
-        (name, table): (String, StatusTable),
+        (name, table, failure): Self::Arguments,
     ) -> Result<State, ActorProcessingErr> {
         let (children, early_exits) = (BTreeMap::new(), HashMap::new());
-        Ok(State { name, table, children, next_child: 0, stopping: false, early_exits })
+        Ok(State { name, table, children, next_child: 0, stopping: false, failure, early_exits })
     }
 
     async fn handle(
@@ -223,12 +228,12 @@ impl State {
         let next = if stopping {
             ChildState::Stopped
         } else if used >= policy.max_restarts {
-            tracing::error!(supervisor = %self.name, actor = %name, failure = %why, restarts = used, "actor given up");
+            tracing::error!(supervisor = %self.name, actor = %name, failure = %why, restarts = used, "an actor failed too often and is not started again");
             ChildState::GivenUp
         } else {
             child.recent.push_back(now);
             let wait = backoff(&policy, used);
-            tracing::warn!(supervisor = %self.name, actor = %name, failure = %why, ?wait, "actor failed, restarting");
+            tracing::warn!(supervisor = %self.name, actor = %name, failure = %why, ?wait, "an actor failed and is started again");
             let myself = myself.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(wait).await;
@@ -239,6 +244,9 @@ impl State {
         if let Some(status) = self.table.lock().get_mut(&id) {
             status.state = next;
             status.last_failure = Some(why);
+            if next == ChildState::GivenUp && policy.need == Need::Essential {
+                self.failure.send_if_modified(|failure| failure.is_none() && failure.replace(status.clone()).is_none());
+            }
         }
     }
 

@@ -5,6 +5,8 @@
 //! - A child that returns an error, panics or is killed is started anew after a backoff, from a factory that makes the
 //!   actor and its arguments again; state that must outlive it lives elsewhere (on disk, in the metadata).
 //! - More than `max_restarts` restarts within `window` and the child is given up: a loop of crashes helps nobody.
+//! - Without some children the whole is of no use. When one of these is given up, [`Supervisor::failed`] ends, and who owns the
+//!   supervisor stops.
 //! - A child that ends by itself (`stop`, `drain`) has finished and is not restarted.
 //! - A child that handles one message for longer than `hang_after` hangs: it is killed and restarted. Time spent waiting
 //!   for messages does not count, so an idle child never looks hung and children need no heartbeat messages of their own.
@@ -22,6 +24,7 @@ pub mod worker;
 use std::{sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorRef};
+use tokio::sync::watch;
 
 pub use handle::ChildHandle;
 pub use worker::{Pace, Step, StepError, Worker, WorkerCommand, WorkerMetrics};
@@ -40,6 +43,17 @@ pub struct RestartPolicy {
     pub max_backoff: Duration,
     /// How long a child may take over one message; None: not watched.
     pub hang_after: Option<Duration>,
+    pub need: Need,
+}
+
+/// What it means to the whole that a child was given up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Need {
+    /// The others go on without it, and the status says so.
+    #[default]
+    Helpful,
+    /// Nothing is of use without it.
+    Essential,
 }
 
 impl Default for RestartPolicy {
@@ -51,6 +65,7 @@ impl Default for RestartPolicy {
             backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(5),
             hang_after: None,
+            need: Need::default(),
         }
     }
 }
@@ -104,6 +119,7 @@ struct Inner {
     name: String,
     root: ActorRef<Command>,
     table: StatusTable,
+    failure: watch::Receiver<Option<ChildStatus>>,
 }
 
 impl Drop for Inner {
@@ -115,10 +131,11 @@ impl Drop for Inner {
 impl Supervisor {
     pub async fn start(name: &str) -> Result<Self, SupervisorError> {
         let table = StatusTable::default();
-        let (root, _) = Root::spawn(None, Root, (name.to_owned(), table.clone()))
+        let (fail, failure) = watch::channel(None);
+        let (root, _) = Root::spawn(None, Root, (name.to_owned(), table.clone(), fail))
             .await
             .map_err(|error| SupervisorError::Start(name.to_owned(), error.to_string()))?;
-        Ok(Self { inner: Arc::new(Inner { name: name.to_owned(), root, table }) })
+        Ok(Self { inner: Arc::new(Inner { name: name.to_owned(), root, table, failure }) })
     }
 
     /// Starts a child and keeps it running. `factory` makes the actor and its arguments anew for every incarnation.
@@ -150,6 +167,23 @@ impl Supervisor {
     /// In the order of their start.
     pub fn status(&self) -> Vec<ChildStatus> {
         self.inner.table.lock().values().cloned().collect()
+    }
+
+    /// The first essential child that was given up.
+    pub fn failure(&self) -> Option<ChildStatus> {
+        self.inner.failure.borrow().clone()
+    }
+
+    /// Waits until an essential child is given up, and returns what became of it.
+    pub async fn failed(&self) -> ChildStatus {
+        let mut failure = self.inner.failure.clone();
+        if let Ok(failed) = failure.wait_for(Option::is_some).await
+            && let Some(status) = failed.clone()
+        {
+            return status;
+        }
+        // The supervisor has ended, and its children with it, as was wanted.
+        std::future::pending().await
     }
 
     /// Stops children in reverse order of their start, waiting `grace` for each to finish the messages it has; then kills it.

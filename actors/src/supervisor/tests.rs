@@ -67,6 +67,7 @@ fn policy(max_restarts: u32) -> RestartPolicy {
         backoff: Duration::from_millis(1),
         max_backoff: Duration::from_millis(4),
         hang_after: Some(Duration::from_millis(100)),
+        need: Need::Helpful,
     }
 }
 
@@ -138,6 +139,29 @@ async fn a_child_that_keeps_failing_is_given_up_and_may_be_replaced() {
     let again = puppet(&supervisor, "puppet", 3).await;
     assert_eq!(again.call(Order::Incarnation, LIMIT).await.unwrap(), 0);
     assert_eq!(supervisor.status().len(), 2);
+}
+
+/// Whoever owns the supervisor learns of it; what is merely helpful may be given up without a word to them.
+#[tokio::test]
+async fn an_essential_child_that_is_given_up_fails_the_whole() {
+    let supervisor = Supervisor::start("test").await.unwrap();
+    let helpful = puppet(&supervisor, "helpful", 0).await;
+    let essential = RestartPolicy { need: Need::Essential, ..policy(1) };
+    let factory = || (Puppet { name: "essential", log: Arc::default() }, Arc::new(AtomicU32::new(0)));
+    let child = supervisor.supervise("essential", essential, factory).await.unwrap();
+    helpful.cast(Order::Panic).unwrap();
+    until("given up", || status(&supervisor, "helpful").state == ChildState::GivenUp).await;
+    child.cast(Order::Panic).unwrap();
+    until("restarted", || status(&supervisor, "essential").restarts == 1).await;
+    assert_eq!(supervisor.failure(), None);
+    until("given up", || {
+        let _ = child.cast(Order::Panic);
+        supervisor.failure().is_some()
+    })
+    .await;
+    let failed = tokio::time::timeout(LIMIT, supervisor.failed()).await.unwrap();
+    assert_eq!((failed.name.as_str(), failed.state), ("essential", ChildState::GivenUp));
+    assert!(failed.last_failure.unwrap().contains("told to panic"));
 }
 
 #[tokio::test]

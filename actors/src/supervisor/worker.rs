@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use super::{ChildHandle, RestartPolicy, Supervisor, SupervisorError};
+use super::{ChildHandle, Need, RestartPolicy, Supervisor, SupervisorError};
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub struct Pace {
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LEAST_LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// Fewer in a row are ordinary: a peer starts, the metadata store elects a leader.
+const ERRORS_TO_WARN: u32 = 4;
 /// However slow the disks, a worker takes the next step within this.
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
@@ -167,7 +169,12 @@ impl<W> WorkerActor<W> {
                 let longest = (self.pace.idle * 4).clamp(LEAST_LONGEST_PAUSE, LONGEST_PAUSE);
                 let pause = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(state.errors_in_a_row)).min(longest);
                 state.errors_in_a_row = state.errors_in_a_row.saturating_add(1);
-                tracing::warn!(worker = %self.name, %error, ?pause, "a background step failed, to be tried again");
+                let words = "a background step failed; it is tried again";
+                if state.errors_in_a_row < ERRORS_TO_WARN {
+                    tracing::info!(worker = %self.name, %error, ?pause, words);
+                } else {
+                    tracing::warn!(worker = %self.name, %error, ?pause, in_a_row = state.errors_in_a_row, words);
+                }
                 pause
             }
         }
@@ -178,11 +185,12 @@ impl<W> WorkerActor<W> {
 pub async fn run<W: Worker + Sync>(
     supervisor: &Supervisor,
     name: &str,
+    need: Need,
     pace: Pace,
     metrics: &WorkerMetrics,
     make: impl Fn() -> W + Send + Sync + 'static,
 ) -> Result<ChildHandle<WorkerCommand>, SupervisorError> {
-    let policy = RestartPolicy { hang_after: Some(pace.step_limit), ..RestartPolicy::default() };
+    let policy = RestartPolicy { hang_after: Some(pace.step_limit), need, ..RestartPolicy::default() };
     let (label, metrics) = (Arc::<str>::from(name), metrics.clone());
     let factory = move || {
         let actor =
@@ -238,7 +246,7 @@ mod tests {
         let steps = Arc::new(AtomicU32::new(0));
         let shared = steps.clone();
         let make = move || Counting { steps: shared.clone(), panic_at: 3 };
-        let handle = run(&supervisor, "counting", pace(), &metrics, make).await.unwrap();
+        let handle = run(&supervisor, "counting", Need::Helpful, pace(), &metrics, make).await.unwrap();
         until("idle", || metrics.idle.with_label_values(&["counting"]).get() == 1).await;
         assert_eq!(steps.load(Ordering::SeqCst), 6);
         assert_eq!(metrics.steps.with_label_values(&["counting"]).get(), 3);

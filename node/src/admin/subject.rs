@@ -41,10 +41,15 @@ impl Subject {
     async fn probe(&self) -> Result<(), String> {
         let probe = async {
             match self {
-                Self::Nodes(nodes) => match nodes.first() {
-                    Some(node) => node.store().probe_write().await.map_err(|error| error.to_string()),
-                    None => Err("no node runs here".to_owned()),
-                },
+                Self::Nodes(nodes) => {
+                    // All of them, though clients are served by the first: the others hold its fragments.
+                    if let Some(actor) = nodes.iter().find_map(NodeRuntime::failure) {
+                        let why = actor.last_failure.unwrap_or_default();
+                        return Err(format!("the actor {} was given up: {why}", actor.name));
+                    }
+                    let Some(first) = nodes.first() else { return Err("no node runs here".to_owned()) };
+                    first.store().probe_write().await.map_err(|error| error.to_string())
+                }
                 Self::Metadata(meta) => meta.prove(METADATA_SERVER).await.map_err(|error| error.to_string()),
             }
         };

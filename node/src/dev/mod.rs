@@ -71,6 +71,7 @@ pub async fn run(args: &DevArgs, max_fds: Option<u64>, json: bool, mut stop: Sto
     let ended = tokio::select! {
         () = stopped(&mut stop) => Ok(()),
         failure = opened.failed() => Err(failure),
+        failure = serving.failed() => Err(failure),
     };
     if let Some(path) = &args.ready_file {
         files::forget(path);

@@ -1,0 +1,104 @@
+#![allow(clippy::unwrap_used)]
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use cairn_actors::{
+    disk::DiskOptions,
+    runtime::{Policy, Timings},
+};
+use cairn_schema::{
+    Meta,
+    kv::{
+        inject::{Fault, Injecting},
+        mem,
+    },
+    record::{DiskState, FailureDomain},
+};
+use tokio::sync::watch;
+
+use super::*;
+use crate::certs;
+
+const LIMIT: Duration = Duration::from_secs(120);
+const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+async fn plan(root: &Path, meta: &Meta) -> Plan {
+    let id: NodeId = "n1".parse().unwrap();
+    let cluster = meta.cluster().await.unwrap().id;
+    let disk = |number| DiskOptions {
+        path: root.join(format!("disk{number}")),
+        cluster,
+        segment_bytes: 16 << 20,
+        reserved_bytes: 1 << 20,
+        capacity_bytes: Some(1 << 30),
+        max_queued_bytes: MAX_QUEUED_BYTES,
+        max_queued_reads: MAX_QUEUED_READS,
+    };
+    let metrics = prometheus::Registry::new();
+    let node = NodeOptions {
+        identity: certs::dev_identity(&root.join("tls"), &id).unwrap(),
+        id,
+        rack: "r1".into(),
+        zone: "z1".into(),
+        meta: meta.clone(),
+        disks: (1..=2).map(disk).collect(),
+        listen: ANY,
+        gossip_listen: ANY,
+        gossip_seeds: Vec::new(),
+        policy: Policy::new("1+1".parse().unwrap(), "replicated(2)".parse().unwrap(), FailureDomain::Disk),
+        timings: Timings { gossip_interval: Duration::from_millis(100), ..Timings::default() },
+        memory_bytes: 64 << 20,
+        metrics: metrics.clone(),
+    };
+    Plan {
+        nodes: vec![node],
+        gateway: GatewayOptions::new(ANY, "root", "rootsecret"),
+        admin: ANY,
+        metrics,
+        max_fds: None,
+    }
+}
+
+/// The actor that watches over membership panics whenever it calls a disk up. Once its restarts are used up the process is not ready
+/// any more and ends, as one whose metadata store has failed does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_essential_actor_that_gave_up_ends_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(mem::kv());
+    let broken = Arc::new(AtomicBool::new(false));
+    let decides = broken.clone();
+    let decide = move || {
+        assert!(!decides.load(Ordering::SeqCst), "told to panic");
+        Fault::None
+    };
+    let meta = Meta::new(Arc::new(Injecting::new(store.clone(), decide)));
+    let (_stop, stopping) = watch::channel(false);
+    let (serving, _) = Serving::start(plan(folder.path(), &meta).await, &stopping).await.unwrap();
+    let admin = serving.admin.as_ref().unwrap();
+    admin.able().await.unwrap();
+
+    broken.store(true, Ordering::SeqCst);
+    let disk = meta.disks().await.unwrap()[0].id;
+    Meta::new(store).set_disk_state(disk, DiskState::Up, DiskState::Down).await.unwrap();
+    let failure = tokio::time::timeout(LIMIT, serving.failed()).await.unwrap();
+    let words = failure.to_string();
+    assert_eq!(failure.exit_code(), 3, "{words}");
+    assert!(words.contains("node n1") && words.contains("membership") && words.contains("told to panic"), "{words}");
+    let unready = async {
+        // What a probe found is kept for a second.
+        while admin.able().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        admin.able().await.unwrap_err()
+    };
+    let reason = tokio::time::timeout(LIMIT, unready).await.unwrap();
+    assert!(reason.contains("membership"), "{reason}");
+
+    broken.store(false, Ordering::SeqCst);
+    serving.stop().await;
+}
