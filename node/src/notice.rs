@@ -37,9 +37,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_done_at_once_needs_no_word_and_what_takes_long_is_told_again() {
-        let mut told = 0;
-        assert_eq!(telling(FIRST, EVERY, async { 7 }, || told += 1).await, 7);
-        assert_eq!(told, 0);
+        let mut times = 0;
+        assert_eq!(telling(FIRST, EVERY, async { 7 }, || times += 1).await, 7);
+        assert_eq!(times, 0);
         // Work that is done when it has been told of three times.
         let (count, mut counted) = watch::channel(0);
         let work = async { counted.wait_for(|count| *count == 3).await.map(|count| *count).unwrap() };

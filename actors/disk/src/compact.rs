@@ -255,7 +255,7 @@ fn move_fragment(core: &Core, log: &mut Log, name: FragmentName, entry: Entry) -
         Ok(read) => read,
         Err(error @ DiskError::Corrupt { .. }) => {
             core.metrics.checksum_failures.inc();
-            tracing::error!(disk = %core.identity.disk, segment = entry.place.segment, %error, "damage met");
+            tracing::error!(disk = %core.identity.disk, segment = entry.place.segment, %error, "a fragment is damaged");
             return Ok(());
         }
         Err(error) => return Err(error),

@@ -94,7 +94,7 @@ fn punch(core: &Core, place: Place, units: u32) {
         Ok(file) => file,
         // Its file went with everything in it.
         Err(_) if !core.index.segments(|segments| segments.contains(place.segment)) => return,
-        Err(error) => return tracing::warn!(%error, "pages not given back"),
+        Err(error) => return not_given_back(core, &error),
     };
     let _tidying = core.io.tidying();
     let before = blocks(&file);
@@ -105,11 +105,16 @@ fn punch(core: &Core, place: Place, units: u32) {
             core.index.change_segments(|segments| segments.gave_back(place.segment, given));
         }
         Ok(false) => {
-            tracing::warn!(disk = %core.identity.disk, "the file system cannot punch holes: segments are compacted instead");
+            tracing::info!(disk = %core.identity.disk, "the file system cannot punch holes: segments are compacted instead");
             core.can_punch.store(false, Ordering::Relaxed);
         }
-        Err(error) => tracing::warn!(%error, "pages not given back"),
+        Err(error) => not_given_back(core, &error),
     }
+}
+
+/// Compaction gives it back later.
+fn not_given_back(core: &Core, error: &DiskError) {
+    tracing::warn!(disk = %core.identity.disk, %error, "the space of deleted fragments was not given back yet");
 }
 
 #[cfg(test)]

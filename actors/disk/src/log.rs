@@ -244,7 +244,7 @@ impl Log {
                 self.holes.punch(dead);
             }
             Err(error) => {
-                tracing::error!(disk = %self.core.identity.disk, segment = batch.segment, %error, "a batch failed");
+                tracing::error!(disk = %self.core.identity.disk, segment = batch.segment, %error, "a write failed, and those who asked for it are told so");
                 self.failed_batches += 1;
                 self.cut_off();
                 // Never trusted again for appends: what the kernel kept of it is unknown.

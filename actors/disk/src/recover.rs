@@ -330,11 +330,11 @@ pub fn log_report(identity: &Identity, report: &RecoveryReport) {
     if let Some(why) = &report.index_unusable
         && report.segments > 0
     {
-        tracing::warn!(%disk, %why, segments = report.segments, "index made anew from the segments");
+        tracing::warn!(%disk, %why, segments = report.segments, "the index was made anew from the segments");
     }
     if !report.damaged.is_empty() || !report.unreadable_segments.is_empty() || report.lost_with_segments > 0 {
-        tracing::error!(%disk, damaged = ?report.damaged, unreadable = ?report.unreadable_segments,
-            lost = report.lost_with_segments, "damage met while opening; repair will find what is missing");
+        tracing::error!(%disk, damaged_regions = report.damaged.len(), unreadable_segments = report.unreadable_segments.len(),
+            fragments_lost = report.lost_with_segments, "damage met while opening: repair makes anew what is missing");
     }
     if report.torn_tail || !report.torn.is_empty() {
         tracing::info!(%disk, torn = report.torn.len(), "the last batch was cut short and is dropped: it was never acknowledged");

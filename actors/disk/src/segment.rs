@@ -38,7 +38,7 @@ pub fn list_segments(dir: &Path) -> Result<Vec<u32>, DiskError> {
             file_name.to_str().and_then(|name| name.strip_suffix(".seg")).and_then(|digits| digits.parse().ok());
         match number {
             Some(number) => numbers.push(number),
-            None => tracing::warn!(file = ?file_name, dir = %path.display(), "this is no segment; left alone"),
+            None => tracing::warn!(file = %path.join(file_name).display(), "this file is no segment and is left alone"),
         }
     }
     numbers.sort_unstable();

@@ -120,7 +120,12 @@ impl Core {
         let since = self.busy_since.load(Ordering::Relaxed);
         let stuck = since != 0 && Duration::from_millis(now_ms().saturating_sub(since)) > limit;
         if stuck != self.stuck.swap(stuck, Ordering::Relaxed) {
-            tracing::warn!(disk = %self.identity.disk, stuck, "the disk's writer got stuck, or moves again");
+            let disk = self.identity.disk;
+            if stuck {
+                tracing::warn!(%disk, ?limit, "a write to the disk takes long: it is given no others until that one is done");
+            } else {
+                tracing::info!(%disk, "the disk writes again");
+            }
         }
     }
 
@@ -160,7 +165,7 @@ impl Core {
                 Err(error) if self.lookup(&name)? == Some(entry) => {
                     if matches!(error, DiskError::Corrupt { .. }) {
                         self.metrics.checksum_failures.inc();
-                        tracing::error!(disk = %self.identity.disk, segment = entry.place.segment, %error, "damage met");
+                        tracing::error!(disk = %self.identity.disk, segment = entry.place.segment, %error, "a fragment is damaged");
                     }
                     return Err(error);
                 }
@@ -236,7 +241,9 @@ impl Core {
                 match self.remove_segment(number) {
                     Ok(()) => drop(self.index.forget_segment(number)),
                     // It stays in the index as long as it is there; the next checkpoint tries again.
-                    Err(error) => tracing::warn!(%error, "an empty segment was not removed"),
+                    Err(error) => {
+                        tracing::warn!(disk = %self.identity.disk, %error, "an empty segment was not removed")
+                    }
                 }
             }
         }

@@ -154,7 +154,7 @@ impl Writer {
             match self.existing(&fragment, entry) {
                 Existing::Same => return Ok(None),
                 Existing::Other => return Err(DiskError::Conflict(name)),
-                Existing::Damaged => tracing::warn!(fragment = %name, "a damaged fragment is replaced"),
+                Existing::Damaged => {}
             }
         }
         let bytes = u64::from(fragment_units(fragment.payload.len() as u32)) * UNIT;
@@ -180,7 +180,7 @@ impl Writer {
             }
             Ok(_) => Existing::Other,
             Err(error) => {
-                tracing::warn!(fragment = %fragment.name, %error, "the copy that is here is bad");
+                tracing::warn!(fragment = %fragment.name, %error, "a damaged fragment is replaced");
                 Existing::Damaged
             }
         }

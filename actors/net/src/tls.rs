@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use cairn_schema::ids::NodeId;
+use cairn_schema::{ids::NodeId, text::Shown};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, date_time_ymd,
@@ -59,7 +59,7 @@ pub enum TlsError {
     Missing { what: Pem, item: &'static str },
     #[error("{what} is not a usable certificate: {why}")]
     Certificate { what: Pem, why: String },
-    #[error("the certificate names no node: want a node id as its first DNS name, not {0:?}")]
+    #[error("the certificate names no node: want a node id as its first DNS name, not {}", Shown(.0))]
     NoNodeId(String),
     #[error("the CA's key does not belong to the CA's certificate")]
     WrongCaKey,

@@ -166,7 +166,10 @@ impl Rebuild<'_> {
             TransportError::Disk(DiskError::Corrupt { .. }) => MissingCause::Corrupt,
             _ => return Ok(()),
         };
-        tracing::warn!(%fragment, ?cause, "repair found another fragment missing");
+        match cause {
+            MissingCause::Corrupt => tracing::warn!(%fragment, "repair found another fragment damaged"),
+            _ => tracing::warn!(%fragment, "repair found another fragment missing"),
+        }
         self.ctx.meta.ledger_add(&[LedgerEntry { fragment, cause, since_ms: now_ms() }]).await?;
         Ok(())
     }

@@ -43,6 +43,8 @@ const READING_SHARE: u32 = 20;
 /// A stripe that failed is tried again after this, doubled each time.
 const RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// Fewer in vain are ordinary while nodes start.
+const TRIES_TO_WARN: u32 = 4;
 /// Failed stripes remembered.
 const MAX_FAILED: usize = 16 * 1024;
 
@@ -215,12 +217,17 @@ impl Repair {
             Err(RebuildError::Meta(MetaError::Stale(_))) => 0,
             Err(error) => {
                 let (group, blob, number) = stripe.name;
-                tracing::warn!(%group, %blob, stripe = number, margin = stripe.margin, %error, "stripe not repaired yet");
                 self.ctx.metrics.repair_failures.inc();
                 if self.failed.len() >= MAX_FAILED {
                     self.failed.clear();
                 }
                 let tries = self.failed.get(&stripe.name).map_or(0, |(_, tries)| *tries);
+                // The nodes that hold the other fragments may be starting.
+                if tries < TRIES_TO_WARN {
+                    tracing::info!(%group, %blob, stripe = number, margin = stripe.margin, %error, "a stripe is not repaired yet");
+                } else {
+                    tracing::warn!(%group, %blob, stripe = number, margin = stripe.margin, tries, %error, "a stripe cannot be repaired");
+                }
                 let wait = RETRY.saturating_mul(2u32.saturating_pow(tries)).min(LONGEST_RETRY);
                 self.failed.insert(stripe.name, (Instant::now() + wait, tries.saturating_add(1)));
                 0

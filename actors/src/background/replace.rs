@@ -67,7 +67,7 @@ async fn replace_under_lease(ctx: &Context, rows: &Rows, id: GroupId) -> Result<
         Err(error) => return Err(error),
     };
     list_all(ctx, id, &replaced).await?;
-    tracing::warn!(group = %id, epoch = changed.epoch, positions = ?replaced, "replaced lost members of a group");
+    tracing::info!(group = %id, epoch = changed.epoch, positions = ?replaced, "other disks stand in for lost members of a group");
     ctx.metrics.replaced_members.inc_by(replaced.len() as u64);
     result.members = replaced.len();
     Ok(Some(result))

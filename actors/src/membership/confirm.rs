@@ -20,6 +20,16 @@ pub(super) enum Finding {
     Unsure,
 }
 
+impl Finding {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Answers => "it answers",
+            Self::Silent => "it does not answer",
+            Self::Unsure => "it does not answer this node, and no other node could be asked",
+        }
+    }
+}
+
 /// Whether `target` is gone. `peers` are nodes that seem alive, other than `target` and this one; `alone` says that the cluster
 /// has no third node which could be asked, so that silence towards us must do.
 pub(super) async fn confirm(

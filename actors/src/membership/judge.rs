@@ -150,12 +150,12 @@ impl Judge {
             while let Some(page) = check.page(&self.ctx).await? {
                 missing += page.missing;
                 if Instant::now() > until {
-                    tracing::warn!(%disk, missing, "reconciling takes long; scrub will finish it");
+                    tracing::warn!(%disk, missing, "comparing the disk with what it should hold takes long; scrub will finish it");
                     return Ok(());
                 }
             }
         }
-        tracing::info!(%disk, missing, "reconciled");
+        tracing::info!(%disk, missing, "the disk was compared with what it should hold");
         Ok(())
     }
 
@@ -197,7 +197,7 @@ impl Judge {
         let peers: Vec<NodeId> = others.clone().filter(|node| view.is_alive(node)).cloned().collect();
         let alone = others.count() == 0;
         let finding = confirm(&*self.probes, suspect, &peers, alone, limit).await;
-        tracing::info!(%suspect, ?finding, "gossip suspects a node");
+        tracing::info!(%suspect, finding = finding.as_str(), "gossip hears nothing of a node, so it was asked");
         match finding {
             Finding::Answers => {}
             Finding::Silent => {
@@ -243,7 +243,7 @@ impl Judge {
     async fn change(&self, disk: &Disk, to: DiskState) -> Result<(), MetaError> {
         match self.ctx.meta.set_disk_state(disk.id, disk.state, to).await {
             Ok(_) => {
-                tracing::warn!(disk = %disk.id, node = %disk.node, from = ?disk.state, ?to, "disk changed state");
+                log_change(disk, to);
                 self.ctx.metrics.disk_changes.with_label_values(&[state_name(to)]).inc();
                 Ok(())
             }
@@ -251,6 +251,18 @@ impl Judge {
             Err(MetaError::Stale(_)) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// A disk that comes up is ordinary, as after every start of its node; one that goes without its node having said so is not.
+fn log_change(Disk { id, node, .. }: &Disk, to: DiskState) {
+    match to {
+        DiskState::Up => tracing::info!(disk = %id, %node, "a disk is up"),
+        DiskState::Down => tracing::warn!(disk = %id, %node, "a disk is down"),
+        DiskState::Lost => {
+            tracing::warn!(disk = %id, %node, "a disk was down for too long and counts as lost: what it held is made anew elsewhere");
+        }
+        DiskState::Draining | DiskState::Removed => tracing::info!(disk = %id, %node, "a disk is {}", state_name(to)),
     }
 }
 

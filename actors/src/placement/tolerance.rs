@@ -8,7 +8,7 @@ use std::{
 
 use cairn_schema::{ids::*, record::*};
 
-use super::{Rows, topology::domain_of};
+use super::{rows::Rows, topology::domain_of};
 
 /// The stripes of one scheme, by what they could lose.
 #[derive(Clone, Debug, PartialEq, Eq)]

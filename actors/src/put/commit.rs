@@ -123,7 +123,7 @@ where
         if tries >= TRIES || begun.elapsed() >= REPEATED_FOR {
             return Err(Failure { error, unsure });
         }
-        tracing::warn!(why, "a commit's outcome is unknown; asking again");
+        tracing::info!(why, "it is not known whether a change was committed; the store is asked again");
         tokio::time::sleep(pause).await;
         pause *= 2;
     }

@@ -68,11 +68,11 @@ fn every_wrong_field_is_named_with_its_line() {
     for (from, to, field, what) in WRONG {
         assert_eq!(NODE.matches(from).count(), 1, "the example has {from:?} once");
         let line = 1 + NODE[..NODE.find(from).unwrap()].matches('\n').count();
-        let found = problems::<NodeFile>(&NODE.replace(from, to));
+        let reported = problems::<NodeFile>(&NODE.replace(from, to));
         // One field can have several problems: all are told.
         let blamed = |problem: &&Problem| problem.field.as_deref() == Some(*field) && problem.what.contains(what);
-        let blamed = found.iter().find(blamed);
-        let blamed = blamed.unwrap_or_else(|| panic!("{to:?} should blame {field} and say {what:?}, got {found:?}"));
+        let blamed = reported.iter().find(blamed);
+        let blamed = blamed.unwrap_or_else(|| panic!("{to:?} should blame {field} and say {what:?}, got {reported:?}"));
         // An absent field is blamed on the table that lacks it, somewhere above.
         let given = to.contains(field.rsplit('.').next().unwrap_or_default().split('[').next().unwrap_or_default());
         assert!(
@@ -120,27 +120,27 @@ fn relative_paths_start_at_the_file() {
 
 #[test]
 fn bnd_1_no_object_has_more_absent_fragments_than_its_commit_can_note() {
-    let told = |changes: &[(&str, &str)]| {
+    let fixes_for = |changes: &[(&str, &str)]| {
         let mut text = NODE.to_owned();
         for (from, to) in changes {
             assert_eq!(text.matches(from).count(), 1, "{from}");
             text = text.replace(from, to);
         }
-        let found = problems::<NodeFile>(&text);
-        assert!(found.iter().all(|problem| problem.field.as_deref() == Some("policy.fragment")), "{found:?}");
-        found.into_iter().map(|problem| problem.fix).collect::<Vec<_>>()
+        let reported = problems::<NodeFile>(&text);
+        assert!(reported.iter().all(|problem| problem.field.as_deref() == Some("policy.fragment")), "{reported:?}");
+        reported.into_iter().map(|problem| problem.fix).collect::<Vec<_>>()
     };
     let (scheme, small) = ("scheme = \"4+2\"", "small_below = \"128 KiB\"");
     let (fragment, smallest) = ("fragment = \"1 MiB\"", "fragment = \"64 KiB\"");
     let copies = (scheme, "scheme = \"replicated(3)\"");
-    assert_eq!(told(&[(fragment, smallest)]), [""; 0]);
-    assert_eq!(told(&[copies]), [""; 0]);
-    assert_eq!(told(&[copies, (fragment, smallest)]), ["use at least 256 KiB"]);
-    assert_eq!(told(&[copies, (fragment, "fragment = \"192 KiB\"")]), ["use at least 256 KiB"]);
-    assert_eq!(told(&[copies, (fragment, "fragment = \"256 KiB\"")]), [""; 0]);
-    assert_eq!(told(&[(fragment, smallest), (small, "small_below = \"9 GiB\"")]), ["use at least 256 KiB"]);
+    assert_eq!(fixes_for(&[(fragment, smallest)]), [""; 0]);
+    assert_eq!(fixes_for(&[copies]), [""; 0]);
+    assert_eq!(fixes_for(&[copies, (fragment, smallest)]), ["use at least 256 KiB"]);
+    assert_eq!(fixes_for(&[copies, (fragment, "fragment = \"192 KiB\"")]), ["use at least 256 KiB"]);
+    assert_eq!(fixes_for(&[copies, (fragment, "fragment = \"256 KiB\"")]), [""; 0]);
+    assert_eq!(fixes_for(&[(fragment, smallest), (small, "small_below = \"9 GiB\"")]), ["use at least 256 KiB"]);
     assert_eq!(
-        told(&[
+        fixes_for(&[
             (scheme, "scheme = \"replicated(250)\""),
             (fragment, "fragment = \"16 MiB\""),
             ("memory = \"512 MiB\"", "memory = \"64 GiB\"")

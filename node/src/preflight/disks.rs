@@ -18,7 +18,7 @@ fn field(index: usize) -> String {
 /// Whether a process has one of them open.
 pub fn check(disks: &[DiskSection], depth: Depth, findings: &mut Findings<'_>) -> bool {
     let mut in_use = false;
-    let mut seen: HashMap<DiskId, usize> = HashMap::new();
+    let mut sections: HashMap<DiskId, usize> = HashMap::new();
     let mut first: Option<(usize, ClusterId)> = None;
     for (index, section) in disks.iter().enumerate() {
         let field = field(index);
@@ -44,7 +44,7 @@ pub fn check(disks: &[DiskSection], depth: Depth, findings: &mut Findings<'_>) -
             }
             continue;
         };
-        if let Some(twin) = seen.insert(disk, index) {
+        if let Some(twin) = sections.insert(disk, index) {
             let what = format!("{} is the same disk as disks[{twin}]", section.path.display());
             findings.refuse(&field, what, "name every disk once");
         }

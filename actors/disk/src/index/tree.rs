@@ -236,7 +236,7 @@ impl Tree {
             return; // it is the disk that is gone: what is in its place must not be marked
         }
         if let Err(error) = File::create(marker(&self.path)).and_then(|file| file.sync_all()) {
-            tracing::error!(%error, "and that could not be written down");
+            tracing::error!(%error, "that the index is damaged could not be written down");
         }
     }
 

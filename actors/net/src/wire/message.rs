@@ -157,6 +157,20 @@ pub enum Reply {
     Reached(bool),
 }
 
+impl Reply {
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Bytes => "bytes",
+            Self::Info(_) => "a fragment's description",
+            Self::Deleted(_) => "a number of deleted fragments",
+            Self::Listed => "a list of fragments",
+            Self::Status(_) => "the status of a disk",
+            Self::Reached(_) => "the reach of a node",
+        }
+    }
+}
+
 /// [`FragmentInfo`] as it crosses the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WireInfo {

@@ -218,7 +218,10 @@ impl Committer {
             // This writes nothing; it tells whether those threads have failed.
             self.db.persist(PersistMode::Buffer).map_err(|error| NoRoom::Failed(error.to_string()))?;
             if started.elapsed() > room.timeout {
-                return Err(NoRoom::Late(format!("no memtable was written to disk in {:?}", room.timeout)));
+                return Err(NoRoom::Late(format!(
+                    "nothing of what waits in memory was written to disk in {:?}",
+                    room.timeout
+                )));
             }
             std::thread::sleep(ROOM_PAUSE);
         }
