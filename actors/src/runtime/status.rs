@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -9,15 +10,96 @@ use cairn_fragment::DiskStatus;
 use cairn_net::transport::quic::Reach;
 use cairn_schema::{MetaError, ids::*, record::*};
 use futures::StreamExt;
+use serde::Serialize;
 
-use super::{
-    ActorStatus, ClusterStatus, DiskLine, GroupStatus, NodeStatus, ReachStatus, RuntimeError, ToleranceStatus,
-    boot::Running,
-};
+use super::{boot::Running, options::RuntimeError};
 use crate::placement::{
     Liveness, Rows, Topology,
     tolerance::{Tolerance, tolerances},
 };
+
+/// What `cairn status` shows: the cluster as this node sees it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClusterStatus {
+    pub cluster: String,
+    pub seen_by: NodeId,
+    pub scheme: String,
+    pub small_scheme: String,
+    pub failure_domain: FailureDomain,
+    pub nodes: Vec<NodeStatus>,
+    pub groups: Vec<GroupStatus>,
+    /// Fragments in the ledger.
+    pub missing_fragments: u64,
+    /// By scheme, how many failure domains the stripes could lose. None if the metadata store is older than the counters of stripes.
+    pub tolerance: Option<Vec<ToleranceStatus>>,
+    pub ledger_by_cause: Vec<(MissingCause, u64)>,
+    pub actors: Vec<ActorStatus>,
+}
+
+/// A node as this one sees it.
+#[derive(Clone, Debug, Serialize)]
+pub struct NodeStatus {
+    pub id: NodeId,
+    pub rack: String,
+    pub zone: String,
+    pub address: SocketAddr,
+    /// "alive", "suspect" or "dead", by gossip here.
+    pub gossip: String,
+    /// How calls from here to the node ended last; None for this node itself, and for one that was not called yet.
+    pub reach: Option<ReachStatus>,
+    pub disks: Vec<DiskLine>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ReachStatus {
+    /// Why it cannot be reached, if the last call ended without an answer.
+    pub cut_off: Option<String>,
+    /// Seconds since it last answered a call; None if it never did.
+    pub answered_seconds_ago: Option<u64>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ToleranceStatus {
+    pub scheme: String,
+    /// Domains that a stripe written now could lose, if every disk that is not lost took part.
+    pub possible: usize,
+    /// How many stripes could lose 0, 1, 2, … domains, whichever these are, and be read.
+    pub stripes: Vec<u64>,
+    /// Stripes that could lose fewer domains than is possible.
+    pub thin: u64,
+}
+
+/// A disk in the status.
+#[derive(Clone, Debug, Serialize)]
+pub struct DiskLine {
+    pub id: String,
+    pub state: DiskState,
+    pub capacity_bytes: u64,
+    /// None when the disk's node did not answer.
+    pub used_bytes: Option<u64>,
+    pub fragments: Option<u64>,
+}
+
+/// A placement group in the status.
+#[derive(Clone, Debug, Serialize)]
+pub struct GroupStatus {
+    pub id: GroupId,
+    pub scheme: String,
+    pub state: GroupState,
+    pub epoch: u64,
+    /// Members whose disk is up, of how many.
+    pub up: usize,
+    pub width: usize,
+}
+
+/// A supervised actor of this node.
+#[derive(Clone, Debug, Serialize)]
+pub struct ActorStatus {
+    pub name: String,
+    pub state: String,
+    pub restarts: u64,
+    pub last_failure: Option<String>,
+}
 
 /// A person waits for the answer.
 const DISK_DEADLINE: Duration = Duration::from_millis(1500);

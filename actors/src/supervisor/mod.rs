@@ -17,6 +17,7 @@
 mod actor;
 mod child;
 mod handle;
+mod status;
 #[cfg(test)]
 mod tests;
 pub mod worker;
@@ -27,102 +28,27 @@ use ractor::{Actor, ActorRef};
 use tokio::sync::watch;
 
 pub use handle::ChildHandle;
+pub use status::{ChildState, ChildStatus, Need, RestartPolicy, SupervisorError};
 pub use worker::{Pace, Step, StepError, Worker, WorkerCommand, WorkerMetrics};
 
 use actor::{Command, Root, StatusTable};
 use child::ChildSpec;
 
-/// When and how often a child is started again.
-#[derive(Clone, Copy, Debug)]
-pub struct RestartPolicy {
-    /// More restarts than this within `window` and the child is given up.
-    pub max_restarts: u32,
-    pub window: Duration,
-    /// Waited before the first restart, doubled for each further one in the window, up to `max_backoff`.
-    pub backoff: Duration,
-    pub max_backoff: Duration,
-    /// How long a child may take over one message; None: not watched.
-    pub hang_after: Option<Duration>,
-    pub need: Need,
-}
-
-/// What it means to the whole that a child was given up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Need {
-    /// The others go on without it, and the status says so.
-    #[default]
-    Helpful,
-    /// Nothing is of use without it.
-    Essential,
-}
-
-impl Default for RestartPolicy {
-    /// Ten restarts a minute, from a tenth of a second up to five; hangs are not watched.
-    fn default() -> Self {
-        Self {
-            max_restarts: 10,
-            window: Duration::from_secs(60),
-            backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_secs(5),
-            hang_after: None,
-            need: Need::default(),
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChildState {
-    Running,
-    Restarting,
-    /// Restarted too often; an operator must look.
-    GivenUp,
-    Stopped,
-}
-
-impl ChildState {
-    /// As it is shown to people: "running", "restarting", "given up", "stopped".
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Restarting => "restarting",
-            Self::GivenUp => "given up",
-            Self::Stopped => "stopped",
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChildStatus {
-    pub name: String,
-    pub state: ChildState,
-    pub restarts: u64,
-    pub last_failure: Option<String>,
-}
-
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum SupervisorError {
-    #[error("actor {0} is not running")]
-    NotRunning(String),
-    #[error("actor {0} did not answer in time")]
-    Timeout(String),
-    #[error("actor {0} could not start: {1}")]
-    Start(String, String),
-}
-
 /// The supervisor of one node's actors. Cheap to clone; when the last clone is dropped the children end too.
 #[derive(Clone)]
 pub struct Supervisor {
-    inner: Arc<Inner>,
+    children: Arc<Children>,
 }
 
-struct Inner {
+/// The children of one supervisor, and the actor that all are linked to.
+struct Children {
     name: String,
     root: ActorRef<Command>,
     table: StatusTable,
     failure: watch::Receiver<Option<ChildStatus>>,
 }
 
-impl Drop for Inner {
+impl Drop for Children {
     fn drop(&mut self) {
         self.root.stop(None);
     }
@@ -135,7 +61,7 @@ impl Supervisor {
         let (root, _) = Root::spawn(None, Root, (name.to_owned(), table.clone(), fail))
             .await
             .map_err(|error| SupervisorError::Start(name.to_owned(), error.to_string()))?;
-        Ok(Self { inner: Arc::new(Inner { name: name.to_owned(), root, table, failure }) })
+        Ok(Self { children: Arc::new(Children { name: name.to_owned(), root, table, failure }) })
     }
 
     /// Starts a child and keeps it running. `factory` makes the actor and its arguments anew for every incarnation.
@@ -153,10 +79,10 @@ impl Supervisor {
         F: Fn() -> (A, A::Arguments) + Send + Sync + 'static,
     {
         let (spec, handle) = ChildSpec::make(name, factory);
-        let gone = || SupervisorError::NotRunning(self.inner.name.clone());
+        let gone = || SupervisorError::NotRunning(self.children.name.clone());
         let (reply, started) = tokio::sync::oneshot::channel();
         let add = Command::Add { name: name.to_owned(), policy, spec, reply };
-        self.inner.root.cast(add).map_err(|_| gone())?;
+        self.children.root.cast(add).map_err(|_| gone())?;
         match started.await {
             Ok(Ok(())) => Ok(handle),
             Ok(Err(why)) => Err(SupervisorError::Start(name.to_owned(), why)),
@@ -166,17 +92,17 @@ impl Supervisor {
 
     /// In the order of their start.
     pub fn status(&self) -> Vec<ChildStatus> {
-        self.inner.table.lock().values().cloned().collect()
+        self.children.table.lock().values().cloned().collect()
     }
 
     /// The first essential child that was given up.
     pub fn failure(&self) -> Option<ChildStatus> {
-        self.inner.failure.borrow().clone()
+        self.children.failure.borrow().clone()
     }
 
     /// Waits until an essential child is given up, and returns what became of it.
     pub async fn failed(&self) -> ChildStatus {
-        let mut failure = self.inner.failure.clone();
+        let mut failure = self.children.failure.clone();
         if let Ok(failed) = failure.wait_for(Option::is_some).await
             && let Some(status) = failed.clone()
         {
@@ -189,10 +115,10 @@ impl Supervisor {
     /// Stops children in reverse order of their start, waiting `grace` for each to finish the messages it has; then kills it.
     pub async fn stop(&self, grace: Duration) {
         let (reply, stopped) = tokio::sync::oneshot::channel();
-        if self.inner.root.cast(Command::Stop { grace, reply }).is_ok() {
+        if self.children.root.cast(Command::Stop { grace, reply }).is_ok() {
             // An error means that the supervisor ended meanwhile, which is what was wanted.
             let _ = stopped.await;
         }
-        let _ = self.inner.root.stop_and_wait(None, Some(grace.max(Duration::from_secs(1)))).await;
+        let _ = self.children.root.stop_and_wait(None, Some(grace.max(Duration::from_secs(1)))).await;
     }
 }

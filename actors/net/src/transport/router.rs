@@ -23,10 +23,11 @@ use crate::wire::{
 /// Fragments anywhere in the cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct Router {
-    inner: Arc<Inner>,
+    routes: Arc<Routes>,
 }
 
-struct Inner {
+/// What it takes to find the way to a disk.
+struct Routes {
     node: NodeId,
     locals: LocalDisks,
     client: Client,
@@ -36,7 +37,7 @@ struct Inner {
 }
 
 /// Where a disk is.
-enum Place {
+enum Route {
     Here(Arc<dyn LocalDisk>),
     There(Arc<Peer>),
 }
@@ -45,39 +46,39 @@ impl Router {
     /// Where the others are is asked of `directory` with every call.
     pub fn new(client: Client, locals: LocalDisks, directory: Arc<dyn Directory>) -> Self {
         let node = client.node().clone();
-        Self { inner: Arc::new(Inner { node, locals, client, directory, peers: Mutex::default() }) }
+        Self { routes: Arc::new(Routes { node, locals, client, directory, peers: Mutex::default() }) }
     }
 
     /// The disks of this node.
     pub fn locals(&self) -> &LocalDisks {
-        &self.inner.locals
+        &self.routes.locals
     }
 
     /// How calls to the other nodes ended last; of those that were called from here.
     pub fn reach(&self) -> HashMap<NodeId, Reach> {
-        self.inner.peers.lock().iter().map(|(node, peer)| (node.clone(), peer.reach())).collect()
+        self.routes.peers.lock().iter().map(|(node, peer)| (node.clone(), peer.reach())).collect()
     }
 
     /// Whether a disk is on this node, so that reaching it costs no network.
     pub fn is_local(&self, disk: DiskId) -> bool {
-        self.inner.locals.get(disk).is_some()
+        self.routes.locals.get(disk).is_some()
     }
 
-    fn place(&self, disk: DiskId) -> Result<Place, TransportError> {
-        if let Some(local) = self.inner.locals.get(disk) {
-            return Ok(Place::Here(local));
+    fn route(&self, disk: DiskId) -> Result<Route, TransportError> {
+        if let Some(local) = self.routes.locals.get(disk) {
+            return Ok(Route::Here(local));
         }
-        let node = self.inner.directory.node_of(disk).ok_or(TransportError::UnknownDisk(disk))?;
-        if node == self.inner.node {
+        let node = self.routes.directory.node_of(disk).ok_or(TransportError::UnknownDisk(disk))?;
+        if node == self.routes.node {
             // It should be here and is not: broken, or not opened.
             return Err(TransportError::Disk(DiskError::Gone(format!("disk {disk} is not open on this node"))));
         }
-        self.peer(&node).map(Place::There)
+        self.peer(&node).map(Route::There)
     }
 
     /// The connection to a node is kept for as long as it stays where it is.
     fn peer(&self, node: &NodeId) -> Result<Arc<Peer>, TransportError> {
-        let Inner { client, directory, peers, .. } = &*self.inner;
+        let Routes { client, directory, peers, .. } = &*self.routes;
         let unknown = || TransportError::Unreachable(node.clone(), "its address is not known here".into());
         let address = directory.address_of(node).ok_or_else(unknown)?;
         let mut peers = peers.lock();
@@ -99,7 +100,7 @@ impl Router {
     ) -> Result<T, TransportError> {
         match tokio::time::timeout_at(deadline.into(), call).await {
             Ok(done) => done.map_err(TransportError::Disk),
-            Err(_) => Err(TransportError::Deadline(self.inner.node.clone())),
+            Err(_) => Err(TransportError::Deadline(self.routes.node.clone())),
         }
     }
 }
@@ -115,9 +116,9 @@ fn unreadable(peer: &Peer, error: crate::wire::FrameError) -> TransportError {
 #[async_trait]
 impl Fragments for Router {
     async fn put(&self, disk: DiskId, fragment: NewFragment, deadline: Instant) -> Result<(), TransportError> {
-        match self.place(disk)? {
-            Place::Here(local) => self.here(deadline, local.put(fragment)).await,
-            Place::There(peer) => {
+        match self.route(disk)? {
+            Route::Here(local) => self.here(deadline, local.put(fragment)).await,
+            Route::There(peer) => {
                 let call = Call::new(Request::Put { disk, name: fragment.name }, deadline)
                     .with_checked_payload(fragment.payload, fragment.block_checksums);
                 match peer.call(call).await? {
@@ -135,9 +136,9 @@ impl Fragments for Router {
         range: Range<u32>,
         deadline: Instant,
     ) -> Result<Bytes, TransportError> {
-        match self.place(disk)? {
-            Place::Here(local) => self.here(deadline, local.get(name, range)).await,
-            Place::There(peer) => {
+        match self.route(disk)? {
+            Route::Here(local) => self.here(deadline, local.get(name, range)).await,
+            Route::There(peer) => {
                 let Range { start, end } = range;
                 match peer.call(Call::new(Request::Get { disk, name, start, end }, deadline)).await? {
                     (Reply::Bytes, bytes) if bytes.len() == end.saturating_sub(start) as usize => Ok(bytes),
@@ -148,9 +149,9 @@ impl Fragments for Router {
     }
 
     async fn info(&self, disk: DiskId, name: FragmentName, deadline: Instant) -> Result<FragmentInfo, TransportError> {
-        match self.place(disk)? {
-            Place::Here(local) => self.here(deadline, local.info(name)).await,
-            Place::There(peer) => match peer.call(Call::new(Request::Info { disk, name }, deadline)).await? {
+        match self.route(disk)? {
+            Route::Here(local) => self.here(deadline, local.info(name)).await,
+            Route::There(peer) => match peer.call(Call::new(Request::Info { disk, name }, deadline)).await? {
                 (Reply::Info(info), _) if info.name == name => Ok(info.into()),
                 (reply, _) => Err(unexpected(&peer, reply)),
             },
@@ -158,9 +159,9 @@ impl Fragments for Router {
     }
 
     async fn delete(&self, disk: DiskId, names: Vec<FragmentName>, deadline: Instant) -> Result<u64, TransportError> {
-        let peer = match self.place(disk)? {
-            Place::Here(local) => return self.here(deadline, local.delete(names)).await,
-            Place::There(peer) => peer,
+        let peer = match self.route(disk)? {
+            Route::Here(local) => return self.here(deadline, local.delete(names)).await,
+            Route::There(peer) => peer,
         };
         let mut deleted = 0;
         for names in names.chunks(MAX_NAMES) {
@@ -183,9 +184,9 @@ impl Fragments for Router {
         deadline: Instant,
     ) -> Result<Vec<FragmentInfo>, TransportError> {
         let limit = limit.min(MAX_LISTED);
-        let peer = match self.place(disk)? {
-            Place::Here(local) => return self.here(deadline, local.list(group, after, limit)).await,
-            Place::There(peer) => peer,
+        let peer = match self.route(disk)? {
+            Route::Here(local) => return self.here(deadline, local.list(group, after, limit)).await,
+            Route::There(peer) => peer,
         };
         let request = Request::List { disk, group, after, limit: limit as u32 };
         match peer.call(Call::new(request, deadline)).await? {
@@ -206,9 +207,9 @@ impl Fragments for Router {
         name: FragmentName,
         deadline: Instant,
     ) -> Result<FragmentInfo, TransportError> {
-        match self.place(disk)? {
-            Place::Here(local) => self.here(deadline, local.verify(name)).await,
-            Place::There(peer) => match peer.call(Call::new(Request::Verify { disk, name }, deadline)).await? {
+        match self.route(disk)? {
+            Route::Here(local) => self.here(deadline, local.verify(name)).await,
+            Route::There(peer) => match peer.call(Call::new(Request::Verify { disk, name }, deadline)).await? {
                 (Reply::Info(info), _) if info.name == name => Ok(info.into()),
                 (reply, _) => Err(unexpected(&peer, reply)),
             },
@@ -216,9 +217,9 @@ impl Fragments for Router {
     }
 
     async fn disk_status(&self, disk: DiskId, deadline: Instant) -> Result<DiskStatus, TransportError> {
-        match self.place(disk)? {
-            Place::Here(local) => Ok(local.status()),
-            Place::There(peer) => match peer.call(Call::new(Request::DiskStatus { disk }, deadline)).await? {
+        match self.route(disk)? {
+            Route::Here(local) => Ok(local.status()),
+            Route::There(peer) => match peer.call(Call::new(Request::DiskStatus { disk }, deadline)).await? {
                 (Reply::Status(status), _) => Ok(status.into()),
                 (reply, _) => Err(unexpected(&peer, reply)),
             },
@@ -229,7 +230,7 @@ impl Fragments for Router {
 #[async_trait]
 impl Probes for Router {
     async fn probe(&self, node: &NodeId, deadline: Instant) -> Result<(), TransportError> {
-        if *node == self.inner.node {
+        if *node == self.routes.node {
             return Ok(());
         }
         let peer = self.peer(node)?;
@@ -246,7 +247,7 @@ impl Probes for Router {
         target: &NodeId,
         deadline: Instant,
     ) -> Result<bool, TransportError> {
-        if *through == self.inner.node {
+        if *through == self.routes.node {
             return Ok(self.probe(target, deadline).await.is_ok());
         }
         let peer = self.peer(through)?;

@@ -42,6 +42,20 @@ pub fn read(sources: &[(PathBuf, String)]) -> BTreeMap<PathBuf, BTreeSet<PathBuf
     imports
 }
 
+/// What is left when every file is taken away that imports none of the others, or that none of the others imports: files in loops.
+pub fn loops(mut imports: BTreeMap<PathBuf, BTreeSet<PathBuf>>) -> BTreeMap<PathBuf, BTreeSet<PathBuf>> {
+    loop {
+        let before = imports.len();
+        let imported: BTreeSet<PathBuf> = imports.values().flatten().cloned().collect();
+        imports.retain(|file, of| !of.is_empty() && imported.contains(file));
+        let left: BTreeSet<PathBuf> = imports.keys().cloned().collect();
+        imports.values_mut().for_each(|of| of.retain(|file| left.contains(file)));
+        if imports.len() == before {
+            return imports;
+        }
+    }
+}
+
 fn root_of(file: &Path) -> Option<&Path> {
     let is_root = file.ends_with("lib.rs") || file.ends_with("main.rs");
     file.parent().filter(|_| is_root && is_product(file))

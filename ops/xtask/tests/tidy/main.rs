@@ -88,6 +88,12 @@ fn s3s_and_http_stay_in_the_gateway_and_above() {
 }
 
 #[test]
+fn no_files_import_each_other_in_a_loop() {
+    let loops = imports::loops(imports::read(&sources()));
+    assert!(loops.is_empty(), "these files import each other in a loop: {loops:#?}");
+}
+
+#[test]
 fn modules_import_only_the_floors_below() {
     let imports = imports::read(&sources());
     for (of, floors) in FLOORS {

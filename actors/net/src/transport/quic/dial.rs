@@ -62,10 +62,11 @@ impl Call {
 /// Dials peers. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
-    shared: Arc<Shared>,
+    dialler: Arc<Dialler>,
 }
 
-struct Shared {
+/// What it takes to dial.
+struct Dialler {
     node: NodeId,
     endpoint: quinn::Endpoint,
     config: ClientConfig,
@@ -81,19 +82,19 @@ impl Client {
         options: QuicOptions,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { shared: Arc::new(Shared { node, endpoint, config, options, metrics }) }
+        Self { dialler: Arc::new(Dialler { node, endpoint, config, options, metrics }) }
     }
 
     /// Who we are.
     pub fn node(&self) -> &NodeId {
-        &self.shared.node
+        &self.dialler.node
     }
 
     /// A peer to call; nothing is dialled yet. Its certificate must name `node`.
     pub fn peer(&self, node: NodeId, address: SocketAddr) -> Arc<Peer> {
-        let options = &self.shared.options;
+        let options = &self.dialler.options;
         Arc::new(Peer {
-            shared: self.shared.clone(),
+            dialler: self.dialler.clone(),
             requests: Semaphore::new(options.max_requests as usize),
             bytes: BytePermits::new(options.max_bytes),
             node,
@@ -105,13 +106,13 @@ impl Client {
     }
 
     pub(super) async fn close(&self) {
-        code::close(&self.shared.endpoint, code::SHUTTING_DOWN).await;
+        code::close(&self.dialler.endpoint, code::SHUTTING_DOWN).await;
     }
 }
 
 /// One node at one address.
 pub struct Peer {
-    shared: Arc<Shared>,
+    dialler: Arc<Dialler>,
     node: NodeId,
     address: SocketAddr,
     /// Requests under way, and the payload bytes they send and expect.
@@ -190,7 +191,7 @@ impl Peer {
     pub async fn call_noting(&self, call: Call, sent: &AtomicBool) -> Result<(Reply, Bytes), TransportError> {
         let started = Instant::now();
         let kind = call.request.kind();
-        let metrics = &self.shared.metrics;
+        let metrics = &self.dialler.metrics;
         let done = self.bounded(call, sent, started).await;
         self.reach.lock().note(done.as_ref().err());
         let outcome = if done.is_ok() { "ok" } else { "error" };
@@ -278,13 +279,13 @@ impl Peer {
             .map_err(|error| Failed { error: self.refused(&error), lost: false })?;
         sent.store(true, Ordering::Release);
         write_frame(&mut send, frame).await.map_err(|error| self.failed(error))?;
-        self.shared.metrics.bytes.with_label_values(&["sent"]).inc_by(bytes_sent);
+        self.dialler.metrics.bytes.with_label_values(&["sent"]).inc_by(bytes_sent);
 
         let header: ReplyHeader = read_header(&mut recv).await.map_err(|error| self.failed(error))?;
         let ReplyHeader { payload: described, reply } = header;
         described.check(call.request.max_reply_payload()).map_err(|error| self.failed(error.into()))?;
         let payload = read_payload(&mut recv, &described, true).await.map_err(|error| self.failed(error))?;
-        self.shared.metrics.bytes.with_label_values(&["received"]).inc_by(payload.len() as u64);
+        self.dialler.metrics.bytes.with_label_values(&["received"]).inc_by(payload.len() as u64);
         match reply {
             Ok(reply) => Ok((reply, payload)),
             Err(error) => Err(Failed { error: error.into_transport(&self.node), lost: false }),
@@ -332,7 +333,7 @@ impl Peer {
         if !at_once && dialling.pause_until.is_some_and(|until| Instant::now() < until) {
             return Err(unreachable(format!("the last dial failed: {}", dialling.last_error)));
         }
-        let Shared { options, metrics, .. } = &*self.shared;
+        let Dialler { options, metrics, .. } = &*self.dialler;
         match timeout(options.setup_timeout, self.connect()).await.unwrap_or_else(|_| Err("no answer".into())) {
             Ok(connection) => {
                 metrics.dials.with_label_values(&["connected"]).inc();
@@ -354,7 +355,7 @@ impl Peer {
     }
 
     async fn connect(&self) -> Result<Connection, String> {
-        let Shared { endpoint, config, .. } = &*self.shared;
+        let Dialler { endpoint, config, .. } = &*self.dialler;
         // The name is checked against the peer's certificate: whoever else listens there is refused.
         let connecting = endpoint.connect_with(config.clone(), self.address, self.node.as_str());
         let connecting = connecting.map_err(|error| error.to_string())?;
@@ -362,7 +363,7 @@ impl Peer {
     }
 
     fn count_until_closed(&self, connection: Connection) {
-        let open = self.shared.metrics.connections.with_label_values(&["client"]);
+        let open = self.dialler.metrics.connections.with_label_values(&["client"]);
         let peer = self.node.clone();
         open.inc();
         // Ends with the connection, which the idle timeout bounds.

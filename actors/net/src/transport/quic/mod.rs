@@ -34,10 +34,11 @@ use crate::{
 /// for the other). Cheap to clone.
 #[derive(Clone)]
 pub struct Endpoint {
-    inner: Arc<Inner>,
+    sockets: Arc<Sockets>,
 }
 
-struct Inner {
+/// An endpoint's two sockets, and what runs on them.
+struct Sockets {
     node: NodeId,
     local_addr: SocketAddr,
     server: quinn::Endpoint,
@@ -58,7 +59,7 @@ impl Endpoint {
         let (dialler, client_config) = config::client_endpoint(listen, tls.client, &options)?;
         let client = Client::new(tls.node.clone(), dialler, client_config, options.clone(), metrics.clone());
         Ok(Self {
-            inner: Arc::new(Inner {
+            sockets: Arc::new(Sockets {
                 node: tls.node,
                 local_addr,
                 server,
@@ -73,22 +74,22 @@ impl Endpoint {
 
     /// Who our certificate says we are.
     pub fn node(&self) -> &NodeId {
-        &self.inner.node
+        &self.sockets.node
     }
 
     /// Where peers reach us.
     pub fn local_addr(&self) -> SocketAddr {
-        self.inner.local_addr
+        self.sockets.local_addr
     }
 
     /// For reaching peers.
     pub fn client(&self) -> &Client {
-        &self.inner.client
+        &self.sockets.client
     }
 
     /// Answers peers with `handler` until the endpoint is closed. Calling it again adds nothing.
     pub fn serve(&self, handler: Arc<dyn Handler>) {
-        let Inner { server, options, metrics, closing, tasks, .. } = &*self.inner;
+        let Sockets { server, options, metrics, closing, tasks, .. } = &*self.sockets;
         if tasks.is_closed() || !tasks.is_empty() {
             return;
         }
@@ -105,18 +106,18 @@ impl Endpoint {
 
     /// Takes no more requests, waits up to `grace` for those in hand, then closes every connection.
     pub async fn close(&self, grace: Duration) {
-        let inner = &*self.inner;
-        inner.closing.cancel();
-        inner.tasks.close();
-        if tokio::time::timeout(grace, inner.tasks.wait()).await.is_err() {
-            tracing::warn!(node = %inner.node, requests = inner.tasks.len(), "closing with requests in hand");
+        let sockets = &*self.sockets;
+        sockets.closing.cancel();
+        sockets.tasks.close();
+        if tokio::time::timeout(grace, sockets.tasks.wait()).await.is_err() {
+            tracing::warn!(node = %sockets.node, requests = sockets.tasks.len(), "closing with requests in hand");
         }
-        code::close(&inner.server, code::SHUTTING_DOWN).await;
-        inner.client.close().await;
+        code::close(&sockets.server, code::SHUTTING_DOWN).await;
+        sockets.client.close().await;
     }
 }
 
-impl Drop for Inner {
+impl Drop for Sockets {
     /// An endpoint that nobody holds any more serves nobody.
     fn drop(&mut self) {
         self.closing.cancel();

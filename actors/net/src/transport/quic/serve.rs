@@ -25,10 +25,11 @@ use crate::{
 /// Accepts connections, and streams on them. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Acceptor {
-    shared: Arc<Shared>,
+    serving: Arc<Serving>,
 }
 
-struct Shared {
+/// What it takes to answer.
+struct Serving {
     endpoint: quinn::Endpoint,
     handler: Arc<dyn Handler>,
     options: QuicOptions,
@@ -51,12 +52,12 @@ impl Acceptor {
     ) -> Self {
         let handshakes = Arc::new(Semaphore::new(options.max_handshakes));
         let peers = PeerTable::new(options.max_connections, options.max_requests, options.max_bytes);
-        let shared = Shared { endpoint, handler, options, metrics, closing, tasks, handshakes, peers };
-        Self { shared: Arc::new(shared) }
+        let serving = Serving { endpoint, handler, options, metrics, closing, tasks, handshakes, peers };
+        Self { serving: Arc::new(serving) }
     }
 
     pub async fn run(self) {
-        let Shared { endpoint, metrics, closing, tasks, handshakes, options, .. } = &*self.shared;
+        let Serving { endpoint, metrics, closing, tasks, handshakes, options, .. } = &*self.serving;
         loop {
             let incoming = tokio::select! {
                 _ = closing.cancelled() => return,
@@ -88,7 +89,7 @@ impl Acceptor {
     }
 
     async fn handshake(&self, incoming: quinn::Incoming) -> Option<(Connection, Admitted)> {
-        let Shared { options, metrics, peers, .. } = &*self.shared;
+        let Serving { options, metrics, peers, .. } = &*self.serving;
         let from = incoming.remote_address();
         let connection = match timeout(options.setup_timeout, incoming).await {
             Ok(Ok(connection)) => connection,
@@ -126,7 +127,7 @@ impl Acceptor {
     }
 
     async fn serve_connection(&self, connection: Connection, admitted: Admitted) {
-        let Shared { metrics, closing, tasks, .. } = &*self.shared;
+        let Serving { metrics, closing, tasks, .. } = &*self.serving;
         let open = metrics.connections.with_label_values(&["server"]);
         open.inc();
         tracing::debug!(peer = %admitted.peer, from = %connection.remote_address(), "peer connected");
@@ -184,19 +185,19 @@ struct PeerRequest {
 
 impl PeerRequest {
     async fn run(mut self) {
-        let shared = self.acceptor.shared.clone();
-        let header = match timeout(shared.options.setup_timeout, self.header()).await {
+        let serving = self.acceptor.serving.clone();
+        let header = match timeout(serving.options.setup_timeout, self.header()).await {
             Ok(Ok(header)) => header,
             Ok(Err(error)) => return self.refuse(&error),
             Err(_) => {
                 tracing::warn!(peer = %self.peer, "stream refused: its header did not arrive in time");
-                shared.metrics.refuse("stream", "too_slow");
+                serving.metrics.refuse("stream", "too_slow");
                 let _ = self.recv.stop(code::TOO_SLOW);
                 return self.send.reset(code::TOO_SLOW);
             }
         };
         let kind = header.request.kind();
-        let deadline = Instant::now() + header.deadline().min(shared.options.max_deadline);
+        let deadline = Instant::now() + header.deadline().min(serving.options.max_deadline);
         // Held until the answer has left: it bounds what one peer's requests and our answers to them take.
         let needed = header.payload.length.max(header.request.expected_reply_bytes());
         let bytes = self.bytes.clone();
@@ -212,8 +213,8 @@ impl PeerRequest {
             Err(_) => (None, Err(RemoteError::Deadline)),
         };
         let result = if outcome.is_ok() { "ok" } else { "error" };
-        shared.metrics.requests.with_label_values(&["server", kind, result]).inc();
-        self.reply(outcome, &shared.metrics, shared.options.setup_timeout).await;
+        serving.metrics.requests.with_label_values(&["server", kind, result]).inc();
+        self.reply(outcome, &serving.metrics, serving.options.setup_timeout).await;
     }
 
     async fn header(&mut self) -> Result<RequestHeader, StreamError> {
@@ -227,7 +228,7 @@ impl PeerRequest {
         header: RequestHeader,
         deadline: Instant,
     ) -> Result<Result<Outgoing, RemoteError>, StreamError> {
-        let shared = self.acceptor.shared.clone();
+        let serving = self.acceptor.serving.clone();
         let RequestHeader { payload: described, request, .. } = header;
         let limit = request.max_reply_payload();
         // The disk verifies what it is given to keep: hashing it here too would show nothing more.
@@ -235,14 +236,14 @@ impl PeerRequest {
         let payload = match read_payload(&mut self.recv, &described, verify).await {
             Err(StreamError::Frame(crate::wire::FrameError::BadChecksum(block))) => {
                 tracing::warn!(peer = %self.peer, kind = request.kind(), block, "a payload arrived damaged");
-                shared.metrics.refuse("stream", "checksum");
+                serving.metrics.refuse("stream", "checksum");
                 return Ok(Err(RemoteError::BadChecksum));
             }
             read => read?,
         };
-        shared.metrics.bytes.with_label_values(&["received"]).inc_by(payload.len() as u64);
+        serving.metrics.bytes.with_label_values(&["received"]).inc_by(payload.len() as u64);
         let incoming = Incoming { request, payload, checksums: described.checksums, deadline };
-        let outcome = shared.handler.handle(&self.peer, incoming).await;
+        let outcome = serving.handler.handle(&self.peer, incoming).await;
         Ok(match outcome {
             Ok(outgoing) if outgoing.payload.len() > limit as usize => {
                 let why = format!("the answer of {} bytes is over its limit of {limit}", outgoing.payload.len());
@@ -286,7 +287,7 @@ impl PeerRequest {
             }
             _ => {
                 tracing::warn!(peer = %self.peer, %error, "stream refused");
-                self.acceptor.shared.metrics.refuse("stream", error.reason());
+                self.acceptor.serving.metrics.refuse("stream", error.reason());
             }
         }
         let _ = self.recv.stop(error.code());

@@ -1,0 +1,54 @@
+//! What a node is started with, and how that can fail.
+
+use std::net::SocketAddr;
+
+use cairn_disk::DiskOptions;
+use cairn_fragment::DiskError;
+use cairn_net::tls::Identity;
+use cairn_schema::{Meta, MetaError, ids::NodeId};
+
+use crate::{
+    policy::{Policy, Timings},
+    supervisor::SupervisorError,
+};
+
+/// What a node is started with.
+#[derive(Clone)]
+pub struct NodeOptions {
+    pub id: NodeId,
+    pub rack: String,
+    pub zone: String,
+    pub meta: Meta,
+    pub disks: Vec<DiskOptions>,
+    /// QUIC; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// UDP for gossip; port 0 picks a free one.
+    pub gossip_listen: SocketAddr,
+    /// host:port of some nodes' gossip; may be empty for the first node.
+    pub gossip_seeds: Vec<String>,
+    pub identity: Identity,
+    pub policy: Policy,
+    pub timings: Timings,
+    /// Bytes that all stripes in flight may take together; what is over waits, then is refused as Busy.
+    pub memory_bytes: u64,
+    pub metrics: prometheus::Registry,
+}
+
+/// Why a node did not start, or cannot say how it is.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    #[error("open disk: {0}")]
+    Disk(#[from] DiskError),
+    #[error("metadata: {0}")]
+    Meta(#[from] MetaError),
+    #[error("listen on {0}: {1}")]
+    Listen(SocketAddr, String),
+    #[error("certificates: {0}")]
+    Identity(String),
+    #[error("gossip: {0}")]
+    Gossip(String),
+    #[error("metrics: {0}")]
+    Metrics(String),
+    #[error(transparent)]
+    Supervisor(#[from] SupervisorError),
+}
