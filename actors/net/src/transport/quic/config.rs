@@ -7,7 +7,8 @@ use std::{
 };
 
 use quinn::{
-    ClientConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+    ClientConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, Runtime, ServerConfig, TokioRuntime,
+    TransportConfig, VarInt,
     congestion::CubicConfig,
     crypto::{
         CryptoError, HmacKey,
@@ -17,7 +18,7 @@ use quinn::{
 };
 use sha2::{Digest, Sha256};
 
-use super::QuicError;
+use super::{QuicError, socket::Socket};
 use crate::tls::Identity;
 
 /// Bounds of one endpoint. Bytes and durations are per peer unless they say otherwise.
@@ -27,6 +28,8 @@ pub struct QuicOptions {
     pub max_requests: u32,
     /// Payload bytes of one peer's requests and replies held at once.
     pub max_bytes: u32,
+    /// The same of all peers whose requests are answered here together.
+    pub max_served_bytes: u32,
     /// Connections of one peer; a restarted one leaves dead ones behind until they time out.
     pub max_connections: usize,
     /// Handshakes of strangers under way at once, of all together.
@@ -58,6 +61,7 @@ impl Default for QuicOptions {
         Self {
             max_requests: 256,
             max_bytes: 64 << 20,
+            max_served_bytes: 256 << 20,
             max_connections: 16,
             max_handshakes: 128,
             max_deadline: Duration::from_secs(60),
@@ -130,7 +134,9 @@ fn endpoint(
     let failed = |error: std::io::Error| QuicError::Listen(listen, error.to_string());
     let socket = UdpSocket::bind(listen).map_err(failed)?;
     size_buffers(&socket, options.socket_buffer_bytes);
-    quinn::Endpoint::new(config, server, socket, Arc::new(TokioRuntime)).map_err(failed)
+    let runtime = Arc::new(TokioRuntime);
+    let socket = Socket::new(runtime.wrap_udp_socket(socket).map_err(failed)?, options.max_datagram_bytes);
+    quinn::Endpoint::new_with_abstract_socket(config, server, Arc::new(socket), runtime).map_err(failed)
 }
 
 /// Bursts of bulk data overflow the default buffers. Getting less than asked is slower, not wrong.

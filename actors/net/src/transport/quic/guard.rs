@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use quinn::{SendStream, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::code;
+use super::{QuicOptions, code};
 
 /// A sending half that is reset when dropped unfinished. quinn would finish it, and a cancelled write would look complete.
 pub(super) struct SendGuard {
@@ -75,6 +75,8 @@ pub(super) struct PeerTable {
     max_connections: usize,
     max_requests: u32,
     max_bytes: u32,
+    /// What all peers may hold together.
+    all_bytes: BytePermits,
 }
 
 struct Entry {
@@ -83,9 +85,28 @@ struct Entry {
     bytes: BytePermits,
 }
 
+/// What a request may take of its peer's bytes, and of those of all peers.
+#[derive(Clone)]
+pub(super) struct ServedBytes {
+    of_peer: BytePermits,
+    of_all: BytePermits,
+}
+
+impl ServedBytes {
+    /// Waits; the caller bounds the time. First for the peer's own: one that has none left must not hold what others could use.
+    pub async fn acquire(&self, bytes: u32) -> (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>) {
+        let own = self.of_peer.acquire(bytes).await;
+        (own, self.of_all.acquire(bytes).await)
+    }
+}
+
 impl PeerTable {
-    pub fn new(max_connections: usize, max_requests: u32, max_bytes: u32) -> Arc<Self> {
-        Arc::new(Self { peers: Mutex::default(), max_connections, max_requests, max_bytes })
+    pub fn new(options: &QuicOptions) -> Arc<Self> {
+        let QuicOptions { max_connections, max_requests, max_bytes, max_served_bytes, .. } = *options;
+        let all_bytes = BytePermits::new(max_served_bytes);
+        // One peer that takes its answers slowly must leave something to the others.
+        let max_bytes = max_bytes.min(max_served_bytes.div_ceil(2));
+        Arc::new(Self { peers: Mutex::default(), max_connections, max_requests, max_bytes, all_bytes })
     }
 
     /// `None` when the peer has as many connections as it may.
@@ -100,7 +121,8 @@ impl PeerTable {
             return None;
         }
         entry.connections += 1;
-        let (requests, bytes) = (entry.requests.clone(), entry.bytes.clone());
+        let bytes = ServedBytes { of_peer: entry.bytes.clone(), of_all: self.all_bytes.clone() };
+        let requests = entry.requests.clone();
         Some(Admitted { table: self.clone(), peer: peer.clone(), requests, bytes })
     }
 }
@@ -111,7 +133,7 @@ pub(super) struct Admitted {
     pub peer: NodeId,
     /// Requests of all its connections together.
     pub requests: Arc<Semaphore>,
-    pub bytes: BytePermits,
+    pub bytes: ServedBytes,
 }
 
 impl Drop for Admitted {
@@ -134,7 +156,8 @@ mod tests {
 
     #[test]
     fn bnd_1_a_peer_has_no_more_connections_than_it_may() {
-        let table = PeerTable::new(2, 5, 10);
+        let options = QuicOptions { max_connections: 2, max_requests: 5, max_bytes: 10, ..QuicOptions::default() };
+        let table = PeerTable::new(&options);
         let peer: NodeId = "a".parse().unwrap();
         let first = table.admit(&peer).unwrap();
         let _second = table.admit(&peer).unwrap();
@@ -156,5 +179,18 @@ mod tests {
         drop(six);
         // More than all: alone, but not never.
         assert!(permits.acquire(1000).now_or_never().flatten().is_some());
+    }
+    #[tokio::test]
+    async fn bnd_1_all_peers_together_hold_no_more_than_they_may_and_one_not_all_of_it() {
+        use futures::FutureExt;
+        let options = QuicOptions { max_served_bytes: 20, ..QuicOptions::default() };
+        let table = PeerTable::new(&options);
+        let peers: Vec<_> = ["a", "b", "c"].map(|name| table.admit(&name.parse().unwrap()).unwrap()).into();
+        let first = peers[0].bytes.acquire(8).await;
+        assert!(peers[0].bytes.acquire(8).now_or_never().is_none(), "half of the bytes is left to others");
+        let _second = peers[1].bytes.acquire(8).await;
+        assert!(peers[2].bytes.acquire(8).now_or_never().is_none(), "all have no more than 20");
+        drop(first);
+        assert!(peers[2].bytes.acquire(8).now_or_never().is_some());
     }
 }

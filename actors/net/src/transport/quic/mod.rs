@@ -12,6 +12,7 @@ mod guard;
 mod handler;
 mod metrics;
 mod serve;
+mod socket;
 mod stream;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};

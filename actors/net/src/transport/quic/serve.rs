@@ -13,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Handler, Incoming, Outgoing, QuicOptions, code,
-    guard::{Admitted, BytePermits, PeerTable, SendGuard},
+    guard::{Admitted, PeerTable, SendGuard, ServedBytes},
     metrics::Metrics,
     stream::{StreamError, read_header, read_payload, write_frame},
 };
@@ -51,7 +51,7 @@ impl Acceptor {
         tasks: TaskTracker,
     ) -> Self {
         let handshakes = Arc::new(Semaphore::new(options.max_handshakes));
-        let peers = PeerTable::new(options.max_connections, options.max_requests, options.max_bytes);
+        let peers = PeerTable::new(&options);
         let serving = Serving { endpoint, handler, options, metrics, closing, tasks, handshakes, peers };
         Self { serving: Arc::new(serving) }
     }
@@ -178,7 +178,7 @@ fn peer_of(connection: &Connection) -> Result<NodeId, String> {
 struct PeerRequest {
     acceptor: Acceptor,
     peer: NodeId,
-    bytes: BytePermits,
+    bytes: ServedBytes,
     send: SendGuard,
     recv: RecvStream,
 }
@@ -202,15 +202,15 @@ impl PeerRequest {
         let needed = header.payload.length.max(header.request.expected_reply_bytes());
         let bytes = self.bytes.clone();
         let worked = timeout_at(deadline.into(), async {
-            let permit = bytes.acquire(needed).await;
+            let permits = bytes.acquire(needed).await;
             let outcome = self.answer(header, deadline).await;
-            (permit, outcome)
+            (permits, outcome)
         })
         .await;
-        let (_permit, outcome) = match worked {
-            Ok((permit, Ok(outcome))) => (permit, outcome),
+        let (_permits, outcome) = match worked {
+            Ok((permits, Ok(outcome))) => (permits, outcome),
             Ok((_, Err(error))) => return self.refuse(&error),
-            Err(_) => (None, Err(RemoteError::Deadline)),
+            Err(_) => ((None, None), Err(RemoteError::Deadline)),
         };
         let result = if outcome.is_ok() { "ok" } else { "error" };
         serving.metrics.requests.with_label_values(&["server", kind, result]).inc();
