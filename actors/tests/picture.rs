@@ -8,7 +8,7 @@ mod support;
 use std::sync::Arc;
 
 use cairn_actors::{
-    background::{Context, HealingMetrics, placement::PlacementKeeper},
+    background::{BackgroundMemory, Context, HealingMetrics, placement::PlacementKeeper},
     fragment::{Bounded, Fragments},
     placement::{Placement, PlacementPolicy},
     policy::{Policy, Timings},
@@ -62,6 +62,7 @@ impl Observer {
             placement: self.placement.clone(),
             policy: Arc::new(Policy::new(scheme(), scheme(), record::FailureDomain::Node)),
             timings: Arc::new(Timings::default()),
+            memory: BackgroundMemory::new(64 << 20),
             metrics: HealingMetrics::new(&prometheus::Registry::new()).unwrap(),
         })
     }

@@ -8,7 +8,7 @@ use cairn_schema::{MetaError, ids::NodeId};
 
 use crate::{
     admin::{AdminError, client::ClientError},
-    config::ConfigError,
+    config::{ConfigError, Size, TooSmall},
     dev::record::RecordError,
     files::FileError,
 };
@@ -57,6 +57,8 @@ pub enum Failure {
     DamagedDisk(PathBuf),
     #[error("encode the report: {0}")]
     Encode(String),
+    #[error("--memory: {0} {1}: give at least {least}", least = .1.least)]
+    Memory(Size, TooSmall),
     #[error("root keys: {0}")]
     Keys(String),
     #[error(

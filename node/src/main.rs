@@ -7,6 +7,7 @@ mod config;
 mod dev;
 mod failure;
 mod files;
+mod heap;
 mod keys;
 mod meta_server;
 mod metadata;
@@ -34,14 +35,11 @@ use crate::{
     metadata::Network,
 };
 
-/// Fragments are large buffers that come and go on many threads: the system's allocator keeps too much of that memory.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Tasks that outlive an orderly stop are abandoned after this.
 const RUNTIME_GRACE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
+    heap::set_up();
     let cli = Cli::parse();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,7 +9,7 @@ use cairn_actors::{
         quic::{Endpoint, QuicOptions},
     },
 };
-use cairn_schema::{Meta, MetaError, ids::ClusterId};
+use cairn_schema::{Meta, MetaError, ids::ClusterId, kv::embedded::EmbeddedOptions};
 use tokio::time::Instant;
 
 use crate::{
@@ -100,12 +100,12 @@ impl Opened {
 }
 
 /// The store in a folder of this machine.
-pub async fn open_embedded(path: &Path) -> Result<Opened, Failure> {
+pub async fn open_embedded(path: &Path, options: EmbeddedOptions) -> Result<Opened, Failure> {
     files::create_folder(path)?;
     let place = path.display().to_string();
     let folder = path.to_owned();
     // Recovery reads the whole journal.
-    let opened = tokio::task::spawn_blocking(move || Meta::open_embedded(&folder)).await;
+    let opened = tokio::task::spawn_blocking(move || Meta::open_embedded_with(&folder, options)).await;
     let opened = opened.unwrap_or_else(|error| Err(MetaError::Storage(format!("opening it ended badly: {error}"))));
     match opened {
         Ok(meta) => Ok(Opened { meta, place, endpoint: None }),
@@ -128,7 +128,11 @@ pub async fn open(
 pub async fn connect(file: &NodeFile, identity: &Identity, network: &Network) -> Result<Opened, Failure> {
     let section = &file.metadata;
     match section.kind {
-        MetadataKind::Embedded => open_embedded(section.path.as_deref().unwrap_or(Path::new("metadata"))).await,
+        MetadataKind::Embedded => {
+            // The configuration was checked for it.
+            let options = file.memory().map_or_else(|_| EmbeddedOptions::default(), |shares| shares.metadata());
+            open_embedded(section.path.as_deref().unwrap_or(Path::new("metadata")), options).await
+        }
         MetadataKind::Remote => open_remote(section, identity, file.listen.quic).await,
         MetadataKind::Fdb => open_fdb(section, network),
     }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use cairn_actors::{
-    disk::DiskOptions,
-    runtime::{Identity, NodeOptions, Policy, Timings},
+    disk::{DiskOptions, IndexMemory},
+    runtime::{Identity, NodeMemory, NodeOptions, Policy, Timings},
 };
 use cairn_gateway::{GatewayLimits, GatewayOptions};
 
@@ -35,10 +35,13 @@ pub async fn run(
     // 2. Metadata. Its server may start after the nodes, so it is waited for.
     let opened = metadata::open(file, &identity, network, &mut stop, |text| tracing::info!("{text}")).await?;
     // 3. The engine, the gateway, the admin API.
-    let options = node_options(file, identity, &opened).await?;
+    let shares = file.memory().map_err(|why| Failure::Memory(file.limits.memory, why))?;
+    let index = shares.index(file.disks.len());
+    let options = node_options(file, identity, &opened, (shares.node(1), &index)).await?;
     let metrics = options.metrics.clone();
     let gateway = GatewayOptions { metrics: metrics.clone(), ..gateway };
-    let plan = Plan { nodes: vec![options], gateway, admin: file.admin.listen, metrics, max_fds };
+    let plan =
+        Plan { nodes: vec![options], gateway, admin: file.admin.listen, memory: (shares, index), metrics, max_fds };
     let (serving, ready) = Serving::start(plan, &stop).await?;
     // 4. Tell where.
     if let Some(path) = ready_file {
@@ -61,7 +64,12 @@ pub async fn run(
     ended
 }
 
-async fn node_options(file: &NodeFile, identity: Identity, opened: &metadata::Opened) -> Result<NodeOptions, Failure> {
+async fn node_options(
+    file: &NodeFile,
+    identity: Identity,
+    opened: &metadata::Opened,
+    (memory, index): (NodeMemory, &IndexMemory),
+) -> Result<NodeOptions, Failure> {
     let cluster = opened.cluster().await?;
     let disks = file.disks.iter().map(|disk| DiskOptions {
         path: disk.path.clone(),
@@ -71,6 +79,7 @@ async fn node_options(file: &NodeFile, identity: Identity, opened: &metadata::Op
         capacity_bytes: disk.capacity.map(|capacity| capacity.0),
         max_queued_bytes: MAX_QUEUED_BYTES,
         max_queued_reads: MAX_QUEUED_READS,
+        index: index.clone(),
     });
     Ok(NodeOptions {
         id: file.node.id.clone(),
@@ -84,7 +93,7 @@ async fn node_options(file: &NodeFile, identity: Identity, opened: &metadata::Op
         identity,
         policy: policy(file),
         timings: timings(file),
-        memory_bytes: file.limits.memory.0,
+        memory,
         metrics: prometheus::Registry::new(),
     })
 }

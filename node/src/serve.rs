@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cairn_actors::runtime::{NodeOptions, NodeRuntime};
+use cairn_actors::{
+    disk::IndexMemory,
+    runtime::{NodeOptions, NodeRuntime},
+};
 use cairn_gateway::{Gateway, GatewayError, GatewayOptions};
 use cairn_schema::ids::NodeId;
 use futures::{
@@ -16,8 +19,10 @@ use futures::{
 use tokio::net::TcpListener;
 
 use crate::{
-    admin::{AdminServer, ProcessMetrics, Subject},
+    admin::{AdminServer, ProcessMetrics, Subject, register_memory},
+    config::Shares,
     failure::Failure,
+    heap::Keeper,
     process::Stop,
     ready_file::{Ready, ReadyNode},
 };
@@ -43,6 +48,8 @@ pub struct Plan {
     pub nodes: Vec<NodeOptions>,
     pub gateway: GatewayOptions,
     pub admin: SocketAddr,
+    /// How the process divides its memory, and what all disks' indexes share of it.
+    pub memory: (Shares, IndexMemory),
     /// The process's; nodes and gateway register theirs with it.
     pub metrics: prometheus::Registry,
     pub max_fds: Option<u64>,
@@ -51,6 +58,7 @@ pub struct Plan {
 /// What has been started, in this order.
 #[derive(Default)]
 pub struct Serving {
+    heap: Option<Keeper>,
     admin: Option<AdminServer>,
     nodes: Vec<(NodeId, NodeRuntime)>,
     gateway: Option<Gateway>,
@@ -79,6 +87,9 @@ impl Serving {
         // Bound again when writes hold, which may take a while: an address that cannot be had is told now.
         let s3 = plan.gateway.listen;
         drop(TcpListener::bind(s3).await.map_err(|error| GatewayError::Listen(s3, error))?);
+        let (shares, index) = plan.memory;
+        register_memory(&plan.metrics, &shares, &index)?;
+        self.heap = Some(Keeper::start(shares.bound).map_err(Failure::Runtime)?);
         // 1. The admin API: an operator can see from the first moment that the process lives and is starting.
         ProcessMetrics::register(&plan.metrics, plan.max_fds)?;
         let admin = self.admin.insert(AdminServer::start(plan.admin, plan.metrics, stop.clone()).await?);
@@ -153,6 +164,7 @@ impl Serving {
         if let Some(admin) = self.admin {
             admin.stop().await;
         }
+        drop(self.heap);
         tracing::info!(after = ?begun.elapsed(), "stopped");
     }
 }

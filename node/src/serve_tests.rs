@@ -22,7 +22,10 @@ use cairn_schema::{
 use tokio::sync::watch;
 
 use super::*;
-use crate::certs;
+use crate::{
+    certs,
+    config::{Sharers, Size},
+};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
@@ -30,6 +33,9 @@ const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr:
 async fn plan(root: &Path, meta: &Meta) -> Plan {
     let id: NodeId = "n1".parse().unwrap();
     let cluster = meta.cluster().await.unwrap().id;
+    let sharers = Sharers { nodes: 1, disks: 2, embedded: false, fragment: 1 << 20, stripe: 2 << 20 };
+    let shares = Shares::divide(Size::mib(128), &sharers).unwrap();
+    let index = shares.index(2);
     let disk = |number| DiskOptions {
         path: root.join(format!("disk{number}")),
         cluster,
@@ -38,6 +44,7 @@ async fn plan(root: &Path, meta: &Meta) -> Plan {
         capacity_bytes: Some(1 << 30),
         max_queued_bytes: MAX_QUEUED_BYTES,
         max_queued_reads: MAX_QUEUED_READS,
+        index: index.clone(),
     };
     let metrics = prometheus::Registry::new();
     let node = NodeOptions {
@@ -52,13 +59,14 @@ async fn plan(root: &Path, meta: &Meta) -> Plan {
         gossip_seeds: Vec::new(),
         policy: Policy::new("1+1".parse().unwrap(), "replicated(2)".parse().unwrap(), FailureDomain::Disk),
         timings: Timings { gossip_interval: Duration::from_millis(100), ..Timings::default() },
-        memory_bytes: 64 << 20,
+        memory: shares.node(1),
         metrics: metrics.clone(),
     };
     Plan {
         nodes: vec![node],
         gateway: GatewayOptions::new(ANY, "root", "rootsecret"),
         admin: ANY,
+        memory: (shares, index),
         metrics,
         max_fds: None,
     }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cairn_schema::transfer::Totals;
+use cairn_schema::{kv::embedded::EmbeddedOptions, transfer::Totals};
 use tokio::io::AsyncWriteExt;
 
 use crate::{
@@ -52,7 +52,7 @@ impl Store {
 
     async fn open(&self, network: &Network, stop: &mut Stop) -> Result<Opened, Failure> {
         match self {
-            Self::Folder(path) => metadata::open_embedded(path).await,
+            Self::Folder(path) => metadata::open_embedded(path, EmbeddedOptions::default()).await,
             Self::Node(file) => {
                 let identity = certs::read_identity(&file.tls)?;
                 metadata::open(file, &identity, network, stop, notice::on_terminal).await

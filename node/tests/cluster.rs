@@ -59,7 +59,7 @@ fn node_config(number: usize, quic: SocketAddr, gossip: &[SocketAddr], meta: Soc
          [metadata]\nkind = \"remote\"\naddress = \"{meta}\"\nserver = \"meta\"\n\
          [policy]\nscheme = \"2+1\"\nsmall_scheme = \"replicated(3)\"\nfailure_domain = \"node\"\nwrite_margin = 0\n\
          [timings]\ngossip_interval = \"100 ms\"\nprobe_timeout = \"500 ms\"\n\
-         [limits]\nmemory = \"64 MiB\"\n[s3]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n",
+         [limits]\nmemory = \"128 MiB\"\n[s3]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n",
         gossip[number - 1],
         tls(&id),
     )

@@ -126,7 +126,7 @@ fn a_node_whose_own_metadata_cannot_be_written_ends() {
          [[disks]]\npath = \"disk2\"\nreserved = \"16 MiB\"\nsegment = \"16 MiB\"\n\
          [listen]\nquic = \"{}\"\ngossip = \"{}\"\n{tls}[metadata]\nkind = \"embedded\"\npath = \"metadata\"\n\
          [policy]\nscheme = \"1+1\"\nsmall_scheme = \"replicated(2)\"\nfailure_domain = \"disk\"\n\
-         [limits]\nmemory = \"64 MiB\"\n[s3]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n",
+         [limits]\nmemory = \"128 MiB\"\n[s3]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n",
         free_udp(),
         free_udp(),
     );

@@ -38,7 +38,7 @@ impl Setup {
              [tls]\nca = \"tls/ca.pem\"\ncert = \"tls/n1.pem\"\nkey = \"tls/n1.key\"\n\
              [metadata]\nkind = \"embedded\"\npath = \"metadata\"\n\
              [policy]\nscheme = \"1+1\"\nsmall_scheme = \"replicated(2)\"\nfailure_domain = \"disk\"\n\
-             [limits]\nmemory = \"64 MiB\"\n\
+             [limits]\nmemory = \"128 MiB\"\n\
              [s3]\nlisten = \"{s3}\"\naccess_key = \"root\"\nsecret_key_file = \"secret\"\n[admin]\nlisten = \"{admin}\"\n"
         );
         let config = root.join("node.toml");

@@ -59,7 +59,7 @@ fn a_second_signal_after_a_second_ends_the_process_at_once() {
          [listen]\nquic = \"{}\"\ngossip = \"{}\"\n\
          [metadata]\nkind = \"remote\"\naddress = \"{address}\"\nserver = \"meta\"\n\
          [policy]\nscheme = \"1+1\"\nsmall_scheme = \"replicated(2)\"\nfailure_domain = \"disk\"\n\
-         [limits]\nmemory = \"64 MiB\"\n[s3]\nlisten = \"127.0.0.1:0\"\n",
+         [limits]\nmemory = \"128 MiB\"\n[s3]\nlisten = \"127.0.0.1:0\"\n",
         free_udp(),
         free_udp(),
     );

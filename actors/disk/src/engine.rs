@@ -85,7 +85,7 @@ impl Engine {
         let aside = lock.is_read_only().then(tempfile::tempdir).transpose();
         let aside = aside.map_err(|error| disk_error("make a temporary directory for the index of", &dir, error))?;
         let at = aside.as_ref().map_or(IndexAt::Disk, |aside| IndexAt::Aside(aside.path()));
-        let recovered = recover(&io, &dir, &identity, &files, at)?;
+        let recovered = recover(&io, &dir, &identity, &files, at, &options.index)?;
         log_report(&identity, &recovered.report);
         let metrics = match extras.metrics {
             Some(metrics) => metrics,

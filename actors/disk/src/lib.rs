@@ -26,6 +26,7 @@ mod holes;
 mod identity;
 mod index;
 mod log;
+mod memory;
 pub mod metrics;
 mod options;
 mod queue;
@@ -40,6 +41,7 @@ mod writer;
 pub use {
     file::{Faults, SyncPoint},
     handle::DiskHandle,
+    memory::{IndexMemory, LEAST_CHANGES},
     metrics::DiskMetrics,
     options::DiskOptions,
     recover::RecoveryReport,

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use cairn_schema::ids::ClusterId;
 
+use crate::memory::IndexMemory;
+
 /// Where a disk is and how much of it is used.
 #[derive(Clone, Debug)]
 pub struct DiskOptions {
@@ -18,4 +20,6 @@ pub struct DiskOptions {
     /// Bytes of writes that may wait at once; more is `Busy`.
     pub max_queued_bytes: u64,
     pub max_queued_reads: usize,
+    /// What its index keeps in memory; clones of one share a cache.
+    pub index: IndexMemory,
 }

@@ -14,10 +14,11 @@ use super::{
     format::{Place, RecordBody, RecordHeader, SEGMENT_HEADER_BYTES, UNIT},
     identity::{Identity, refused},
     index::{
-        Effect, Index, Position, UNFLUSHED_BYTES, index_path,
+        Effect, Index, Position, index_path,
         segments::{Entry, Extent, SegmentState},
         tree::{self, IndexError},
     },
+    memory::IndexMemory,
     reader::Record,
     scan::{Found, Gap, Scan, read_segment_header},
     segment::{Files, list_segments},
@@ -81,6 +82,8 @@ struct Replay<'a> {
     io: &'a Io,
     files: &'a Files,
     index: Index,
+    /// Changes in memory at which an index that is made anew is written down.
+    most_unflushed: u64,
     /// Made from nothing: may be flushed while it grows, because no checkpoint makes anyone believe it.
     anew: bool,
     gaps: Vec<(u32, Gap)>,
@@ -98,21 +101,24 @@ pub fn recover(
     identity: &Identity,
     files: &Files,
     at: IndexAt<'_>,
+    memory: &IndexMemory,
 ) -> Result<Recovered, DiskError> {
     let numbers = list_segments(dir)?;
     let mut report = RecoveryReport { segments: numbers.len() as u64, ..RecoveryReport::default() };
     let path = place_index(dir, at);
-    let usable = Index::open(&path, identity.disk).and_then(|index| fits(index, &numbers, &mut report));
+    let usable = Index::open(&path, identity.disk, memory).and_then(|index| fits(index, &numbers, &mut report));
     let anew = usable.is_err();
     let index = match usable {
         Ok(index) => index,
         Err(why) => {
             report.index_unusable = Some(why.to_string());
-            Index::create(&path, identity.disk).map_err(|error| refused(&path, error.to_string()))?
+            Index::create(&path, identity.disk, memory).map_err(|error| refused(&path, error.to_string()))?
         }
     };
     let (newest, gaps, leftovers) = (Vec::new(), Vec::new(), Leftovers::default());
-    let mut replay = Replay { io, files, index, anew, gaps, newest, newest_batch: 0, leftovers, report };
+    let most_unflushed = memory.unflushed();
+    let mut replay =
+        Replay { io, files, index, most_unflushed, anew, gaps, newest, newest_batch: 0, leftovers, report };
     let last = numbers.last().copied().unwrap_or(0);
     let tail = replay.index.position();
     for number in numbers {
@@ -282,7 +288,7 @@ impl Replay<'_> {
             }
             RecordBody::Void { .. } => {}
         }
-        if self.anew && self.index.unflushed() > UNFLUSHED_BYTES {
+        if self.anew && self.index.unflushed() > self.most_unflushed {
             self.index.spill()?;
         }
         Ok(())

@@ -12,6 +12,7 @@ use super::{
     file::{Io, disk_error},
     identity::{Identity, identity_path, is_locked, lock, must_be_empty, read_identity, refused},
     index::{Index, index_path, segments::Entry, tree},
+    memory::IndexMemory,
     reader::Record,
     recover::{IndexAt, Recovered, RecoveryReport, recover},
     segment::Files,
@@ -128,7 +129,8 @@ fn load(dir: &Path) -> Result<Looked, DiskError> {
     let files = Files::new(dir);
     let aside = tempfile::tempdir()
         .map_err(|error| disk_error("make a directory for a copy of the index", &std::env::temp_dir(), error))?;
-    let recovered = recover(&Io::default(), dir, &identity, &files, IndexAt::Aside(aside.path()))?;
+    let recovered =
+        recover(&Io::default(), dir, &identity, &files, IndexAt::Aside(aside.path()), &IndexMemory::default())?;
     Ok(Looked { identity, files, recovered, _aside: aside })
 }
 
@@ -227,6 +229,7 @@ pub fn rebuild_index(dir: &Path) -> Result<RebuildReport, DiskError> {
         capacity_bytes: None,
         max_queued_bytes: 1 << 20,
         max_queued_reads: 1,
+        index: IndexMemory::default(),
     };
     let engine = Engine::open(options, Extras::default())?;
     let (fragments, recovery) = (engine.core().index.totals().fragments, engine.report().clone());

@@ -14,7 +14,7 @@ use super::{
     compact::{Compaction, LOOK_EVERY},
     format::{UNIT, fragment_units},
     identity::DiskLock,
-    index::{MOST_UNFLUSHED_BYTES, UNFLUSHED_BYTES, segments::Entry},
+    index::segments::Entry,
     log::Log,
     queue::{Delete, Job, Put},
     state::Core,
@@ -98,12 +98,13 @@ impl Writer {
     /// Has the index written down beside the writes when it has grown in memory; waits for that when it has grown too far.
     fn bound_index(&mut self) {
         let unflushed = self.core.index.unflushed();
-        if unflushed >= MOST_UNFLUSHED_BYTES {
+        let memory = &self.core.options.index;
+        if unflushed >= memory.most_unflushed() {
             if let Err(error) = self.core.checkpoint() {
                 tracing::error!(disk = %self.core.identity.disk, %error, "the index cannot be written down; the disk takes no more writes");
                 self.core.failed.store(Some(Arc::new(error.to_string())));
             }
-        } else if unflushed >= UNFLUSHED_BYTES || self.wants_removal() {
+        } else if unflushed >= memory.unflushed() || self.wants_removal() {
             self.checkpoint_begun = Instant::now();
             self.core.begin_checkpoint();
         }

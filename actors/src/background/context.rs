@@ -8,6 +8,8 @@ use std::{
 use cairn_fragment::Bounded;
 use cairn_schema::{Meta, MetaError, ids::*, record::*};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use super::HealingMetrics;
 use crate::{
     placement::Placement,
@@ -24,7 +26,31 @@ pub struct Context {
     pub placement: Arc<Placement>,
     pub policy: Arc<Policy>,
     pub timings: Arc<Timings>,
+    pub memory: BackgroundMemory,
     pub metrics: HealingMetrics,
+}
+
+/// The bytes that background work of one node may hold at once (BND-1).
+#[derive(Clone)]
+pub struct BackgroundMemory {
+    grains: Arc<Semaphore>,
+    all: u32,
+}
+
+/// Grants are counted in this many bytes.
+const GRAIN: u64 = 1024;
+
+impl BackgroundMemory {
+    pub fn new(bytes: u64) -> Self {
+        let all = u32::try_from(bytes.div_ceil(GRAIN)).unwrap_or(u32::MAX >> 1).clamp(1, u32::MAX >> 1);
+        Self { grains: Arc::new(Semaphore::new(all as usize)), all }
+    }
+
+    /// Waits until `bytes` are free; what needs more than all gets all, and so runs alone. None when the process ends.
+    pub async fn take(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let grains = u32::try_from(bytes.div_ceil(GRAIN)).unwrap_or(u32::MAX).min(self.all);
+        self.grains.clone().acquire_many_owned(grains).await.ok()
+    }
 }
 
 impl Context {

@@ -8,7 +8,7 @@ use cairn_schema::{Meta, MetaError, verbs::*};
 
 use super::*;
 use crate::{
-    background::HealingMetrics,
+    background::{BackgroundMemory, HealingMetrics},
     placement::Placement,
     policy::{Policy, Timings},
 };
@@ -59,6 +59,7 @@ fn context(meta: Meta) -> Context {
         fragments: Bounded::new(Arc::new(Empty)),
         policy: Arc::new(policy),
         timings: Arc::new(Timings { reclaim_grace: Duration::from_secs(1), ..Timings::default() }),
+        memory: BackgroundMemory::new(64 << 20),
         metrics: HealingMetrics::new(&prometheus::Registry::new()).unwrap(),
     }
 }

@@ -12,5 +12,5 @@ pub mod repair;
 mod replace;
 pub mod scrub;
 
-pub use context::Context;
+pub use context::{BackgroundMemory, Context};
 pub use metrics::HealingMetrics;

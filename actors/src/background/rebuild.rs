@@ -78,6 +78,8 @@ impl Rebuild<'_> {
             return Ok(mended);
         }
         let codec = self.codecs.of(blob.scheme)?;
+        let fragments = codec.needed() + wanted.len();
+        let _memory = self.ctx.memory.take(fragments as u64 * u64::from(len)).await;
         let present = self.read(group, stripe, &wanted, codec.needed(), len).await?;
         let positions: Vec<u8> = wanted.iter().map(|fragment| fragment.name.position).collect();
         let rebuilt = tokio::task::spawn_blocking(move || reconstruct(&codec, &present, &positions, len as usize))

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::{
-    background::HealingMetrics,
+    background::{BackgroundMemory, HealingMetrics},
     membership::Peer,
     placement::Placement,
     policy::{Policy, Timings},
@@ -121,6 +121,7 @@ impl Court {
             placement: placement.clone(),
             policy: Arc::new(policy),
             timings: Arc::new(timings),
+            memory: BackgroundMemory::new(64 << 20),
             metrics: HealingMetrics::new(&registry).unwrap(),
         };
         let (views, seen) = watch::channel(Arc::new(View::default()));

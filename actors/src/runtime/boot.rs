@@ -15,7 +15,9 @@ use tokio::sync::{Mutex, OnceCell, watch};
 
 use super::{NodeOptions, Policy, RuntimeError, disk_actor::spawn_disk};
 use crate::{
-    background::{Context, HealingMetrics, gc::Gc, placement::PlacementKeeper, repair::Repair, scrub::Scrub},
+    background::{
+        BackgroundMemory, Context, HealingMetrics, gc::Gc, placement::PlacementKeeper, repair::Repair, scrub::Scrub,
+    },
     membership::{Gossip, GossipOptions, GossipSlot, GossipWorker, Judge, View, leave},
     metrics::NodeRegistry,
     placement::{Placement, Topology},
@@ -119,6 +121,7 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
         placement: placement.clone(),
         policy: Arc::new(options.policy.clone()),
         timings: Arc::new(options.timings.clone()),
+        memory: BackgroundMemory::new(options.memory.background),
         metrics,
     };
     let rows = placement.refresh().await?;
@@ -133,7 +136,7 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
         placement: placement.clone(),
         policy: options.policy,
         timings: options.timings,
-        memory_bytes: options.memory_bytes,
+        memory_bytes: options.memory.stripes,
         limits: StoreLimits::default(),
         metrics: registry,
     });
@@ -187,7 +190,11 @@ async fn bind(begun: &mut Begun, options: &NodeOptions, registry: &Registry) -> 
             return Err(RuntimeError::Listen(address, why));
         }
     }
-    let quic = QuicOptions { metrics: Some(registry.clone()), ..QuicOptions::default() };
+    let quic = QuicOptions {
+        metrics: Some(registry.clone()),
+        max_served_bytes: u32::try_from(options.memory.served).unwrap_or(u32::MAX),
+        ..QuicOptions::default()
+    };
     let bound = Endpoint::bind(options.listen, &options.identity, quic).await;
     let endpoint = bound.map_err(|error| match error {
         QuicError::Listen(address, why) => RuntimeError::Listen(address, why),

@@ -7,7 +7,7 @@ mod status;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-pub use options::{NodeOptions, RuntimeError};
+pub use options::{NodeMemory, NodeOptions, RuntimeError};
 pub use status::{ActorStatus, ClusterStatus, DiskLine, GroupStatus, NodeStatus, ReachStatus, ToleranceStatus};
 
 pub use crate::{

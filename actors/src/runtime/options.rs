@@ -29,9 +29,19 @@ pub struct NodeOptions {
     pub identity: Identity,
     pub policy: Policy,
     pub timings: Timings,
-    /// Bytes that all stripes in flight may take together; what is over waits, then is refused as Busy.
-    pub memory_bytes: u64,
+    pub memory: NodeMemory,
     pub metrics: prometheus::Registry,
+}
+
+/// Bytes that a node may hold at once (BND-1), for each purpose. What its disks' indexes keep is in their own options.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeMemory {
+    /// Stripes of requests in flight; what is over waits, then is refused as Busy.
+    pub stripes: u64,
+    /// Fragments that other nodes send here to be kept, and those on their way to them.
+    pub served: u64,
+    /// Fragments that repair reads and makes.
+    pub background: u64,
 }
 
 /// Why a node did not start, or cannot say how it is.

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use cairn_actors::{
     Store, StoreError,
     checksum::DigestPlan,
-    disk::DiskOptions,
+    disk::{DiskOptions, IndexMemory},
     policy::{Policy, Timings},
-    runtime::{ClusterStatus, NodeOptions, NodeRuntime, NodeStatus},
+    runtime::{ClusterStatus, NodeMemory, NodeOptions, NodeRuntime, NodeStatus},
     store::PutObject,
     tls::{self, Identity, PemPair},
 };
@@ -108,6 +108,7 @@ impl Cluster {
             capacity_bytes: Some(1 << 30),
             max_queued_bytes: 64 << 20,
             max_queued_reads: 1024,
+            index: IndexMemory::default(),
         };
         let seed = self.nodes.iter().flatten().next().map(|node| node.runtime.addresses().1.to_string());
         NodeOptions {
@@ -125,7 +126,7 @@ impl Cluster {
                 ..Policy::new("4+2".parse().unwrap(), "replicated(3)".parse().unwrap(), FailureDomain::Rack)
             },
             timings: self.timings.clone(),
-            memory_bytes: 256 << 20,
+            memory: NodeMemory { stripes: 256 << 20, served: 64 << 20, background: 64 << 20 },
             metrics: prometheus::Registry::new(),
         }
     }

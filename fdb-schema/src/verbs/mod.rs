@@ -61,7 +61,12 @@ impl Meta {
     /// Over the embedded store in a directory, which is created if needed and must not be open elsewhere. Blocks while the store
     /// recovers.
     pub fn open_embedded(path: &Path) -> Result<Self> {
-        Ok(Self::new(Arc::new(kv::embedded::open(path, EmbeddedOptions::default())?)))
+        Self::open_embedded_with(path, EmbeddedOptions::default())
+    }
+
+    /// [`Meta::open_embedded`] within other bounds of memory.
+    pub fn open_embedded_with(path: &Path, options: EmbeddedOptions) -> Result<Self> {
+        Ok(Self::new(Arc::new(kv::embedded::open(path, options)?)))
     }
 
     /// With another clock: milliseconds since the Unix epoch.

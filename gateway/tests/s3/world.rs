@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use cairn_actors::{
-    disk::DiskOptions,
-    runtime::{Identity, NodeOptions, NodeRuntime, Policy, Timings},
+    disk::{DiskOptions, IndexMemory},
+    runtime::{Identity, NodeMemory, NodeOptions, NodeRuntime, Policy, Timings},
     tls,
 };
 use cairn_gateway::{Gateway, GatewayOptions};
@@ -106,6 +106,7 @@ async fn node_options(folder: &tempfile::TempDir, meta: Meta) -> NodeOptions {
         capacity_bytes: Some(2 << 30),
         max_queued_bytes: 64 << 20,
         max_queued_reads: 256,
+        index: IndexMemory::default(),
     };
     NodeOptions {
         rack: "r1".into(),
@@ -124,7 +125,7 @@ async fn node_options(folder: &tempfile::TempDir, meta: Meta) -> NodeOptions {
             )
         },
         timings: Timings { gossip_interval: Duration::from_millis(250), ..Timings::default() },
-        memory_bytes: 256 << 20,
+        memory: NodeMemory { stripes: 256 << 20, served: 64 << 20, background: 64 << 20 },
         metrics: prometheus::Registry::new(),
         id,
         meta,

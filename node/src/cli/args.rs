@@ -99,7 +99,7 @@ pub struct DevArgs {
     /// What may fail as a whole without losing data [default: rack]
     #[arg(long, value_name = "LEVEL")]
     pub failure_domain: Option<DomainArg>,
-    /// Memory for the stripes of all requests together
+    /// What the whole process may keep in memory
     #[arg(long, value_name = "SIZE", default_value = "512 MiB")]
     pub memory: Size,
     /// Write the addresses that really serve to this file, as JSON, once the cluster takes writes

@@ -1,5 +1,6 @@
 //! Configuration files: read, checked as a whole, every problem named at once with its line and its remedy.
 
+mod memory;
 mod meta_file;
 mod node_file;
 mod problem;
@@ -9,6 +10,7 @@ mod values;
 
 use std::path::{Path, PathBuf};
 
+pub use memory::{Sharers, Shares, TooSmall};
 pub use meta_file::MetaFile;
 #[cfg(feature = "fdb")]
 pub use node_file::DEFAULT_PREFIX;

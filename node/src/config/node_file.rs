@@ -14,7 +14,7 @@ use cairn_schema::{
 use serde::Deserialize;
 
 use super::{
-    ConfigFile, Findings, Period, SchemeText, Size,
+    ConfigFile, Findings, Period, SchemeText, Sharers, Shares, Size, TooSmall,
     shared::{
         AdminSection, LogSection, TlsSection, check_apart, check_dialled, check_host_port, check_label, check_version,
     },
@@ -181,7 +181,7 @@ impl Default for TimingsSection {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsSection {
-    /// Bytes that all stripes in flight may take together.
+    /// What the whole process may have resident; see [`Shares`].
     pub memory: Size,
     /// Open S3 connections; further ones are closed at once.
     pub connections: usize,
@@ -332,15 +332,24 @@ impl NodeFile {
         }
     }
 
+    /// How the process divides its memory.
+    pub fn memory(&self) -> Result<Shares, TooSmall> {
+        let sharers = Sharers {
+            nodes: 1,
+            disks: self.disks.len() as u64,
+            embedded: self.metadata.kind == MetadataKind::Embedded,
+            fragment: self.policy.fragment.0,
+            stripe: self.policy.stripe_bytes().0,
+        };
+        Shares::divide(self.limits.memory, &sharers)
+    }
+
     fn check_limits(&self, findings: &mut Findings<'_>) {
-        let stripe = self.policy.stripe_bytes();
-        // Several stripes must fit, or one upload would starve every other.
-        let least = Size(stripe.0.saturating_mul(LEAST_STRIPES_IN_MEMORY));
-        if self.limits.memory < least {
+        if let Err(too_small) = self.memory() {
             findings.refuse(
                 "limits.memory",
-                format!("{} holds fewer than {LEAST_STRIPES_IN_MEMORY} stripes of {stripe}", self.limits.memory),
-                format!("give at least {least}, or lower policy.fragment"),
+                format!("{} {too_small}", self.limits.memory),
+                format!("give at least {}, or lower policy.fragment", too_small.least),
             );
         }
         for (field, value) in
@@ -370,8 +379,6 @@ impl NodeFile {
 
 /// Below this, a network that stumbles for a moment would end requests.
 const LEAST_PATIENCE: Period = Period::seconds(1);
-
-const LEAST_STRIPES_IN_MEMORY: u64 = 4;
 
 impl MetadataSection {
     /// Bytes that stand before every key in the store.

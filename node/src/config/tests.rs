@@ -33,7 +33,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     ("failure_domain = \"rack\"", "failure_domain = \"cage\"", "policy.failure_domain", "unknown variant `cage`"),
     ("write_margin = 1", "write_margin = 3", "policy.write_margin", "can never be durable"),
     ("fragment = \"1 MiB\"", "fragment = \"1000 B\"", "policy.fragment", "is not a multiple of 64 KiB"),
-    ("memory = \"512 MiB\"", "memory = \"1 MiB\"", "limits.memory", "fewer than"),
+    ("memory = \"512 MiB\"", "memory = \"1 MiB\"", "limits.memory", "too little for 1 node, 2 disks"),
     ("memory = \"512 MiB\"", "memory = \"lots\"", "limits.memory", "is not a size"),
     ("header_timeout = \"15 s\"", "header_timeout = \"0 s\"", "limits.header_timeout", "could not keep to it"),
     ("answer_timeout = \"2 min\"", "answer_timeout = \"10 ms\"", "limits.answer_timeout", "could not keep to it"),

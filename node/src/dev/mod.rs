@@ -8,8 +8,8 @@ pub mod record;
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use cairn_actors::{
-    disk::DiskOptions,
-    runtime::{NodeOptions, Policy, Timings},
+    disk::{DiskOptions, IndexMemory},
+    runtime::{NodeMemory, NodeOptions, Policy, Timings},
 };
 use cairn_gateway::GatewayOptions;
 use cairn_schema::ids::NodeId;
@@ -22,6 +22,7 @@ use self::{
 use crate::{
     certs,
     cli::{DevArgs, DomainArg},
+    config::{Sharers, Shares},
     failure::Failure,
     files,
     keys::RootKeys,
@@ -46,17 +47,20 @@ pub async fn run(args: &DevArgs, max_fds: Option<u64>, json: bool, mut stop: Sto
     // 1. The data folder and the layout in it: everything that can be refused is refused before anything starts.
     let data = DataDir::take(&args.data)?;
     let (layout, recorded) = data.layout(&wanted(args))?;
+    let shares = shares(args, &layout)?;
     // 2. Metadata, shared by all nodes.
-    let opened = metadata::open_embedded(&data.metadata()).await?;
+    let opened = metadata::open_embedded(&data.metadata(), shares.metadata()).await?;
     // 3. The nodes, the gateway over the first, the admin API.
     let metrics = Registry::new();
+    let index = shares.index(layout.total_disks());
+    let memory = (shares.node(layout.nodes.len()), &index);
     let mut nodes = Vec::new();
     for node in &layout.nodes {
-        nodes.push(node_options(args, &layout, node, &data, &opened, &metrics).await?);
+        nodes.push(node_options(memory, &layout, node, &data, &opened, &metrics).await?);
     }
     let mut gateway = GatewayOptions::new(args.s3, &keys.access, &keys.secret);
     gateway.metrics = metrics.clone();
-    let plan = Plan { nodes, gateway, admin: args.admin, metrics, max_fds };
+    let plan = Plan { nodes, gateway, admin: args.admin, memory: (shares, index), metrics, max_fds };
     let (serving, ready) = Serving::start(plan, &stop).await?;
     // 4. Tell where.
     if let Some(path) = &args.ready_file {
@@ -93,8 +97,21 @@ fn wanted(args: &DevArgs) -> Wanted {
     }
 }
 
+/// How the process divides its memory: all nodes have one bound together.
+fn shares(args: &DevArgs, layout: &Layout) -> Result<Shares, Failure> {
+    let fragment = u64::from(Policy::FRAGMENT_BYTES);
+    let sharers = Sharers {
+        nodes: layout.nodes.len() as u64,
+        disks: layout.total_disks() as u64,
+        embedded: true,
+        fragment,
+        stripe: fragment * layout.scheme.width() as u64,
+    };
+    Shares::divide(args.memory, &sharers).map_err(|why| Failure::Memory(args.memory, why))
+}
+
 async fn node_options(
-    args: &DevArgs,
+    (memory, index): (NodeMemory, &IndexMemory),
     layout: &Layout,
     node: &DevNode,
     data: &DataDir,
@@ -112,6 +129,7 @@ async fn node_options(
         capacity_bytes,
         max_queued_bytes: MAX_QUEUED_BYTES,
         max_queued_reads: MAX_QUEUED_READS,
+        index: index.clone(),
     };
     Ok(NodeOptions {
         identity: certs::dev_identity(&data.certs(), &id)?,
@@ -126,7 +144,7 @@ async fn node_options(
         gossip_seeds: Vec::new(),
         policy: Policy::new(layout.scheme, layout.small_scheme, layout.failure_domain),
         timings: timings(),
-        memory_bytes: args.memory.0,
+        memory,
     })
 }
 

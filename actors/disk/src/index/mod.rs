@@ -22,12 +22,7 @@ use self::{
     segments::{Entry, SegmentState, Segments, Totals},
     tree::{IndexError, Tree},
 };
-use super::format::Place;
-
-/// Changes in memory that call for a checkpoint,
-pub const UNFLUSHED_BYTES: u64 = 16 << 20;
-/// and the bound at which writes wait for one.
-pub const MOST_UNFLUSHED_BYTES: u64 = 64 << 20;
+use super::{format::Place, memory::IndexMemory};
 
 pub fn index_path(dir: &Path) -> PathBuf {
     dir.join("index")
@@ -76,8 +71,8 @@ impl From<IndexError> for DiskError {
 
 impl Index {
     /// Opens what is at `path`; the segments are as its last checkpoint knew them.
-    pub fn open(path: &Path, disk: DiskId) -> Result<Self, IndexError> {
-        let tree = Tree::open(path)?;
+    pub fn open(path: &Path, disk: DiskId, memory: &IndexMemory) -> Result<Self, IndexError> {
+        let tree = Tree::open(path, memory)?;
         let head = tree.get(&rows::HEAD_KEY)?.ok_or(IndexError::Missing)?;
         let head = rows::decode_head(&head)?;
         if head.disk != disk {
@@ -93,8 +88,8 @@ impl Index {
     }
 
     /// An empty one at `path`, whatever was there.
-    pub fn create(path: &Path, disk: DiskId) -> Result<Self, IndexError> {
-        Ok(Self { tree: Tree::create(path)?, disk, state: RwLock::default() })
+    pub fn create(path: &Path, disk: DiskId, memory: &IndexMemory) -> Result<Self, IndexError> {
+        Ok(Self { tree: Tree::create(path, memory)?, disk, state: RwLock::default() })
     }
 
     pub fn get(&self, name: &FragmentName) -> Result<Option<Entry>, IndexError> {

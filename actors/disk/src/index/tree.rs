@@ -13,7 +13,7 @@ use std::{
 };
 
 use lsm_tree::{
-    AbstractTree, AnyTree, Cache, CompressionType, Config, DescriptorTable, Guard, SequenceNumberCounter,
+    AbstractTree, AnyTree, CompressionType, Config, DescriptorTable, Guard, SequenceNumberCounter,
     compaction::Leveled,
     config::{CompressionPolicy, PinningPolicy},
 };
@@ -21,9 +21,8 @@ use parking_lot::Mutex;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::rows::RowError;
+use crate::memory::IndexMemory;
 
-/// Blocks of the tables kept in memory, for each disk.
-const CACHE_BYTES: u64 = 16 << 20;
 /// Open table files.
 const OPEN_TABLES: usize = 64;
 const TABLE_BYTES: u64 = 64 << 20;
@@ -149,13 +148,13 @@ fn check_manifest(path: &Path) -> Result<(), IndexError> {
 
 impl Tree {
     /// Opens the index that is at `path`.
-    pub fn open(path: &Path) -> Result<Self, IndexError> {
+    pub fn open(path: &Path, memory: &IndexMemory) -> Result<Self, IndexError> {
         if marker(path).exists() {
             return Err(IndexError::Marked);
         }
         let home = home_in(path)?;
         check_manifest(&home)?;
-        let tree = Self::open_or_create(path, home)?;
+        let tree = Self::open_or_create(path, home, memory)?;
         tree.check_tables()?;
         Ok(tree)
     }
@@ -183,16 +182,16 @@ impl Tree {
     }
 
     /// An empty index at `path`, whatever was there.
-    pub fn create(path: &Path) -> Result<Self, IndexError> {
+    pub fn create(path: &Path, memory: &IndexMemory) -> Result<Self, IndexError> {
         let made = remove(path).and_then(|()| std::fs::create_dir_all(path));
         made.map_err(|error| IndexError::Tree(error.to_string()))?;
-        Self::open_or_create(path, path.join(format!("{:016x}", rand::random::<u64>())))
+        Self::open_or_create(path, path.join(format!("{:016x}", rand::random::<u64>())), memory)
     }
 
-    fn open_or_create(path: &Path, home: PathBuf) -> Result<Self, IndexError> {
+    fn open_or_create(path: &Path, home: PathBuf, memory: &IndexMemory) -> Result<Self, IndexError> {
         let numbers = SequenceNumberCounter::default();
         let config = Config::new(&home, numbers.clone(), SequenceNumberCounter::default())
-            .use_cache(Arc::new(Cache::with_capacity_bytes(CACHE_BYTES)))
+            .use_cache(memory.blocks())
             .use_descriptor_table(Some(Arc::new(DescriptorTable::new(OPEN_TABLES))))
             // Every put asks whether its name is there, and nearly always it is not: filters in memory answer that without the disk.
             .filter_block_partitioning_policy(PinningPolicy::all(false))

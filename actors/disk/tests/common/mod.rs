@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use cairn_disk::{DiskHandle, DiskOptions};
+use cairn_disk::{DiskHandle, DiskOptions, IndexMemory};
 use cairn_fragment::{DiskError, DiskStatus, NewFragment, block_checksums};
 use cairn_schema::ids::{BlobId, ClusterId, FragmentName, GroupId};
 
@@ -22,6 +22,7 @@ pub fn options(path: &Path) -> DiskOptions {
         capacity_bytes: None,
         max_queued_bytes: 8 << 20,
         max_queued_reads: 64,
+        index: IndexMemory::default(),
     }
 }
 

@@ -14,10 +14,6 @@ use clap::{Parser, ValueEnum};
 
 use setup::{Failure, Setting};
 
-/// As the node has it.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum What {
     /// Fragments of 1 MiB against appending to one file with one sync a batch.

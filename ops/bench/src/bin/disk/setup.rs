@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use cairn_actors::{
-    disk::{DiskHandle, DiskOptions},
+    disk::{DiskHandle, DiskOptions, IndexMemory},
     fragment::{NewFragment, block_checksums},
 };
 use cairn_schema::ids::{BlobId, ClusterId, FragmentName, GroupId};
@@ -36,6 +36,7 @@ pub fn options(path: &Path, segment_bytes: u64) -> DiskOptions {
         capacity_bytes: None,
         max_queued_bytes: 64 << 20,
         max_queued_reads: 1024,
+        index: IndexMemory::default(),
     }
 }
 

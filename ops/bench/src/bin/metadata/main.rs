@@ -16,10 +16,6 @@ use clap::Parser;
 use options::{Failure, Options};
 use table::Table;
 
-/// As `cairn` itself.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let options = Options::parse();
     match measured(&options) {
