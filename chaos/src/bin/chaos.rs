@@ -51,7 +51,7 @@ enum Scenario {
         #[arg(long, env = "CAIRN_FDB_SERVER")]
         fdb_server: Option<PathBuf>,
     },
-    /// A large object in and out; memory must not grow with it.
+    /// A large object in and out, then objects of all sizes, then rest; memory must stay within its bound and go back.
     Stream {
         #[arg(long, default_value_t = 64)]
         small_mib: u64,
