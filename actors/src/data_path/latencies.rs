@@ -15,7 +15,7 @@ const REMEMBERED: usize = 256;
 const EVERY: usize = 32;
 /// Classes by size: up to 16 KiB, 64 KiB, 256 KiB, 1 MiB, 4 MiB, more.
 const CLASSES: usize = 6;
-/// Hedges may be one in this many calls, besides a few: when everything is slow, asking more makes it slower.
+/// Calls made by hedges may be one in this many, besides those of a few hedges: when everything is slow, asking more makes it slower.
 const ONE_HEDGE_IN: u64 = 8;
 const FREE_HEDGES: u64 = 64;
 
@@ -33,7 +33,8 @@ pub(crate) struct Latencies {
     calls: Calls,
     classes: [Class; CLASSES],
     observed: AtomicU64,
-    hedges: AtomicU64,
+    /// Calls that hedges have made.
+    hedged: AtomicU64,
 }
 
 #[derive(Default)]
@@ -59,7 +60,7 @@ impl Latencies {
     }
 
     fn of(calls: Calls) -> Self {
-        Self { calls, classes: Default::default(), observed: AtomicU64::new(0), hedges: AtomicU64::new(0) }
+        Self { calls, classes: Default::default(), observed: AtomicU64::new(0), hedged: AtomicU64::new(0) }
     }
 
     /// Slower than so many of a hundred calls is slow.
@@ -104,12 +105,13 @@ impl Latencies {
         slow.max(floor).min(ceiling.max(floor))
     }
 
-    /// Whether a hedge may be made now; counts it if so.
-    pub fn may_hedge(&self) -> bool {
-        let hedges = self.hedges.fetch_add(1, Ordering::Relaxed);
-        let may = hedges < FREE_HEDGES + self.observed.load(Ordering::Relaxed) / ONE_HEDGE_IN;
+    /// Whether a hedge of so many calls may be made now; counts it if so.
+    pub fn may_hedge(&self, calls: usize) -> bool {
+        let calls = calls as u64;
+        let hedged = self.hedged.fetch_add(calls, Ordering::Relaxed);
+        let may = hedged < FREE_HEDGES * calls + self.observed.load(Ordering::Relaxed) / ONE_HEDGE_IN;
         if !may {
-            self.hedges.fetch_sub(1, Ordering::Relaxed);
+            self.hedged.fetch_sub(calls, Ordering::Relaxed);
         }
         may
     }
@@ -143,11 +145,12 @@ mod tests {
     }
 
     #[test]
-    fn bnd_1_hedges_stay_a_fraction_of_reads() {
-        let latencies = Latencies::of_reads();
-        let free = (0..1000).filter(|_| latencies.may_hedge()).count();
-        assert_eq!(free as u64, FREE_HEDGES);
-        (0..800).for_each(|_| latencies.observe(1, Duration::ZERO));
-        assert_eq!((0..1000).filter(|_| latencies.may_hedge()).count(), 100);
+    fn bnd_1_hedges_stay_a_fraction_of_calls() {
+        for (latencies, calls) in [(Latencies::of_reads(), 1), (Latencies::of_writes(), 5)] {
+            let free = (0..1000).filter(|_| latencies.may_hedge(calls)).count();
+            assert_eq!(free as u64, FREE_HEDGES);
+            (0..800).for_each(|_| latencies.observe(1, Duration::ZERO));
+            assert_eq!((0..1000).filter(|_| latencies.may_hedge(calls)).count(), 100 / calls);
+        }
     }
 }

@@ -139,7 +139,7 @@ impl<'a> Gather<'a> {
     }
 
     fn hedge(&mut self) {
-        if self.sources.can_hedge() && self.has_memory_to_hedge() && self.data.reach.latencies.may_hedge() {
+        if self.sources.can_hedge() && self.has_memory_to_hedge() && self.data.reach.latencies.may_hedge(1) {
             self.data.metrics.hedges.inc();
             self.sources.hedge();
         }

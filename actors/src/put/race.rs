@@ -104,7 +104,7 @@ impl Race {
         // Once, whatever comes of it: this attempt is not looked at again.
         self.alone = true;
         let data = &self.context.data;
-        if !data.reach.write_latencies.may_hedge() {
+        if !data.reach.write_latencies.may_hedge(self.context.scheme.width()) {
             return None;
         }
         for slow in &mut self.running {
