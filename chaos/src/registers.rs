@@ -30,9 +30,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The seeds of the bodies that a key may hold; None: it may be absent.
 type Possible = Vec<Option<u64>>;
 
-/// What the clients saw.
+/// What came of the requests of all clients.
 #[derive(Default)]
-pub struct Seen {
+pub struct Outcomes {
     /// When requests that changed something were acknowledged.
     pub acknowledged: Vec<Instant>,
     /// By operation: how many succeeded.
@@ -47,13 +47,13 @@ pub struct Seen {
 /// What all clients share.
 #[derive(Default)]
 struct Shared {
-    seen: Mutex<Seen>,
+    outcomes: Mutex<Outcomes>,
     stop: AtomicBool,
 }
 
 impl Shared {
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn outcomes(&self) -> std::sync::MutexGuard<'_, Outcomes> {
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -79,12 +79,12 @@ impl Registers {
         Self { clients: clients.collect(), shared }
     }
 
-    /// Looks at what was seen so far; the violation of a promise, if there was one.
-    pub fn look<T>(&self, look: impl FnOnce(&Seen) -> T) -> Result<T, ChaosError> {
-        let mut seen = self.shared.seen();
-        match seen.violated.take() {
+    /// Looks at the outcomes so far; the violation of a promise, if there was one.
+    pub fn look<T>(&self, look: impl FnOnce(&Outcomes) -> T) -> Result<T, ChaosError> {
+        let mut outcomes = self.shared.outcomes();
+        match outcomes.violated.take() {
             Some(violated) => Err(violated),
-            None => Ok(look(&seen)),
+            None => Ok(look(&outcomes)),
         }
     }
 
@@ -96,7 +96,7 @@ impl Registers {
         for client in self.clients {
             clients.push(client.await.map_err(|error| ChaosError::Workload(error.to_string()))?);
         }
-        if let Some(violated) = self.shared.seen().violated.take() {
+        if let Some(violated) = self.shared.outcomes().violated.take() {
             return Err(violated);
         }
         let (mut objects, mut absent) = (0, 0);
@@ -127,7 +127,7 @@ struct Client {
 }
 
 /// What a request that succeeded says of keys.
-enum Told {
+enum Answer {
     /// They hold just this now.
     Holds(Vec<usize>, Option<u64>),
     Read(usize, Option<Bytes>),
@@ -144,12 +144,12 @@ impl Client {
             let (name, succeeded) = match self.step(&shared).await {
                 Ok(step) => step,
                 Err(violated) => {
-                    shared.seen().violated.get_or_insert(violated);
+                    shared.outcomes().violated.get_or_insert(violated);
                     return self;
                 }
             };
             if succeeded {
-                *shared.seen().succeeded.entry(name).or_default() += 1;
+                *shared.outcomes().succeeded.entry(name).or_default() += 1;
             } else {
                 tokio::time::sleep(PAUSE).await;
             }
@@ -167,40 +167,40 @@ impl Client {
         let (name, changes, answer) = match self.rng.random_range(0..100) {
             0..45 => {
                 let answer = s3.put(BUCKET, &key, body(seed)).await;
-                ("PUT", vec![(index, Some(seed))], answer.map(|()| Told::Holds(vec![index], Some(seed))))
+                ("PUT", vec![(index, Some(seed))], answer.map(|()| Answer::Holds(vec![index], Some(seed))))
             }
-            45..65 => ("GET", vec![], read(&s3, &key).await.map(|found| Told::Read(index, found))),
+            45..65 => ("GET", vec![], read(&s3, &key).await.map(|state| Answer::Read(index, state))),
             65..78 => {
                 let answer = s3.delete(BUCKET, &key).await;
-                ("DELETE", vec![(index, None)], answer.map(|()| Told::Holds(vec![index], None)))
+                ("DELETE", vec![(index, None)], answer.map(|()| Answer::Holds(vec![index], None)))
             }
             78..83 => {
                 let all: Vec<usize> = (index..KEYS.min(index + 4)).collect();
                 let keys: Vec<String> = all.iter().map(|index| self.key(*index)).collect();
                 let answer = s3.delete_batch(BUCKET, &keys).await.and_then(all_deleted);
                 let changes = all.iter().map(|index| (*index, None)).collect();
-                ("DELETE of several", changes, answer.map(|()| Told::Holds(all, None)))
+                ("DELETE of several", changes, answer.map(|()| Answer::Holds(all, None)))
             }
-            83..92 => ("LIST", vec![], s3.list(BUCKET, &format!("c{}/", self.number)).await.map(Told::Listed)),
+            83..92 => ("LIST", vec![], s3.list(BUCKET, &format!("c{}/", self.number)).await.map(Answer::Listed)),
             _ => {
                 let answer = s3.put_in_parts(BUCKET, &key, &[body(seed)]).await;
-                ("multipart", vec![(index, Some(seed))], answer.map(|()| Told::Holds(vec![index], Some(seed))))
+                ("multipart", vec![(index, Some(seed))], answer.map(|()| Answer::Holds(vec![index], Some(seed))))
             }
         };
         let took = started.elapsed();
-        let mut seen = shared.seen();
-        seen.longest = seen.longest.max((took, name));
+        let mut outcomes = shared.outcomes();
+        outcomes.longest = outcomes.longest.max((took, name));
         match answer {
-            Ok(told) => {
+            Ok(answer) => {
                 if !changes.is_empty() {
-                    seen.acknowledged.push(Instant::now());
+                    outcomes.acknowledged.push(Instant::now());
                 }
-                drop(seen);
-                self.learn(told)?;
+                drop(outcomes);
+                self.learn(answer)?;
                 Ok((name, true))
             }
             Err(error) => {
-                *seen.failed.entry(format!("{name}: {}", reason(&error)?)).or_default() += 1;
+                *outcomes.failed.entry(format!("{name}: {}", reason(&error)?)).or_default() += 1;
                 for (index, may_hold) in changes {
                     if !self.keys[index].contains(&may_hold) {
                         self.keys[index].push(may_hold);
@@ -211,14 +211,14 @@ impl Client {
         }
     }
 
-    fn learn(&mut self, told: Told) -> Result<(), ChaosError> {
-        match told {
-            Told::Holds(indices, what) => {
+    fn learn(&mut self, answer: Answer) -> Result<(), ChaosError> {
+        match answer {
+            Answer::Holds(indices, what) => {
                 indices.into_iter().for_each(|index| self.keys[index] = vec![what]);
                 Ok(())
             }
-            Told::Read(index, found) => self.judge(index, &self.keys[index], found).map(drop),
-            Told::Listed(listed) => self.judge_listing(&listed),
+            Answer::Read(index, state) => self.judge(index, &self.keys[index], state).map(drop),
+            Answer::Listed(listed) => self.judge_listing(&listed),
         }
     }
 

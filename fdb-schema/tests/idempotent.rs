@@ -119,14 +119,14 @@ async fn every_verb(kv: SharedKv, faults: [Fault; 2], case: &str) -> BTreeSet<&'
     let made = tried.faulty("commit_object").commit_object(request).await.expect(case);
     tried.faulty("set_tags").set_tags("b", "k", VersionSelector::Current, tags("1")).await.expect(case);
     tried.faulty("copy_object").copy_object(copy(("b", "k"), ("b", "copy"))).await.expect(case);
-    let (whole, given_up) = (upload("b", "mp"), upload("b", "mp"));
-    tried.faulty("create_upload").create_upload(whole.clone()).await.expect(case);
+    let (finished, given_up) = (upload("b", "mp"), upload("b", "mp"));
+    tried.faulty("create_upload").create_upload(finished.clone()).await.expect(case);
     plain.create_upload(given_up.clone()).await.unwrap();
-    let first = tried.faulty("put_part").put_part(put_part(&group, &whole, 1, 10)).await.expect(case);
+    let first = tried.faulty("put_part").put_part(put_part(&group, &finished, 1, 10)).await.expect(case);
     plain.put_part(put_part(&group, &given_up, 1, 10)).await.unwrap();
-    let request = copy_part(&plain, ("b", "k"), RangeRequest::All, &whole, 2).await;
+    let request = copy_part(&plain, ("b", "k"), RangeRequest::All, &finished, 2).await;
     let second = tried.faulty("copy_part").copy_part(request).await.expect(case);
-    let request = complete(&whole, &[first, second]);
+    let request = complete(&finished, &[first, second]);
     let done = tried.faulty("complete_upload").complete_upload(request).await.expect(case);
     assert_eq!(done.version.size, 15, "{case}");
     tried.faulty("abort_upload").abort_upload("b", "mp", given_up.id).await.expect(case);
@@ -280,11 +280,11 @@ async fn a_try_after_an_unknown_commit_does_not_undo_what_others_did() {
     let missing = FragmentName { group: group.id, blob: new.blob.id, stripe: 0, position: 1 };
     new.missing = vec![missing];
     meta.commit_object(request).await.unwrap();
-    let found = move |other: Meta| async move {
+    let interlude = move |other: Meta| async move {
         let entry = LedgerEntry { fragment: missing, cause: MissingCause::NotFound, since_ms: 1 };
         other.ledger_add(&[entry]).await.unwrap();
     };
-    interrupted(&kv, UNKNOWN, found).ledger_clear(missing, 1).await.unwrap();
+    interrupted(&kv, UNKNOWN, interlude).ledger_clear(missing, 1).await.unwrap();
     assert_eq!(meta.ledger_len().await.unwrap(), 1);
     audited(&meta, "after the interludes").await;
 }

@@ -82,7 +82,7 @@ pub async fn run(setting: &Setting, rounds: u32, fdb_server: Option<&Path>) -> R
         // At no particular moment.
         tokio::time::sleep(Duration::from_millis(rng.random_range(0..500))).await;
         let down = if round == 1 { LONG } else { Duration::from_millis(rng.random_range(500..5000)) };
-        let failed = || registers.look(|seen| seen.failed.values().sum::<u64>());
+        let failed = || registers.look(|outcomes| outcomes.failed.values().sum::<u64>());
         let failed_before = failed()?;
         server.kill(&mut cluster);
         let killed = Instant::now();
@@ -113,14 +113,14 @@ pub async fn run(setting: &Setting, rounds: u32, fdb_server: Option<&Path>) -> R
     until_changes(&registers, begun + CHANGES, LOADED, "load after the last restart").await?;
     let ready = format!("{}/readyz", cluster.nodes[0].admin);
     admin::until("a node to call itself ready", RESUMED, async || admin::get(&ready).await, |_| true).await?;
-    let summary = registers.look(|seen| {
+    let summary = registers.look(|outcomes| {
         format!(
             "{} changes acknowledged; succeeded {:?}; failed {:?}; the longest request took {:.1} s ({})",
-            seen.acknowledged.len(),
-            seen.succeeded,
-            seen.failed,
-            seen.longest.0.as_secs_f64(),
-            seen.longest.1
+            outcomes.acknowledged.len(),
+            outcomes.succeeded,
+            outcomes.failed,
+            outcomes.longest.0.as_secs_f64(),
+            outcomes.longest.1
         )
     })?;
     println!("   {summary}");
@@ -139,11 +139,11 @@ fn client(endpoint: String) -> S3 {
 }
 
 fn changes(registers: &Registers) -> Result<usize, ChaosError> {
-    registers.look(|seen| seen.acknowledged.len())
+    registers.look(|outcomes| outcomes.acknowledged.len())
 }
 
 fn acknowledged_after(registers: &Registers, time: Instant) -> Result<usize, ChaosError> {
-    registers.look(|seen| seen.acknowledged.iter().filter(|when| **when > time).count())
+    registers.look(|outcomes| outcomes.acknowledged.iter().filter(|when| **when > time).count())
 }
 
 async fn until_changes(registers: &Registers, wanted: usize, within: Duration, what: &str) -> Result<(), ChaosError> {
@@ -153,7 +153,7 @@ async fn until_changes(registers: &Registers, wanted: usize, within: Duration, w
 
 /// From `start` to the first change acknowledged after it.
 async fn first_after(registers: &Registers, start: Instant) -> Result<Duration, ChaosError> {
-    let first = || registers.look(|seen| seen.acknowledged.iter().find(|when| **when > start).copied());
+    let first = || registers.look(|outcomes| outcomes.acknowledged.iter().find(|when| **when > start).copied());
     let is_there = |first: &Result<Option<Instant>, ChaosError>| first.as_ref().map_or(true, Option::is_some);
     let acknowledged = admin::until("service to resume", RESUMED, async || Ok(first()), is_there).await??;
     Ok(acknowledged.map_or(RESUMED, |when| when - start))

@@ -221,10 +221,10 @@ mod tests {
         for (late, first) in [(Fault::UnknownBeforeNext, "late"), (Fault::UnknownAfterNext, "next")] {
             for next in [Fault::None, Fault::UnknownApplied] {
                 let store = Injecting::script(Arc::new(mem::kv()), [late, Fault::Conflict, next]);
-                for (name, told) in [("late", false), ("refused", false), ("next", next == Fault::None)] {
+                for (name, answered) in [("late", false), ("refused", false), ("next", next == Fault::None)] {
                     let mut tx = store.begin().await.unwrap();
                     tx.set_versionstamped(Bytes::new(), Bytes::from_static(name.as_bytes()), Bytes::new());
-                    assert_eq!(tx.commit().await.is_ok(), told, "{late:?}, {next:?}, {name}");
+                    assert_eq!(tx.commit().await.is_ok(), answered, "{late:?}, {next:?}, {name}");
                 }
                 let all = RangeQuery::prefix(Bytes::new(), 10);
                 let rows = store.begin().await.unwrap().range(all).await.unwrap().rows;

@@ -173,8 +173,8 @@ pub async fn queued(meta: &Meta) -> Vec<BlobId> {
         meta.reclaimable(bucket, u64::MAX, 100_000).await.unwrap();
     }
     for bucket in 0..RECLAIM_BUCKETS {
-        let found = meta.reclaimable(bucket, u64::MAX, 100_000).await.unwrap();
-        ids.extend(found.into_iter().map(|reclaim| reclaim.blob.id));
+        let rows = meta.reclaimable(bucket, u64::MAX, 100_000).await.unwrap();
+        ids.extend(rows.into_iter().map(|reclaim| reclaim.blob.id));
     }
     ids.sort();
     ids

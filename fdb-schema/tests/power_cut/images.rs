@@ -40,11 +40,11 @@ async fn commits(kv: &SharedKv, context: &str) -> Vec<u32> {
         let key = std::str::from_utf8(&key).unwrap().to_owned();
         rows.push(key.split_once('/').unwrap().0.parse::<u32>().unwrap());
     }
-    let found = rows.chunks(ROWS as usize);
-    for commit in found.clone() {
+    let commits = rows.chunks(ROWS as usize);
+    for commit in commits.clone() {
         assert_eq!(commit, vec![commit[0]; ROWS as usize], "{context}: half a commit");
     }
-    found.map(|commit| commit[0]).collect()
+    commits.map(|commit| commit[0]).collect()
 }
 
 /// A journal and how many of its bytes are written: what follows is zeros.
@@ -120,30 +120,30 @@ fn open_large(path: &Path) -> SharedKv {
 fn torn(original: &Original, rng: &mut StdRng) -> (Vec<u8>, u64) {
     let last = original.last();
     let mut bytes = original.bytes.clone();
-    let whole = bytes.len() as u64;
+    let end = bytes.len() as u64;
     match rng.random_range(0..4) {
         // Cut off anywhere.
         0 => {
-            let length = rng.random_range(last.start..whole);
+            let length = rng.random_range(last.start..end);
             bytes.truncate(length as usize);
             (bytes, length)
         }
         // Written up to somewhere, in a file that is longer.
         1 => {
-            bytes.truncate(rng.random_range(last.start..whole) as usize);
-            (bytes, whole + rng.random_range(0..1 << 20))
+            bytes.truncate(rng.random_range(last.start..end) as usize);
+            (bytes, end + rng.random_range(0..1 << 20))
         }
         // Any sectors missing; in most images only one, so that all else of the batch is right.
         kind => {
-            let sectors: Vec<u64> = (last.start / SECTOR..=(whole - 1) / SECTOR).collect();
+            let sectors: Vec<u64> = (last.start / SECTOR..=(end - 1) / SECTOR).collect();
             let lost = if kind == 2 { 1 } else { rng.random_range(1..=sectors.len()) };
             for _ in 0..lost {
                 let sector = sectors[rng.random_range(0..sectors.len())];
-                let range = (sector * SECTOR).max(last.start)..((sector + 1) * SECTOR).min(whole);
+                let range = (sector * SECTOR).max(last.start)..((sector + 1) * SECTOR).min(end);
                 bytes[range.start as usize..range.end as usize].fill(0);
             }
             let longer = if rng.random() { 1 << 20 } else { 0 };
-            (bytes, whole + longer)
+            (bytes, end + longer)
         }
     }
 }
@@ -158,10 +158,10 @@ async fn dur_2_a_batch_that_was_being_synced_is_there_wholly_or_not_at_all() {
         let (bytes, length) = torn(&original, &mut rng);
         let path = original.image("image", &bytes, length);
         let kv = open(&path).unwrap_or_else(|error| panic!("{context}: {error}"));
-        let found = commits(&kv, &context).await;
+        let kept = commits(&kv, &context).await;
         let all = bytes == original.bytes;
-        assert_eq!(found.len(), before.len() + usize::from(all), "{context}: {found:?}");
-        assert_eq!(found[..before.len()], before, "{context}");
+        assert_eq!(kept.len(), before.len() + usize::from(all), "{context}: {kept:?}");
+        assert_eq!(kept[..before.len()], before, "{context}");
         // What follows is written after what is left.
         commit(&*kv, COMMITS).await;
         close(kv).await;
@@ -186,11 +186,11 @@ async fn dur_2_a_batch_that_could_not_be_written_is_cut_off_a_sealed_journal() {
         let number: u64 = sealed.file_stem().unwrap().to_str().unwrap().parse().unwrap();
         let next = File::create(sealed.with_file_name(format!("{}.jnl", number + 1))).unwrap();
         next.set_len(64 << 20).unwrap();
-        let whole = original.ends.iter().filter(|end| **end <= cut).count();
+        let intact = original.ends.iter().filter(|end| **end <= cut).count();
         for more in 0..2 {
             let kv = open(&path).unwrap_or_else(|error| panic!("{context}, {more}: {error}"));
-            assert_eq!(commits(&kv, &context).await.len(), whole + more, "{context}");
-            commit(&*kv, (whole + more) as u32).await;
+            assert_eq!(commits(&kv, &context).await.len(), intact + more, "{context}");
+            commit(&*kv, (intact + more) as u32).await;
             close(kv).await;
         }
         std::fs::remove_dir_all(path).unwrap();

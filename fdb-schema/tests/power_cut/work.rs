@@ -362,42 +362,42 @@ impl Model {
     /// found is sure from now on.
     pub async fn check(&mut self, meta: &Meta, context: &str) {
         let mut wrong = Vec::new();
-        let mut found = listed(meta, PLAIN).await;
+        let mut unexplained = listed(meta, PLAIN).await;
         for (key, fate) in &mut self.plain {
-            let is = found.remove(key).map(|versions| versions[0].unwrap());
+            let is = unexplained.remove(key).map(|versions| versions[0].unwrap());
             if !fate.allows(&is) {
                 wrong.push(format!("{key} has {is:?}, but {fate:?}"));
             }
             fate.settle(is);
         }
-        wrong.extend(found.into_iter().map(|(key, versions)| format!("{key} from nowhere: {versions:?}")));
-        let mut found = listed(meta, KEPT).await;
+        wrong.extend(unexplained.into_iter().map(|(key, versions)| format!("{key} from nowhere: {versions:?}")));
+        let mut unexplained = listed(meta, KEPT).await;
         for (key, fate) in &mut self.kept {
-            let is = found.remove(key).unwrap_or_default();
+            let is = unexplained.remove(key).unwrap_or_default();
             if !fate.allows(&is) {
                 wrong.push(format!("{key} has {is:?}, but {fate:?}"));
             }
             fate.settle(is);
         }
-        wrong.extend(found.into_iter().map(|(key, versions)| format!("{key} from nowhere: {versions:?}")));
+        wrong.extend(unexplained.into_iter().map(|(key, versions)| format!("{key} from nowhere: {versions:?}")));
         assert!(wrong.is_empty(), "{context}: {}", wrong.join("\n"));
     }
 }
 
 /// The versions of each key from the oldest; None for delete markers.
 async fn listed(meta: &Meta, bucket: &str) -> BTreeMap<String, Vec<Option<u64>>> {
-    let mut found: BTreeMap<String, Vec<Option<u64>>> = BTreeMap::new();
+    let mut versions_by_key: BTreeMap<String, Vec<Option<u64>>> = BTreeMap::new();
     let mut query = ListVersionsQuery { bucket: bucket.into(), limit: 1000, ..Default::default() };
     loop {
         let page = meta.list_versions(&query).await.unwrap();
         for entry in page.entries {
             let ListVersionsEntry::Version { key, version, .. } = entry else { unreachable!() };
             let size = (version.kind == VersionKind::Object).then_some(version.size);
-            found.entry(key).or_default().insert(0, size);
+            versions_by_key.entry(key).or_default().insert(0, size);
         }
         match page.next {
             Some((key, version)) => (query.key_marker, query.version_marker) = (Some(key), version),
-            None => return found,
+            None => return versions_by_key,
         }
     }
 }
