@@ -27,7 +27,7 @@ pub fn set_up() {
         let arenas = std::thread::available_parallelism().map_or(4, |cores| (2 * cores.get()).clamp(4, 32));
         // Fixed: glibc would raise the bound with every large block that is freed, and return ever less of them by itself.
         let settings =
-            [(libc::M_ARENA_MAX, arenas), (libc::M_MMAP_THRESHOLD, 4 << 20), (libc::M_TRIM_THRESHOLD, 16 << 20)];
+            [(libc::M_ARENA_MAX, arenas), (libc::M_MMAP_THRESHOLD, 16 << 20), (libc::M_TRIM_THRESHOLD, 32 << 20)];
         for (setting, value) in settings {
             // SAFETY: sets a number in the allocator; no block is touched.
             unsafe { libc::mallopt(setting, value as libc::c_int) };

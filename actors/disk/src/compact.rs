@@ -18,6 +18,7 @@ use super::{
     format::{Place, RecordBody, RecordHeader, SEGMENT_HEADER_BYTES, UNIT, fragment_units},
     index::segments::{Entry, SegmentState},
     log::Log,
+    pace::Purse,
     scan::{Found, Scan},
     state::Core,
 };
@@ -28,6 +29,8 @@ const STEP_BYTES: u64 = 1 << 20;
 const IDLE_PART: u64 = 32;
 /// a busy one when it is this part.
 const BUSY_PART: u64 = 4;
+/// A pressure at which a busy disk tidies up as an idle one does.
+const HURRY: f64 = 0.5;
 /// Less dead space than this part of a segment's size is left alone.
 const LEAST_PART: u64 = 8;
 /// All segments are looked at this often at most: a large disk has many, and a batch takes no longer than a sync.
@@ -70,6 +73,15 @@ pub(super) struct Compaction {
     look: Option<Look>,
     /// Something has changed since that look.
     stale: bool,
+    /// What clients leave of the writer's time.
+    purse: Purse,
+}
+
+/// Whether a step was taken, and why not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Advance {
+    Stepped,
+    Rests,
 }
 
 /// What a look at all segments has shown.
@@ -93,7 +105,14 @@ enum Keep {
 
 impl Compaction {
     pub fn new(core: Arc<Core>) -> Self {
-        Self { core, victim: None, refused: HashMap::new(), look: None, stale: false }
+        Self {
+            core,
+            victim: None,
+            refused: HashMap::new(),
+            look: None,
+            stale: false,
+            purse: Purse::new(Instant::now()),
+        }
     }
 
     /// The log has grown: what the last look at the segments has shown may not hold any more.
@@ -170,12 +189,32 @@ impl Compaction {
             && !self.refused.contains_key(&number)
     }
 
-    /// Takes a step if the disk is idle, or so full of dead space that it cannot wait.
-    pub fn advance(&mut self, log: &mut Log, idle: bool) {
-        if self.core.failed.load().is_some() || !self.has_room() || !(idle || self.look().pressing) {
-            return;
+    /// How long until the next step may be taken, as far as that is clients' doing.
+    pub fn wait(&self) -> Duration {
+        self.purse.wait(self.core.tidying_share(Instant::now()))
+    }
+
+    /// Takes a step if the disk is idle, or so full of dead space that it cannot wait, and if clients leave time for it.
+    pub fn advance(&mut self, log: &mut Log, idle: bool) -> Advance {
+        if self.core.failed.load().is_some() || !self.has_room() || !(idle || self.is_pressing()) {
+            return Advance::Rests;
         }
-        let Some(mut victim) = self.victim.take().or_else(|| self.choose()) else { return };
+        let began = Instant::now();
+        if !self.purse.allows(began, self.core.tidying_share(began)) {
+            return Advance::Rests;
+        }
+        let Some(victim) = self.victim.take().or_else(|| self.choose()) else { return Advance::Rests };
+        self.step_on(log, victim);
+        self.purse.spend(began.elapsed());
+        Advance::Stepped
+    }
+
+    /// Whether it cannot wait for an idle moment: for the dead space, or for the space that is left.
+    fn is_pressing(&mut self) -> bool {
+        self.look().pressing || self.core.pressure() >= HURRY
+    }
+
+    fn step_on(&mut self, log: &mut Log, mut victim: Victim) {
         let Some(end) = self.core.index.segments(|segments| segments.get(victim.number).map(|state| state.end)) else {
             return; // gone meanwhile
         };

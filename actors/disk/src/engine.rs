@@ -23,6 +23,7 @@ use super::{
     identity::{identify, lock, refused},
     log::Log,
     metrics::{DiskMetrics, Smoothed},
+    pace::Clients,
     queue::{Delete, Job, Put, Queue},
     recover::{IndexAt, RecoveryReport, log_report, recover},
     segment::{Files, segments_dir},
@@ -107,6 +108,7 @@ impl Engine {
             metrics,
             read_latency: Smoothed::default(),
             write_latency: Smoothed::default(),
+            clients: Clients::new(Instant::now()),
             checkpointing: Mutex::new(false),
             checkpoint_begun: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -166,6 +168,7 @@ impl Engine {
         }
         core.writable(u64::from(fragment_units(length as u32)) * 64)?;
         let queued = Instant::now();
+        core.clients.note(queued);
         // A fragment larger than the whole queue takes all of it.
         let room = (length as u64).div_ceil(ROOM_UNIT) + 1;
         let most = core.options.max_queued_bytes.div_ceil(ROOM_UNIT).clamp(1, u64::from(u32::MAX >> 1));
@@ -175,6 +178,7 @@ impl Engine {
         let (reply, answer) = oneshot::channel();
         core.queue.push(Job::Put(Put { fragment, reply, permit })).map_err(|_| closed())?;
         let result = answer.await.unwrap_or_else(|_| Err(closed()));
+        core.clients.note(Instant::now());
         self.note("put", &result);
         if result.is_ok() {
             let took = queued.elapsed();
@@ -185,6 +189,7 @@ impl Engine {
     }
 
     pub async fn get(&self, name: FragmentName, range: Range<u32>) -> Result<Bytes, DiskError> {
+        self.core.clients.note(Instant::now());
         let result = self
             .reading_data(move |core| {
                 let (bytes, _) = core.read(name, |record| {
@@ -198,6 +203,7 @@ impl Engine {
                 Ok(bytes)
             })
             .await;
+        self.core.clients.note(Instant::now());
         self.note("get", &result);
         if let Ok(bytes) = &result {
             self.core.metrics.read_bytes.inc_by(bytes.len() as u64);

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -123,6 +123,14 @@ impl DiskHandle {
     /// Re-reads and verifies a whole fragment.
     pub async fn verify(&self, name: FragmentName) -> Result<FragmentInfo, DiskError> {
         self.engine()?.verify(name).await
+    }
+
+    /// Whether a client has put or read a fragment in the last moments, and how urgent it is to tidy up all the same.
+    pub fn use_now(&self) -> (bool, f64) {
+        match self.engine() {
+            Ok(engine) => (engine.core().clients.are_there(Instant::now()), engine.core().pressure()),
+            Err(_) => (false, 0.0),
+        }
     }
 
     pub fn status(&self) -> DiskStatus {

@@ -9,6 +9,7 @@ use std::{
         atomic::Ordering,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
+    time::{Duration, Instant},
 };
 
 use cairn_fragment::DiskError;
@@ -17,6 +18,7 @@ use super::{
     file::punch_hole,
     format::Place,
     index::segments::{Extent, whole_pages},
+    pace::Purse,
     state::Core,
 };
 
@@ -51,7 +53,11 @@ impl Holes {
     }
 }
 
+/// Longest wait before the next hole: the thread must notice soon that the disk is closing.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
+
 fn run(core: &Core, dead: &Receiver<Dead>) {
+    let mut purse = Purse::new(Instant::now());
     while let Ok(first) = dead.recv() {
         let mut extents: BTreeMap<u32, Vec<Extent>> = BTreeMap::new();
         for (place, units) in std::iter::once(first).chain(dead.try_iter().take(QUEUED)) {
@@ -63,11 +69,28 @@ fn run(core: &Core, dead: &Receiver<Dead>) {
                 if core.closing.load(Ordering::Acquire) || !core.can_punch.load(Ordering::Relaxed) {
                     continue;
                 }
-                punch(core, Place { segment, unit }, units);
+                if yield_to_clients(core, &mut purse) {
+                    let began = Instant::now();
+                    punch(core, Place { segment, unit }, units);
+                    purse.spend(began.elapsed());
+                }
             }
         }
         core.refresh_space();
     }
+}
+
+/// Waits until clients leave time for a hole. False when the disk is closing.
+fn yield_to_clients(core: &Core, purse: &mut Purse) -> bool {
+    while !core.closing.load(Ordering::Acquire) {
+        let now = Instant::now();
+        let share = core.tidying_share(now);
+        if purse.allows(now, share) {
+            return true;
+        }
+        std::thread::sleep(purse.wait(share).clamp(Duration::from_millis(1), LONGEST_WAIT));
+    }
+    false
 }
 
 /// Neighbours as one: the pages they share go with them.

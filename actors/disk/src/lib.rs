@@ -29,6 +29,7 @@ mod log;
 mod memory;
 pub mod metrics;
 mod options;
+pub mod pace;
 mod queue;
 mod reader;
 mod recover;

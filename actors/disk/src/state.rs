@@ -20,6 +20,7 @@ use super::{
     identity::{Identity, read_identity},
     index::{Index, segments::Entry, tree::IndexError},
     metrics::{DiskMetrics, Smoothed},
+    pace::{Clients, Fill, share},
     queue::Queue,
     reader::Record,
     segment::{Files, segments_dir},
@@ -58,6 +59,8 @@ pub struct Core {
     pub metrics: Arc<DiskMetrics>,
     pub read_latency: Smoothed,
     pub write_latency: Smoothed,
+    /// When clients last used the disk: tidying up yields to them.
+    pub clients: Clients,
     /// One checkpoint at a time; true once the writer is done with the disk.
     pub checkpointing: Mutex<bool>,
     /// The writer is done: nothing more is tidied up.
@@ -88,6 +91,24 @@ impl Core {
         self.metrics.fragments.set(gauge(totals.fragments));
         self.metrics.segments.set(gauge(segments as u64));
         self.metrics.writable.set(i64::from(self.writable(0).is_ok()));
+    }
+
+    /// How urgent it is to tidy up; see [`Fill::pressure`].
+    pub fn pressure(&self) -> f64 {
+        let totals = self.index.totals();
+        let reserved = self.options.reserved_bytes;
+        let fill = Fill {
+            capacity: self.space.capacity.load(Ordering::Relaxed).saturating_sub(reserved),
+            spendable: self.space.free.load(Ordering::Relaxed).saturating_sub(reserved),
+            live: totals.held,
+            dead: totals.dead,
+        };
+        fill.pressure()
+    }
+
+    /// The part of its time that the disk gives to tidying up now.
+    pub fn tidying_share(&self, now: Instant) -> f64 {
+        if self.clients.are_there(now) { share(true, self.pressure()) } else { share(false, 0.0) }
     }
 
     /// Whether a write of `bytes` would be taken now.

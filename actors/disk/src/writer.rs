@@ -11,7 +11,7 @@ use cairn_schema::{clock::now_ms, ids::FragmentName};
 
 use super::{
     batch::{Batch, Pending},
-    compact::{Compaction, LOOK_EVERY},
+    compact::{Advance, Compaction, LOOK_EVERY},
     format::{UNIT, fragment_units},
     identity::DiskLock,
     index::segments::Entry,
@@ -24,6 +24,8 @@ use super::{
 const BATCH_BYTES: usize = 32 << 20;
 /// How long the queue must have been empty before live data is moved: what foreground work waits for a disk that tidies itself up.
 const IDLE: Duration = Duration::from_millis(10);
+/// Between two batches: bounds how long jobs wait for them.
+const STEPS_AT_ONCE: usize = 4;
 /// A disk at rest with nothing to tidy up looks again this often.
 const LOOK_AT_REST: Duration = Duration::from_secs(10);
 /// Between checkpoints that only serve to remove segments.
@@ -69,7 +71,7 @@ impl Writer {
                 }
             }
             self.log.commit();
-            self.compaction.advance(&mut self.log, idle);
+            self.tidy_up(idle);
             self.bound_index();
             core.busy_since.store(0, Ordering::Relaxed);
         }
@@ -82,6 +84,15 @@ impl Writer {
         self.finished = true;
     }
 
+    /// Steps of compaction, one when nobody is known to wait: what clients leave of the time may be more than one takes.
+    fn tidy_up(&mut self, idle: bool) {
+        for _ in 0..STEPS_AT_ONCE {
+            if self.compaction.advance(&mut self.log, idle) == Advance::Rests || idle {
+                return;
+            }
+        }
+    }
+
     /// How long to wait for the next job before the disk tidies up, or looks whether it should; None: until there is one. A disk at
     /// rest looks too: room may have come back, and a segment that could not be emptied be due again.
     fn patience(&mut self) -> Option<Duration> {
@@ -89,7 +100,7 @@ impl Writer {
             return None;
         }
         if self.compaction.is_due() || self.wants_removal() {
-            return Some(IDLE);
+            return Some(self.compaction.wait().clamp(IDLE, LOOK_EVERY));
         }
         let soon = self.compaction.must_look_again() || self.compaction.has_empty_segments();
         Some(if soon { LOOK_EVERY } else { LOOK_AT_REST })

@@ -194,3 +194,58 @@ async fn a_segment_file_that_ends_early_does_not_hold_up_the_others() {
     assert!(matches!(whole(&disk, LOST).await, Err(DiskError::Corrupt { .. })));
     disk.close().await;
 }
+
+/// What a client does that never pauses: puts batches and deletes what it put some time ago, until `enough` says so. Returns how many
+/// fragments it put. A full disk is tried again: the put of a fragment that is there already changes nothing.
+async fn without_pause(disk: &DiskHandle, live: u32, enough: impl Fn(u32) -> bool) -> u32 {
+    const BATCH: u32 = 50;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    let mut n = 0;
+    while !enough(n) {
+        assert!(std::time::Instant::now() < deadline, "after {n} fragments: {:?}", disk.status());
+        let puts = (n..n + BATCH).map(|n| disk.put(fragment(n, 3000)));
+        match futures::future::try_join_all(puts).await {
+            Ok(_) => {}
+            Err(DiskError::Full { .. } | DiskError::Busy) => {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            Err(error) => panic!("{n}: {error}"),
+        }
+        n += BATCH;
+        // Each fifth lives longer than its neighbours: no segment empties by itself.
+        let batch_before = |end: u32| (end.saturating_sub(BATCH)..end).filter(|n| n.is_multiple_of(5));
+        let young = (n.saturating_sub(live + BATCH)..n.saturating_sub(live)).filter(|n| !n.is_multiple_of(5));
+        let doomed = young.chain(batch_before(n.saturating_sub(4 * live)));
+        disk.delete(doomed.map(name).collect()).await.unwrap();
+    }
+    n
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_in_use_without_a_pause_is_tidied_up_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = DiskHandle::open(small(dir.path())).unwrap();
+    let moved = || disk.metrics().moved_bytes.get();
+    let written = without_pause(&disk, 600, |_| moved() > 1 << 20).await;
+    assert!(disk.use_now().0, "a client was there all the time");
+    for n in (written - 600..written).step_by(50) {
+        assert_eq!(whole(&disk, n).await.unwrap(), payload(n, 3000), "{n}");
+    }
+    disk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_takes_many_times_its_size_from_clients_that_never_pause() {
+    let dir = tempfile::tempdir().unwrap();
+    let tight = DiskOptions { capacity_bytes: Some(8 << 20), ..small(dir.path()) };
+    let disk = DiskHandle::open(tight).unwrap();
+    // 36 MB, of which 2 MB are live.
+    let written = without_pause(&disk, 600, |n| n >= 12_000).await;
+    assert!(disk.metrics().moved_bytes.get() > 0, "nothing was compacted");
+    assert!(disk.status().used_bytes <= 8 << 20);
+    for n in (written - 600..written).step_by(50) {
+        assert_eq!(whole(&disk, n).await.unwrap(), payload(n, 3000), "{n}");
+    }
+    disk.close().await;
+}

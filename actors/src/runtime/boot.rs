@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use cairn_disk::DiskHandle;
+use cairn_disk::{DiskHandle, pace::share};
 use cairn_fragment::{Bounded, DiskError, LocalDisk, Probes};
 use cairn_net::transport::{
     LocalDisks, Router,
@@ -22,7 +22,7 @@ use crate::{
     metrics::NodeRegistry,
     placement::{Placement, Topology},
     store::{Store, StoreLimits, StoreParts},
-    supervisor::{ChildStatus, Need, Pace, Supervisor, WorkerMetrics, worker},
+    supervisor::{ChildStatus, Need, Pace, ShareLeft, Supervisor, WorkerMetrics, worker},
 };
 
 /// Repair shares the disks with clients: it takes at most half of the time, and at most this rate on one node.
@@ -289,18 +289,29 @@ async fn start_actors(
     let scrub_ctx = ctx.clone();
     let delay = SCRUB_DELAY.min(ctx.timings.scrub_interval);
     let paced = pace(Duration::from_secs(1), 4.0, Some(SCRUB_BYTES_PER_SECOND), Duration::from_secs(900));
+    let paced = Pace { share_left: Some(share_left(begun.disks.clone())), ..paced };
     let make = move || Scrub::new(scrub_ctx.clone(), own.clone(), delay);
     worker::run(&supervisor, "scrub", Need::Helpful, paced, &metrics, make).await?;
 
     let gc_ctx = ctx.clone();
     let idle = (ctx.timings.reclaim_grace / 4).clamp(Duration::from_secs(1), Duration::from_secs(30));
     let paced = pace(idle, 1.0, None, Duration::from_secs(900));
+    let paced = Pace { share_left: Some(share_left(begun.disks.clone())), ..paced };
     worker::run(&supervisor, "gc", Need::Helpful, paced, &metrics, move || Gc::new(gc_ctx.clone())).await?;
     Ok(())
 }
 
+/// What clients of this node's disks leave to work that can wait: of the disk in use that needs it most.
+fn share_left(disks: Vec<DiskHandle>) -> ShareLeft {
+    Arc::new(move || {
+        let now: Vec<(bool, f64)> = disks.iter().map(DiskHandle::use_now).collect();
+        let pressure = now.iter().map(|(_, pressure)| *pressure).fold(0.0, f64::max);
+        share(now.iter().any(|(in_use, _)| *in_use), pressure)
+    })
+}
+
 fn pace(idle: Duration, tranquility: f64, bytes_per_second: Option<u64>, step_limit: Duration) -> Pace {
-    Pace { tranquility, bytes_per_second, idle, step_limit }
+    Pace { tranquility, bytes_per_second, share_left: None, idle, step_limit }
 }
 
 /// How many of the own disks count as up, waiting a while for all of them: the caller is about to say that it serves.

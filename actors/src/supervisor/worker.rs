@@ -34,12 +34,17 @@ pub trait Worker: Send + 'static {
 }
 
 /// How fast a worker may go.
-#[derive(Clone, Copy, Debug)]
+/// The part of the time that clients leave to work in the background now: 1 when there are none.
+pub type ShareLeft = Arc<dyn Fn() -> f64 + Send + Sync>;
+
+#[derive(Clone)]
 pub struct Pace {
     /// Rests this many times as long as a step took: 0 full speed, 4 a fifth of the time.
     pub tranquility: f64,
     /// A cap besides; None: none.
     pub bytes_per_second: Option<u64>,
+    /// Asked after each step; None: it does not yield to clients.
+    pub share_left: Option<ShareLeft>,
     /// Between steps with nothing to do.
     pub idle: Duration,
     /// A step that takes longer hangs.
@@ -64,7 +69,12 @@ impl Pace {
             Some(rate) => Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64).saturating_sub(took),
             None => Duration::ZERO,
         };
-        tranquil.max(capped).min(LONGEST_REST)
+        let yielding = match &self.share_left {
+            // Never less than a hundredth of the time: nothing is put off for good.
+            Some(share) => took.mul_f64(1.0 / share().clamp(0.01, 1.0) - 1.0),
+            None => Duration::ZERO,
+        };
+        tranquil.max(capped).max(yielding).min(LONGEST_REST)
     }
 }
 
@@ -193,8 +203,12 @@ pub async fn run<W: Worker + Sync>(
     let policy = RestartPolicy { hang_after: Some(pace.step_limit), need, ..RestartPolicy::default() };
     let (label, metrics) = (Arc::<str>::from(name), metrics.clone());
     let factory = move || {
-        let actor =
-            WorkerActor { name: label.to_string(), pace, metrics: metrics.clone(), worker: std::marker::PhantomData };
+        let actor = WorkerActor {
+            name: label.to_string(),
+            pace: pace.clone(),
+            metrics: metrics.clone(),
+            worker: std::marker::PhantomData,
+        };
         (actor, make())
     };
     supervisor.supervise(name, policy, factory).await
@@ -227,7 +241,7 @@ mod tests {
 
     fn pace() -> Pace {
         let (idle, step_limit) = (Duration::from_secs(600), Duration::from_secs(10));
-        Pace { tranquility: 0.0, bytes_per_second: None, idle, step_limit }
+        Pace { tranquility: 0.0, bytes_per_second: None, share_left: None, idle, step_limit }
     }
 
     async fn until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -269,5 +283,13 @@ mod tests {
         assert_eq!(pace.rest(Step::Worked { bytes: u64::MAX }, second), LONGEST_REST);
         pace.tranquility = 0.0;
         assert_eq!(pace.rest(Step::Worked { bytes: 10 }, second), Duration::ZERO);
+        // Clients leave a tenth of the time, then nearly nothing, then all of it.
+        let mut left = |share: f64| {
+            pace.share_left = Some(Arc::new(move || share));
+            pace.rest(Step::Worked { bytes: 10 }, second)
+        };
+        assert_eq!(left(0.1).as_millis(), 9000);
+        assert_eq!(left(0.0), LONGEST_REST);
+        assert_eq!(left(1.0), Duration::ZERO);
     }
 }

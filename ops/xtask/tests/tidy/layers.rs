@@ -44,7 +44,7 @@ pub const FLOORS: [(&str, &[&str]); 5] = [
             "scan state",
             "identity metrics queue reader segment",
             "file index options",
-            "format memory",
+            "format memory pace",
         ],
     ),
     ("actors/net", &["transport", "tls wire"]),
