@@ -270,7 +270,7 @@ async fn start_actors(
 
     if let Some(slot) = begun.gossip.clone() {
         let make = move || GossipWorker::new(slot.clone(), gossip.clone(), views.clone());
-        worker::run(&supervisor, "gossip", Need::Essential, often, &metrics, make).await?;
+        worker::run(&supervisor, "gossip", Need::Essential, often.clone(), &metrics, make).await?;
     }
     let (judge_ctx, disks) = (ctx.clone(), own.clone());
     let make = move || Judge::new(judge_ctx.clone(), probes.clone(), disks.clone(), view.clone());
