@@ -18,7 +18,7 @@ use cairn_schema::{
 use common::*;
 
 /// Verbs that write nothing.
-const READS: [&str; 24] = [
+const READS: [&str; 25] = [
     "blobs",
     "bucket",
     "bucket_document",
@@ -39,6 +39,7 @@ const READS: [&str; 24] = [
     "list_versions",
     "locate",
     "nodes",
+    "object_parts",
     "ping",
     "placement_revision",
     "upload",
@@ -167,6 +168,7 @@ async fn every_verb(kv: SharedKv, faults: [Fault; 2], case: &str) -> BTreeSet<&'
     tried.faulty("delete_credential").delete_credential("a").await.expect(case);
     assert_eq!(plain.credentials().await.unwrap(), [], "{case}");
     plain.create_bucket(bucket("empty", Versioning::Off)).await.unwrap();
+    plain.create_upload(upload("empty", "unfinished")).await.unwrap();
     tried.faulty("delete_bucket").delete_bucket("empty").await.expect(case);
     tried.faulty("prove").prove("me").await.expect(case);
     tried.faulty("expire_attempts").expire_attempts(u64::MAX, 1000).await.expect(case);

@@ -37,7 +37,6 @@ async fn parts_become_an_object_and_the_others_are_reclaimed() {
     let group = group(&meta).await;
     let upload = upload("b", "k");
     let (parts, blobs) = uploaded(&meta, &group, &upload, &[(7, 10), (2, 20), (5, 30), (9, 0)]).await;
-    assert_eq!(meta.delete_bucket("b").await, Err(MetaError::BucketNotEmpty("b".into())));
     // Part 5 again: its first blob is reclaimed.
     let replaced = blobs[1];
     let again = meta.put_part(put_part(&group, &upload, 5, 31)).await.unwrap();
@@ -79,6 +78,14 @@ async fn parts_become_an_object_and_the_others_are_reclaimed() {
     assert_eq!((second.range, second.parts_offset, second.parts[0].number), (20..51, 20, 5));
     assert_eq!(read(RangeRequest::Part(3)).await.unwrap().range, 51..51);
     assert_eq!(read(RangeRequest::Part(4)).await.unwrap_err(), MetaError::InvalidPart { number: 4 });
+    let listed = async |after, limit| {
+        let page = meta.object_parts("b", "k", VersionSelector::Current, after, limit).await.unwrap();
+        (page.parts.iter().map(|part| (part.number, part.length)).collect::<Vec<_>>(), page.more)
+    };
+    assert_eq!(listed(0, 10).await, (vec![(1, 20), (2, 31), (3, 0)], false));
+    assert_eq!(listed(0, 2).await, (vec![(1, 20), (2, 31)], true));
+    assert_eq!(listed(2, 2).await, (vec![(3, 0)], false));
+    assert_eq!(listed(0, 0).await, (vec![], true));
     let across = read(RangeRequest::Inclusive(19, 20)).await.unwrap();
     assert_eq!((across.range, across.parts_offset, across.parts.len()), (19..21, 0, 2));
     assert_eq!(read(RangeRequest::From(51)).await.unwrap_err(), MetaError::InvalidRange { size: 51 });
@@ -102,6 +109,45 @@ async fn an_aborted_upload_leaves_nothing() {
     ids.sort();
     assert_eq!(queued(&meta).await, ids);
     meta.delete_bucket("b").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_bucket_is_deleted_together_with_its_unfinished_uploads() {
+    let meta = Meta::in_memory();
+    let group = group(&meta).await;
+    // More than one transaction takes.
+    for uploads in [0, 1, 500, 501, 1100] {
+        meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+        meta.create_bucket(bucket("b2", Versioning::Off)).await.unwrap();
+        let kept = upload("b2", "k");
+        meta.create_upload(kept.clone()).await.unwrap();
+        let first = upload("b", "k");
+        let mut ids = queued(&meta).await;
+        if uploads > 0 {
+            ids.extend(uploaded(&meta, &group, &first, &[(1, 10), (2, 20)]).await.1);
+        }
+        for number in 1..uploads {
+            meta.create_upload(upload("b", &format!("k{number}"))).await.unwrap();
+        }
+        meta.commit_object(put(&group, "b", "z", 1)).await.unwrap();
+        assert_eq!(meta.delete_bucket("b").await, Err(MetaError::BucketNotEmpty("b".into())), "{uploads}");
+        if uploads > 0 {
+            assert_eq!(meta.upload("b", "k", first.id).await.unwrap(), first, "a refusal changes nothing");
+        }
+        meta.delete_object(delete("b", "z", VersionSelector::Current)).await.unwrap();
+        ids.extend(queued(&meta).await);
+        meta.delete_bucket("b").await.unwrap();
+        assert_eq!(meta.bucket("b").await, Err(MetaError::NoSuchBucket("b".into())), "{uploads}");
+        ids.sort();
+        ids.dedup();
+        assert_eq!(queued(&meta).await, ids, "{uploads}: the parts are reclaimed");
+        // Another bucket whose name begins alike, and a bucket of the same name made again.
+        assert_eq!(meta.upload("b2", "k", kept.id).await.unwrap(), kept);
+        meta.delete_bucket("b2").await.unwrap();
+        meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+        assert_eq!(meta.upload("b", "k", first.id).await, Err(MetaError::NoSuchUpload(first.id)));
+        meta.delete_bucket("b").await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,6 +183,20 @@ pub async fn ten_thousand_parts(name: &str, kv: SharedKv) {
     assert_eq!(hole.parts.iter().map(|part| part.number).collect::<Vec<_>>(), [76, 78]);
     assert_eq!(hole.parts_offset, 75 * PART);
     assert_eq!(read(RangeRequest::Part(77)).await.parts[0].number, 78);
+    // By place, whatever numbers were left out.
+    let mut listed: Vec<(u16, u64)> = Vec::new();
+    loop {
+        let after = listed.last().map_or(0, |(place, _)| *place);
+        let page = meta.object_parts("b", "k", VersionSelector::Current, after, 1000).await.unwrap();
+        listed.extend(page.parts.iter().map(|part| (part.number, part.length)));
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(listed.len(), 9999);
+    assert_eq!((listed[76], listed[9998]), ((77, PART), (9999, 5)));
+    let beyond = meta.object_parts("b", "k", VersionSelector::Current, u16::MAX, 1000).await.unwrap();
+    assert!(beyond.parts.is_empty() && !beyond.more);
     assert_eq!(read(RangeRequest::Suffix(6)).await.parts.len(), 2);
 
     let copy = CopyObject {

@@ -5,18 +5,22 @@ use bytes::Bytes;
 use crate::{
     codec::Stored,
     error::{MetaError, Result},
-    ids::AttemptId,
+    ids::{AttemptId, UploadId},
     keyspace::{self, UsageField},
     kv::{RangeQuery, counter, key_after, prefix_end},
     record::{Bucket, Usage, Versioning, rows::AttemptRow},
     verbs::{
-        Meta, attempts,
+        Meta, attempts, multipart,
         tx::{Outcome, Tx, transact},
     },
 };
 
 /// S3 names have at most 63 bytes; old ones up to 255.
 const MAX_NAME_BYTES: usize = 255;
+/// Unfinished uploads that one transaction aborts: their rows have up to some kilobytes each.
+const MAX_ABORTED: usize = 500;
+/// Transactions in which a bucket's deletion may abort uploads, while others may go on creating some.
+const MAX_ABORTING: usize = 1000;
 
 impl Meta {
     /// Err(BucketExists) when the same owner has it, Err(BucketOwnedByOther) otherwise.
@@ -29,10 +33,16 @@ impl Meta {
         transact!(self, "bucket", |tx| tx.bucket(name))
     }
 
-    /// Err(BucketNotEmpty) while it has a version, a delete marker or an upload.
+    /// Err(BucketNotEmpty) while it has a version or a delete marker. Unfinished uploads are aborted: together with the
+    /// deletion unless there are very many, of which some are then aborted before, each time only if there is no version.
     pub async fn delete_bucket(&self, name: &str) -> Result<()> {
         let attempt = AttemptId::random();
-        transact!(self, "delete_bucket", |tx| delete(tx, attempt, name))
+        for _ in 0..MAX_ABORTING {
+            if transact!(self, "delete_bucket", |tx| delete(tx, attempt, name))? {
+                return Ok(());
+            }
+        }
+        Err(MetaError::Contention)
     }
 
     /// In order of name.
@@ -72,16 +82,18 @@ async fn create(tx: &mut Tx, attempt: AttemptId, bucket: &Bucket) -> Outcome<()>
     }
 }
 
-async fn delete(tx: &mut Tx, attempt: AttemptId, name: &str) -> Outcome<()> {
+/// Whether the bucket is gone. If not, it had too many uploads for one transaction, and some of them are gone.
+async fn delete(tx: &mut Tx, attempt: AttemptId, name: &str) -> Outcome<bool> {
     tx.prefetch(&[keyspace::attempt(attempt), keyspace::bucket(name)]).await?;
     if attempts::done_before(tx, attempt).await? {
-        return Ok(());
+        return Ok(true);
     }
     tx.bucket(name).await?;
-    for rows in [keyspace::versions_prefix(name, ""), keyspace::uploads_prefix(name, "")] {
-        if !tx.range(RangeQuery::prefix(rows, 1)).await?.rows.is_empty() {
-            return Err(MetaError::BucketNotEmpty(name.to_owned()).into());
-        }
+    if !tx.range(RangeQuery::prefix(keyspace::versions_prefix(name, ""), 1)).await?.rows.is_empty() {
+        return Err(MetaError::BucketNotEmpty(name.to_owned()).into());
+    }
+    if !abort_uploads(tx, name).await? {
+        return Ok(false);
     }
     for rows in [keyspace::documents(name), keyspace::usages(name)] {
         let end = prefix_end(&rows);
@@ -89,7 +101,19 @@ async fn delete(tx: &mut Tx, attempt: AttemptId, name: &str) -> Outcome<()> {
     }
     tx.clear(keyspace::bucket(name));
     attempts::remember(tx, attempt, &AttemptRow::Done);
-    Ok(())
+    Ok(true)
+}
+
+/// Whether all of them are aborted now.
+async fn abort_uploads(tx: &mut Tx, bucket: &str) -> Outcome<bool> {
+    // Read, so that an upload that is created or completed beside this conflicts.
+    let page = tx.range(RangeQuery::prefix(keyspace::uploads_prefix(bucket, ""), MAX_ABORTED)).await?;
+    for (row_key, _) in page.rows {
+        let (_, id) = keyspace::split_keyed(bucket, &row_key)
+            .ok_or_else(|| MetaError::Corrupt { what: "upload row", why: format!("key {}", hex::encode(&row_key)) })?;
+        multipart::clear(tx, row_key, UploadId(id)).await?;
+    }
+    Ok(!page.more)
 }
 
 async fn list(tx: &mut Tx, prefix: &str, after: Option<&str>, limit: usize) -> Outcome<Vec<Bucket>> {

@@ -15,11 +15,11 @@ use crate::{
     keyspace,
     kv::{RangeQuery, key_after},
     record::{
-        Blob, Part, Slice, SliceName, Version,
-        rows::{BlobRef, PartList, PartRow, PartRun},
+        Blob, Part, Slice, SliceName, UploadedPart, Version,
+        rows::{BlobRef, PartFacts, PartList, PartRow, PartRun},
     },
     verbs::{
-        Located, Meta, RangeRequest, VersionSelector,
+        Located, Meta, ObjectParts, RangeRequest, VersionSelector,
         tx::{Outcome, Tx, transact},
         version_rows,
     },
@@ -39,6 +39,48 @@ impl Meta {
     ) -> Result<Located> {
         transact!(self, "locate", |tx| locate(tx, bucket, key, selector, range))
     }
+
+    /// Up to `limit` parts of a multipart object after the first `after` ones. An object that was put whole has none.
+    pub async fn object_parts(
+        &self,
+        bucket: &str,
+        key: &str,
+        selector: VersionSelector,
+        after: u16,
+        limit: usize,
+    ) -> Result<ObjectParts> {
+        transact!(self, "object_parts", |tx| object_parts(tx, bucket, key, selector, after, limit))
+    }
+}
+
+async fn object_parts(
+    tx: &mut Tx,
+    bucket: &str,
+    key: &str,
+    selector: VersionSelector,
+    after: u16,
+    limit: usize,
+) -> Outcome<ObjectParts> {
+    let (_, stored) = version_rows::object(tx, bucket, key, selector).await?;
+    let (version, after) = (stored.version, usize::from(after));
+    let Some(count) = version.part_count else {
+        return Ok(ObjectParts { version, parts: Vec::new(), more: false });
+    };
+    let rows: Vec<PartRow> = match stored.parts {
+        PartList::Inline(parts) => parts.into_iter().skip(after).take(limit).collect(),
+        PartList::Listed { list, runs } => {
+            let numbers = runs.iter().flat_map(|run| u64::from(run.first)..u64::from(run.first) + u64::from(run.count));
+            let numbers: Vec<u64> = numbers.skip(after).take(limit).collect();
+            match (numbers.first(), numbers.last()) {
+                (Some(first), Some(last)) => read_numbers(tx, list, *first..last + 1, numbers.len() as u64).await?,
+                _ => Vec::new(),
+            }
+        }
+    };
+    let more = after + rows.len() < usize::from(count);
+    let places = (1..=u16::MAX).skip(after);
+    let parts = places.zip(rows).map(|(number, row)| UploadedPart { number, ..PartFacts::from(row).into() }).collect();
+    Ok(ObjectParts { version, parts, more })
 }
 
 pub(crate) async fn locate(

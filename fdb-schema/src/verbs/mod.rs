@@ -155,6 +155,16 @@ pub struct Located {
     pub parts: Vec<Part>,
 }
 
+/// Some of the parts that a version was made of.
+#[derive(Clone, Debug)]
+pub struct ObjectParts {
+    pub version: Version,
+    /// Their numbers are their places in the object, from 1, as [`RangeRequest::Part`] counts them.
+    pub parts: Vec<UploadedPart>,
+    /// Whether there are parts after these.
+    pub more: bool,
+}
+
 #[derive(Clone, Debug)]
 pub struct CommitObject {
     /// Names this attempt: makes the verb idempotent under an unknown commit.

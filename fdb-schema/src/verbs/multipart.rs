@@ -398,7 +398,12 @@ async fn abort(tx: &mut Tx, attempt: AttemptId, bucket: &str, key: &str, id: Upl
     }
     read(tx, bucket, key, id).await?;
     attempts::remember(tx, attempt, &AttemptRow::Done);
-    tx.clear(keyspace::upload(bucket, key, id));
+    clear(tx, keyspace::upload(bucket, key, id), id).await
+}
+
+/// Takes away an upload that is there, and hands its parts to reclaim.
+pub(crate) async fn clear(tx: &mut Tx, row_key: Bytes, id: UploadId) -> Outcome<()> {
+    tx.clear(row_key);
     if !tx.range(RangeQuery::prefix(keyspace::parts(id), 1)).await?.rows.is_empty() {
         blobs::release_list(tx, id).await?;
     }

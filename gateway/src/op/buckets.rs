@@ -81,6 +81,7 @@ impl Api {
     pub(super) async fn do_create_bucket(&self, request: DocumentRequest) -> S3Result<S3Response<Body>> {
         request.check_digests(false)?;
         let asking = self.owner(&request.request).await?;
+        super::bucket_name::check(&request.bucket)?;
         let configuration = request.document.as_ref().map(read_create_configuration).transpose()?;
         let location = format!("/{}", request.bucket);
         let bucket = record::Bucket {

@@ -1,6 +1,7 @@
 //! The S3 operations, one file per family. What is not here answers NotImplemented.
 
 mod attributes;
+mod bucket_name;
 mod buckets;
 mod complete;
 mod conditions;
@@ -20,6 +21,7 @@ mod list_versions;
 mod location;
 mod multipart;
 mod names;
+mod object_attributes;
 mod objects;
 mod part_copy;
 mod range;

@@ -1,4 +1,4 @@
-//! PutObject, GetObject, HeadObject, GetObjectAttributes.
+//! PutObject, GetObject, HeadObject.
 
 use std::ops;
 
@@ -119,39 +119,6 @@ impl Api {
         describe!(output, located.version, checksum, part);
         Ok(S3Response::with_headers(output, overrides))
     }
-
-    pub(super) async fn do_get_object_attributes(
-        &self,
-        request: S3Request<GetObjectAttributesInput>,
-    ) -> S3Result<S3Response<GetObjectAttributesOutput>> {
-        let input = request.input;
-        // `s3s` does not split the header's list.
-        let wants = |name: &str| {
-            let mut listed = input.object_attributes.iter().flat_map(|list| list.as_str().split(','));
-            listed.any(|attribute| attribute.trim() == name)
-        };
-        let version = self.inspect(&input.bucket, &input.key, input.version_id.as_deref()).await?;
-        let checksum = version.checksum.as_ref().filter(|_| wants(ObjectAttributes::CHECKSUM)).map(|checksum| {
-            let mut out = Checksum::default();
-            put_typed_checksum!(out, checksum, version.part_count);
-            out
-        });
-        let object_parts = version
-            .part_count
-            .filter(|_| wants(ObjectAttributes::OBJECT_PARTS))
-            .map(|count| GetObjectAttributesParts { total_parts_count: Some(i32::from(count)), ..Default::default() });
-        Ok(S3Response::new(GetObjectAttributesOutput {
-            checksum,
-            e_tag: wants(ObjectAttributes::ETAG).then(|| etag(&version.etag)),
-            last_modified: Some(timestamp(version.modified_ms)),
-            object_parts,
-            object_size: wants(ObjectAttributes::OBJECT_SIZE).then(|| signed(version.size)),
-            storage_class: wants(ObjectAttributes::STORAGE_CLASS)
-                .then(|| StorageClass::from(version.attributes.storage_class.clone())),
-            version_id: shown_version(&version),
-            ..Default::default()
-        }))
-    }
 }
 
 /// Fills what GetObject and HeadObject say alike about a version.
@@ -166,7 +133,9 @@ macro_rules! describe {
             version.part_count.filter(|_| matches!($part, Some(RangeRequest::Part(_)))).map(i32::from);
         if let Some((checksum, part_count)) = $checksum {
             put_checksum!($output, &checksum, part_count);
-            $output.checksum_type = Some(ChecksumType::from_static(crate::checksum::kind_name(checksum.kind)));
+            // Of a part it is told how the object's is made of it.
+            let kind = version.checksum.as_ref().map_or(checksum.kind, |whole| whole.kind);
+            $output.checksum_type = Some(ChecksumType::from_static(crate::checksum::kind_name(kind)));
         }
         // A record of before these were checked is read without what no header can have.
         let showable = |value: Option<String>| value.filter(|value| is_header_value(value));

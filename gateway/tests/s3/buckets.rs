@@ -1,6 +1,6 @@
 //! Buckets: life and names.
 
-use crate::{request::Request, world::World};
+use crate::{multipart::Upload, request::Request, world::World};
 
 #[tokio::test]
 async fn buckets_are_made_listed_located_and_deleted() {
@@ -29,6 +29,34 @@ async fn a_bucket_with_an_object_is_not_deleted() {
     world.refused(Request::delete("/full"), 409, "BucketNotEmpty").await;
     world.ok(Request::delete("/full/k")).await;
     world.ok(Request::delete("/full")).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_bucket_without_objects_is_deleted_and_its_uploads_aborted() {
+    let world = World::with_bucket("started").await;
+    let upload = Upload::create(&world, "/started/k", &[]).await;
+    world.ok(upload.part(1, b"part")).await;
+    Upload::create(&world, "/started/other", &[]).await;
+    world.ok(Request::put("/started/object").body("x")).await;
+    world.refused(Request::delete("/started"), 409, "BucketNotEmpty").await;
+    world.ok(upload.part(2, b"goes on")).await;
+    world.ok(Request::delete("/started/object")).await;
+    assert_eq!(world.ok(Request::delete("/started")).await.status, 204);
+    world.refused(upload.part(3, b"x"), 404, "NoSuchBucket").await;
+    world.ok(Request::put("/started")).await;
+    world.refused(upload.part(3, b"x"), 404, "NoSuchUpload").await;
+    assert!(world.ok(Request::get("/started").query("uploads", "")).await.xml_all("UploadId").is_empty());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn new_buckets_have_names_that_s3_allows() {
+    let world = World::start().await;
+    for name in ["192.168.5.4", "999.1.1.1", "a..b", "sthree-x", "amzn-s3-demo-x", "x-s3alias", "x--ol-s3", "x.mrap"] {
+        world.refused(Request::put(&format!("/{name}")), 400, "InvalidBucketName").await;
+    }
+    world.ok(Request::put("/my.bucket-1")).await;
     world.stop().await;
 }
 

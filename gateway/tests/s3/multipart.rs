@@ -1,7 +1,7 @@
 //! Multipart uploads.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use s3s::crypto::{Checksum, Crc32, Crc64Nvme, Md5};
+use s3s::crypto::{Checksum, Crc32, Crc64Nvme, Md5, Sha256};
 
 use crate::{
     request::{Request, bytes, crc32_base64, md5_hex},
@@ -86,6 +86,47 @@ async fn dur_1_parts_out_of_order_and_twice_become_the_object_in_order() {
 }
 
 #[tokio::test]
+async fn the_attributes_of_an_object_name_its_parts() {
+    let world = World::with_bucket("attrs").await;
+    let parts = [bytes(5 * MIB, 6), bytes(5 * MIB, 7), bytes(9, 8)];
+    let upload = Upload::create(&world, "/attrs/k", &[("x-amz-checksum-algorithm", "SHA256")]).await;
+    let mut list = Vec::new();
+    for (number, part) in [1, 4, 9].into_iter().zip(&parts) {
+        world.ok(upload.part(number, part)).await;
+        list.push((number, md5_hex(part)));
+    }
+    let list: Vec<(u32, &str)> = list.iter().map(|(number, etag)| (*number, etag.as_str())).collect();
+    upload.complete(&world, &list).await;
+    let ask = |headers: &[(&str, &str)]| {
+        let mut request = Request::get("/attrs/k").query("attributes", "");
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        request
+    };
+    let digest = |part: &[u8]| STANDARD.encode(Sha256::checksum(part));
+    let all = world.ok(ask(&[("x-amz-object-attributes", "ObjectParts, ObjectSize")])).await;
+    assert_eq!((all.xml("PartsCount"), all.xml("IsTruncated")), ("3".into(), "false".into()));
+    assert_eq!(all.xml_all("PartNumber"), ["1", "2", "3"], "as partNumber counts them");
+    assert_eq!(all.xml_all("Size"), [(5 * MIB).to_string(), (5 * MIB).to_string(), "9".into()]);
+    assert_eq!(all.xml_all("ChecksumSHA256"), parts.iter().map(|part| digest(part)).collect::<Vec<_>>());
+    let page = [("x-amz-object-attributes", "ObjectParts"), ("x-amz-max-parts", "2")];
+    let first = world.ok(ask(&page)).await;
+    assert_eq!((first.xml("IsTruncated"), first.xml("MaxParts")), ("true".into(), "2".into()));
+    assert_eq!((first.xml("NextPartNumberMarker"), first.xml_all("PartNumber").len()), ("2".into(), 2));
+    let second = world.ok(ask(&[page[0], page[1], ("x-amz-part-number-marker", "2")])).await;
+    assert_eq!((second.xml_all("PartNumber"), second.xml("IsTruncated")), (vec!["3".to_owned()], "false".into()));
+    assert_eq!((second.xml("PartNumberMarker"), second.xml("PartsCount")), ("2".into(), "3".into()));
+    world.refused(ask(&[("x-amz-object-attributes", "Colour")]), 400, "InvalidArgument").await;
+    world.refused(ask(&[page[0], ("x-amz-max-parts", "-1")]), 400, "InvalidArgument").await;
+    // An object that was put whole has none.
+    world.ok(Request::put("/attrs/k").body("whole")).await;
+    let whole = world.ok(ask(&[("x-amz-object-attributes", "ObjectParts,ObjectSize")])).await;
+    assert_eq!((whole.xml("ObjectSize"), whole.xml("PartsCount")), ("5".into(), String::new()));
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn declared_checksums_are_verified_per_part_and_combined() {
     let world = World::with_bucket("sums").await;
     let parts = [bytes(5 * MIB, 4), bytes(11, 5)];
@@ -105,6 +146,13 @@ async fn declared_checksums_are_verified_per_part_and_combined() {
     let digests: Vec<u8> = parts.iter().flat_map(|part| Crc32::checksum(part)).collect();
     let composite = format!("{}-2", crc32_base64(&digests));
     assert_eq!((done.xml("ChecksumCRC32"), done.xml("ChecksumType")), (composite, "COMPOSITE".into()));
+    // One part of it has its own checksum, which says of what kind the object's is.
+    for method in ["GET", "HEAD"] {
+        let part = Request::new(method, "/sums/composite").query("partNumber", "2");
+        let part = world.ok(part.header("x-amz-checksum-mode", "ENABLED")).await;
+        assert_eq!(part.header("x-amz-checksum-crc32"), Some(crcs[1].as_str()), "{method}");
+        assert_eq!(part.header("x-amz-checksum-type"), Some("COMPOSITE"), "{method}");
+    }
 
     let full = [("x-amz-checksum-algorithm", "CRC32"), ("x-amz-checksum-type", "FULL_OBJECT")];
     let upload = Upload::create(&world, "/sums/full", &full).await;
