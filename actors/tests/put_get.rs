@@ -6,7 +6,10 @@ mod twin;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cairn_actors::{StoreError, store::PutUploadPart};
+use cairn_actors::{
+    StoreError,
+    store::{PutUploadPart, Requester},
+};
 use cairn_schema::{ids::*, record::*, verbs::*};
 use futures::StreamExt;
 use proptest::prelude::*;
@@ -130,7 +133,7 @@ async fn con_2_a_body_that_breaks_in_the_middle_ends_with_an_error() {
         twin.fragments.lose(disk, name);
     }
     let located = twin.store.locate(BUCKET, "key", VersionSelector::Current, RangeRequest::All).await.unwrap();
-    let mut got = twin.store.open(located).await.unwrap();
+    let mut got = twin.store.open(&Requester::default(), located).await.unwrap();
     let mut read = Vec::new();
     let mut broken = false;
     while let Some(next) = got.body.next().await {
@@ -229,6 +232,7 @@ async fn parts_of_an_upload_are_read_as_one_object() {
     let mut completed = Vec::new();
     for (n, bytes) in parts.iter().enumerate() {
         let request = PutUploadPart {
+            requester: Requester::default(),
             bucket: BUCKET.into(),
             key: "key".into(),
             upload: upload.id,
@@ -261,6 +265,7 @@ async fn parts_of_an_upload_are_read_as_one_object() {
     assert_eq!(twin.get("key", RangeRequest::Part(3)).await.unwrap(), parts[2]);
     // An upload that does not exist is refused before its bytes are taken.
     let request = PutUploadPart {
+        requester: Requester::default(),
         bucket: BUCKET.into(),
         key: "key".into(),
         upload: UploadId::random(),

@@ -18,7 +18,7 @@ use cairn_actors::{
     checksum::{DigestPlan, Digests},
     fragment::Bounded,
     placement::{Liveness, Placement, PlacementPolicy},
-    store::StoreLimits,
+    store::{Requester, StoreLimits},
 };
 use cairn_schema::{MetaError, ids::*, record::*, verbs::*};
 use futures::StreamExt;
@@ -400,7 +400,7 @@ impl Twin {
     /// As a client reads: one piece at a time, copied out.
     async fn get_all_streamed(&self, key: &str) -> Vec<u8> {
         let located = self.store.locate(BUCKET, key, VersionSelector::Current, RangeRequest::All).await.unwrap();
-        let mut got = self.store.open(located).await.unwrap();
+        let mut got = self.store.open(&Requester::default(), located).await.unwrap();
         let mut all = Vec::new();
         while let Some(piece) = got.body.next().await {
             all.extend_from_slice(&piece.unwrap());

@@ -1,8 +1,11 @@
 //! What one request carries through the layers besides its S3 input.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use http::Extensions;
@@ -31,6 +34,7 @@ struct Facts {
     unread: Mutex<Option<Unread>>,
     outcome: OnceLock<Result<(), ErrorDocument>>,
     received_bytes: AtomicU64,
+    peer: OnceLock<IpAddr>,
 }
 
 impl RequestContext {
@@ -42,6 +46,7 @@ impl RequestContext {
             unread: Mutex::new(None),
             outcome: OnceLock::new(),
             received_bytes: AtomicU64::new(0),
+            peer: OnceLock::new(),
         }))
     }
 
@@ -53,6 +58,15 @@ impl RequestContext {
     /// 16 hexadecimal digits, told to the client and in every log line.
     pub(crate) fn id(&self) -> &str {
         &self.0.id
+    }
+
+    pub(crate) fn set_peer(&self, address: IpAddr) {
+        let _ = self.0.peer.set(address);
+    }
+
+    /// The other end of the connection, whatever headers say of it.
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        self.0.peer.get().copied()
     }
 
     pub(crate) fn set_operation(&self, name: &str) {

@@ -59,6 +59,7 @@ impl Service {
         under_way: RequestUnderWay,
     ) -> Result<Response<MeteredBody>, Infallible> {
         let context = RequestContext::new();
+        context.set_peer(under_way.connection().peer().ip());
         let span = tracing::info_span!(
             "s3",
             request_id = %context.id(),
@@ -143,9 +144,7 @@ impl Service {
         }
         drop(request);
         self.metrics.refused_requests.inc();
-        let mut document = ErrorDocument::of(&s3_error!(SlowDown));
-        document.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        document
+        ErrorDocument::of(&s3_error!(SlowDown))
     }
 
     /// Adds what every answer has.
@@ -158,6 +157,9 @@ impl Service {
             }
         }
         headers.insert(header::SERVER, HeaderValue::from_static("Cairn"));
+        if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         // `s3s` forgets it for HEAD.
         if response.status() == StatusCode::OK && response.headers().contains_key(header::CONTENT_RANGE) {
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;

@@ -94,6 +94,7 @@ async fn node_options(
         policy: policy(file),
         timings: timings(file),
         memory,
+        client_memory_percent: file.limits.client_memory_percent,
         metrics: prometheus::Registry::new(),
     })
 }

@@ -60,6 +60,7 @@ async fn plan(root: &Path, meta: &Meta) -> Plan {
         policy: Policy::new("1+1".parse().unwrap(), "replicated(2)".parse().unwrap(), FailureDomain::Disk),
         timings: Timings { gossip_interval: Duration::from_millis(100), ..Timings::default() },
         memory: shares.node(1),
+        client_memory_percent: 75,
         metrics: metrics.clone(),
     };
     Plan {

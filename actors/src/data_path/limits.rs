@@ -11,6 +11,11 @@ pub struct StoreLimits {
     pub get_pieces: usize,
     /// How long a request waits for memory before it is refused as busy.
     pub memory_wait: Duration,
+    /// Of the memory for stripes, what one client's address or access key may take while nobody else takes any; 1 to 100. The more
+    /// take some, the less each may.
+    pub client_memory_percent: u8,
+    /// A body that has not brought a stripe in this time keeps memory for what has come of it only.
+    pub stall: Duration,
     /// How long fragments that are not needed for the quorum are waited for at the end of a body.
     pub straggler_grace: Duration,
     /// A read is hedged after the 95th percentile of recent reads, but never sooner or later than these.
@@ -32,6 +37,8 @@ impl Default for StoreLimits {
             put_stripes: 2,
             get_pieces: 2,
             memory_wait: Duration::from_secs(5),
+            client_memory_percent: 75,
+            stall: Duration::from_secs(2),
             straggler_grace: Duration::from_millis(500),
             hedge_floor: Duration::from_millis(20),
             hedge_ceiling: Duration::from_secs(1),

@@ -8,7 +8,9 @@ mod damage;
 mod latencies;
 mod limits;
 mod metrics;
+mod pool;
 mod reach;
+mod requester;
 
 use std::sync::Arc;
 
@@ -16,8 +18,9 @@ use cairn_fragment::{Bounded, codec::Codec};
 use cairn_schema::{Meta, MetaError, record::Scheme};
 
 pub use limits::StoreLimits;
+pub use requester::Requester;
 pub(crate) use {
-    budget::{Budget, Slot, StreamGrant},
+    budget::{Budget, Gathering, Slot, StreamGrant},
     cleaner::{Cleaner, Remains, Span},
     codecs::Codecs,
     damage::{DamageReports, Finding},
@@ -67,7 +70,7 @@ impl DataPath {
         let metrics = Metrics::new(&metrics);
         let deadline = timings.fragment_deadline;
         Arc::new(Self {
-            budget: Budget::new(memory_bytes, limits.memory_wait),
+            budget: Budget::new(memory_bytes, limits.memory_wait, limits.client_memory_percent),
             codecs: Codecs::default(),
             damage: DamageReports::start(meta.clone(), metrics.clone()),
             cleaner: Cleaner::new(fragments.clone(), deadline, metrics.clone()),

@@ -15,7 +15,7 @@ use futures::{Stream, StreamExt, stream};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    data_path::{DataPath, Slot, StreamGrant},
+    data_path::{DataPath, Requester, Slot, StreamGrant},
     error::StoreError,
 };
 use gather::fetch;
@@ -33,9 +33,13 @@ pub struct GotObject {
 }
 
 /// Opens an object for reading: returns when the first piece is verified.
-pub(crate) async fn open(data: Arc<DataPath>, located: Located) -> Result<GotObject, StoreError> {
+pub(crate) async fn open(
+    data: Arc<DataPath>,
+    requester: &Requester,
+    located: Located,
+) -> Result<GotObject, StoreError> {
     let start = Instant::now();
-    let opened = begin(&data, located).await;
+    let opened = begin(&data, requester, located).await;
     let result = if opened.is_ok() { "ok" } else { "failed" };
     data.metrics.gets.with_label_values(&[result]).inc();
     if opened.is_ok() {
@@ -44,14 +48,14 @@ pub(crate) async fn open(data: Arc<DataPath>, located: Located) -> Result<GotObj
     opened
 }
 
-async fn begin(data: &Arc<DataPath>, located: Located) -> Result<GotObject, StoreError> {
+async fn begin(data: &Arc<DataPath>, requester: &Requester, located: Located) -> Result<GotObject, StoreError> {
     let Located { version, range, parts_offset, parts } = located;
     let pieces = Pieces::new(range.clone(), parts_offset, parts)?;
     let left = range.end - range.start;
     let body = if left == 0 {
         stream::empty().boxed()
     } else {
-        let grant = data.budget.open(pieces.largest()).await?;
+        let grant = data.budget.open(requester, pieces.largest()).await?;
         let mut reader =
             Reader { data: data.clone(), grant, pieces, left, ahead: VecDeque::new(), ready: VecDeque::new() };
         reader.next_piece().await?;

@@ -19,7 +19,7 @@ use super::{
     request::{CopyUploadPart, KnownDigests, PutUploadPart},
 };
 use crate::{
-    data_path::DataPath,
+    data_path::{DataPath, Requester},
     error::{BoxError, StoreError},
     get,
 };
@@ -32,12 +32,12 @@ pub(crate) async fn copy_part(data: &Arc<DataPath>, request: CopyUploadPart) -> 
     if !is_shared(&slices) {
         return write_again(data, request).await;
     }
-    let CopyUploadPart { source, located, bucket, key, upload, number, known, digests, verify } = request;
+    let CopyUploadPart { requester, source, located, bucket, key, upload, number, known, digests, verify } = request;
     let range = located.range.clone();
     let known = match known {
         Some(known) => known,
         None => {
-            let reading = read_digests(data, located, digests);
+            let reading = read_digests(data, &requester, located, digests);
             let in_time = tokio::time::timeout(data.timings.write_limit(), reading).await;
             let read = in_time.map_err(|_| StoreError::Timeout("a part took longer than its limit to read"))??;
             let md5 = read.md5.expect("MD5 is always planned");
@@ -70,8 +70,13 @@ fn is_shared(slices: &[Slice]) -> bool {
     slices.len() <= MAX_SLICES && (whole_blobs || bytes >= SHARED_BYTES)
 }
 
-async fn read_digests(data: &Arc<DataPath>, located: Located, plan: DigestPlan) -> Result<Digests, StoreError> {
-    let mut body = get::open(data.clone(), located).await?.body;
+async fn read_digests(
+    data: &Arc<DataPath>,
+    requester: &Requester,
+    located: Located,
+    plan: DigestPlan,
+) -> Result<Digests, StoreError> {
+    let mut body = get::open(data.clone(), requester, located).await?.body;
     let hashing = Hashing::start(DigestPlan { md5: true, ..plan });
     while let Some(bytes) = body.try_next().await? {
         hashing.push(&bytes).await;
@@ -80,9 +85,9 @@ async fn read_digests(data: &Arc<DataPath>, located: Located, plan: DigestPlan) 
 }
 
 async fn write_again(data: &Arc<DataPath>, request: CopyUploadPart) -> Result<UploadedPart, StoreError> {
-    let CopyUploadPart { located, bucket, key, upload, number, digests, verify, .. } = request;
+    let CopyUploadPart { requester, located, bucket, key, upload, number, digests, verify, .. } = request;
     let length = Some(located.range.end - located.range.start);
-    let body = get::open(data.clone(), located).await?.body;
+    let body = get::open(data.clone(), &requester, located).await?.body;
     let body = Box::pin(body.map_err(|error| Box::new(error) as BoxError));
-    put_part(data, PutUploadPart { bucket, key, upload, number, length, body, digests, verify }).await
+    put_part(data, PutUploadPart { requester, bucket, key, upload, number, length, body, digests, verify }).await
 }

@@ -24,7 +24,10 @@ pub use request::{BodyIn, CopyUploadPart, KnownDigests, PutObject, PutUploadPart
 pub(crate) use copy_part::copy_part;
 pub(crate) use fan_out::{EncodedStripe, Sending};
 
-use crate::{data_path::DataPath, error::StoreError};
+use crate::{
+    data_path::{DataPath, Requester},
+    error::StoreError,
+};
 use body::BodyReader;
 use commit::commit;
 use pending::PendingBlob;
@@ -39,9 +42,9 @@ struct Received {
 }
 
 pub(crate) async fn put(data: &Arc<DataPath>, request: PutObject) -> Result<Committed, StoreError> {
-    let PutObject { bucket, key, length, body, digests, verify, owner, attributes, precondition } = request;
+    let PutObject { requester, bucket, key, length, body, digests, verify, owner, attributes, precondition } = request;
     let counted = Counted::begin(data);
-    let received = receive(data, length, body, digests, verify).await?;
+    let received = receive(data, &requester, length, body, digests, verify).await?;
     let version = NewVersion {
         etag: Etag { md5: received.md5, parts: None },
         size: received.digests.length,
@@ -61,11 +64,11 @@ pub(crate) async fn put(data: &Arc<DataPath>, request: PutObject) -> Result<Comm
 }
 
 pub(crate) async fn put_part(data: &Arc<DataPath>, request: PutUploadPart) -> Result<UploadedPart, StoreError> {
-    let PutUploadPart { bucket, key, upload, number, length, body, digests, verify } = request;
+    let PutUploadPart { requester, bucket, key, upload, number, length, body, digests, verify } = request;
     // Learned before gigabytes are taken in rather than after.
     data.meta.upload(&bucket, &key, upload).await?;
     let counted = Counted::begin(data);
-    let received = receive(data, length, body, digests, verify).await?;
+    let received = receive(data, &requester, length, body, digests, verify).await?;
     let request = PutPart {
         attempt: AttemptId::random(),
         upload,
@@ -90,6 +93,7 @@ pub(crate) async fn put_part(data: &Arc<DataPath>, request: PutUploadPart) -> Re
 /// Takes a whole body in and lets `verify` judge it. Whatever goes wrong, and if the future is dropped, what was written is deleted.
 async fn receive(
     data: &Arc<DataPath>,
+    requester: &Requester,
     length: Option<u64>,
     body: BodyIn,
     plan: DigestPlan,
@@ -97,7 +101,8 @@ async fn receive(
 ) -> Result<Received, StoreError> {
     let plan = DigestPlan { md5: true, ..plan };
     let reader = BodyReader::new(body, length);
-    let writing = writer::write_body(data, reader, plan, |digests| verify(digests).map_err(StoreError::Rejected));
+    let writing =
+        writer::write_body(data, requester, reader, plan, |digests| verify(digests).map_err(StoreError::Rejected));
     let limit = data.timings.write_limit();
     let in_time = tokio::time::timeout(limit, writing).await;
     let (blob, (hashed, checksum)) =

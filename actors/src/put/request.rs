@@ -7,7 +7,7 @@ use cairn_fragment::checksum::{DigestPlan, Digests};
 use cairn_schema::{ids::*, record::*, verbs::*};
 use futures::Stream;
 
-use crate::error::BoxError;
+use crate::{data_path::Requester, error::BoxError};
 
 /// A body as it comes from a client.
 pub type BodyIn = Pin<Box<dyn Stream<Item = Result<Bytes, BoxError>> + Send>>;
@@ -18,6 +18,8 @@ pub type Verify = Box<dyn FnOnce(&Digests) -> Result<Option<StoredChecksum>, Box
 
 /// An object to be stored, with what the client said of it.
 pub struct PutObject {
+    /// Whose share of the memory it takes.
+    pub requester: Requester,
     pub bucket: String,
     pub key: String,
     /// Exact length if declared; a body of another length is `StoreError::Body`.
@@ -33,6 +35,7 @@ pub struct PutObject {
 
 /// A part of an upload to be stored.
 pub struct PutUploadPart {
+    pub requester: Requester,
     pub bucket: String,
     pub key: String,
     pub upload: UploadId,
@@ -45,6 +48,7 @@ pub struct PutUploadPart {
 
 /// A part of bytes that another object has.
 pub struct CopyUploadPart {
+    pub requester: Requester,
     pub source: (String, String, VersionSelector),
     /// The bytes, as [`crate::Store::locate`] found them.
     pub located: Located,

@@ -22,9 +22,12 @@ use super::{
     stripe::{SentStripe, StripeTask, WriteContext},
 };
 use crate::{
-    data_path::{DataPath, Slot, Span, StreamGrant},
+    data_path::{DataPath, Gathering, Requester, Slot, Span, StreamGrant},
     error::StoreError,
 };
+
+/// A stripe that comes slowly takes memory in steps of at least so many bytes.
+const LEAST_ROOM: usize = 64 << 10;
 
 /// What `verify` saw and what it wants kept.
 type Judged = (Digests, Option<StoredChecksum>);
@@ -32,19 +35,23 @@ type Judged = (Digests, Option<StoredChecksum>);
 /// Streams a body into safe stripes. `verify` is asked as soon as the body has ended, before the last stripes are waited for.
 pub(super) async fn write_body(
     data: &Arc<DataPath>,
+    requester: &Requester,
     mut reader: BodyReader,
     plan: DigestPlan,
     verify: impl FnOnce(&Digests) -> Result<Option<StoredChecksum>, StoreError> + Send,
 ) -> Result<(Option<PendingBlob>, Judged), StoreError> {
     let mut hashing = Hashing::start(plan);
     let mut writer = None;
+    let mut gathering = data.budget.gathering(requester);
+    gather(data, &mut gathering, &mut reader).await?;
     if reader.remaining() != Some(0) {
-        let grant = data.budget.open(unit_bytes(data, reader.remaining())).await?;
-        let scheme = scheme_of(data, &mut reader).await?;
+        let grant = data.budget.open(requester, unit_bytes(data, reader.remaining())).await?;
+        gathering.give_back();
+        let scheme = scheme_of(data, &grant, &mut reader).await?;
         // A body of unknown length may turn out to have no bytes.
         if reader.remaining() != Some(0) {
             let blob = writer.insert(BlobWriter::new(data, scheme)?);
-            blob.take_all(&grant, &mut reader, &mut hashing).await?;
+            blob.take_all(&grant, &mut gathering, &mut reader, &mut hashing).await?;
         }
     }
     reader.finish().await?;
@@ -55,6 +62,23 @@ pub(super) async fn write_body(
         None => None,
     };
     Ok((blob, (digests, checksum)))
+}
+
+/// Waits until enough has come of a stripe to be worth its memory. May be dropped and called again.
+async fn gather(data: &DataPath, gathering: &mut Gathering, reader: &mut BodyReader) -> Result<(), StoreError> {
+    // Every stripe has a fragment's bytes at least.
+    let enough = data.budget.gathered_bytes().min(data.policy.fragment_bytes.into());
+    let enough = usize::try_from(enough).unwrap_or(usize::MAX);
+    while reader.filled() < enough && reader.remaining() != Some(0) && reader.more().await? {
+        let come = reader.filled() + reader.pending();
+        if come >= enough || reader.remaining() == Some(come as u64) {
+            // No need to copy what is taken out of here at once.
+            return Ok(());
+        }
+        gathering.grow(come as u64).await?;
+        reader.fill_to(come).await?;
+    }
+    Ok(())
 }
 
 /// Data bytes of a full stripe.
@@ -83,17 +107,38 @@ fn unit_bytes(data: &DataPath, length: Option<u64>) -> u64 {
     }
 }
 
-/// The scheme that the body's length decides; if that is not known, its first bytes are read and put back.
-async fn scheme_of(data: &DataPath, reader: &mut BodyReader) -> Result<Scheme, StoreError> {
+/// Fills a stripe, or up to the body's end. If that takes long, the slot keeps memory for little more than what has come: whenever
+/// nothing comes, for no more.
+async fn fill(data: &DataPath, slot: &mut Slot, reader: &mut BodyReader, size: usize) -> Result<(), StoreError> {
+    let stall = data.limits.stall;
+    if let Ok(filled) = tokio::time::timeout(stall, reader.fill_to(size)).await {
+        return filled;
+    }
+    loop {
+        slot.shrink(reader.filled() as u64);
+        if reader.filled() >= size || reader.is_all_filled() || !reader.more().await? {
+            break;
+        }
+        let room = (2 * reader.filled()).max(LEAST_ROOM).min(size);
+        slot.grow(room as u64).await?;
+        if let Ok(filled) = tokio::time::timeout(stall, reader.fill_to(room)).await {
+            filled?;
+        }
+    }
+    // With its parity.
+    slot.grow_whole().await
+}
+
+/// The scheme that the body's length decides; if that is not known, its first bytes are filled.
+async fn scheme_of(data: &DataPath, grant: &StreamGrant, reader: &mut BodyReader) -> Result<Scheme, StoreError> {
     let policy = &data.policy;
     let length = match reader.remaining() {
         Some(length) => length,
         None => {
             let small = usize::try_from(policy.small_below).unwrap_or(usize::MAX);
-            let first = reader.fill(small.max(stripe_bytes(data, policy.scheme) as usize)).await?;
-            let length = first.len() as u64;
-            reader.put_back(first);
-            length
+            let mut slot = grant.slot().await;
+            fill(data, &mut slot, reader, small.max(stripe_bytes(data, policy.scheme) as usize)).await?;
+            reader.filled() as u64
         }
     };
     Ok(if length < policy.small_below { policy.small_scheme } else { policy.scheme })
@@ -130,21 +175,43 @@ impl BlobWriter {
     async fn take_all(
         &mut self,
         grant: &StreamGrant,
+        gathering: &mut Gathering,
         reader: &mut BodyReader,
         hashing: &mut Hashing,
     ) -> Result<(), StoreError> {
-        let size = self.stripe_bytes as usize;
         while reader.remaining() != Some(0) {
-            let slot = Arc::new(self.slot(grant).await?);
-            let stripe = reader.fill(size).await?;
+            self.gather_next(grant, gathering, reader).await?;
+            let mut slot = self.slot(grant).await?;
+            gathering.give_back();
+            let size = self.stripe_bytes as usize;
+            fill(&self.data, &mut slot, reader, size).await?;
+            let stripe = reader.take_filled(size);
             if stripe.is_empty() {
                 break;
             }
-            let stripe = slot.hold(stripe);
+            let stripe = Arc::new(slot).hold(stripe);
             self.dispatch(stripe.clone()).await?;
             hashing.push(&stripe).await;
         }
         Ok(())
+    }
+
+    /// Gathers the beginning of the next stripe. If that takes long, the stream's memory is for others meanwhile.
+    async fn gather_next(
+        &self,
+        grant: &StreamGrant,
+        gathering: &mut Gathering,
+        reader: &mut BodyReader,
+    ) -> Result<(), StoreError> {
+        let in_time = tokio::time::timeout(self.data.limits.stall, gather(&self.data, gathering, reader)).await;
+        match in_time {
+            Ok(gathered) => gathered,
+            Err(_) => {
+                grant.leave();
+                gather(&self.data, gathering, reader).await?;
+                if reader.remaining() == Some(0) { Ok(()) } else { grant.come_back().await }
+            }
+        }
     }
 
     /// Memory for the next stripe. While waiting for its own earlier stripes, gives up those fragments that keep it waiting.

@@ -137,7 +137,7 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
         policy: options.policy,
         timings: options.timings,
         memory_bytes: options.memory.stripes,
-        limits: StoreLimits::default(),
+        limits: StoreLimits { client_memory_percent: options.client_memory_percent, ..StoreLimits::default() },
         metrics: registry,
     });
     let up = wait_until_up(begun, &placement).await;

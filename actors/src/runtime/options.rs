@@ -30,6 +30,8 @@ pub struct NodeOptions {
     pub policy: Policy,
     pub timings: Timings,
     pub memory: NodeMemory,
+    /// See [`crate::store::StoreLimits::client_memory_percent`].
+    pub client_memory_percent: u8,
     pub metrics: prometheus::Registry,
 }
 

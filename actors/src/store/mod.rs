@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use cairn_schema::{Meta, record::*, verbs::*};
 
 pub use crate::{
-    data_path::{StoreLimits, StoreParts},
+    data_path::{Requester, StoreLimits, StoreParts},
     get::{BodyOut, GotObject},
     put::{BodyIn, CopyUploadPart, KnownDigests, PutObject, PutUploadPart, Verify},
 };
@@ -59,8 +59,8 @@ impl Store {
     }
 
     /// Returns once the first bytes are verified; an unreadable object is an error here, not a broken body.
-    pub async fn open(&self, located: Located) -> Result<GotObject, StoreError> {
-        get::open(self.data.clone(), located).await
+    pub async fn open(&self, requester: &Requester, located: Located) -> Result<GotObject, StoreError> {
+        get::open(self.data.clone(), requester, located).await
     }
 
     /// Proves that a small write can be made durable on this cluster and be read back, for readiness. Leaves nothing behind.

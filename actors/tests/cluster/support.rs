@@ -12,7 +12,7 @@ use cairn_actors::{
     disk::{DiskOptions, IndexMemory},
     policy::{Policy, Timings},
     runtime::{ClusterStatus, NodeMemory, NodeOptions, NodeRuntime, NodeStatus},
-    store::PutObject,
+    store::{PutObject, Requester},
     tls::{self, Identity, PemPair},
 };
 use cairn_schema::{Meta, ids::*, record::*, verbs::*};
@@ -127,6 +127,7 @@ impl Cluster {
             },
             timings: self.timings.clone(),
             memory: NodeMemory { stripes: 256 << 20, served: 64 << 20, background: 64 << 20 },
+            client_memory_percent: 75,
             metrics: prometheus::Registry::new(),
         }
     }
@@ -203,7 +204,7 @@ impl Cluster {
         let store = self.store(node);
         let read = async {
             let located = store.locate(BUCKET, key, VersionSelector::Current, RangeRequest::All).await?;
-            let got = store.open(located).await?;
+            let got = store.open(&Requester::default(), located).await?;
             let chunks: Vec<Bytes> = got.body.try_collect().await?;
             Ok::<_, cairn_actors::StoreError>(Bytes::from(chunks.concat()))
         };
@@ -303,6 +304,7 @@ fn put_request(key: &str, body: &[u8]) -> PutObject {
     let chunks: Vec<Result<Bytes, cairn_actors::error::BoxError>> =
         body.chunks(100_000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
     PutObject {
+        requester: Requester::default(),
         bucket: BUCKET.into(),
         key: key.into(),
         length: Some(body.len() as u64),

@@ -23,7 +23,7 @@ use cairn_actors::{
     },
     placement::{Placement, PlacementPolicy},
     policy::{Policy, Timings},
-    store::{BodyIn, PutObject, Store, StoreLimits, StoreParts},
+    store::{BodyIn, PutObject, Requester, Store, StoreLimits, StoreParts},
 };
 use cairn_schema::{
     Meta,
@@ -341,6 +341,7 @@ pub fn body_of(bytes: Bytes, piece: usize) -> BodyIn {
 
 pub fn put_request(key: &str, length: Option<u64>, body: BodyIn) -> PutObject {
     PutObject {
+        requester: Requester::default(),
         bucket: BUCKET.into(),
         key: key.into(),
         length,
@@ -360,7 +361,7 @@ impl Twin {
 
     pub async fn get(&self, key: &str, range: RangeRequest) -> Result<Bytes, StoreError> {
         let located = self.store.locate(BUCKET, key, VersionSelector::Current, range).await?;
-        let got = self.store.open(located).await?;
+        let got = self.store.open(&Requester::default(), located).await?;
         let expected = got.range.end - got.range.start;
         let pieces: Vec<Bytes> = got.body.try_collect().await?;
         let bytes: Bytes = pieces.concat().into();

@@ -31,8 +31,9 @@ mod uploads;
 
 use std::sync::Arc;
 
-use cairn_actors::Store;
+use cairn_actors::{Store, store::Requester};
 use cairn_schema::Meta;
+use http::Extensions;
 use s3s::{S3, S3Request, S3Response, S3Result, dto::*, s3_error};
 
 use crate::{
@@ -58,6 +59,12 @@ impl Api {
         self.store.meta()
     }
 
+    /// Whose share of the memory a request takes.
+    fn requester<T>(request: &S3Request<T>) -> Requester {
+        let access_key = request.credentials.as_ref().map(|credentials| credentials.access_key.as_str());
+        requester(&request.extensions, access_key)
+    }
+
     /// Who is asking, for the record of what is created.
     async fn owner<T>(&self, request: &S3Request<T>) -> S3Result<Arc<str>> {
         match &request.credentials {
@@ -65,6 +72,10 @@ impl Api {
             None => Err(s3_error!(AccessDenied, "Signature is required")),
         }
     }
+}
+
+fn requester(extensions: &Extensions, access_key: Option<&str>) -> Requester {
+    Requester::new(RequestContext::of(extensions).and_then(RequestContext::peer), access_key.map(Into::into))
 }
 
 /// Keeps how an operation ends, for the service to write.

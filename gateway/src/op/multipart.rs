@@ -63,6 +63,7 @@ impl Api {
         &self,
         request: S3Request<UploadPartInput>,
     ) -> S3Result<S3Response<UploadPartOutput>> {
+        let requester = Self::requester(&request);
         let S3Request { mut input, headers, trailing_headers, .. } = request;
         check_key(&input.key)?;
         let number = part_number(input.part_number)?;
@@ -75,6 +76,7 @@ impl Api {
         let digests = checks.plan();
         let incoming = incoming(input.body, input.content_length, checks, trailing_headers)?;
         let put = PutUploadPart {
+            requester,
             bucket: input.bucket,
             key: input.key,
             upload: id,

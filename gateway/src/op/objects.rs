@@ -32,7 +32,7 @@ impl Api {
         &self,
         request: S3Request<PutObjectInput>,
     ) -> S3Result<S3Response<PutObjectOutput>> {
-        let owner = self.owner(&request).await?;
+        let (owner, requester) = (self.owner(&request).await?, Self::requester(&request));
         let S3Request { mut input, headers, trailing_headers, .. } = request;
         check_key(&input.key)?;
         if input.write_offset_bytes.is_some() {
@@ -47,6 +47,7 @@ impl Api {
         // Before the body is asked for: nobody should send 5 GiB to hear that the bucket does not exist.
         self.meta().bucket(&input.bucket).await.map_err(from_meta)?;
         let put = PutObject {
+            requester,
             bucket: input.bucket,
             key: input.key,
             length: Some(incoming.length),
@@ -74,6 +75,7 @@ impl Api {
         &self,
         request: S3Request<GetObjectInput>,
     ) -> S3Result<S3Response<GetObjectOutput>> {
+        let requester = Self::requester(&request);
         let S3Request { input, headers, uri, .. } = request;
         let overrides = response_overrides(&uri)?;
         let wanted = wanted_range(&headers, input.part_number)?;
@@ -81,7 +83,7 @@ impl Api {
         let object = (input.bucket.as_str(), input.key.as_str());
         let Found { located, part } = self.locate_if(object, selector, wanted, RangeRequest::All, &headers).await?;
         let checksum = wants_checksum(input.checksum_mode.as_ref()).then(|| checksum_of(&located, part)).flatten();
-        let got = self.store.open(located).await.map_err(from_store)?;
+        let got = self.store.open(&requester, located).await.map_err(from_store)?;
         let length = got.range.end - got.range.start;
         let body = s3s::Body::http_body_unsync(ObjectBody::new(got.body, length));
         let mut output = GetObjectOutput {

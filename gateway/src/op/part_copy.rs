@@ -2,7 +2,7 @@
 
 use cairn_actors::{
     error::StoreError,
-    store::{CopyUploadPart, KnownDigests},
+    store::{CopyUploadPart, KnownDigests, Requester},
 };
 use cairn_schema::{
     MetaError,
@@ -32,6 +32,7 @@ impl Api {
         &self,
         request: S3Request<UploadPartCopyInput>,
     ) -> S3Result<S3Response<UploadPartCopyOutput>> {
+        let requester = Self::requester(&request);
         let input = request.input;
         check_key(&input.key)?;
         let number = part_number(input.part_number)?;
@@ -41,7 +42,7 @@ impl Api {
         let upload = self.meta().upload(&input.bucket, &input.key, id).await.map_err(from_meta)?;
         let declared = upload.checksum.map(|(algorithm, _)| algorithm);
         let wanted = input.copy_source_range.as_deref().map(parse_range).transpose()?;
-        let target = Target { bucket: input.bucket, key: input.key, upload: id, number, declared };
+        let target = Target { requester, bucket: input.bucket, key: input.key, upload: id, number, declared };
         let (part, copied_version) = self.copy_part(&source, wanted, &conditions, &target).await?;
         let mut result = CopyPartResult {
             e_tag: Some(part_etag(part.md5)),
@@ -80,6 +81,7 @@ impl Api {
             let id = located.version.id;
             let selector = if id.is_null() { source.selector } else { VersionSelector::Id(id) };
             let copy = CopyUploadPart {
+                requester: target.requester.clone(),
                 source: (source.bucket.clone(), source.key.clone(), selector),
                 known: known_digests(&located, target.declared),
                 located,
@@ -130,6 +132,7 @@ impl Api {
 
 /// Where the part goes.
 struct Target {
+    requester: Requester,
     bucket: String,
     key: String,
     upload: UploadId,

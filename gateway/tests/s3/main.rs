@@ -14,6 +14,7 @@ mod honour;
 mod listing;
 mod multipart;
 mod objects;
+mod overload;
 mod presigned;
 mod ranges;
 mod request;

@@ -24,6 +24,9 @@ use crate::{
 pub const ACCESS_KEY: &str = "cairntest";
 pub const SECRET_KEY: &str = "cairntestsecret";
 
+/// Of the node: a stripe with its parity takes 1.5 MiB.
+const MEMORY_BYTES: u64 = 256 << 20;
+
 pub struct World {
     pub gateway: Gateway,
     pub node: NodeRuntime,
@@ -125,7 +128,8 @@ async fn node_options(folder: &tempfile::TempDir, meta: Meta) -> NodeOptions {
             )
         },
         timings: Timings { gossip_interval: Duration::from_millis(250), ..Timings::default() },
-        memory: NodeMemory { stripes: 256 << 20, served: 64 << 20, background: 64 << 20 },
+        memory: NodeMemory { stripes: MEMORY_BYTES, served: 64 << 20, background: 64 << 20 },
+        client_memory_percent: 75,
         metrics: prometheus::Registry::new(),
         id,
         meta,

@@ -76,6 +76,16 @@ impl Wire {
         Self { stream, read: Vec::new() }
     }
 
+    /// From another of this machine's addresses.
+    pub async fn connect_from(local: &str, address: SocketAddr) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(local.parse().unwrap(), 0)).unwrap();
+        let connected = tokio::time::timeout(DEADLINE, socket.connect(address)).await;
+        let stream = connected.expect("connecting took too long").expect("connect to the gateway");
+        stream.set_nodelay(true).expect("set TCP_NODELAY");
+        Self { stream, read: Vec::new() }
+    }
+
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).await.expect("send to the gateway");
     }

@@ -183,6 +183,8 @@ impl Default for TimingsSection {
 pub struct LimitsSection {
     /// What the whole process may have resident; see [`Shares`].
     pub memory: Size,
+    /// Of it, what one client's address or access key may take while nobody else takes any. The more take some, the less each may.
+    pub client_memory_percent: u8,
     /// Open S3 connections; further ones are closed at once.
     pub connections: usize,
     /// S3 requests being answered at once; further ones get 503 SlowDown.
@@ -203,6 +205,7 @@ impl Default for LimitsSection {
     fn default() -> Self {
         Self {
             memory: Size::mib(512),
+            client_memory_percent: 75,
             connections: 20_000,
             requests: 12_000,
             header_timeout: Period::seconds(15),
@@ -350,6 +353,14 @@ impl NodeFile {
                 "limits.memory",
                 format!("{} {too_small}", self.limits.memory),
                 format!("give at least {}, or lower policy.fragment", too_small.least),
+            );
+        }
+        let percent = self.limits.client_memory_percent;
+        if !(1..=100).contains(&percent) {
+            findings.refuse(
+                "limits.client_memory_percent",
+                format!("is {percent}, which is no share of the memory"),
+                "give 1 to 100; 100 lets one client take all of it",
             );
         }
         for (field, value) in

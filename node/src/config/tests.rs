@@ -35,6 +35,8 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     ("fragment = \"1 MiB\"", "fragment = \"1000 B\"", "policy.fragment", "is not a multiple of 64 KiB"),
     ("memory = \"512 MiB\"", "memory = \"1 MiB\"", "limits.memory", "too little for 1 node, 2 disks"),
     ("memory = \"512 MiB\"", "memory = \"lots\"", "limits.memory", "is not a size"),
+    ("client_memory_percent = 75", "client_memory_percent = 0", "limits.client_memory_percent", "no share"),
+    ("client_memory_percent = 75", "client_memory_percent = 101", "limits.client_memory_percent", "no share"),
     ("header_timeout = \"15 s\"", "header_timeout = \"0 s\"", "limits.header_timeout", "could not keep to it"),
     ("answer_timeout = \"2 min\"", "answer_timeout = \"10 ms\"", "limits.answer_timeout", "could not keep to it"),
     ("min_rate = \"1 KiB\"", "min_rate = \"slow\"", "limits.min_rate", "is not a size"),

@@ -10,6 +10,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use cairn_actors::{
     disk::{DiskOptions, IndexMemory},
     runtime::{NodeMemory, NodeOptions, Policy, Timings},
+    store::StoreLimits,
 };
 use cairn_gateway::GatewayOptions;
 use cairn_schema::ids::NodeId;
@@ -145,6 +146,7 @@ async fn node_options(
         policy: Policy::new(layout.scheme, layout.small_scheme, layout.failure_domain),
         timings: timings(),
         memory,
+        client_memory_percent: StoreLimits::default().client_memory_percent,
     })
 }
 

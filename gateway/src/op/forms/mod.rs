@@ -30,6 +30,7 @@ use super::{
     conditions::write_precondition,
     location::location,
     names::check_key,
+    requester,
     tags::read_tags,
 };
 use crate::{
@@ -83,6 +84,7 @@ impl Api {
             Ok(Some(checks.verify(digests, None)?))
         });
         let put = PutObject {
+            requester: requester(&parts.extensions, Some(access_key.as_ref())),
             bucket: bucket.clone(),
             key: key.clone(),
             // What of the request is the file shows only at its end.
