@@ -12,7 +12,6 @@ use super::{
     Api,
     conditions::write_precondition,
     documents::DocumentRequest,
-    location::location,
     names::{PART_NUMBER_MAX, check_key, part_number, upload_id},
 };
 use crate::{
@@ -66,8 +65,9 @@ impl Api {
         };
         let committed = self.meta().complete_upload(complete).await.map_err(from_meta)?;
         let version = &committed.version;
+        let location = self.location(&request.request.uri, request.headers(), &request.bucket, &request.key);
         let document = Writer::document("CompleteMultipartUploadResult", |xml| {
-            xml.text("Location", &location(request.headers(), &request.bucket, &request.key));
+            xml.text("Location", &location);
             xml.text("Bucket", &request.bucket);
             xml.text("Key", &request.key);
             xml.text("ETag", &quoted(&version.etag.to_string()));

@@ -45,7 +45,8 @@ impl Operations {
             Credentials::new(meta.clone(), options.root_access_key.clone(), options.root_secret_key.clone());
         let access = Access::new(meta);
         let region = options.region.clone();
-        let api = Api { store, credentials: credentials.clone(), access: access.clone(), region };
+        let scheme = if options.tls.is_some() { "https" } else { "http" };
+        let api = Api { store, credentials: credentials.clone(), access: access.clone(), region, scheme };
         let config = Arc::new(StaticConfigProvider::new(Arc::new(config())));
         let build = |route: Option<Front>| {
             let mut builder = S3ServiceBuilder::new(api.clone());

@@ -52,6 +52,8 @@ pub(crate) struct Api {
     credentials: Credentials,
     access: Access,
     region: String,
+    /// Of the addresses that clients use.
+    scheme: &'static str,
 }
 
 impl Api {

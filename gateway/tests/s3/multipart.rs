@@ -1,11 +1,13 @@
 //! Multipart uploads.
 
+use std::sync::Arc;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use s3s::crypto::{Checksum, Crc32, Crc64Nvme, Md5, Sha256};
 
 use crate::{
     request::{Request, bytes, crc32_base64, md5_hex},
-    wire::Answer,
+    wire::{Answer, Wire},
     world::World,
 };
 
@@ -83,6 +85,50 @@ async fn dur_1_parts_out_of_order_and_twice_become_the_object_in_order() {
     let uploads = world.ok(Request::get("/mpu").query("uploads", "")).await;
     assert!(uploads.xml_all("UploadId").is_empty());
     world.stop().await;
+}
+
+/// Over TLS that trusts the gateway's own certificate.
+async fn over_tls(world: &World, certificate: rustls::pki_types::CertificateDer<'static>) -> Wire {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let tcp = tokio::net::TcpStream::connect(world.address()).await.unwrap();
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    Wire::over(tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap())
+}
+
+#[tokio::test]
+async fn the_location_of_an_upload_names_the_scheme_and_the_host_that_the_client_uses() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let pems = (made.cert.pem(), made.signing_key.serialize_pem());
+    for tls in [false, true] {
+        let world = World::start_with(|options| options.tls = Some(pems.clone()).filter(|_| tls)).await;
+        let exchange = async |request: Request| {
+            let mut wire = match tls {
+                false => Wire::connect(world.address()).await,
+                true => over_tls(&world, made.cert.der().clone()).await,
+            };
+            wire.send(request.encode("s3.example.com:9000", &world.signer())).await;
+            let answer = wire.answer(true).await.unwrap();
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            answer
+        };
+        exchange(Request::put("/place")).await;
+        let id = exchange(Request::post("/place/a%20b/c").query("uploads", "")).await.xml("UploadId");
+        let upload = Upload { path: "/place/a%20b/c".into(), id };
+        exchange(upload.part(1, b"x")).await;
+        // Nobody is believed who says how others came to us.
+        let etag = md5_hex(b"x");
+        let complete = upload.completion(&[(1, &etag)]).header("x-forwarded-proto", "gopher");
+        let done = exchange(complete.header("x-forwarded-host", "elsewhere")).await;
+        let scheme = if tls { "https" } else { "http" };
+        assert_eq!(done.xml("Location"), format!("{scheme}://s3.example.com:9000/place/a%20b/c"));
+        world.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 
@@ -64,8 +64,13 @@ pub enum WireError {
     Broken { head: String, body_bytes: usize },
 }
 
+/// TCP, or what lies over it.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
 pub struct Wire {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     read: Vec<u8>,
 }
 
@@ -73,7 +78,11 @@ impl Wire {
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("connect to the gateway");
         stream.set_nodelay(true).expect("set TCP_NODELAY");
-        Self { stream, read: Vec::new() }
+        Self::over(stream)
+    }
+
+    pub fn over(stream: impl Stream + 'static) -> Self {
+        Self { stream: Box::new(stream), read: Vec::new() }
     }
 
     /// From another of this machine's addresses.
@@ -83,7 +92,7 @@ impl Wire {
         let connected = tokio::time::timeout(DEADLINE, socket.connect(address)).await;
         let stream = connected.expect("connecting took too long").expect("connect to the gateway");
         stream.set_nodelay(true).expect("set TCP_NODELAY");
-        Self { stream, read: Vec::new() }
+        Self::over(stream)
     }
 
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -125,7 +134,7 @@ impl Wire {
     /// Takes one byte off the wire, if there is one.
     pub async fn read_one_byte(&mut self) {
         let mut byte = [0; 1];
-        if let Ok(1) = self.stream.try_read(&mut byte) {
+        if let Ok(Ok(1)) = tokio::time::timeout(Duration::ZERO, self.stream.read(&mut byte)).await {
             self.read.push(byte[0]);
         }
     }

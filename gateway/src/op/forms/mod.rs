@@ -28,7 +28,6 @@ use super::{
     Api, OBJECT_MAX_BYTES,
     attributes::{Said, check_tags},
     conditions::write_precondition,
-    location::location,
     names::check_key,
     requester,
     tags::read_tags,
@@ -98,7 +97,7 @@ impl Api {
         };
         let committed = self.store.put(put).await.map_err(from_store)?;
         let etag = committed.version.etag.to_string();
-        let location = location(&parts.headers, &bucket, &key);
+        let location = self.location(&parts.uri, &parts.headers, &bucket, &key);
         let headers = told(&committed);
         Ok(wanted.answer(Stored { bucket: &bucket, key: &key, etag: &etag, location: &location, headers }))
     }
