@@ -1,9 +1,14 @@
 //! `x-amz-copy-source`: `bucket/key`, or `/bucket/key`, and perhaps `?versionId=id` behind it.
 
 use http::HeaderValue;
-use s3s::{S3Error, S3Result, path::check_bucket_name, s3_error};
+use s3s::{S3Result, path::check_bucket_name, s3_error};
 
-use crate::percent::{form_decode, url_encode};
+use crate::{
+    error::invalid_argument,
+    percent::{form_decode, url_encode},
+};
+
+const COPY_SOURCE: &str = "x-amz-copy-source";
 
 /// What the header names, decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,13 +22,15 @@ pub(super) struct CopySource {
 impl CopySource {
     /// Decodes as forms are: clients write a space as `%20` or as `+`, and some send UTF-8 as it is.
     pub(super) fn parse(value: &HeaderValue) -> S3Result<Self> {
-        let text = std::str::from_utf8(value.as_bytes()).map_err(|_| wrong_encoding())?;
+        let shown = String::from_utf8_lossy(value.as_bytes());
+        let wrong = |what: &str| invalid_argument(COPY_SOURCE, &shown, format!("Invalid copy source {what}"));
+        let text = std::str::from_utf8(value.as_bytes()).map_err(|_| wrong("encoding"))?;
         let (path, version_id) = match text.split_once("?versionId=") {
-            Some((path, id)) => (path, Some(form_decode(id).ok_or_else(wrong_encoding)?)),
+            Some((path, id)) => (path, Some(form_decode(id).ok_or_else(|| wrong("encoding"))?)),
             None => (text, None),
         };
         // The whole of it may be encoded, its slashes too.
-        let path = form_decode(path).ok_or_else(wrong_encoding)?;
+        let path = form_decode(path).ok_or_else(|| wrong("encoding"))?;
         let path = path.strip_prefix('/').unwrap_or(&path);
         if path.starts_with("arn:") {
             return Err(s3_error!(
@@ -33,10 +40,10 @@ impl CopySource {
         }
         let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
         if !check_bucket_name(bucket) {
-            return Err(s3_error!(InvalidArgument, "Invalid copy source bucket name"));
+            return Err(wrong("bucket name"));
         }
         if key.is_empty() {
-            return Err(s3_error!(InvalidArgument, "Invalid copy source object key"));
+            return Err(wrong("object key"));
         }
         Ok(Self { bucket: bucket.to_owned(), key: key.to_owned(), version_id })
     }
@@ -48,12 +55,8 @@ impl CopySource {
             text += "?versionId=";
             text += &url_encode(id);
         }
-        HeaderValue::try_from(text).map_err(|_| wrong_encoding())
+        HeaderValue::try_from(&text).map_err(|_| invalid_argument(COPY_SOURCE, &text, "Invalid copy source encoding"))
     }
-}
-
-fn wrong_encoding() -> S3Error {
-    s3_error!(InvalidArgument, "Invalid copy source encoding")
 }
 
 #[cfg(test)]

@@ -24,8 +24,10 @@ use super::{
 };
 use crate::{
     checksum::{BodyChecks, put_checksum},
-    error::{from_meta, from_store},
+    error::{from_meta, from_store, invalid_argument},
 };
+
+const SOURCE_RANGE: &str = "x-amz-copy-source-range";
 
 impl Api {
     pub(super) async fn do_upload_part_copy(
@@ -110,14 +112,11 @@ impl Api {
     ) -> S3Result<Located> {
         // The version whose conditions hold is the one that is read, even if another is put in between.
         let version = self.source_version(source, conditions).await?;
-        if let Some(RangeRequest::Inclusive(_, last)) = wanted
+        if let Some(RangeRequest::Inclusive(first, last)) = wanted
             && last >= version.size
         {
-            return Err(s3_error!(
-                InvalidArgument,
-                "Range specified is not valid for source object of size: {}",
-                version.size
-            ));
+            let message = format!("Range specified is not valid for source object of size: {}", version.size);
+            return Err(invalid_argument(SOURCE_RANGE, &format!("bytes={first}-{last}"), message));
         }
         let selector = if version.id.is_null() { source.selector } else { VersionSelector::Id(version.id) };
         let located = self
@@ -161,10 +160,10 @@ fn parse_range(text: &str) -> S3Result<RangeRequest> {
     });
     match parsed {
         Some((first, last)) if first <= last => Ok(RangeRequest::Inclusive(first, last)),
-        _ => Err(s3_error!(
-            InvalidArgument,
-            "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy"
-        )),
+        _ => {
+            let message = "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy";
+            Err(invalid_argument(SOURCE_RANGE, text, message))
+        }
     }
 }
 
