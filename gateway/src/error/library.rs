@@ -143,6 +143,17 @@ fn not_implemented(mut document: ErrorDocument, asked: &Asked) -> ErrorDocument 
         document.code = "MethodNotAllowed".to_owned();
         document.status = StatusCode::METHOD_NOT_ALLOWED;
         return complete(document, asked);
+    } else if let Some(rest) = document.message.strip_prefix("unknown service '") {
+        let service = rest.split('\'').next().unwrap_or_default();
+        document.message = format!(
+            "The authorization header is malformed; incorrect service \"{service}\". This endpoint belongs to \"s3\"."
+        );
+        document.code = "AuthorizationHeaderMalformed".to_owned();
+        document.status = StatusCode::BAD_REQUEST;
+    } else if document.message.starts_with("X-Amz-Algorithm other than") {
+        document.message = "X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\"".to_owned();
+        document.code = "AuthorizationQueryParametersError".to_owned();
+        document.status = StatusCode::BAD_REQUEST;
     }
     document
 }
@@ -225,6 +236,13 @@ mod tests {
         let document = translated("PATCH", "/b/k", &[], "NotImplemented", "Unknown operation");
         assert_eq!((document.code.as_str(), document.status.as_u16()), ("MethodNotAllowed", 405));
         assert_eq!(fields(&document), [("Method", "PATCH"), ("ResourceType", "OBJECT")]);
+        let message = "unknown service 'iam' in credential scope; expected one of: s3, sts";
+        let document = translated("POST", "/", &[], "NotImplemented", message);
+        assert_eq!((document.code.as_str(), document.status.as_u16()), ("AuthorizationHeaderMalformed", 400));
+        assert!(document.message.contains("incorrect service \"iam\""), "{}", document.message);
+        let message = "X-Amz-Algorithm other than AWS4-HMAC-SHA256 is not implemented";
+        let document = translated("GET", "/b/k?X-Amz-Algorithm=X", &[], "NotImplemented", message);
+        assert_eq!((document.code.as_str(), document.status.as_u16()), ("AuthorizationQueryParametersError", 400));
         let document = translated("GET", "/b?cors", &[], "NotImplemented", "GetBucketCors is not implemented yet");
         assert_eq!(document.message, "GetBucketCors is not implemented.");
     }

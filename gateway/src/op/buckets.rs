@@ -42,7 +42,8 @@ impl Api {
             }
         };
         let prefix = input.prefix.clone().unwrap_or_default();
-        let mut after = input.continuation_token.as_deref().map(parse_token).transpose()?;
+        let token_given = input.continuation_token.as_deref().filter(|token| !token.is_empty());
+        let mut after = token_given.map(parse_token).transpose()?;
         let mut found: Vec<record::Bucket> = Vec::new();
         // One more than wanted tells whether there are more.
         while found.len() <= limit {

@@ -42,7 +42,12 @@ impl Api {
     }
 
     async fn complete(&self, request: &DocumentRequest, id: UploadId, claims: Claims) -> S3Result<S3Response<Body>> {
-        let parts = completed_parts(request.root("CompleteMultipartUpload")?)?;
+        // S3 calls a missing list malformed here, unlike elsewhere.
+        let root = request.root("CompleteMultipartUpload").map_err(|error| match error.code() {
+            S3ErrorCode::MissingRequestBodyError => s3_error!(MalformedXML),
+            _ => error,
+        })?;
+        let parts = completed_parts(root)?;
         let checksum = match self.uploaded(&request.bucket, &request.key, id).await {
             Ok((upload, uploaded)) => {
                 let named = named_parts(&parts, &uploaded)?;

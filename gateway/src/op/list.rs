@@ -48,8 +48,9 @@ impl Api {
         let encoding = KeyEncoding::parse(input.encoding_type.as_ref())?;
         let limit = page_limit(input.max_keys, "max-keys")?;
         let after = match &input.continuation_token {
-            Some(token) => Some(parse_token(token)?),
-            None => input.start_after.clone(),
+            // An empty token, as some clients send for the first page, is told but means none.
+            Some(token) if !token.is_empty() => Some(parse_token(token)?),
+            _ => input.start_after.clone(),
         };
         let query = query(&input.bucket, input.prefix.as_ref(), input.delimiter.as_ref(), after.as_ref(), limit);
         let page = self.list_page(&query).await?;

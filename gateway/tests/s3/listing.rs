@@ -85,6 +85,10 @@ async fn bad_parameters_are_refused() {
     let world = filled().await;
     world.refused(v2().query("max-keys", "-1"), 400, "InvalidArgument").await;
     world.refused(v2().query("continuation-token", "???"), 400, "InvalidArgument").await;
+    // An empty one is that of the first page.
+    let first = world.ok(v2().query("continuation-token", "").query("start-after", "a")).await;
+    assert!(first.text().contains("<ContinuationToken></ContinuationToken>"), "{}", first.text());
+    assert_eq!(first.xml_all("Key"), world.ok(v2().query("start-after", "a")).await.xml_all("Key"));
     world.refused(v2().query("encoding-type", "base64"), 400, "InvalidArgument").await;
     world.refused(Request::get("/no-such-bucket").query("list-type", "2"), 404, "NoSuchBucket").await;
     let none = world.ok(v2().query("max-keys", "0")).await;

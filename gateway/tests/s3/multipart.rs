@@ -225,6 +225,7 @@ async fn completions_that_do_not_fit_are_refused_and_change_nothing() {
     let refused = async |parts: &[(u32, &str)], code: &str| {
         world.refused(upload.completion(parts), 400, code).await;
     };
+    world.refused(Request::post("/bad/k").query("uploadId", &upload.id), 400, "MalformedXML").await;
     refused(&[(1, &first), (2, &second)], "EntityTooSmall").await;
     refused(&[(2, &second), (1, &first)], "InvalidPartOrder").await;
     refused(&[(1, &second)], "InvalidPart").await;

@@ -39,8 +39,7 @@ impl Policy {
             return Err(invalid(&format!("Unexpected: '{unknown}'.")));
         }
         let expires = object.get("expiration").ok_or_else(|| invalid("Policy missing expiration."))?;
-        let expires = expires.as_str().and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
-        let expires = expires.ok_or_else(|| invalid("Invalid 'expiration' value."))?;
+        let expires = expires.as_str().and_then(parse_time).ok_or_else(|| invalid("Invalid 'expiration' value."))?;
         let conditions = object.get("conditions").ok_or_else(|| invalid("Policy missing conditions."))?;
         let conditions = conditions.as_array().ok_or_else(|| invalid("Invalid 'conditions' value: must be a List."))?;
         Ok(Self { expires, conditions: conditions.iter().map(Condition::parse).collect::<S3Result<_>>()? })
@@ -167,6 +166,12 @@ impl Condition {
     }
 }
 
+/// `2025-11-21T09:00:00.000Z`, in UTC and with no other separator than `T`.
+fn parse_time(text: &str) -> Option<OffsetDateTime> {
+    let in_utc = text.ends_with('Z') && text.as_bytes().get(10) == Some(&b'T');
+    OffsetDateTime::parse(text, &Rfc3339).ok().filter(|_| in_utc)
+}
+
 /// S3 takes numbers in quotes too.
 fn number(value: &Value) -> Option<u64> {
     match value {
@@ -269,6 +274,8 @@ mod tests {
             "{\"conditions\": []}",
             "{\"expiration\": \"2025-11-21T09:00:00Z\"}",
             "{\"expiration\": \"2025-11-21 09:00\", \"conditions\": []}",
+            "{\"expiration\": \"2025-11-21 09:00:00Z\", \"conditions\": []}",
+            "{\"expiration\": \"2025-11-21T09:00:00+00:00\", \"conditions\": []}",
             "{\"expiration\": 5, \"conditions\": []}",
             "{\"EXPIRATION\": \"2025-11-21T09:00:00Z\", \"conditions\": []}",
             "{\"expiration\": \"2025-11-21T09:00:00Z\", \"CONDITIONS\": []}",
