@@ -41,7 +41,10 @@ fn commits_that_found_no_room_did_not_happen_and_can_be_tried_again() {
     let room = std::mem::replace(&mut committer.room, room);
     for _ in 0..2 {
         let late = commit(&mut committer, "b", 1);
-        assert!(matches!(&late, Err(KvError::Unavailable(why)) if why.contains("no memtable")), "{late:?}");
+        assert!(
+            matches!(&late, Err(KvError::Unavailable(why)) if why.contains("nothing of what waits in memory")),
+            "{late:?}"
+        );
         assert_eq!(shared.published.read().version, 1);
     }
     committer.room = room;
