@@ -1,7 +1,5 @@
 //! Buckets and what they hold.
 
-use bytes::Bytes;
-
 use crate::{
     codec::Stored,
     error::{MetaError, Result},
@@ -156,13 +154,4 @@ async fn usage(tx: &mut Tx, bucket: &str) -> Outcome<Usage> {
         u64::try_from(sum).unwrap_or_default()
     };
     Ok(Usage { objects: sum(UsageField::Objects), bytes: sum(UsageField::Bytes) })
-}
-
-/// Counts a version that comes (`sign` 1) or goes (-1).
-pub(crate) fn count_version(tx: &mut Tx, bucket: &str, size: u64, sign: i64) {
-    let stripe = rand::random();
-    let size = i64::try_from(size).unwrap_or(i64::MAX);
-    let key = |field| -> Bytes { keyspace::usage(bucket, stripe, field) };
-    tx.add(key(UsageField::Objects), sign);
-    tx.add(key(UsageField::Bytes), sign * size);
 }

@@ -18,6 +18,7 @@ mod multipart;
 mod objects;
 mod placement;
 pub(crate) mod tx;
+mod usage;
 pub(crate) mod version_rows;
 
 pub use blobs::most_absent;

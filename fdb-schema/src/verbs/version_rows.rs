@@ -13,8 +13,8 @@ use crate::{
     text::Shown,
     verbs::{
         EtagMatch, Precondition, VersionSelector, blobs,
-        buckets::count_version,
         tx::{Outcome, Tx},
+        usage::count_version,
     },
 };
 
