@@ -1,8 +1,8 @@
 //! One registry of metrics per node, attached to the process's.
 //!
-//! A process may run one node or, under `cargo dev`, six. Everything inside a node registers on the node's own registry, with
-//! plain names; every series that has none gets the label `node` when it is gathered, so nodes never collide, and a stopped node
-//! takes its series away with it.
+//! A process may run one node or, under `cargo dev`, six. Everything inside a node registers on the node's own
+//! registry, with plain names; every series that has none gets the label `node` when it is gathered, so nodes never
+//! collide, and a stopped node takes its series away with it.
 
 use std::collections::HashMap;
 

@@ -71,8 +71,8 @@ impl Default for Timings {
 }
 
 impl Timings {
-    /// How long one body may take from its first byte to its commit. Fragments without a blob row are orphans once they are as old as
-    /// `reclaim_grace`, so a write must be committed well before its first fragment is (GC-1).
+    /// How long one body may take from its first byte to its commit. Fragments without a blob row are orphans once they
+    /// are as old as `reclaim_grace`, so a write must be committed well before its first fragment is (GC-1).
     pub fn write_limit(&self) -> Duration {
         self.reclaim_grace / 2
     }

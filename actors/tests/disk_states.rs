@@ -1,5 +1,6 @@
-//! The states that a disk reaches in practice: full, read-only, slow, stuck, gone, returned. In each: what it refuses, by which
-//! error, what it still does, what placement learns of it, and that what was acknowledged is there afterwards (DUR-2).
+//! The states that a disk reaches in practice: full, read-only, slow, stuck, gone, returned. In each: what it refuses,
+//! by which error, what it still does, what placement learns of it, and that what was acknowledged is there afterwards
+//! (DUR-2).
 #![allow(clippy::unwrap_used)]
 
 #[path = "../disk/tests/common/mod.rs"]
@@ -352,7 +353,8 @@ async fn a_slow_disk_says_so() {
     disk.close().await;
 }
 
-/// A new opening asks for the space of a whole segment, of which there is less; ext4 keeps what it had allocated when it finds that out.
+/// A new opening asks for the space of a whole segment, of which there is less; ext4 keeps what it had allocated when
+/// it finds that out.
 #[tokio::test(flavor = "multi_thread")]
 async fn opening_a_nearly_full_disk_leaves_the_reserve_to_deletes() {
     let Some(fs) = LoopFs::new(Kind::Ext4, 64, "opening a nearly full disk") else { return };

@@ -89,14 +89,14 @@ async fn a_hanging_disk_delays_nothing_beyond_the_grace() {
     assert_eq!(twin.get_all("key").await.unwrap(), bytes);
 }
 
-/// A rack of four that falls silent costs the first large upload a moment and not the deadline of a write: its stripes go to groups
-/// without the rack. Nothing of them stays in the groups that were too slow.
+/// A rack of four that falls silent costs the first large upload a moment and not the deadline of a write: its stripes
+/// go to groups without the rack. Nothing of them stays in the groups that were too slow.
 #[tokio::test]
 async fn a_silent_rack_does_not_hold_up_the_first_large_upload() {
     let (deadline, stripes) = (Duration::from_secs(8), 10);
     let bytes = random_bytes(stripes * 4000, 1);
-    // Of each group, two racks of four have two members, and a stripe can do without one: chance decides whether the first group can do
-    // without the silent rack.
+    // Of each group, two racks of four have two members, and a stripe can do without one: chance decides whether the
+    // first group can do without the silent rack.
     for round in 1.. {
         let twin = twin(Shape { racks: 4, disks_per_node: 2, deadline, ..Shape::default() }).await;
         let hangs = Fault { hangs: true, ..Fault::default() };
@@ -220,7 +220,8 @@ async fn refused_short_long_broken_and_abandoned_bodies_leave_nothing() {
     assert_eq!(twin.ledger().await, []);
 }
 
-/// Scrub takes fragments without a blob row for orphans once they are as old as the grace: a write may not live as long.
+/// Scrub takes fragments without a blob row for orphans once they are as old as the grace: a write may not live as
+/// long.
 #[tokio::test]
 async fn gc_1_a_body_that_outlives_half_the_grace_is_refused_and_leaves_nothing() {
     let twin = twin(Shape { reclaim_grace: Duration::from_secs(1), ..Shape::default() }).await;

@@ -1,4 +1,5 @@
-//! A cluster of real processes on this machine: one `cairn meta`, many `cairn node`s, each with its own disks and ports.
+//! A cluster of real processes on this machine: one `cairn meta`, many `cairn node`s, each with its own disks and
+//! ports.
 
 use std::{
     collections::BTreeSet,
@@ -328,7 +329,8 @@ impl Cluster {
         self.nodes.iter_mut().for_each(|node| node.process = None);
     }
 
-    /// Runs `cairn admin metadata check` as a node would reach the metadata; what it printed. Fails if it found anything wrong.
+    /// Runs `cairn admin metadata check` as a node would reach the metadata; what it printed. Fails if it found
+    /// anything wrong.
     pub fn check_metadata(&self) -> Result<String, ChaosError> {
         let node = self.nodes.first().ok_or(ChaosError::Workload("a cluster without nodes".into()))?;
         self.cairn(&["admin", "metadata", "check", "--config", &node.config.to_string_lossy()])
@@ -389,12 +391,13 @@ pub fn wait_for_file(file: &Path, process: &mut Process) -> Result<(), ChaosErro
     Ok(())
 }
 
-/// Ports below those that systems give to whoever asks for any: none of the connections that the nodes open can take one of them
-/// between the moment it was found free and that at which its node listens.
+/// Ports below those that systems give to whoever asks for any: none of the connections that the nodes open can take
+/// one of them between the moment it was found free and that at which its node listens.
 const PORTS: std::ops::Range<u16> = 12_000..30_000;
 const PORT_TRIES: usize = 1000;
 
-/// A port that was free a moment ago. Restarted nodes must come back at the same place, so they can't pick one themselves.
+/// A port that was free a moment ago. Restarted nodes must come back at the same place, so they can't pick one
+/// themselves.
 pub fn free_tcp() -> Result<String, ChaosError> {
     free("find a free TCP port", |address| TcpListener::bind(address).and_then(|socket| socket.local_addr()))
 }
@@ -403,7 +406,8 @@ fn free_udp() -> Result<String, ChaosError> {
     free("find a free UDP port", |address| UdpSocket::bind(address).and_then(|socket| socket.local_addr()))
 }
 
-/// Ports given out by this process: until their owner listens they look free, and the dice would come to one of them again.
+/// Ports given out by this process: until their owner listens they look free, and the dice would come to one of them
+/// again.
 static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
 fn free(what: &str, bind: impl Fn(SocketAddr) -> std::io::Result<SocketAddr>) -> Result<String, ChaosError> {

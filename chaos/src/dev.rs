@@ -22,7 +22,8 @@ pub struct DevCluster {
 }
 
 impl DevCluster {
-    /// Starts `cairn dev` with its data below `folder` and waits until it serves. Started twice in one folder, it finds its data again.
+    /// Starts `cairn dev` with its data below `folder` and waits until it serves. Started twice in one folder, it finds
+    /// its data again.
     pub fn start(binary: &Path, folder: &Path, arguments: &[&str]) -> Result<Self, ChaosError> {
         let (s3, admin) = (free_tcp()?, free_tcp()?);
         let (data, ready) = (folder.join("data"), folder.join("ready.json"));

@@ -1,5 +1,6 @@
-//! Clients that each own a few keys and know after every request what the keys may hold: a request that succeeded leaves one
-//! possibility, one that failed adds one. Whatever is read must be possible (DUR-1, CON-1, INT-1), and every request must end in time.
+//! Clients that each own a few keys and know after every request what the keys may hold: a request that succeeded
+//! leaves one possibility, one that failed adds one. Whatever is read must be possible (DUR-1, CON-1, INT-1), and every
+//! request must end in time.
 
 use std::{
     collections::BTreeMap,
@@ -88,8 +89,8 @@ impl Registers {
         }
     }
 
-    /// Lets every client end its request, then reads every key through every endpoint: how many keys hold an acknowledged object, and how
-    /// many must be absent.
+    /// Lets every client end its request, then reads every key through every endpoint: how many keys hold an
+    /// acknowledged object, and how many must be absent.
     pub async fn finish(self, endpoints: &[S3], readable: Duration) -> Result<(u64, u64), ChaosError> {
         self.shared.stop.store(true, Ordering::Relaxed);
         let mut clients = Vec::new();

@@ -1,4 +1,5 @@
-//! A small S3 client over HTTP/1.1, signing with SigV4: enough to load a cluster and to check it, nothing of Cairn inside.
+//! A small S3 client over HTTP/1.1, signing with SigV4: enough to load a cluster and to check it, nothing of Cairn
+//! inside.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -275,8 +276,8 @@ fn escaped(text: &str) -> String {
     text.bytes().map(escape).collect()
 }
 
-/// Signs with the payload left out of the signature, as clients over TLS do; `path` must need no escaping, and its query must be sorted,
-/// escaped, and have an equals sign for every name.
+/// Signs with the payload left out of the signature, as clients over TLS do; `path` must need no escaping, and its
+/// query must be sorted, escaped, and have an equals sign for every name.
 fn sign(
     account: &Account,
     method: &Method,

@@ -1,4 +1,5 @@
-//! What most scenarios run against: `cairn dev`, or a few node processes with their metadata in FoundationDB when one is given.
+//! What most scenarios run against: `cairn dev`, or a few node processes with their metadata in FoundationDB when one
+//! is given.
 
 use std::{
     path::{Path, PathBuf},
@@ -69,8 +70,8 @@ impl Target {
         Ok(S3::new(Account { endpoint, access_key: ACCESS_KEY.into(), secret_key: SECRET_KEY.into() }))
     }
 
-    /// Waits until an erasure-coded object can be written and is gone again: nodes that are processes of their own must first
-    /// find each other.
+    /// Waits until an erasure-coded object can be written and is gone again: nodes that are processes of their own must
+    /// first find each other.
     pub async fn until_writable(&self) -> Result<(), ChaosError> {
         let s3 = self.s3()?;
         s3.create_bucket(READY).await?;

@@ -1,7 +1,7 @@
 //! Stored bytes of records: one byte of format version, then rmp-serde's compact form.
 //!
-//! A record that changes gets a new version: its old shape moves to a `mod v1` beside a pure function to the new one, and
-//! [`Stored::migrate`] calls it. A version that nobody knows is an error, never a guess.
+//! A record that changes gets a new version: its old shape moves to a `mod v1` beside a pure function to the new one,
+//! and [`Stored::migrate`] calls it. A version that nobody knows is an error, never a guess.
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};

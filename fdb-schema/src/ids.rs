@@ -105,8 +105,9 @@ random_id!(
     DiskId, "disk id"
 );
 random_id!(
-    /// One attempt at one change, for telling after an unknown commit whether it happened. Its bytes 1 to 4 are the minute of its
-    /// birth, so that old attempts can be forgotten without an index; its first is random like those of other ids.
+    /// One attempt at one change, for telling after an unknown commit whether it happened. Its bytes 1 to 4 are the
+    /// minute of its birth, so that old attempts can be forgotten without an index; its first is random like those of
+    /// other ids.
     AttemptId, "attempt id", born_now
 );
 
@@ -203,8 +204,8 @@ impl fmt::Display for FragmentName {
     }
 }
 
-/// A version of an object. `NULL` is S3's "null" version. The bytes of other ids are decided inside the transaction that
-/// creates the version, so that they order versions of one key by commit, newest first.
+/// A version of an object. `NULL` is S3's "null" version. The bytes of other ids are decided inside the transaction
+/// that creates the version, so that they order versions of one key by commit, newest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VersionId(pub [u8; 16]);
 

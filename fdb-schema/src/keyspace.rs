@@ -33,9 +33,10 @@
 //! | 1c | | empty: the rows below have counted since there were blobs |
 //! | 1c | group | counter: stripes of all blobs in the group |
 //!
-//! Numbers are big-endian, so that they sort. Counters are the little-endian integers of [`crate::kv::Transaction::add`]. Object keys are
-//! arbitrary UTF-8 and sort by their bytes: at the end of a key they stand as they are; before something else, a zero byte is
-//! escaped as `00 ff` and the end is `00 01`, which sorts below every continuation. Bucket names have no zero byte.
+//! Numbers are big-endian, so that they sort. Counters are the little-endian integers of
+//! [`crate::kv::Transaction::add`]. Object keys are arbitrary UTF-8 and sort by their bytes: at the end of a key they
+//! stand as they are; before something else, a zero byte is escaped as `00 ff` and the end is `00 01`, which sorts
+//! below every continuation. Bucket names have no zero byte.
 //!
 //! [`HeadRow`]: crate::record::rows::HeadRow
 //! [`VersionRow`]: crate::record::rows::VersionRow
@@ -419,7 +420,8 @@ pub fn group(id: GroupId) -> Bytes {
     Key::of(Space::Group).raw(&id.0.to_be_bytes()).done()
 }
 
-/// There in a store whose counters of [`group_stripes`] are true: one that older programs wrote to has none, or false ones.
+/// There in a store whose counters of [`group_stripes`] are true: one that older programs wrote to has none, or false
+/// ones.
 pub fn stripes_are_counted() -> Bytes {
     Key::of(Space::GroupStripes).done()
 }
@@ -457,7 +459,8 @@ pub fn credential(access_key: &str) -> Bytes {
     Key::of(Space::Credential).raw(access_key.as_bytes()).done()
 }
 
-/// An attempt's id has the minute of its birth after its first byte (see [`AttemptId::random`]): those of a shard sort by age.
+/// An attempt's id has the minute of its birth after its first byte (see [`AttemptId::random`]): those of a shard sort
+/// by age.
 pub fn attempt(id: AttemptId) -> Bytes {
     Key::of(Space::Attempt).byte(id.0[0] % ATTEMPT_SHARDS).raw(&id.0[1..]).byte(id.0[0]).done()
 }

@@ -1,7 +1,8 @@
-//! Cairn's metadata: ids, domain records and their stored formats, the keyspace, transactions and the backends that run them.
+//! Cairn's metadata: ids, domain records and their stored formats, the keyspace, transactions and the backends that run
+//! them.
 //!
-//! Layers inside the crate, each importing only those before it: [`clock`], `bytes16` and [`text`], [`ids`], [`kv`], [`error`], [`codec`],
-//! [`record`], [`keyspace`], [`verbs`], [`transfer`], [`audit`], [`conformance`].
+//! Layers inside the crate, each importing only those before it: [`clock`], `bytes16` and [`text`], [`ids`], [`kv`],
+//! [`error`], [`codec`], [`record`], [`keyspace`], [`verbs`], [`transfer`], [`audit`], [`conformance`].
 
 pub mod audit;
 mod bytes16;

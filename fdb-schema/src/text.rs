@@ -2,8 +2,9 @@
 
 use std::fmt::{self, Write};
 
-/// In quotes, otherwise as it is, but for control characters: they would break a line of a log and have no place in XML, so each is shown
-/// by its picture (U+2400 and following). Not Rust's escapes, which nobody but a Rust programmer reads.
+/// In quotes, otherwise as it is, but for control characters: they would break a line of a log and have no place in
+/// XML, so each is shown by its picture (U+2400 and following). Not Rust's escapes, which nobody but a Rust programmer
+/// reads.
 #[derive(Clone, Copy)]
 pub struct Shown<'a>(pub &'a str);
 

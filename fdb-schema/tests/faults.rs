@@ -1,4 +1,5 @@
-//! Conflicts and unknown commits under every verb: each change happens once or not at all, and what is counted equals a recount.
+//! Conflicts and unknown commits under every verb: each change happens once or not at all, and what is counted equals a
+//! recount.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -40,8 +41,8 @@ pub const FAULTS: [Fault; 7] = [
     Fault::Unavailable,
 ];
 
-/// Every two faults in memory, and each fault first and second on every backend: what the faults leave behind is decided by the
-/// store's own conflicts.
+/// Every two faults in memory, and each fault first and second on every backend: what the faults leave behind is
+/// decided by the store's own conflicts.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_verb_answers_the_same_after_each_fault() {
     for first in FAULTS {

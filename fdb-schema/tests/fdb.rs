@@ -1,7 +1,9 @@
-//! On a real FoundationDB: the conformance suite, the verbs, injected faults, export and import; and what opening one refuses.
+//! On a real FoundationDB: the conformance suite, the verbs, injected faults, export and import; and what opening one
+//! refuses.
 //!
-//! Needs the feature `fdb` and a running server whose cluster file `CAIRN_FDB_CLUSTER_FILE` names; says so when it is skipped. No
-//! libtest: the client library starts once in a process and must be stopped before the process begins to end.
+//! Needs the feature `fdb` and a running server whose cluster file `CAIRN_FDB_CLUSTER_FILE` names; says so when it is
+//! skipped. No libtest: the client library starts once in a process and must be stopped before the process begins to
+//! end.
 #![allow(clippy::unwrap_used)]
 // Each file of the other backends' tests brings what they share.
 #![allow(clippy::duplicate_mod)]

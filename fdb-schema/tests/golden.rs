@@ -1,4 +1,5 @@
-//! The stored bytes of every record. A change here is a change of format: it needs a new version and a migration, not a new golden.
+//! The stored bytes of every record. A change here is a change of format: it needs a new version and a migration, not a
+//! new golden.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;

@@ -37,8 +37,8 @@ pub(crate) fn admit(request: &mut Parts, header_bytes_max: usize) -> S3Result<()
     Ok(())
 }
 
-/// Without a length, HTTP/1 says that an upload has no body; but whoever sends none says so, and whoever forgot the length
-/// would find an empty object. A copy needs no body, and HTTP/2 marks the end of one.
+/// Without a length, HTTP/1 says that an upload has no body; but whoever sends none says so, and whoever forgot the
+/// length would find an empty object. A copy needs no body, and HTTP/2 marks the end of one.
 fn demand_length(request: &Parts) -> S3Result<()> {
     let headers = &request.headers;
     let is_upload = request.method == Method::PUT

@@ -227,7 +227,8 @@ impl Drop for RequestUnderWay {
     }
 }
 
-/// One HTTP/2 stream's answer. Between a frame that was handed out and the next one asked for, the client is waited for.
+/// One HTTP/2 stream's answer. Between a frame that was handed out and the next one asked for, the client is waited
+/// for.
 pub(crate) struct WatchedStream {
     connection: Arc<Connection>,
     pace: Arc<Mutex<Pace>>,

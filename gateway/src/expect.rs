@@ -12,8 +12,8 @@ pub(crate) enum Expectation {
     Unknown,
 }
 
-/// HTTP/1.0 has no expectations (RFC 9110, 10.1.1). Over HTTP/2 hyper cannot send "100 Continue"; RFC 9110 lets a server
-/// leave it out, and clients that wait for it there do so for a limited time.
+/// HTTP/1.0 has no expectations (RFC 9110, 10.1.1). Over HTTP/2 hyper cannot send "100 Continue"; RFC 9110 lets a
+/// server leave it out, and clients that wait for it there do so for a limited time.
 pub(crate) fn expectation<B>(request: &Request<B>) -> Expectation {
     if request.version() < Version::HTTP_11 {
         return Expectation::Nothing;

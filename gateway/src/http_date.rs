@@ -6,8 +6,8 @@ use time::{Date, Month, OffsetDateTime, Time};
 const TWO_DIGIT_YEARS_AHEAD: i32 = 50;
 
 /// Seconds since 1970 of an HTTP date in any of its three forms (RFC 9110, 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`,
-/// `Sunday, 06-Nov-94 08:49:37 GMT` and `Sun Nov  6 08:49:37 1994`. Days and hours may have one digit, as some clients write
-/// them. None for whatever else, which a recipient has to ignore.
+/// `Sunday, 06-Nov-94 08:49:37 GMT` and `Sun Nov  6 08:49:37 1994`. Days and hours may have one digit, as some clients
+/// write them. None for whatever else, which a recipient has to ignore.
 pub(crate) fn parse_http_date(text: &str) -> Option<i64> {
     parse_at(text, OffsetDateTime::now_utc().year())
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The least that a client must do: of every `window` of waiting for it, so many bytes for each second, and at least one.
+/// The least that a client must do: of every `window` of waiting for it, so many bytes for each second, and at least
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LeastPace {
     pub(crate) window: Duration,

@@ -1,5 +1,5 @@
-//! Headers in the query. Who presigns a URL moves its `x-amz-*` headers into the query, where S3 reads them as if they were
-//! headers, and where the signature covers them.
+//! Headers in the query. Who presigns a URL moves its `x-amz-*` headers into the query, where S3 reads them as if they
+//! were headers, and where the signature covers them.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri::PathAndQuery};
 use s3s::{S3Error, S3Result, s3_error};
@@ -33,8 +33,8 @@ pub(crate) enum Parameter {
     Drop,
 }
 
-/// Moves the `x-amz-*` parameters of the query into the headers, and of the others keeps those that `judge` keeps (by their
-/// decoded names).
+/// Moves the `x-amz-*` parameters of the query into the headers, and of the others keeps those that `judge` keeps (by
+/// their decoded names).
 pub(crate) fn move_to_headers(uri: &Uri, headers: &mut HeaderMap, judge: impl Fn(&str) -> Parameter) -> S3Result<Uri> {
     let Some(query) = uri.query() else { return Ok(uri.clone()) };
     let mut kept = Vec::new();

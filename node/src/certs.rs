@@ -46,7 +46,8 @@ pub fn read_identity(tls: &TlsSection) -> Result<Identity, Failure> {
     })
 }
 
-/// The identity of a node of `cairn dev`; the authority and the node's certificate are made when they are not there yet.
+/// The identity of a node of `cairn dev`; the authority and the node's certificate are made when they are not there
+/// yet.
 pub fn dev_identity(dir: &Path, id: &NodeId) -> Result<Identity, Failure> {
     if !dir.join(CA_CERT).exists() {
         new_ca(dir, "dev")?;

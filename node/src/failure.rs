@@ -82,7 +82,8 @@ impl Failure {
     /// What the process ends with.
     pub fn exit_code(&self) -> u8 {
         match self {
-            // A server that went on would only refuse: whoever supervises it should start it again, and look when that repeats.
+            // A server that went on would only refuse: whoever supervises it should start it again, and look when that
+            // repeats.
             Self::MetadataFailed { .. } | Self::ActorGivenUp { .. } => 3,
             _ => 1,
         }

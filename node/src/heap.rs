@@ -1,8 +1,8 @@
 //! The heap: set up so that it can give memory back, and made to do so.
 //!
-//! The system's allocator (glibc's) serves all threads from a few arenas, and one call returns every free page of all of them to
-//! the system. Allocators with a heap for each thread cannot do that: fragments come and go on dozens of threads, and what idle
-//! threads hold of free memory was several times what was in use.
+//! The system's allocator (glibc's) serves all threads from a few arenas, and one call returns every free page of all
+//! of them to the system. Allocators with a heap for each thread cannot do that: fragments come and go on dozens of
+//! threads, and what idle threads hold of free memory was several times what was in use.
 
 use std::{
     sync::mpsc::{RecvTimeoutError, Sender, channel},
@@ -25,7 +25,8 @@ pub fn set_up() {
     {
         // With one arena for every few threads none waits long, and none keeps much for itself.
         let arenas = std::thread::available_parallelism().map_or(4, |cores| (2 * cores.get()).clamp(4, 32));
-        // Fixed: glibc would raise the bound with every large block that is freed, and return ever less of them by itself.
+        // Fixed: glibc would raise the bound with every large block that is freed, and return ever less of them by
+        // itself.
         let settings =
             [(libc::M_ARENA_MAX, arenas), (libc::M_MMAP_THRESHOLD, 16 << 20), (libc::M_TRIM_THRESHOLD, 32 << 20)];
         for (setting, value) in settings {
@@ -51,8 +52,8 @@ fn resident() -> Option<u64> {
     line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// When free memory is given back: soon when the process nears its bound, and else whenever it has grown since the last time. So a
-/// process at rest keeps only what is in use.
+/// When free memory is given back: soon when the process nears its bound, and else whenever it has grown since the last
+/// time. So a process at rest keeps only what is in use.
 #[derive(Debug)]
 struct Rule {
     bound: u64,

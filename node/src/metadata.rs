@@ -53,7 +53,8 @@ impl Opened {
         Failure::Metadata(self.place.clone(), error)
     }
 
-    /// Waits until the store answers, for at most [`WAIT_LIMIT`]; `tell` is called with what is waited for once that takes a while.
+    /// Waits until the store answers, for at most [`WAIT_LIMIT`]; `tell` is called with what is waited for once that
+    /// takes a while.
     async fn answering(self, stop: &mut Stop, tell: impl Fn(&str)) -> Result<Self, Failure> {
         let deadline = Instant::now() + WAIT_LIMIT;
         let why = RefCell::new("no answer yet".to_owned());

@@ -17,8 +17,8 @@ use crate::config::LogFormat;
 
 /// Exit code after a second signal, as shells report a process ended by SIGINT.
 const EXIT_INTERRUPTED: i32 = 130;
-/// One request to stop may arrive as several signals: GNU `timeout` sends its own to the process and then to its whole group, a
-/// terminal sends SIGINT to all that run in it and a shell may add SIGHUP.
+/// One request to stop may arrive as several signals: GNU `timeout` sends its own to the process and then to its whole
+/// group, a terminal sends SIGINT to all that run in it and a shell may add SIGHUP.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 /// Every part of a shutdown has its own, shorter bound; this one is for what nobody foresaw.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(90);
@@ -86,8 +86,8 @@ fn log_panics() {
 /// Becomes true when the process should stop. Everything that runs until then holds one of these.
 pub type Stop = watch::Receiver<bool>;
 
-/// Listens for SIGINT, SIGTERM and SIGHUP (a closed terminal). The first asks for an orderly stop, one that follows after
-/// [`SAME_REQUEST`] ends the process at once.
+/// Listens for SIGINT, SIGTERM and SIGHUP (a closed terminal). The first asks for an orderly stop, one that follows
+/// after [`SAME_REQUEST`] ends the process at once.
 pub fn stop_on_signals() -> io::Result<Stop> {
     let mut signals = Signals::listen()?;
     let (sender, receiver) = watch::channel(false);
@@ -99,8 +99,8 @@ pub fn stop_on_signals() -> io::Result<Stop> {
             Ok(name) => tracing::warn!(signal = name, "another signal: ending now"),
             Err(_) => tracing::error!(limit = ?SHUTDOWN_LIMIT, "the shutdown hangs: ending now"),
         }
-        // SAFETY: ends the process. Not `exit`, which would first take apart the statics of libraries whose threads still run:
-        // FoundationDB's client crashes then, and a crash is not what was asked for.
+        // SAFETY: ends the process. Not `exit`, which would first take apart the statics of libraries whose threads
+        // still run: FoundationDB's client crashes then, and a crash is not what was asked for.
         unsafe { libc::_exit(EXIT_INTERRUPTED) };
     });
     Ok(receiver)

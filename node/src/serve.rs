@@ -1,5 +1,5 @@
-//! The serving part of a process: some nodes' engines, one S3 gateway over the first, one admin API. Started in a numbered
-//! order, stopped in the reverse one.
+//! The serving part of a process: some nodes' engines, one S3 gateway over the first, one admin API. Started in a
+//! numbered order, stopped in the reverse one.
 
 use std::{
     net::SocketAddr,
@@ -110,7 +110,8 @@ impl Serving {
         self.nodes.extend(try_join_all(others).await?);
         tracing::info!(nodes = self.nodes.len(), "2. engines run");
 
-        // 3. Proof that a write can be made durable: until then a client would only be refused. Others may still be starting, so the lack
+        // 3. Proof that a write can be made durable: until then a client would only be refused. Others may still be
+        //    starting, so the lack
         // of it is no failure.
         admin.serve(Subject::Nodes(self.nodes.iter().map(|(_, node)| node.clone()).collect()));
         match first_write(admin).await {

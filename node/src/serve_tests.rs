@@ -73,8 +73,8 @@ async fn plan(root: &Path, meta: &Meta) -> Plan {
     }
 }
 
-/// The actor that watches over membership panics whenever it calls a disk up. Once its restarts are used up the process is not ready
-/// any more and ends, as one whose metadata store has failed does.
+/// The actor that watches over membership panics whenever it calls a disk up. Once its restarts are used up the process
+/// is not ready any more and ends, as one whose metadata store has failed does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_essential_actor_that_gave_up_ends_the_process() {
     let folder = tempfile::tempdir().unwrap();

@@ -60,8 +60,8 @@ impl Store {
         }
     }
 
-    /// Opening would make the folder that a mistyped path names, for an export that then fails. A store elsewhere cannot be told from an
-    /// empty one before it is read.
+    /// Opening would make the folder that a mistyped path names, for an export that then fails. A store elsewhere
+    /// cannot be told from an empty one before it is read.
     fn must_exist(&self) -> Result<(), Failure> {
         let folder = match self {
             Self::Folder(path) => Some(path),

@@ -1,5 +1,5 @@
-//! A metadata store that cannot be written to any more ends its process with a clear error: going on would only refuse everything, and
-//! who supervises the process would never know.
+//! A metadata store that cannot be written to any more ends its process with a clear error: going on would only refuse
+//! everything, and who supervises the process would never know.
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -1,4 +1,5 @@
-//! `cairn config check` and a start look at the same: what the one calls good the other takes, and both refuse with the same words.
+//! `cairn config check` and a start look at the same: what the one calls good the other takes, and both refuse with the
+//! same words.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -220,7 +221,8 @@ fn disks_of_another_cluster_are_refused() {
     both_refuse(&setup, "disks[1].path: ");
 }
 
-/// A metadata server is asked whose the disks are; one that does not answer is a note and no error, because a start waits for it.
+/// A metadata server is asked whose the disks are; one that does not answer is a note and no error, because a start
+/// waits for it.
 #[test]
 fn the_metadata_server_is_asked_whose_the_disks_are() {
     let setup = Setup::new();

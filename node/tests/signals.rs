@@ -46,7 +46,8 @@ fn two_signals_at_once_are_one_request_to_stop() {
     assert!(log.contains("stopped") && !log.contains("ending now"), "{log}");
 }
 
-/// A metadata server that is frozen keeps a node from stopping for a while; whoever does not want to wait says so a second time.
+/// A metadata server that is frozen keeps a node from stopping for a while; whoever does not want to wait says so a
+/// second time.
 #[test]
 fn a_second_signal_after_a_second_ends_the_process_at_once() {
     let folder = tempfile::tempdir().unwrap();

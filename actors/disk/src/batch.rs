@@ -93,7 +93,8 @@ impl Batch {
         self.names.insert(name, Pending::Put { entry, block_checksums });
     }
 
-    /// A tombstone for the record of `name` at `kills`, whose pages are given back; `live` is that record if it is the one that counts.
+    /// A tombstone for the record of `name` at `kills`, whose pages are given back; `live` is that record if it is the
+    /// one that counts.
     pub fn kill(&mut self, name: FragmentName, kills: Place, units: u32, live: Option<Entry>) {
         self.tombstone(name, kills, units, live);
         self.dead.push((kills, units));

@@ -1,8 +1,10 @@
-//! Compaction: what holes cannot give back. A hole is whole pages; small records leave the rest of theirs behind when they die, and a
-//! file system may know no holes at all. So the segment that is most dead is emptied, a step at a time: its live records are written
-//! again at the end of the log, and tombstones that are still needed with them; the file goes after the next checkpoint.
+//! Compaction: what holes cannot give back. A hole is whole pages; small records leave the rest of theirs behind when
+//! they die, and a file system may know no holes at all. So the segment that is most dead is emptied, a step at a time:
+//! its live records are written again at the end of the log, and tombstones that are still needed with them; the file
+//! goes after the next checkpoint.
 //!
-//! Choosing the most dead segment first is the greedy cleaning of log-structured file systems (Rosenblum and Ousterhout, 1992).
+//! Choosing the most dead segment first is the greedy cleaning of log-structured file systems (Rosenblum and
+//! Ousterhout, 1992).
 
 use std::{
     collections::HashMap,
@@ -35,7 +37,8 @@ const HURRY: f64 = 0.5;
 const LEAST_PART: u64 = 8;
 /// All segments are looked at this often at most: a large disk has many, and a batch takes no longer than a sync.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// A segment that could not be emptied is tried again after this long: a full disk or a failed batch may be over, damage repaired.
+/// A segment that could not be emptied is tried again after this long: a full disk or a failed batch may be over,
+/// damage repaired.
 const TRY_AGAIN: Duration = Duration::from_secs(600);
 
 /// A segment that is being emptied.
@@ -52,7 +55,8 @@ struct Victim {
 #[derive(Clone, Copy, Debug)]
 struct Refused {
     since: Instant,
-    /// What was needed of it when all that is readable had been moved: trying again before that changes would move as much again.
+    /// What was needed of it when all that is readable had been moved: trying again before that changes would move as
+    /// much again.
     left: Option<Left>,
 }
 
@@ -194,7 +198,8 @@ impl Compaction {
         self.purse.wait(self.core.tidying_share(Instant::now()))
     }
 
-    /// Takes a step if the disk is idle, or so full of dead space that it cannot wait, and if clients leave time for it.
+    /// Takes a step if the disk is idle, or so full of dead space that it cannot wait, and if clients leave time for
+    /// it.
     pub fn advance(&mut self, log: &mut Log, idle: bool) -> Advance {
         if self.core.failed.load().is_some() || !self.has_room() || !(idle || self.is_pressing()) {
             return Advance::Rests;
@@ -319,7 +324,8 @@ fn keepers(core: &Core, victim: &mut Victim, until: u64) -> Result<Vec<Keep>, Di
             records.push((place, header));
         }
     })?;
-    // A file may end before the records that the index knows of: what is missing is damage, and the victim is done with.
+    // A file may end before the records that the index knows of: what is missing is damage, and the victim is done
+    // with.
     victim.at = scanned.next.max(until);
     let mut kept = Vec::new();
     for (place, header) in records {

@@ -31,7 +31,8 @@ use super::{
     writer::Writer,
 };
 
-/// How long a write may wait for room in the queue: a few seconds ride out a checkpoint or a slow sync, more would hide a sick disk.
+/// How long a write may wait for room in the queue: a few seconds ride out a checkpoint or a slow sync, more would hide
+/// a sick disk.
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
 /// Reads have deadlines and alternatives (other fragments): they give up sooner.
 const READ_PATIENCE: Duration = Duration::from_secs(2);

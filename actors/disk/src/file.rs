@@ -19,7 +19,8 @@ use rustix::{
     io::{Errno, retry_on_intr},
 };
 
-/// How many of the next operations of a kind fail with EIO, and what is told about syncs. All zero and silent in production.
+/// How many of the next operations of a kind fail with EIO, and what is told about syncs. All zero and silent in
+/// production.
 #[derive(Default)]
 pub struct Faults {
     pub writes: AtomicU32,
@@ -29,8 +30,8 @@ pub struct Faults {
     pub cuts: AtomicU32,
     /// Called around every sync of a batch.
     pub on_sync: Option<SyncHook>,
-    /// Whoever holds this to write sees no checkpoint, no segment removed and no hole punched meanwhile: a copy of the disk is then an
-    /// image that a crash could have left.
+    /// Whoever holds this to write sees no checkpoint, no segment removed and no hole punched meanwhile: a copy of the
+    /// disk is then an image that a crash could have left.
     pub tidying: Arc<RwLock<()>>,
     /// The same for live data that a compaction moves; not to be taken in `on_sync`, which may be told of just that.
     pub moving: Arc<RwLock<()>>,
@@ -188,7 +189,8 @@ pub fn sync_dir(dir: &Path) -> Result<(), DiskError> {
     file.sync_all().map_err(|error| disk_error("sync directory", dir, error))
 }
 
-/// Gives the space of a range back; the file keeps its length and reads as zeros there. False if the file system cannot.
+/// Gives the space of a range back; the file keeps its length and reads as zeros there. False if the file system
+/// cannot.
 pub fn punch_hole(file: &File, path: &Path, offset: u64, length: u64) -> Result<bool, DiskError> {
     let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     match retry_on_intr(|| rustix::fs::fallocate(file, mode, offset, length)) {
@@ -198,8 +200,8 @@ pub fn punch_hole(file: &File, path: &Path, offset: u64, length: u64) -> Result<
     }
 }
 
-/// Reserves the bytes of `range`, up to which the file is extended with zeros; without file system support it only extends. What is
-/// before the range stays as it is: holes there would be filled.
+/// Reserves the bytes of `range`, up to which the file is extended with zeros; without file system support it only
+/// extends. What is before the range stays as it is: holes there would be filled.
 pub fn preallocate(file: &File, path: &Path, range: std::ops::Range<u64>) -> Result<(), DiskError> {
     let length = range.end.saturating_sub(range.start);
     match retry_on_intr(|| rustix::fs::fallocate(file, FallocateFlags::empty(), range.start, length)) {

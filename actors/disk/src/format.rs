@@ -23,15 +23,17 @@
 //!  …  zeros up to a multiple of 64
 //! ```
 //!
-//! The record checksum is `xxh3(header[0..56], seed = salt + unit + xxh3(block checksums, seed = salt))`. The salt is random per
-//! segment and never leaves the disk, and `unit` is where the record lies (in 64-byte units): so bytes that a client chose can
-//! never pass for a record when a scan looks for the next one after damage, nor can a record written to the wrong place.
-//! A *batch* is what one fdatasync made durable: only records of the last batch can be torn by a crash. The next opening turns a torn
-//! record into a *void*, the only change ever made in place: its header says how many units (like a tombstone's u24) to pass over. Merely
-//! killing it would not do: a rebuilt index would let it replace an older record of its fragment before it came to the tombstone.
+//! The record checksum is `xxh3(header[0..56], seed = salt + unit + xxh3(block checksums, seed = salt))`. The salt is
+//! random per segment and never leaves the disk, and `unit` is where the record lies (in 64-byte units): so bytes that
+//! a client chose can never pass for a record when a scan looks for the next one after damage, nor can a record written
+//! to the wrong place. A *batch* is what one fdatasync made durable: only records of the last batch can be torn by a
+//! crash. The next opening turns a torn record into a *void*, the only change ever made in place: its header says how
+//! many units (like a tombstone's u24) to pass over. Merely killing it would not do: a rebuilt index would let it
+//! replace an older record of its fragment before it came to the tombstone.
 //!
-//! A *tombstone* kills the record it names and every older one of the same fragment: those lie before it in the log, and whichever of them
-//! are still there (a compaction moves records; holes take the heads of dead ones) must not come back.
+//! A *tombstone* kills the record it names and every older one of the same fragment: those lie before it in the log,
+//! and whichever of them are still there (a compaction moves records; holes take the heads of dead ones) must not come
+//! back.
 
 use cairn_fragment::block_count;
 use cairn_schema::ids::{BlobId, DiskId, FragmentName, GroupId};
@@ -228,8 +230,8 @@ impl RecordHeader {
         out
     }
 
-    /// How many bytes of block checksums follow a header, or None if these bytes cannot begin a record. Decides how much to read
-    /// before [`RecordHeader::decode`]; nothing else may be taken from bytes not yet verified.
+    /// How many bytes of block checksums follow a header, or None if these bytes cannot begin a record. Decides how
+    /// much to read before [`RecordHeader::decode`]; nothing else may be taken from bytes not yet verified.
     pub fn table_bytes(bytes: &[u8]) -> Option<usize> {
         if bytes.len() < RECORD_HEADER_LEN || &bytes[..2] != RECORD_MAGIC {
             return None;

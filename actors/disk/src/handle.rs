@@ -25,9 +25,9 @@ use super::{
     recover::RecoveryReport,
 };
 
-/// An open disk. Cheap to clone. Calls go straight to the queues of whichever engine has the disk open now, bounded by permits that
-/// travel with the work. Who owns the disk watches it with [`DiskHandle::look`] and [`DiskHandle::watch_writer`], and replaces an engine that
-/// has failed with [`DiskHandle::reopen`].
+/// An open disk. Cheap to clone. Calls go straight to the queues of whichever engine has the disk open now, bounded by
+/// permits that travel with the work. Who owns the disk watches it with [`DiskHandle::look`] and
+/// [`DiskHandle::watch_writer`], and replaces an engine that has failed with [`DiskHandle::reopen`].
 #[derive(Clone)]
 pub struct DiskHandle {
     mounted: Arc<Mounted>,
@@ -47,8 +47,8 @@ struct Mounted {
 }
 
 impl DiskHandle {
-    /// Opens the disk at `options.path`, or formats it if that directory is empty or missing. Blocks while it reads the index:
-    /// on async threads use `spawn_blocking`.
+    /// Opens the disk at `options.path`, or formats it if that directory is empty or missing. Blocks while it reads the
+    /// index: on async threads use `spawn_blocking`.
     pub fn open(options: DiskOptions) -> Result<Self, DiskError> {
         Self::open_with(options, None)
     }
@@ -90,8 +90,8 @@ impl DiskHandle {
         self.mounted.engine.load().as_ref().map(|engine| engine.report().clone())
     }
 
-    /// Returns when the fragment is durable (synced). Writing the same name with the same bytes again is a no-op; with others an
-    /// error, unless the copy that is here is damaged: then it is replaced.
+    /// Returns when the fragment is durable (synced). Writing the same name with the same bytes again is a no-op; with
+    /// others an error, unless the copy that is here is damaged: then it is replaced.
     pub async fn put(&self, fragment: NewFragment) -> Result<(), DiskError> {
         self.engine()?.put(fragment).await
     }
@@ -174,7 +174,8 @@ impl DiskHandle {
             // Lets go of the lock, once its writer has answered those who wait.
             failed.close_blocking();
         }
-        // Opening an empty folder would make a new disk in it: below the mount point of a disk that is away, for instance.
+        // Opening an empty folder would make a new disk in it: below the mount point of a disk that is away, for
+        // instance.
         let path = &mounted.options.path;
         match read_identity(path)? {
             Some(identity) if identity.disk == mounted.id => {}

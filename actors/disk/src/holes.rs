@@ -1,5 +1,5 @@
-//! Gives the pages of dead records back by punching holes, on a thread of its own: on some file systems one hole costs as much as an
-//! fsync, which no write should wait for.
+//! Gives the pages of dead records back by punching holes, on a thread of its own: on some file systems one hole costs
+//! as much as an fsync, which no write should wait for.
 
 use std::{
     collections::BTreeMap,

@@ -131,7 +131,8 @@ pub fn identify(options: &DiskOptions) -> Result<Identity, DiskError> {
     Ok(identity)
 }
 
-/// Refuses a folder without an identity in which there is anything: it is somebody else's, or a disk that lost its identity.
+/// Refuses a folder without an identity in which there is anything: it is somebody else's, or a disk that lost its
+/// identity.
 pub fn must_be_empty(dir: &Path) -> Result<(), DiskError> {
     let entries = std::fs::read_dir(dir).map_err(|error| disk_error("list directory", dir, error))?;
     for entry in entries {
@@ -153,8 +154,8 @@ pub struct DiskLock {
 }
 
 impl DiskLock {
-    /// Whether the file system takes no writes. Found out by trying: one that made itself read-only after an error does not say so
-    /// in its flags.
+    /// Whether the file system takes no writes. Found out by trying: one that made itself read-only after an error does
+    /// not say so in its flags.
     pub fn is_read_only(&self) -> bool {
         let touched = self.file.set_modified(std::time::SystemTime::now());
         matches!(touched, Err(error) if error.raw_os_error() == Some(Errno::ROFS.raw_os_error()))

@@ -1,7 +1,7 @@
 //! The log of a disk: the segment that records are appended to, and the batch that is planned for it.
 //!
-//! A batch is written with one vectored write and one fdatasync, and only then made true in the index. One that failed is cut off before
-//! anything else is written, and its segment sealed. Nothing but this changes a segment.
+//! A batch is written with one vectored write and one fdatasync, and only then made true in the index. One that failed
+//! is cut off before anything else is written, and its segment sealed. Nothing but this changes a segment.
 
 use std::{
     collections::HashMap,
@@ -340,8 +340,9 @@ impl Log {
         self.note_preallocated();
     }
 
-    /// Cuts off what a failed batch may have left, before anything is written after it: a replay would take a move or a tombstone of
-    /// that batch for true. A disk that cannot even do that takes no more writes; its next opening finds that batch to be the last.
+    /// Cuts off what a failed batch may have left, before anything is written after it: a replay would take a move or a
+    /// tombstone of that batch for true. A disk that cannot even do that takes no more writes; its next opening finds
+    /// that batch to be the last.
     fn cut_off(&self) {
         let Some(active) = &self.active else { return };
         if let Err(error) = self.core.io.cut_off(&active.file, &active.path, active.end) {

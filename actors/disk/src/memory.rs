@@ -16,8 +16,8 @@ pub struct IndexMemory {
 }
 
 impl IndexMemory {
-    /// `cache_bytes` for blocks of all disks together, `changes_bytes` for what all `disks` have not written down yet. Each disk has
-    /// an equal part of the changes, those included that a checkpoint is writing.
+    /// `cache_bytes` for blocks of all disks together, `changes_bytes` for what all `disks` have not written down yet.
+    /// Each disk has an equal part of the changes, those included that a checkpoint is writing.
     pub fn shared(cache_bytes: u64, changes_bytes: u64, disks: usize) -> Self {
         let most_unflushed = (changes_bytes / disks.max(1) as u64).max(LEAST_CHANGES);
         Self { cache: Arc::new(Cache::with_capacity_bytes(cache_bytes)), most_unflushed }

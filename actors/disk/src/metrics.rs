@@ -1,4 +1,5 @@
-//! What a disk tells Prometheus. One set per disk, its id a constant label: the sets of several disks can share a registry.
+//! What a disk tells Prometheus. One set per disk, its id a constant label: the sets of several disks can share a
+//! registry.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! How much of its time a disk gives to tidying up, when clients use it at the same moment.
 //!
-//! A disk that no client uses tidies up at full speed. One that is used gives it a small part of its time, and more the shorter its space
-//! gets and the more of it is dead: so clients hardly notice, work is never put off for good, and before the disk is full
-//! tidying up comes first.
+//! A disk that no client uses tidies up at full speed. One that is used gives it a small part of its time, and more the
+//! shorter its space gets and the more of it is dead: so clients hardly notice, work is never put off for good, and
+//! before the disk is full tidying up comes first.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},

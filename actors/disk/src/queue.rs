@@ -66,8 +66,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Everything that waits, up to about `bytes`; waits until there is something, or for `patience` if given. None: closed, and
-    /// nothing is left.
+    /// Everything that waits, up to about `bytes`; waits until there is something, or for `patience` if given. None:
+    /// closed, and nothing is left.
     pub fn take(&self, bytes: usize, patience: Option<Duration>) -> Option<Vec<Job>> {
         let mut state = self.state.lock();
         while state.jobs.is_empty() {

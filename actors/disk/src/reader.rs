@@ -93,7 +93,8 @@ impl Record<'_> {
         Ok(Bytes::from(bytes).slice(head_bytes + start..head_bytes + end))
     }
 
-    /// Verified blocks behind what `bytes` holds already, read in pieces: each is hashed while the processor still has it at hand.
+    /// Verified blocks behind what `bytes` holds already, read in pieces: each is hashed while the processor still has
+    /// it at hand.
     fn blocks_onto(&self, mut bytes: Vec<u8>, head: &[u8], payload: Range<usize>) -> Result<Vec<u8>, DiskError> {
         for at in payload.clone().step_by(PIECE) {
             let before = bytes.len();

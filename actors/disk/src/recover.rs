@@ -1,4 +1,5 @@
-//! Makes the index of a disk current: from its last checkpoint and the tail of the log, or from all segments when it cannot be trusted.
+//! Makes the index of a disk current: from its last checkpoint and the tail of the log, or from all segments when it
+//! cannot be trusted.
 
 use std::{
     collections::HashMap,

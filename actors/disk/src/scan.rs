@@ -100,7 +100,8 @@ impl Window<'_> {
         &self.bytes[(at - self.start) as usize..]
     }
 
-    /// Page by page what can be read, and bytes that are no record where nothing can: a bad sector costs what lies on it.
+    /// Page by page what can be read, and bytes that are no record where nothing can: a bad sector costs what lies on
+    /// it.
     fn around_bad_pages(&mut self, at: u64, want: usize, error: &DiskError) -> Vec<u8> {
         tracing::error!(path = %self.path.display(), at, %error, "part of a segment cannot be read");
         let mut bytes = Vec::new();

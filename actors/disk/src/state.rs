@@ -171,7 +171,8 @@ impl Core {
         with(&Record { io: &self.io, file: &file, path: &self.files.path(number), salt, name, entry })
     }
 
-    /// Runs `with` on the fragment; one that was deleted, moved or replaced meanwhile is looked up again rather than called damaged.
+    /// Runs `with` on the fragment; one that was deleted, moved or replaced meanwhile is looked up again rather than
+    /// called damaged.
     pub fn read<T>(
         &self,
         name: FragmentName,
@@ -208,8 +209,8 @@ impl Core {
         error.into()
     }
 
-    /// Writes a checkpoint, then removes the segment files that nothing needed at that instant. Blocks; the disk goes on serving
-    /// meanwhile.
+    /// Writes a checkpoint, then removes the segment files that nothing needed at that instant. Blocks; the disk goes
+    /// on serving meanwhile.
     pub fn checkpoint(&self) -> Result<u64, DiskError> {
         let closed = self.checkpointing.lock();
         if *closed {
@@ -248,8 +249,8 @@ impl Core {
         }
     }
 
-    /// After a checkpoint that knows them to be empty: before it, an index that is behind would miss what they held. One that
-    /// goes may have been all that another one was kept for.
+    /// After a checkpoint that knows them to be empty: before it, an index that is behind would miss what they held.
+    /// One that goes may have been all that another one was kept for.
     fn remove_segments(&self, mut empty: Vec<u32>) {
         loop {
             let removable = self.index.segments(|segments| segments.removable());

@@ -21,7 +21,8 @@ use super::{
 /// What a node would find at a disk's path, told without opening it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Glance {
-    /// The disk, and the cluster that it belongs to; None for a folder that is empty or missing, of which a node would make a disk.
+    /// The disk, and the cluster that it belongs to; None for a folder that is empty or missing, of which a node would
+    /// make a disk.
     pub identity: Option<(ClusterId, DiskId)>,
     /// A process has it open.
     pub in_use: bool,
@@ -30,8 +31,8 @@ pub struct Glance {
 /// Looks at the disk at `dir` without changing anything, also while a node has it open.
 ///
 /// # Errors
-/// Refused for what no node would take: a folder of other files, an identity of an unknown format or damaged twice. Others when it
-/// cannot be read.
+/// Refused for what no node would take: a folder of other files, an identity of an unknown format or damaged twice.
+/// Others when it cannot be read.
 pub fn glance(dir: &Path) -> Result<Glance, DiskError> {
     let identity = read_identity(dir)?.map(|identity| (identity.cluster, identity.disk));
     if identity.is_none() && dir.exists() {
@@ -152,7 +153,8 @@ fn segment_reports(index: &Index, files: &Files) -> Result<Vec<SegmentReport>, D
     index.segments(|segments| segments.iter().map(report).collect())
 }
 
-/// What is on the disk at `dir`, by its checkpoint and the tail of its log. Changes nothing. Refused while a process has it open.
+/// What is on the disk at `dir`, by its checkpoint and the tail of its log. Changes nothing. Refused while a process
+/// has it open.
 pub fn inspect(dir: &Path) -> Result<InspectReport, DiskError> {
     identity_of(dir)?;
     let _lock = lock(dir)?;

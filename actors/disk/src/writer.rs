@@ -1,5 +1,5 @@
-//! The writer: one thread per disk that takes whatever has gathered, writes it with one vectored write and one fdatasync, and
-//! only then tells those who wait (DUR-2). Nothing but this thread changes a segment or the index.
+//! The writer: one thread per disk that takes whatever has gathered, writes it with one vectored write and one
+//! fdatasync, and only then tells those who wait (DUR-2). Nothing but this thread changes a segment or the index.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -22,7 +22,8 @@ use super::{
 
 /// Bytes taken from the queue at once: bounds how long the first waits for the last.
 const BATCH_BYTES: usize = 32 << 20;
-/// How long the queue must have been empty before live data is moved: what foreground work waits for a disk that tidies itself up.
+/// How long the queue must have been empty before live data is moved: what foreground work waits for a disk that tidies
+/// itself up.
 const IDLE: Duration = Duration::from_millis(10);
 /// Between two batches: bounds how long jobs wait for them.
 const STEPS_AT_ONCE: usize = 4;
@@ -84,7 +85,8 @@ impl Writer {
         self.finished = true;
     }
 
-    /// Steps of compaction, one when nobody is known to wait: what clients leave of the time may be more than one takes.
+    /// Steps of compaction, one when nobody is known to wait: what clients leave of the time may be more than one
+    /// takes.
     fn tidy_up(&mut self, idle: bool) {
         for _ in 0..STEPS_AT_ONCE {
             if self.compaction.advance(&mut self.log, idle) == Advance::Rests || idle {
@@ -93,8 +95,8 @@ impl Writer {
         }
     }
 
-    /// How long to wait for the next job before the disk tidies up, or looks whether it should; None: until there is one. A disk at
-    /// rest looks too: room may have come back, and a segment that could not be emptied be due again.
+    /// How long to wait for the next job before the disk tidies up, or looks whether it should; None: until there is
+    /// one. A disk at rest looks too: room may have come back, and a segment that could not be emptied be due again.
     fn patience(&mut self) -> Option<Duration> {
         if self.core.failed.load().is_some() {
             return None;
@@ -106,7 +108,8 @@ impl Writer {
         Some(if soon { LOOK_EVERY } else { LOOK_AT_REST })
     }
 
-    /// Has the index written down beside the writes when it has grown in memory; waits for that when it has grown too far.
+    /// Has the index written down beside the writes when it has grown in memory; waits for that when it has grown too
+    /// far.
     fn bound_index(&mut self) {
         let unflushed = self.core.index.unflushed();
         let memory = &self.core.options.index;
@@ -147,7 +150,8 @@ impl Writer {
 
     /// The batch that it is part of. None: it is already here and durable.
     fn plan_put(&mut self, fragment: NewFragment) -> Result<Option<&mut Batch>, DiskError> {
-        // Also before a fragment is called durable that is here already: a batch that failed may have left a tombstone for it.
+        // Also before a fragment is called durable that is here already: a batch that failed may have left a tombstone
+        // for it.
         self.log.still_takes()?;
         let core = self.core.clone();
         let name = fragment.name;

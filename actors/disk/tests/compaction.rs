@@ -195,8 +195,9 @@ async fn a_segment_file_that_ends_early_does_not_hold_up_the_others() {
     disk.close().await;
 }
 
-/// What a client does that never pauses: puts batches and deletes what it put some time ago, until `enough` says so. Returns how many
-/// fragments it put. A full disk is tried again: the put of a fragment that is there already changes nothing.
+/// What a client does that never pauses: puts batches and deletes what it put some time ago, until `enough` says so.
+/// Returns how many fragments it put. A full disk is tried again: the put of a fragment that is there already changes
+/// nothing.
 async fn without_pause(disk: &DiskHandle, live: u32, enough: impl Fn(u32) -> bool) -> u32 {
     const BATCH: u32 = 50;
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);

@@ -1,4 +1,5 @@
-//! INT-1 and DUR-2 of one disk: no damaged byte is served, no acknowledged one is lost, wherever a bit flips or a crash cuts.
+//! INT-1 and DUR-2 of one disk: no damaged byte is served, no acknowledged one is lost, wherever a bit flips or a crash
+//! cuts.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -157,7 +158,8 @@ struct Image {
     deleted: BTreeSet<u32>,
 }
 
-/// Takes what is on the disk as a power cut at this sync would leave it: of the batch that was not synced, any part may be missing.
+/// Takes what is on the disk as a power cut at this sync would leave it: of the batch that was not synced, any part may
+/// be missing.
 fn take_image(dir: &Path, told: &Mutex<Told>, point: &SyncPoint<'_>, dice: &mut Dice) -> Image {
     use std::os::unix::fs::FileExt;
     let (stored, deleting, deleted) = {

@@ -244,7 +244,8 @@ fn of_small_segments(dir: &Path) -> DiskOptions {
     DiskOptions { segment_bytes: 256 << 10, ..options(dir) }
 }
 
-/// A delete that fails, and a put of the same fragment that was gathered with it but does not fit behind it. `cuts` that fail.
+/// A delete that fails, and a put of the same fragment that was gathered with it but does not fit behind it. `cuts`
+/// that fail.
 async fn put_behind_a_failed_delete(dir: &Path, cuts: u32) -> (DiskHandle, Result<(), DiskError>) {
     let (held, release) = (Arc::new(AtomicBool::new(false)), Arc::new(Barrier::new(2)));
     let hook = {

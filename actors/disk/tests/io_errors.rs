@@ -1,5 +1,6 @@
-//! I/O errors that the kernel itself gives: `strace` makes system calls of a process that has a disk open fail, one kind at a time. What it
-//! had acknowledged stays (DUR-2), what failed is never called durable, and an unreadable fragment is not called a damaged one (INT-1).
+//! I/O errors that the kernel itself gives: `strace` makes system calls of a process that has a disk open fail, one
+//! kind at a time. What it had acknowledged stays (DUR-2), what failed is never called durable, and an unreadable
+//! fragment is not called a damaged one (INT-1).
 #![allow(clippy::unwrap_used)]
 
 mod child;
@@ -31,7 +32,8 @@ fn kind(answer: &str) -> &str {
     answer.split(' ').next().unwrap()
 }
 
-/// A new process, from what is on the disk: all of `there` whole and none of `absent`, by the index and by the segments alone.
+/// A new process, from what is on the disk: all of `there` whole and none of `absent`, by the index and by the segments
+/// alone.
 async fn check(dir: &Path, there: &[(u32, usize)], absent: &[u32]) {
     let copy = tempfile::tempdir().unwrap();
     copy_dir(dir, copy.path());

@@ -1,4 +1,5 @@
-//! The fragment store against a map: the same random operations on both must look the same, whatever happens in between.
+//! The fragment store against a map: the same random operations on both must look the same, whatever happens in
+//! between.
 #![allow(clippy::unwrap_used)]
 
 mod common;

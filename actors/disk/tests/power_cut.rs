@@ -1,6 +1,7 @@
-//! DUR-2 and INT-1 under real power cuts: a file system on a loop device is shut down under load (nothing that was not synced survives), its
-//! log is replayed by mounting it again, and the disk is opened: everything acknowledged is there, everything deleted is gone.
-//! Needs root, mkfs.xfs and xfs_io; the crash images of `disk_damage` need neither and always run.
+//! DUR-2 and INT-1 under real power cuts: a file system on a loop device is shut down under load (nothing that was not
+//! synced survives), its log is replayed by mounting it again, and the disk is opened: everything acknowledged is
+//! there, everything deleted is gone. Needs root, mkfs.xfs and xfs_io; the crash images of `disk_damage` need neither
+//! and always run.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -192,8 +193,9 @@ impl Run {
         // The moment is what is random here, not something waited for.
         tokio::time::sleep(Duration::from_millis(30 + self.dice.roll(450))).await;
         canary.write_all_at(&[2; CANARY_BYTES], 0).unwrap();
-        // An fdatasync that the shutdown overtakes between its own steps may answer yes though the file system's log was never
-        // written (seen on both); a machine without power answers nothing. So what is told from here on proves nothing.
+        // An fdatasync that the shutdown overtakes between its own steps may answer yes though the file system's log
+        // was never written (seen on both); a machine without power answers nothing. So what is told from here on
+        // proves nothing.
         doubtful.store(true, Ordering::SeqCst);
         self.fs.cut_power();
         stop.store(true, Ordering::Relaxed);

@@ -17,8 +17,8 @@ use super::{
 /// An implementation that keeps its promise is given this long after the deadline to say what went wrong.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// Fragments whose every call ends by its deadline, or a tenth of a second later, whatever the implementation does. Who holds
-/// one needs no timer of its own. Cheap to clone.
+/// Fragments whose every call ends by its deadline, or a tenth of a second later, whatever the implementation does. Who
+/// holds one needs no timer of its own. Cheap to clone.
 #[derive(Clone)]
 pub struct Bounded {
     fragments: Arc<dyn Fragments>,

@@ -68,8 +68,8 @@ pub trait Probes: Send + Sync + 'static {
     -> Result<bool, TransportError>;
 }
 
-/// Where the cluster's disks and nodes are. Whoever sends a call asks at that moment, so that it knows every disk that the one who chose
-/// it knew.
+/// Where the cluster's disks and nodes are. Whoever sends a call asks at that moment, so that it knows every disk that
+/// the one who chose it knew.
 pub trait Directory: Send + Sync + 'static {
     fn node_of(&self, disk: DiskId) -> Option<NodeId>;
     /// Where the node's QUIC endpoint listens.

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use cairn_schema::ids::FragmentName;
 
-/// A fragment to be stored. The checksums come with it from where the bytes were made: the disk verifies, it does not vouch.
+/// A fragment to be stored. The checksums come with it from where the bytes were made: the disk verifies, it does not
+/// vouch.
 #[derive(Clone, Debug)]
 pub struct NewFragment {
     pub name: FragmentName,

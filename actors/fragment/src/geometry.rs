@@ -1,11 +1,13 @@
 //! Where a blob's bytes lie: stripes, fragments and the groups that hold them. Pure arithmetic, no input or output.
 //!
-//! A blob is cut into stripes of `stripe_bytes`; only the last may be shorter. How a stripe is cut into fragments depends on
-//! its scheme:
+//! A blob is cut into stripes of `stripe_bytes`; only the last may be shorter. How a stripe is cut into fragments
+//! depends on its scheme:
 //!
-//! * `Rs` with `Gf256`: `f = ceil(len / k)`; data fragment `i` is the contiguous slice `i*f..min((i+1)*f, len)`, padded with
-//!   zeros to `f`; parity fragments have `f` bytes. A fragment that would start behind the stripe's end is all padding.
-//! * `Rs` with `Novelpoly`: symbols of two bytes dealt out in turn to as many fragments as the largest power of two ≤ k.
+//! * `Rs` with `Gf256`: `f = ceil(len / k)`; data fragment `i` is the contiguous slice `i*f..min((i+1)*f, len)`, padded
+//!   with zeros to `f`; parity fragments have `f` bytes. A fragment that would start behind the stripe's end is all
+//!   padding.
+//! * `Rs` with `Novelpoly`: symbols of two bytes dealt out in turn to as many fragments as the largest power of two ≤
+//!   k.
 //! * `Replicated`: every fragment is the whole stripe.
 
 use std::ops::Range;
@@ -59,7 +61,8 @@ pub fn fragment_len(scheme: Scheme, stripe_len: u32) -> u32 {
     }
 }
 
-/// Whether byte `i` of a lost fragment depends only on byte `i` of the others, and data fragments are contiguous slices.
+/// Whether byte `i` of a lost fragment depends only on byte `i` of the others, and data fragments are contiguous
+/// slices.
 pub fn is_range_local(scheme: Scheme) -> bool {
     !matches!(scheme, Scheme::Rs { code: ErasureCode::Novelpoly, .. })
 }
@@ -172,8 +175,8 @@ impl<'a> Geometry<'a> {
         }))
     }
 
-    /// The data fragments that hold `range` of a stripe, in order. `None` when the code interleaves, so that nothing less than
-    /// [`needed_fragments`] whole fragments will do.
+    /// The data fragments that hold `range` of a stripe, in order. `None` when the code interleaves, so that nothing
+    /// less than [`needed_fragments`] whole fragments will do.
     pub fn fragment_pieces(&self, stripe: u32, range: Range<u32>) -> Result<Option<Vec<FragmentPiece>>, GeometryError> {
         let stripe_len = self.stripe_len(stripe)?;
         if range.start > range.end || range.end > stripe_len {

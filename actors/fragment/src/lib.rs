@@ -1,6 +1,6 @@
-//! What a fragment is, wherever it lies: which bytes of a blob it has ([`geometry`]), how it is made of a stripe and a stripe of it
-//! ([`codec`]), the checksum of each of its blocks, what a disk says about it, and how it is asked for in the cluster. Pure: no files, no
-//! sockets, no actors.
+//! What a fragment is, wherever it lies: which bytes of a blob it has ([`geometry`]), how it is made of a stripe and a
+//! stripe of it ([`codec`]), the checksum of each of its blocks, what a disk says about it, and how it is asked for in
+//! the cluster. Pure: no files, no sockets, no actors.
 //!
 //! [`checksum`] has the digests of whole bodies.
 

@@ -1,8 +1,8 @@
 //! Who a node is, proven by certificates: a cluster's own CA, a certificate per node, mutual TLS 1.3 between them.
 //!
-//! A node's certificate carries its node id as the first DNS name. The dialler demands that the peer's certificate names the
-//! node it meant to reach; the acceptor demands that the peer's certificate comes from the CA and takes the node id from it.
-//! Gossip never decides who somebody is.
+//! A node's certificate carries its node id as the first DNS name. The dialler demands that the peer's certificate
+//! names the node it meant to reach; the acceptor demands that the peer's certificate comes from the CA and takes the
+//! node id from it. Gossip never decides who somebody is.
 
 use std::{
     sync::Arc,

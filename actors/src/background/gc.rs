@@ -1,6 +1,7 @@
 //! Garbage collection: deletes the fragments of blobs that nothing has referenced for the grace period.
 //!
-//! Members that cannot be reached keep their fragments; scrub finds those as orphans once the blob's row is gone (GC-2).
+//! Members that cannot be reached keep their fragments; scrub finds those as orphans once the blob's row is gone
+//! (GC-2).
 
 use std::{
     collections::HashMap,
@@ -61,9 +62,10 @@ impl Gc {
         let mut deleted = 0;
         for reclaim in self.ctx.meta.reclaimable(self.bucket, before, BLOBS_AT_ONCE).await? {
             deleted += self.delete(&reclaim.blob).await;
-            // It was queued because its last reference went, and none can come back: references are only copied from versions and
-            // parts that have them, in a transaction that has read those. So nothing needs to be checked again, and fragments may go
-            // before the row (GC-1). Who read the row before has had the grace period to read the fragments.
+            // It was queued because its last reference went, and none can come back: references are only copied from
+            // versions and parts that have them, in a transaction that has read those. So nothing needs to be checked
+            // again, and fragments may go before the row (GC-1). Who read the row before has had the grace period to
+            // read the fragments.
             self.ctx.meta.reclaimed(&reclaim).await?;
             self.ctx.metrics.reclaimed_blobs.inc();
         }

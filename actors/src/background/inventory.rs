@@ -1,4 +1,5 @@
-//! Compares what a disk should hold of a group with what it holds, and writes down what it lacks. Names only: no data is read.
+//! Compares what a disk should hold of a group with what it holds, and writes down what it lacks. Names only: no data
+//! is read.
 
 use std::collections::HashSet;
 
@@ -40,7 +41,8 @@ impl GroupCheck {
         if self.done {
             return Ok(None);
         }
-        // The metadata first: a fragment is durable before its blob is committed, so what is expected must be there by now.
+        // The metadata first: a fragment is durable before its blob is committed, so what is expected must be there by
+        // now.
         let blobs = ctx.meta.group_blobs(self.group, self.after, BLOBS_PER_PAGE).await?;
         self.done = blobs.is_empty();
         let mut page = Page::default();

@@ -1,5 +1,5 @@
-//! The work that keeps data whole while nobody looks: repair, scrub and garbage collection, each a paced worker in a supervised
-//! actor whose lasting state is in the metadata.
+//! The work that keeps data whole while nobody looks: repair, scrub and garbage collection, each a paced worker in a
+//! supervised actor whose lasting state is in the metadata.
 
 mod context;
 pub mod gc;

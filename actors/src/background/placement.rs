@@ -16,8 +16,8 @@ const LOADS_EVERY: Duration = Duration::from_secs(5);
 const GROUPS_EVERY: Duration = Duration::from_secs(15);
 /// How often the stripes are counted that lie more crowded than they need to.
 const TOLERANCE_EVERY: Duration = Duration::from_secs(60);
-/// A change of the cluster is often the first of several (nodes that start together): groups are formed once it is quiet, or
-/// at once by a write that finds none.
+/// A change of the cluster is often the first of several (nodes that start together): groups are formed once it is
+/// quiet, or at once by a write that finds none.
 const QUIET: Duration = Duration::from_secs(2);
 
 /// Keeps the picture of the cluster current.

@@ -30,8 +30,8 @@ pub struct Scan {
     pub rows: u64,
 }
 
-/// One pass over the whole ledger, keeping only the `limit` most endangered stripes that can be repaired now, so that memory
-/// is bounded however long it is.
+/// One pass over the whole ledger, keeping only the `limit` most endangered stripes that can be repaired now, so that
+/// memory is bounded however long it is.
 pub async fn scan(
     ctx: &Context,
     rows: &Rows,

@@ -1,7 +1,8 @@
 //! Repair: works the ledger off, most endangered stripes first, under a lease per group.
 //!
-//! All of its state is the ledger: a repair that dies is continued by whoever takes the lease next. A row is cleared only after
-//! its fragment was put (synced) and read back, and only while the group's epoch is the one it was put under.
+//! All of its state is the ledger: a repair that dies is continued by whoever takes the lease next. A row is cleared
+//! only after its fragment was put (synced) and read back, and only while the group's epoch is the one it was put
+//! under.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -35,8 +36,8 @@ const LEASE: Duration = Duration::from_secs(30);
 const LEASE_FRESH: Duration = Duration::from_secs(12);
 /// A queue older than this is made anew: others repair too, and dangers change.
 const QUEUE_AGE: Duration = Duration::from_secs(30);
-/// A ledger with nothing that can be repaired is read again after this, or when the placement has changed. If it has grown (writes
-/// go on while a disk is away), sooner, but reading it takes at most a twentieth of the time.
+/// A ledger with nothing that can be repaired is read again after this, or when the placement has changed. If it has
+/// grown (writes go on while a disk is away), sooner, but reading it takes at most a twentieth of the time.
 const FRUITLESS_PAUSE: Duration = Duration::from_secs(15);
 const GROWN_PAUSE: Duration = Duration::from_secs(1);
 const READING_SHARE: u32 = 20;
@@ -126,7 +127,8 @@ impl Repair {
         Ok(!self.queue.is_empty())
     }
 
-    /// Last is next. Among equally endangered stripes each node begins with other groups, so that they do not queue for leases.
+    /// Last is next. Among equally endangered stripes each node begins with other groups, so that they do not queue for
+    /// leases.
     fn spread(&mut self) {
         let salt = xxhash_rust::xxh3::xxh3_64(self.ctx.node.as_str().as_bytes());
         let turn = |group: GroupId| xxhash_rust::xxh3::xxh3_64_with_seed(&group.0.to_be_bytes(), salt);

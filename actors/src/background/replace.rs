@@ -58,8 +58,8 @@ async fn replace_under_lease(ctx: &Context, rows: &Rows, id: GroupId) -> Result<
     if replaced.is_empty() {
         return Ok(Some(result));
     }
-    // The rows come first: a crash in between leaves rows too many, never too few (RED-1). The second pass is for blobs committed
-    // in between; those committed after the change name its new epoch.
+    // The rows come first: a crash in between leaves rows too many, never too few (RED-1). The second pass is for blobs
+    // committed in between; those committed after the change name its new epoch.
     list_all(ctx, id, &replaced).await?;
     let changed = match ctx.meta.update_group(id, group.epoch, members.clone(), group.state).await {
         Ok(changed) => changed,
@@ -112,8 +112,9 @@ async fn stand_in(ctx: &Context, rows: &Rows, group: &Group, members: &[DiskId],
     None
 }
 
-/// Disks that may take `position` without any domain of `level` holding more than the scheme's parity (PLC-1), best first: least
-/// crowded at that level, then at the others from the widest, then least burdened with groups for their size.
+/// Disks that may take `position` without any domain of `level` holding more than the scheme's parity (PLC-1), best
+/// first: least crowded at that level, then at the others from the widest, then least burdened with groups for their
+/// size.
 pub fn candidates(
     rows: &Rows,
     scheme: Scheme,

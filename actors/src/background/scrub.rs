@@ -1,8 +1,8 @@
 //! Scrub: re-reads every fragment of this node's disks on a schedule, and compares what is there with what should be.
 //!
-//! A pass over a disk has two halves. First every fragment on the disk: verified; damaged ones go to the ledger; those whose
-//! blob has no row, and that are older than the grace period by the disk's own clock, are deleted (GC-2). Then every
-//! group the disk is in: what the metadata expects there and the disk has not goes to the ledger (RED-1).
+//! A pass over a disk has two halves. First every fragment on the disk: verified; damaged ones go to the ledger; those
+//! whose blob has no row, and that are older than the grace period by the disk's own clock, are deleted (GC-2). Then
+//! every group the disk is in: what the metadata expects there and the disk has not goes to the ledger (RED-1).
 
 use std::{
     collections::HashMap,
@@ -144,8 +144,8 @@ impl Scrub {
         Ok(())
     }
 
-    /// A fragment of a live blob that belongs elsewhere, since its group changed: it goes once the disk that now has its place
-    /// proves to have it too. Until then it may be the only copy (GC-1).
+    /// A fragment of a live blob that belongs elsewhere, since its group changed: it goes once the disk that now has
+    /// its place proves to have it too. Until then it may be the only copy (GC-1).
     async fn misplaced(&self, disk: DiskId, info: &FragmentInfo) -> Result<(), StepError> {
         if !self.old(info) {
             return Ok(());

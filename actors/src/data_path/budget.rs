@@ -1,16 +1,17 @@
 //! Where memory is bounded (BND-1): every byte of a stripe in flight, its parity included, is granted here first.
 //!
-//! A stream takes one *base* grant, sized for its largest unit of work, and keeps it while its bytes move: a stream that has begun can go on with
-//! its own memory, so it does not fail half-way because others are busy, and two streams never wait for each other. Working ahead
-//! (the next stripe while one is being sent) takes an *extra* grant only if one is free at once.
+//! A stream takes one *base* grant, sized for its largest unit of work, and keeps it while its bytes move: a stream
+//! that has begun can go on with its own memory, so it does not fail half-way because others are busy, and two streams
+//! never wait for each other. Working ahead (the next stripe while one is being sent) takes an *extra* grant only if
+//! one is free at once.
 //!
-//! Memory is not held for clients that send nothing. What comes of a body before there is enough for a stripe to be worth a grant is
-//! *gathered*, and costs what has come; a stripe that takes long to come keeps no more than has come; and the base grant of a client that
-//! sends nothing goes back. Whoever sends again has to take its memory again.
+//! Memory is not held for clients that send nothing. What comes of a body before there is enough for a stripe to be
+//! worth a grant is *gathered*, and costs what has come; a stripe that takes long to come keeps no more than has come;
+//! and the base grant of a client that sends nothing goes back. Whoever sends again has to take its memory again.
 //!
-//! Small units and what is gathered have a pool of their own, so that they do not wait for large ones. In each pool every client has a share;
-//! see [`super::pool`]. Rebuilding a lost fragment needs short-lived memory besides; it has a share of its own, whose holders wait for disks but
-//! never for clients.
+//! Small units and what is gathered have a pool of their own, so that they do not wait for large ones. In each pool
+//! every client has a share; see [`super::pool`]. Rebuilding a lost fragment needs short-lived memory besides; it has a
+//! share of its own, whose holders wait for disks but never for clients.
 
 use std::{sync::Arc, time::Duration};
 
@@ -50,7 +51,8 @@ struct Shares {
 }
 
 impl Budget {
-    /// `bytes` for everything; a stream waits at most `wait` for its base grant. A client alone may take `percent` of it.
+    /// `bytes` for everything; a stream waits at most `wait` for its base grant. A client alone may take `percent` of
+    /// it.
     pub fn new(bytes: u64, wait: Duration, percent: u8) -> Self {
         let grains = grains(bytes).max(8);
         // An eighth suffices for rebuilding: it is held for the time of one round of fragment reads.
@@ -67,8 +69,8 @@ impl Budget {
         }
     }
 
-    /// The base grant of a stream whose largest unit of work takes `unit_bytes`. A unit larger than its pool gets the whole
-    /// pool: such units then run one at a time. Waits a bounded time, then [`StoreError::Busy`].
+    /// The base grant of a stream whose largest unit of work takes `unit_bytes`. A unit larger than its pool gets the
+    /// whole pool: such units then run one at a time. Waits a bounded time, then [`StoreError::Busy`].
     pub async fn open(&self, requester: &Requester, unit_bytes: u64) -> Result<StreamGrant, StoreError> {
         let unit = grains(unit_bytes);
         let small = unit_bytes <= SMALL_UNIT_BYTES && unit <= self.shares.small.capacity() / SMALL_UNIT_PART;
@@ -192,7 +194,8 @@ impl StreamGrant {
         Some(self.slot_of(extra, None))
     }
 
-    /// Memory for one unit: waits, if it must, for this stream's own earlier unit to be done with, and for nobody else's.
+    /// Memory for one unit: waits, if it must, for this stream's own earlier unit to be done with, and for nobody
+    /// else's.
     pub async fn slot(&self) -> Slot {
         loop {
             if let Some(slot) = self.try_slot() {
@@ -202,8 +205,8 @@ impl StreamGrant {
         }
     }
 
-    /// As [`StreamGrant::slot`], but takes memory from the budget as well when it comes free sooner: for units whose bytes are handed
-    /// to someone who may keep them.
+    /// As [`StreamGrant::slot`], but takes memory from the budget as well when it comes free sooner: for units whose
+    /// bytes are handed to someone who may keep them.
     pub async fn slot_or_extra(&self) -> Slot {
         /// Its own unit is waited for as long as it takes.
         const LONG: Duration = Duration::from_secs(24 * 60 * 60);

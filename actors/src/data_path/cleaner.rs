@@ -1,5 +1,5 @@
-//! Deleting what a write that failed has left on disks. Best effort: what is missed here has no blob row, so scrub takes it for
-//! the orphan that it is.
+//! Deleting what a write that failed has left on disks. Best effort: what is missed here has no blob row, so scrub
+//! takes it for the orphan that it is.
 
 use std::{
     collections::HashMap,
@@ -49,8 +49,8 @@ impl Span {
 /// What a failed write may have left.
 pub(crate) struct Remains {
     pub blob: BlobId,
-    /// Ends when nothing of the write is under way any more, and says where it has been: a fragment that lands after its delete would
-    /// stay. It must end by itself.
+    /// Ends when nothing of the write is under way any more, and says where it has been: a fragment that lands after
+    /// its delete would stay. It must end by itself.
     pub quiet: BoxFuture<'static, Vec<Span>>,
 }
 

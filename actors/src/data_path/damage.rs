@@ -112,7 +112,8 @@ async fn write_entries(meta: Meta, mut entries: mpsc::Receiver<Entry>, metrics: 
     }
 }
 
-/// Only fragments whose place is still the disk that was asked: a read that was overtaken by a change of members found nothing wrong.
+/// Only fragments whose place is still the disk that was asked: a read that was overtaken by a change of members found
+/// nothing wrong.
 async fn write_findings(meta: &Meta, findings: &[Finding]) -> Result<u64, cairn_schema::MetaError> {
     let mut groups: HashMap<GroupId, Option<Group>> = HashMap::new();
     let since_ms = now_ms();

@@ -15,7 +15,8 @@ const REMEMBERED: usize = 256;
 const EVERY: usize = 32;
 /// Classes by size: up to 16 KiB, 64 KiB, 256 KiB, 1 MiB, 4 MiB, more.
 const CLASSES: usize = 6;
-/// Calls made by hedges may be one in this many, besides those of a few hedges: when everything is slow, asking more makes it slower.
+/// Calls made by hedges may be one in this many, besides those of a few hedges: when everything is slow, asking more
+/// makes it slower.
 const ONE_HEDGE_IN: u64 = 8;
 const FREE_HEDGES: u64 = 64;
 

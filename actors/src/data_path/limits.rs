@@ -11,8 +11,8 @@ pub struct StoreLimits {
     pub get_pieces: usize,
     /// How long a request waits for memory before it is refused as busy.
     pub memory_wait: Duration,
-    /// Of the memory for stripes, what one client's address or access key may take while nobody else takes any; 1 to 100. The more
-    /// take some, the less each may.
+    /// Of the memory for stripes, what one client's address or access key may take while nobody else takes any; 1 to
+    /// 100. The more take some, the less each may.
     pub client_memory_percent: u8,
     /// A body that has not brought a stripe in this time keeps memory for what has come of it only.
     pub stall: Duration,
@@ -21,8 +21,8 @@ pub struct StoreLimits {
     /// A read is hedged after the 95th percentile of recent reads, but never sooner or later than these.
     pub hedge_floor: Duration,
     pub hedge_ceiling: Duration,
-    /// A stripe goes to another group as well after the 99th percentile of recent writes of fragments, but never sooner or later than
-    /// these.
+    /// A stripe goes to another group as well after the 99th percentile of recent writes of fragments, but never sooner
+    /// or later than these.
     pub write_hedge_floor: Duration,
     pub write_hedge_ceiling: Duration,
     /// Consecutive stripes that stay in one group while it is healthy.

@@ -27,7 +27,8 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// A registry that has these already (a second store in one process) is told in the log, and this store's are not exported.
+    /// A registry that has these already (a second store in one process) is told in the log, and this store's are not
+    /// exported.
     pub fn new(registry: &Registry) -> Self {
         let counter = |name: &str, help: &str| add(registry, IntCounter::new(name, help));
         let by =

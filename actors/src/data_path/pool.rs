@@ -1,9 +1,9 @@
 //! Memory that requests share, each requester up to a share that shrinks as the memory does.
 //!
-//! A requester may take what leaves it with no more than a fixed multiple of what is then free (the dynamic thresholds that
-//! Choudhury and Hahne gave the queues of a switch, "Dynamic queue length thresholds for shared-memory packet switches", 1998). One alone
-//! may take the percentage that it is set to; the more take some, the less each may, and always there is some left for who comes new.
-//! Who has none may take one unit whatever is free, if it fits.
+//! A requester may take what leaves it with no more than a fixed multiple of what is then free (the dynamic thresholds
+//! that Choudhury and Hahne gave the queues of a switch, "Dynamic queue length thresholds for shared-memory packet
+//! switches", 1998). One alone may take the percentage that it is set to; the more take some, the less each may, and
+//! always there is some left for who comes new. Who has none may take one unit whatever is free, if it fits.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},

@@ -1,4 +1,5 @@
-//! One call of one fragment: made, tried again where that helps, and told to the placement, which avoids disks that do not answer.
+//! One call of one fragment: made, tried again where that helps, and told to the placement, which avoids disks that do
+//! not answer.
 
 use std::{
     ops::Range,
@@ -74,7 +75,8 @@ impl Reach {
         }
     }
 
-    /// Writes one fragment, again if the disk was busy or the connection broke at once, until the deadline. Durable when it returns.
+    /// Writes one fragment, again if the disk was busy or the connection broke at once, until the deadline. Durable
+    /// when it returns.
     pub async fn put(&self, disk: DiskId, fragment: NewFragment) -> Result<(), TransportError> {
         let started = Instant::now();
         let deadline = started + self.deadline;

@@ -8,8 +8,8 @@ use std::{
 /// Of an IPv6 address: one client usually has all the addresses below it.
 const NETWORK_BITS: u32 = 64;
 
-/// Who asks for something: an address and an access key, each of which has a share of the memory. The default is the node itself,
-/// which has no share to keep to. Cheap to clone.
+/// Who asks for something: an address and an access key, each of which has a share of the memory. The default is the
+/// node itself, which has no share to keep to. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requester {
     address: Option<IpAddr>,

@@ -31,7 +31,8 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    /// `range` of an object whose bytes from `parts_offset` on are in `parts`. Checks that the parts hold the whole range.
+    /// `range` of an object whose bytes from `parts_offset` on are in `parts`. Checks that the parts hold the whole
+    /// range.
     pub fn new(range: Range<u64>, parts_offset: u64, parts: Vec<Part>) -> Result<Self, StoreError> {
         let mut wanted = VecDeque::with_capacity(parts.len());
         let mut largest = 0;
@@ -113,7 +114,8 @@ impl Pieces {
     }
 }
 
-/// Memory for one piece of a range of `len` bytes: an interleaving code needs the stripe twice, as fragments and decoded.
+/// Memory for one piece of a range of `len` bytes: an interleaving code needs the stripe twice, as fragments and
+/// decoded.
 fn piece_bytes(blob: &Blob, len: u64) -> u64 {
     let stripe = u64::from(blob.stripe_bytes).min(blob.length);
     if is_range_local(blob.scheme) { len.min(stripe) } else { stripe.saturating_mul(2) }

@@ -1,9 +1,10 @@
-//! Whom to ask for a piece of a stripe, decided from what was asked and what came, and from nothing else: no calls, no clock and no
-//! chance. The loop around it ([`super::gather`]) brings those.
+//! Whom to ask for a piece of a stripe, decided from what was asked and what came, and from nothing else: no calls, no
+//! clock and no chance. The loop around it ([`super::gather`]) brings those.
 //!
-//! Two ways. *Directly*: where the code is systematic and range-local only the data fragments that hold the bytes are asked, and when one
-//! fails or is late the same byte range (the *window*) of enough others rebuilds it. *Any*: of copies and of interleaved fragments,
-//! any that suffice are asked from the start, the best first. In both, a failure asks another fragment at once.
+//! Two ways. *Directly*: where the code is systematic and range-local only the data fragments that hold the bytes are
+//! asked, and when one fails or is late the same byte range (the *window*) of enough others rebuilds it. *Any*: of
+//! copies and of interleaved fragments, any that suffice are asked from the start, the best first. In both, a failure
+//! asks another fragment at once.
 
 use std::{collections::HashMap, ops::Range, time::Duration};
 
@@ -156,7 +157,8 @@ impl Sources {
         for FragmentPiece { position, range, .. } in &self.direct {
             let source = &self.sources[usize::from(*position)];
             if (source.failed || source.late || source.busy) && !source.covers(range) {
-                // Fragments are only read directly where every range of them can be rebuilt from the same range of others.
+                // Fragments are only read directly where every range of them can be rebuilt from the same range of
+                // others.
                 self.window = Some(match self.window.take() {
                     Some(window) => window.start.min(range.start)..window.end.max(range.end),
                     None => range.clone(),
@@ -206,7 +208,8 @@ impl Sources {
         self.covering(window).take(self.needed).collect()
     }
 
-    /// The piece's bytes in order, those that were lost from `rebuilt`, which has the window's bytes by position. None while one is lacking.
+    /// The piece's bytes in order, those that were lost from `rebuilt`, which has the window's bytes by position. None
+    /// while one is lacking.
     pub fn in_order(&self, rebuilt: &HashMap<u8, Bytes>) -> Option<Vec<Bytes>> {
         let window_start = self.window.as_ref().map_or(0, |window| window.start);
         let bytes = |FragmentPiece { position, range, .. }: &FragmentPiece| {

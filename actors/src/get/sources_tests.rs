@@ -139,8 +139,9 @@ fn fate() -> impl Strategy<Value = Fate> {
 }
 
 proptest! {
-    /// Whatever fails, whatever is late and in whatever order answers come: as long as enough fragments are whole the read ends with
-    /// their bytes, it never asks a fragment for the same bytes while it waits for them, and with fewer it ends too, without bytes.
+    /// Whatever fails, whatever is late and in whatever order answers come: as long as enough fragments are whole the
+    /// read ends with their bytes, it never asks a fragment for the same bytes while it waits for them, and with fewer
+    /// it ends too, without bytes.
     #[test]
     fn dur_1_a_read_ends_with_its_bytes_exactly_if_enough_fragments_are_whole(
         (data, parity) in (1u8..6, 1u8..4),

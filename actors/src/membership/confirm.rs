@@ -30,8 +30,8 @@ impl Finding {
     }
 }
 
-/// Whether `target` is gone. `peers` are nodes that seem alive, other than `target` and this one; `alone` says that the cluster
-/// has no third node which could be asked, so that silence towards us must do.
+/// Whether `target` is gone. `peers` are nodes that seem alive, other than `target` and this one; `alone` says that the
+/// cluster has no third node which could be asked, so that silence towards us must do.
 pub(super) async fn confirm(
     probes: &dyn Probes,
     target: &NodeId,

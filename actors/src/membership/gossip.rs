@@ -109,7 +109,8 @@ impl Gossip {
                 sampling_window_size: 1000,
                 // Longer gaps are deaths, not samples: they would make the next death take as long to notice.
                 max_interval: (options.interval * 20).max(LEAST_SILENCE),
-                // The prior weighs as much as five samples: far from the truth it would dominate a young node's verdicts.
+                // The prior weighs as much as five samples: far from the truth it would dominate a young node's
+                // verdicts.
                 initial_interval: options.interval,
                 dead_node_grace_period: FORGET_DEAD,
             },

@@ -1,7 +1,7 @@
 //! Decides: which disks of silent nodes are down, which of those are lost, and when this node's own disks are up again.
 //!
-//! Every decision is one compare-and-set in the metadata, so any number of judges agree; a lease per suspect keeps them from
-//! all probing it.
+//! Every decision is one compare-and-set in the metadata, so any number of judges agree; a lease per suspect keeps them
+//! from all probing it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -212,8 +212,9 @@ impl Judge {
         Ok(Some(finding))
     }
 
-    /// Disks down for too long are given up, so that their groups repair without them. The time counts from when this judge saw
-    /// them down, too: a cluster that was switched off for a week must not give up its slower nodes when it is switched on.
+    /// Disks down for too long are given up, so that their groups repair without them. The time counts from when this
+    /// judge saw them down, too: a cluster that was switched off for a week must not give up its slower nodes when it
+    /// is switched on.
     async fn declare_lost(&mut self, rows: &Rows, view: &View) -> Result<(), StepError> {
         let limit = self.ctx.timings.down_to_lost;
         let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
@@ -254,7 +255,8 @@ impl Judge {
     }
 }
 
-/// A disk that comes up is ordinary, as after every start of its node; one that goes without its node having said so is not.
+/// A disk that comes up is ordinary, as after every start of its node; one that goes without its node having said so is
+/// not.
 fn log_change(Disk { id, node, .. }: &Disk, to: DiskState) {
     match to {
         DiskState::Up => tracing::info!(disk = %id, %node, "a disk is up"),

@@ -1,7 +1,7 @@
 //! Who is there. Gossip says *suspect*; a direct probe and the opinion of a second peer confirm; a transaction decides.
 //!
-//! Nothing here trusts gossip with more than a hint: addresses and identity come from the metadata and mutual TLS. A node
-//! that may itself be the one cut off must not judge: see [`quorum`].
+//! Nothing here trusts gossip with more than a hint: addresses and identity come from the metadata and mutual TLS. A
+//! node that may itself be the one cut off must not judge: see [`quorum`].
 
 mod confirm;
 pub mod gossip;

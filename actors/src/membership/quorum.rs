@@ -11,14 +11,16 @@ pub struct Sight {
     pub accused: bool,
 }
 
-/// A node cut off from the rest sees everybody dead. It may decide only while it sees more than half of those that count, and is
-/// not accused itself. Nodes already decided down do not count, so a cluster may shrink step by step. Of two nodes neither ever
-/// sees more than half when the other is gone: there the store that both reach decides, and the first to ask wins.
+/// A node cut off from the rest sees everybody dead. It may decide only while it sees more than half of those that
+/// count, and is not accused itself. Nodes already decided down do not count, so a cluster may shrink step by step. Of
+/// two nodes neither ever sees more than half when the other is gone: there the store that both reach decides, and the
+/// first to ask wins.
 pub fn may_judge(sight: Sight) -> bool {
     !sight.accused && in_company(sight)
 }
 
-/// Whether this node sees enough of the cluster to say that it is part of it: asked before it calls its own disks up again.
+/// Whether this node sees enough of the cluster to say that it is part of it: asked before it calls its own disks up
+/// again.
 pub fn in_company(sight: Sight) -> bool {
     sight.voters <= 2 || sight.alive * 2 > sight.voters
 }
@@ -32,8 +34,8 @@ pub struct Tally {
     pub alive: usize,
 }
 
-/// Half a cluster does not give up the other half: that is a power cut or a broken switch, not so many broken machines, and the
-/// data could not be rebuilt from what is left anyway. An operator may.
+/// Half a cluster does not give up the other half: that is a power cut or a broken switch, not so many broken machines,
+/// and the data could not be rebuilt from what is left anyway. An operator may.
 pub fn may_give_up(tally: Tally) -> bool {
     tally.all <= 2 || tally.alive * 2 > tally.all
 }

@@ -8,8 +8,8 @@ use rand::Rng;
 use super::{Placement, Topology};
 use crate::error::StoreError;
 
-/// Durable fragments at which a stripe is safe: the data's number plus the margin, never more than there are; copies need at
-/// least one besides the first wherever there is a second.
+/// Durable fragments at which a stripe is safe: the data's number plus the margin, never more than there are; copies
+/// need at least one besides the first wherever there is a second.
 pub fn write_quorum(scheme: Scheme, margin: u8) -> usize {
     let wanted = scheme.data() + usize::from(margin);
     let least = if matches!(scheme, Scheme::Replicated { .. }) { 2 } else { 0 };
@@ -19,8 +19,9 @@ pub fn write_quorum(scheme: Scheme, margin: u8) -> usize {
 impl Placement {
     /// A group for the next stripe of a scheme, not among `avoid`.
     ///
-    /// In this order: one of two random healthy groups (the less burdened); a group formed now from the disks that live; an old
-    /// group of which enough members for the write quorum live; else [`StoreError::NoPlacement`] that says what is lacking.
+    /// In this order: one of two random healthy groups (the less burdened); a group formed now from the disks that
+    /// live; an old group of which enough members for the write quorum live; else [`StoreError::NoPlacement`] that says
+    /// what is lacking.
     pub async fn choose(&self, scheme: Scheme, avoid: &[GroupId]) -> Result<Arc<Group>, StoreError> {
         if let Some(group) = pick_healthy(&self.topology(), scheme, avoid) {
             return Ok(group);

@@ -19,12 +19,14 @@ const LEASE_MS: u64 = 10_000;
 const TURNS: u32 = 20;
 const TURN: Duration = Duration::from_millis(100);
 
-/// Groups that a disk that lives gets when a failure left no healthy group: enough to spread the load, few enough to form at once.
+/// Groups that a disk that lives gets when a failure left no healthy group: enough to spread the load, few enough to
+/// form at once.
 const EMERGENCY_PER_DISK: usize = 2;
 
 impl Placement {
-    /// Sees to it that every disk that can take writes is in about `groups_per_disk` groups of every scheme, in proportion to its size.
-    /// Returns how many groups were made: 0 as well when another node is at it, or when there are too few disks for a scheme.
+    /// Sees to it that every disk that can take writes is in about `groups_per_disk` groups of every scheme, in
+    /// proportion to its size. Returns how many groups were made: 0 as well when another node is at it, or when there
+    /// are too few disks for a scheme.
     pub async fn ensure_groups(&self) -> Result<usize, StoreError> {
         self.refresh().await?;
         let mut made = 0;
@@ -84,7 +86,8 @@ impl Placement {
             return Ok(());
         }
         if self.form(scheme, EMERGENCY_PER_DISK).await? == 0 {
-            // Every disk is in enough healthy groups, all of which the caller has tried in vain: one more, of other company.
+            // Every disk is in enough healthy groups, all of which the caller has tried in vain: one more, of other
+            // company.
             let topology = self.topology();
             let candidates = self.candidates(&topology, scheme);
             let members = self.pick(scheme, &candidates)?;
@@ -104,7 +107,8 @@ impl Placement {
     async fn form(&self, scheme: Scheme, per_disk: usize) -> Result<usize, StoreError> {
         self.refresh().await?;
         let mut made = 0;
-        // A member that went down since the picture was taken makes the rest of the plan stale: plan again, a few times.
+        // A member that went down since the picture was taken makes the rest of the plan stale: plan again, a few
+        // times.
         for _ in 0..3 {
             let Some(plan) = self.plan(&self.topology(), scheme, per_disk) else { return Ok(made) };
             let mut stale = false;
@@ -133,7 +137,8 @@ impl Placement {
         Ok(())
     }
 
-    /// The member lists of the groups to make so that each fit disk has its share; None when the scheme cannot be placed at all.
+    /// The member lists of the groups to make so that each fit disk has its share; None when the scheme cannot be
+    /// placed at all.
     fn plan(&self, topology: &Topology, scheme: Scheme, per_disk: usize) -> Option<Vec<Vec<DiskId>>> {
         let mut candidates = self.candidates(topology, scheme);
         if candidates.is_empty() {

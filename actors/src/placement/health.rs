@@ -17,7 +17,8 @@ const LONGEST: Duration = Duration::from_secs(15);
 pub struct Shuns {
     disks: Mutex<HashMap<DiskId, Shun>>,
     start: Instant,
-    /// Milliseconds after `start` when the next shun ends; `u64::MAX` when there is none. Lets the hot path skip the lock.
+    /// Milliseconds after `start` when the next shun ends; `u64::MAX` when there is none. Lets the hot path skip the
+    /// lock.
     next_end_ms: AtomicU64,
 }
 

@@ -1,4 +1,5 @@
-//! Which disks a new group is made of: a pure function, so that tests, simulations and the running cluster use the same one.
+//! Which disks a new group is made of: a pure function, so that tests, simulations and the running cluster use the same
+//! one.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -35,8 +36,8 @@ impl Candidate {
     }
 }
 
-/// Most fragments of a stripe that one failure domain may hold (PLC-1). A scheme without redundancy loses with any disk wherever
-/// it lies, so there the rule has nothing to protect.
+/// Most fragments of a stripe that one failure domain may hold (PLC-1). A scheme without redundancy loses with any disk
+/// wherever it lies, so there the rule has nothing to protect.
 pub fn domain_cap(scheme: Scheme) -> usize {
     scheme.parity().max(1)
 }
@@ -48,8 +49,9 @@ pub struct CannotForm(pub String);
 
 /// The members of one new group, in order of position.
 ///
-/// No domain of `level` gets more than the scheme's parity (PLC-1); within that, the domains are used as evenly as they can be,
-/// then zones, racks and nodes, then the disks that carry least for their weight; what is still equal is decided by `rng`.
+/// No domain of `level` gets more than the scheme's parity (PLC-1); within that, the domains are used as evenly as they
+/// can be, then zones, racks and nodes, then the disks that carry least for their weight; what is still equal is
+/// decided by `rng`.
 pub fn pick_members(
     scheme: Scheme,
     level: FailureDomain,
@@ -83,8 +85,8 @@ pub fn pick_members(
     Ok(members)
 }
 
-/// The least number of members that some domain must hold when a group is formed from domains of these sizes; None when that
-/// would be more than PLC-1 allows.
+/// The least number of members that some domain must hold when a group is formed from domains of these sizes; None when
+/// that would be more than PLC-1 allows.
 pub(super) fn spread(scheme: Scheme, sizes: &BTreeMap<String, usize>) -> Option<usize> {
     (1..=domain_cap(scheme)).find(|most| room(sizes, *most) >= scheme.width())
 }

@@ -53,8 +53,8 @@ impl From<&crate::policy::Policy> for PlacementPolicy {
     }
 }
 
-/// One node's picture of the cluster and its choice of groups: the only picture there is on the node. Requests, background actors
-/// and the transport all look at it, so none can know of a disk that another does not.
+/// One node's picture of the cluster and its choice of groups: the only picture there is on the node. Requests,
+/// background actors and the transport all look at it, so none can know of a disk that another does not.
 ///
 /// Someone has to keep it current: [`Placement::refresh`] on a timer, [`Placement::set_liveness`] from gossip and
 /// [`Placement::poll_loads`] on a slower timer. Requests themselves report what they learn with [`Placement::report`].
@@ -97,7 +97,8 @@ pub enum Heard {
 }
 
 impl Placement {
-    /// `node` is this node: its disks are local, and leases are taken in its name. Empty until the first [`Placement::refresh`].
+    /// `node` is this node: its disks are local, and leases are taken in its name. Empty until the first
+    /// [`Placement::refresh`].
     pub fn new(meta: Meta, node: NodeId, policy: PlacementPolicy) -> Arc<Self> {
         Arc::new(Self {
             meta,
@@ -133,8 +134,8 @@ impl Placement {
         self.picture.subscribe()
     }
 
-    /// Reads nodes, disks and groups again if their revision has moved on. Returns them as they were at some time after the call;
-    /// whether anything is new to the caller, only the caller can tell, by the revision that it saw last.
+    /// Reads nodes, disks and groups again if their revision has moved on. Returns them as they were at some time after
+    /// the call; whether anything is new to the caller, only the caller can tell, by the revision that it saw last.
     pub async fn refresh(&self) -> Result<Arc<Rows>, MetaError> {
         self.read_since(Instant::now()).await
     }
@@ -235,8 +236,8 @@ impl Placement {
         self.publish(&mut known);
     }
 
-    /// Asks every disk that is expected to answer how full and how slow it is, a few at a time. Those that do not answer keep
-    /// what they said before.
+    /// Asks every disk that is expected to answer how full and how slow it is, a few at a time. Those that do not
+    /// answer keep what they said before.
     pub async fn poll_loads(&self, fragments: &Bounded, deadline: Duration) {
         use futures::StreamExt;
         let topology = self.topology();

@@ -7,8 +7,8 @@ use cairn_schema::{Meta, MetaError, ids::*, record::*};
 /// Nodes, disks and groups as they were at one revision, or a little later.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
-    /// [`Meta::placement_revision`] before they were read; None while nothing has been read. Who remembers what it saw last can tell by
-    /// this whether anything has changed since.
+    /// [`Meta::placement_revision`] before they were read; None while nothing has been read. Who remembers what it saw
+    /// last can tell by this whether anything has changed since.
     pub revision: Option<u64>,
     pub nodes: HashMap<NodeId, Node>,
     pub disks: HashMap<DiskId, Disk>,

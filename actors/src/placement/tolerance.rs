@@ -1,5 +1,6 @@
-//! How many whole failure domains the stripes could lose. What was written while some domains were away lies crowded in those that were
-//! there, and stays so: it is counted here, from the rows of the groups and the stripes that each of them holds.
+//! How many whole failure domains the stripes could lose. What was written while some domains were away lies crowded in
+//! those that were there, and stays so: it is counted here, from the rows of the groups and the stripes that each of
+//! them holds.
 
 use std::{
     cmp::Reverse,
@@ -27,10 +28,11 @@ impl Tolerance {
     }
 }
 
-/// The tolerance of every scheme of which there are stripes, in order of scheme. `stripes` is how many each group holds.
+/// The tolerance of every scheme of which there are stripes, in order of scheme. `stripes` is how many each group
+/// holds.
 ///
-/// A disk that is down counts as there, because it may return; one that is lost does not. Fragments that are missing on a disk that is
-/// there are the ledger's business, not this one's.
+/// A disk that is down counts as there, because it may return; one that is lost does not. Fragments that are missing on
+/// a disk that is there are the ledger's business, not this one's.
 pub fn tolerances(rows: &Rows, level: FailureDomain, stripes: &BTreeMap<GroupId, u64>) -> Vec<Tolerance> {
     let mut sizes: BTreeMap<String, usize> = BTreeMap::new();
     for disk in rows.disks.values().filter(|disk| holds_fragments(disk)) {
@@ -79,7 +81,8 @@ fn possible(scheme: Scheme, sizes: &BTreeMap<String, usize>) -> usize {
     domains_to_lose(scheme.parity(), crowds.into_iter())
 }
 
-/// The largest number of domains of which any can be lost together when `spare` fragments can be: the most crowded decide.
+/// The largest number of domains of which any can be lost together when `spare` fragments can be: the most crowded
+/// decide.
 fn domains_to_lose(spare: usize, crowds: impl Iterator<Item = usize>) -> usize {
     let mut crowds: Vec<usize> = crowds.filter(|crowd| *crowd > 0).collect();
     crowds.sort_unstable_by_key(|crowd| Reverse(*crowd));

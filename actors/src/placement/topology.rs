@@ -1,4 +1,5 @@
-//! The cluster as this node sees it now: an immutable snapshot, replaced whole, so that a request works with one picture.
+//! The cluster as this node sees it now: an immutable snapshot, replaced whole, so that a request works with one
+//! picture.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -116,7 +117,8 @@ impl DiskView {
         self.load.map_or(0.0, |load| 1.0 - (load.free_bytes as f64 / self.capacity() as f64).clamp(0.0, 1.0))
     }
 
-    /// The name of the domain it fails with at `level`; qualified, so that rack "a" of one zone is not rack "a" of another.
+    /// The name of the domain it fails with at `level`; qualified, so that rack "a" of one zone is not rack "a" of
+    /// another.
     pub fn domain(&self, level: FailureDomain) -> String {
         domain_of(&self.disk, level)
     }
@@ -161,8 +163,8 @@ impl Topology {
         topology
     }
 
-    /// A group that was formed when fewer domains lived than now is not among them: what is written to it would keep the narrower
-    /// spread for as long as it lives.
+    /// A group that was formed when fewer domains lived than now is not among them: what is written to it would keep
+    /// the narrower spread for as long as it lives.
     fn find_healthy(&self, scheme: Scheme, policy: &PlacementPolicy) -> Vec<Arc<Group>> {
         let healthy =
             self.open_groups(scheme).into_iter().filter(|group| self.fit_members(group) == group.members.len());
@@ -220,7 +222,8 @@ impl Topology {
         group.members.iter().filter(|id| self.disk(**id).is_some_and(|disk| disk.fit().is_ok())).count()
     }
 
-    /// The largest number of members that any one failure domain holds. Disks not known here count as domains of their own.
+    /// The largest number of members that any one failure domain holds. Disks not known here count as domains of their
+    /// own.
     pub fn crowding(&self, group: &Group, level: FailureDomain) -> usize {
         let mut counts: HashMap<String, usize> = HashMap::new();
         for id in &group.members {
@@ -230,8 +233,8 @@ impl Topology {
         counts.into_values().max().unwrap_or(0)
     }
 
-    /// How much a write to the group would burden its most burdened member: lower is better. Fullness counts most; bytes under
-    /// way and slowness tell equals apart.
+    /// How much a write to the group would burden its most burdened member: lower is better. Fullness counts most;
+    /// bytes under way and slowness tell equals apart.
     pub fn burden(&self, group: &Group) -> f64 {
         let of = |id: &DiskId| self.disk(*id).map_or(f64::MAX, disk_burden);
         group.members.iter().map(of).fold(0.0, f64::max)

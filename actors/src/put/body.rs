@@ -50,8 +50,8 @@ impl BodyReader {
         self.pending.len()
     }
 
-    /// Waits until there is more than what has been filled. False at the end of the body: only then has everything come, trailers
-    /// included. May be dropped and called again.
+    /// Waits until there is more than what has been filled. False at the end of the body: only then has everything
+    /// come, trailers included. May be dropped and called again.
     pub async fn more(&mut self) -> Result<bool, StoreError> {
         while self.pending.is_empty() {
             if self.ended {
@@ -89,8 +89,8 @@ impl BodyReader {
         }
     }
 
-    /// Fills up to `most` bytes in one piece, fewer only at the body's end. A piece that came whole is not copied; others are
-    /// copied once. May be dropped and called again.
+    /// Fills up to `most` bytes in one piece, fewer only at the body's end. A piece that came whole is not copied;
+    /// others are copied once. May be dropped and called again.
     pub async fn fill_to(&mut self, most: usize) -> Result<(), StoreError> {
         while self.filled() < most && !self.is_all_filled() && self.more().await? {
             let missing = most - self.filled();

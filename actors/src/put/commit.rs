@@ -1,4 +1,5 @@
-//! The commit: the one moment at which a blob becomes visible, and the only place that decides whether its fragments may be deleted.
+//! The commit: the one moment at which a blob becomes visible, and the only place that decides whether its fragments
+//! may be deleted.
 
 use std::{
     collections::HashMap,
@@ -14,14 +15,15 @@ use crate::{data_path::DataPath, error::StoreError};
 
 /// Repetitions of a commit whose outcome is unknown, or whose groups keep changing.
 const TRIES: u32 = 6;
-/// How long after its first call a verb is still called again: each call takes as long as a verb may, and a client waits.
+/// How long after its first call a verb is still called again: each call takes as long as a verb may, and a client
+/// waits.
 const REPEATED_FOR: Duration = Duration::from_secs(15);
 
-/// Calls the verb with the blob. It runs to its end even if the caller is dropped: a commit that is under way may succeed, so whoever
-/// deletes the fragments must know how it ended.
+/// Calls the verb with the blob. It runs to its end even if the caller is dropped: a commit that is under way may
+/// succeed, so whoever deletes the fragments must know how it ended.
 ///
-/// `verb` must be idempotent (it carries one attempt id), because it is repeated when its outcome is unknown. Fragments are deleted only
-/// when it is certain that nothing refers to them.
+/// `verb` must be idempotent (it carries one attempt id), because it is repeated when its outcome is unknown. Fragments
+/// are deleted only when it is certain that nothing refers to them.
 pub(super) async fn commit<T, F, V>(data: &Arc<DataPath>, blob: Option<PendingBlob>, verb: V) -> Result<T, StoreError>
 where
     T: Send + 'static,
@@ -46,7 +48,8 @@ where
 {
     let (id, scheme) = pending.identity().ok_or(StoreError::ShuttingDown)?;
     let mut now = HashMap::new();
-    // While nothing has been sent, dropping `pending` deletes: that is right for every early return of this loop's first turn.
+    // While nothing has been sent, dropping `pending` deletes: that is right for every early return of this loop's
+    // first turn.
     reread(data, &pending.groups_of_two_minds(), &mut now).await?;
     let mut to_commit = pending.to_commit(id, scheme, &now, data.policy.write_margin)?;
     // From here a panic or a lost runtime must not delete: only a certain failure does.

@@ -1,10 +1,10 @@
 //! UploadPartCopy: a part of bytes that are stored already refers to them, and none is written again.
 //!
-//! The part needs digests of its own. They are the source's when it is just one part of the source; otherwise the bytes are read, and verified
-//! as every read is.
+//! The part needs digests of its own. They are the source's when it is just one part of the source; otherwise the bytes
+//! are read, and verified as every read is.
 //!
-//! Bytes are written again only where sharing would cost more than it spares: for a few bytes of a large blob, which would keep all of it when
-//! the source is deleted, and for a part of so many slices that its row would be too long.
+//! Bytes are written again only where sharing would cost more than it spares: for a few bytes of a large blob, which
+//! would keep all of it when the source is deleted, and for a part of so many slices that its row would be too long.
 
 use std::sync::Arc;
 

@@ -162,8 +162,8 @@ impl Sending {
                 self.settled.insert(position);
                 self.note(error.to_string());
             }
-            // Cancelled by `give_up`, or the runtime is going: absent either way. `settled` stays without it, which only
-            // means that a quorum is waited for until nothing is under way.
+            // Cancelled by `give_up`, or the runtime is going: absent either way. `settled` stays without it, which
+            // only means that a quorum is waited for until nothing is under way.
             Err(error) => self.note(error.to_string()),
         }
     }
@@ -187,8 +187,9 @@ impl Sending {
         while self.next().await {}
     }
 
-    /// Stops waiting for what is still under way; returns how many fragments that were. Their disks were too slow, and are avoided
-    /// for a while. They may yet become durable, which does no harm: they are in the ledger, and repair finds them.
+    /// Stops waiting for what is still under way; returns how many fragments that were. Their disks were too slow, and
+    /// are avoided for a while. They may yet become durable, which does no harm: they are in the ledger, and repair
+    /// finds them.
     pub fn give_up(&mut self, reach: &Reach) -> usize {
         let slow = self.slow().len();
         self.blame_slow(reach);
@@ -196,8 +197,8 @@ impl Sending {
         slow
     }
 
-    /// Has the disks avoided for a while that have not answered yet. When they are more than a stripe can lose, it is not they who are
-    /// slow but the cluster or this node: avoiding them all would refuse writes that are only late.
+    /// Has the disks avoided for a while that have not answered yet. When they are more than a stripe can lose, it is
+    /// not they who are slow but the cluster or this node: avoiding them all would refuse writes that are only late.
     pub fn blame_slow(&mut self, reach: &Reach) {
         let slow = self.slow();
         if slow.len() <= self.spare {

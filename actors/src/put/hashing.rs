@@ -10,7 +10,8 @@ use crate::error::StoreError;
 /// would keep the stripe's grant of memory with it.
 const KEPT_BY_DIGESTS: usize = 64 * 1024;
 
-/// The digests, fed in order by a task of their own so that hashing a stripe, sending it and filling the next go on together.
+/// The digests, fed in order by a task of their own so that hashing a stripe, sending it and filling the next go on
+/// together.
 pub(super) struct Hashing {
     stripes: mpsc::Sender<Bytes>,
     digests: JoinHandle<Result<BodyDigests, DigestError>>,

@@ -1,7 +1,8 @@
 //! Objects in: a body becomes stripes, stripes become durable fragments, and one transaction makes them an object.
 //!
-//! [`body`] reads what the client sends, [`writer`] turns it into stripes in flight, [`race`] makes one stripe safe, [`fan_out`] sends its
-//! fragments, and [`commit`] makes the blob visible. [`copy_part`] makes a part of bytes that are stored already.
+//! [`body`] reads what the client sends, [`writer`] turns it into stripes in flight, [`race`] makes one stripe safe,
+//! [`fan_out`] sends its fragments, and [`commit`] makes the blob visible. [`copy_part`] makes a part of bytes that are
+//! stored already.
 
 mod body;
 mod commit;
@@ -90,7 +91,8 @@ pub(crate) async fn put_part(data: &Arc<DataPath>, request: PutUploadPart) -> Re
     Ok(part)
 }
 
-/// Takes a whole body in and lets `verify` judge it. Whatever goes wrong, and if the future is dropped, what was written is deleted.
+/// Takes a whole body in and lets `verify` judge it. Whatever goes wrong, and if the future is dropped, what was
+/// written is deleted.
 async fn receive(
     data: &Arc<DataPath>,
     requester: &Requester,

@@ -48,9 +48,9 @@ impl PendingBlob {
         groups
     }
 
-    /// The blob as it is to be committed, where `now` are the groups as they are now, if other than when they were written to.
-    /// A fragment whose position has since moved to another disk counts as missing; if that leaves a stripe below its quorum the
-    /// answer is an error, and the client must send the body again.
+    /// The blob as it is to be committed, where `now` are the groups as they are now, if other than when they were
+    /// written to. A fragment whose position has since moved to another disk counts as missing; if that leaves a stripe
+    /// below its quorum the answer is an error, and the client must send the body again.
     pub fn to_commit(
         &self,
         blob: BlobId,

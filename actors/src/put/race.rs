@@ -1,5 +1,5 @@
-//! One stripe on its way to a group, and to another when the first fails or is slow. The first group that has made it safe keeps it; what
-//! the others have of it is deleted.
+//! One stripe on its way to a group, and to another when the first fails or is slow. The first group that has made it
+//! safe keeps it; what the others have of it is deleted.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -76,7 +76,8 @@ impl Race {
         }
     }
 
-    /// Waits until a group has made the stripe safe or cannot any more; None when another was begun beside a slow one instead.
+    /// Waits until a group has made the stripe safe or cannot any more; None when another was begun beside a slow one
+    /// instead.
     async fn verdict(&mut self) -> Option<Verdict> {
         let Some(hedge_at) = self.hedge_at() else { return Some(first(&mut self.running, self.quorum).await) };
         match tokio::time::timeout_at(hedge_at.into(), first(&mut self.running, self.quorum)).await {
@@ -98,8 +99,8 @@ impl Race {
             && !self.context.cancelled.load(Ordering::Relaxed)
     }
 
-    /// Sends the stripe to another group as well. If only some disks are slow, they are avoided from now on, so that the other group, and
-    /// those of stripes to come, are made of others.
+    /// Sends the stripe to another group as well. If only some disks are slow, they are avoided from now on, so that
+    /// the other group, and those of stripes to come, are made of others.
     async fn hedge(&mut self) -> Option<Verdict> {
         // Once, whatever comes of it: this attempt is not looked at again.
         self.alone = true;

@@ -12,8 +12,8 @@ use crate::{data_path::Requester, error::BoxError};
 /// A body as it comes from a client.
 pub type BodyIn = Pin<Box<dyn Stream<Item = Result<Bytes, BoxError>> + Send>>;
 
-/// Called when a body has ended, with its digests; decides whether it may be committed, and what checksum is kept with it.
-/// Runs after trailers have arrived.
+/// Called when a body has ended, with its digests; decides whether it may be committed, and what checksum is kept with
+/// it. Runs after trailers have arrived.
 pub type Verify = Box<dyn FnOnce(&Digests) -> Result<Option<StoredChecksum>, BoxError> + Send>;
 
 /// An object to be stored, with what the client said of it.

@@ -32,7 +32,8 @@ const LEAST_ROOM: usize = 64 << 10;
 /// What `verify` saw and what it wants kept.
 type Judged = (Digests, Option<StoredChecksum>);
 
-/// Streams a body into safe stripes. `verify` is asked as soon as the body has ended, before the last stripes are waited for.
+/// Streams a body into safe stripes. `verify` is asked as soon as the body has ended, before the last stripes are
+/// waited for.
 pub(super) async fn write_body(
     data: &Arc<DataPath>,
     requester: &Requester,
@@ -107,8 +108,8 @@ fn unit_bytes(data: &DataPath, length: Option<u64>) -> u64 {
     }
 }
 
-/// Fills a stripe, or up to the body's end. If that takes long, the slot keeps memory for little more than what has come: whenever
-/// nothing comes, for no more.
+/// Fills a stripe, or up to the body's end. If that takes long, the slot keeps memory for little more than what has
+/// come: whenever nothing comes, for no more.
 async fn fill(data: &DataPath, slot: &mut Slot, reader: &mut BodyReader, size: usize) -> Result<(), StoreError> {
     let stall = data.limits.stall;
     if let Ok(filled) = tokio::time::timeout(stall, reader.fill_to(size)).await {
@@ -214,7 +215,8 @@ impl BlobWriter {
         }
     }
 
-    /// Memory for the next stripe. While waiting for its own earlier stripes, gives up those fragments that keep it waiting.
+    /// Memory for the next stripe. While waiting for its own earlier stripes, gives up those fragments that keep it
+    /// waiting.
     async fn slot(&mut self, grant: &StreamGrant) -> Result<Slot, StoreError> {
         if let Some(slot) = grant.try_slot() {
             return Ok(slot);

@@ -35,7 +35,8 @@ const SCRUB_DELAY: Duration = Duration::from_secs(60);
 const UP_WAIT: Duration = Duration::from_secs(5);
 /// Telling the metadata that the disks go away is a courtesy.
 const LEAVE_LIMIT: Duration = Duration::from_secs(1);
-/// Two starts of the same node's metrics, gossip and sockets in one process must not overlap; how long closing disks may take.
+/// Two starts of the same node's metrics, gossip and sockets in one process must not overlap; how long closing disks
+/// may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Everything that runs.
@@ -157,8 +158,8 @@ fn open_registry(begun: &mut Begun, options: &NodeOptions) -> Result<Registry, R
     Ok(registry)
 }
 
-/// A disk that is refused (another cluster's, an unknown format) is a mistake to be told at once; one that is broken must not keep
-/// the node's other disks away.
+/// A disk that is refused (another cluster's, an unknown format) is a mistake to be told at once; one that is broken
+/// must not keep the node's other disks away.
 async fn open_disks(begun: &mut Begun, options: &NodeOptions, registry: &Registry) -> Result<(), RuntimeError> {
     let supervisor = Supervisor::start(&format!("{}: disks", options.id)).await?;
     begun.disk_actors = Some(supervisor.clone());
@@ -250,9 +251,9 @@ async fn open_gossip(begun: &mut Begun, options: GossipOptions) -> Result<(Socke
     Ok((listen, GossipOptions { listen, ..options }))
 }
 
-/// Without gossip, membership and placement the node would act on the cluster of yesterday. Without the others it serves all the
-/// same, and the status tells of what is not healed or reclaimed: ending for these would let one object that they cannot cope with
-/// stop every node of the cluster.
+/// Without gossip, membership and placement the node would act on the cluster of yesterday. Without the others it
+/// serves all the same, and the status tells of what is not healed or reclaimed: ending for these would let one object
+/// that they cannot cope with stop every node of the cluster.
 async fn start_actors(
     begun: &mut Begun,
     ctx: &Context,

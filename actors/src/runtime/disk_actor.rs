@@ -1,6 +1,6 @@
-//! The supervised actor of one disk: opens it, watches it, writes checkpoints, and opens it anew after it has failed or gone. Fragments
-//! do not pass through it: handles talk to the engine's own bounded queues, so neither a slow tick nor a restart of this actor
-//! holds up a read or a write.
+//! The supervised actor of one disk: opens it, watches it, writes checkpoints, and opens it anew after it has failed or
+//! gone. Fragments do not pass through it: handles talk to the engine's own bounded queues, so neither a slow tick nor
+//! a restart of this actor holds up a read or a write.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,8 @@ pub struct Watch {
     pub tick: Duration,
     /// The index is written down this often, if anything changed.
     pub checkpoint_every: Duration,
-    /// Waited before a failed disk is opened again; doubled after each attempt that did not help, up to `longest_retry`.
+    /// Waited before a failed disk is opened again; doubled after each attempt that did not help, up to
+    /// `longest_retry`.
     pub first_retry: Duration,
     pub longest_retry: Duration,
     /// A batch under way for longer makes the disk read-only until it is done.

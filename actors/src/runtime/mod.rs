@@ -1,4 +1,5 @@
-//! One node's engine: disks, transport, gossip, supervised actors and the store over them, started and stopped in order.
+//! One node's engine: disks, transport, gossip, supervised actors and the store over them, started and stopped in
+//! order.
 
 mod boot;
 pub mod disk_actor;
@@ -25,8 +26,8 @@ pub struct NodeRuntime {
 }
 
 impl NodeRuntime {
-    /// Numbered start-up: disks, transport, registration, gossip, placement, background actors. When a step fails, those before it
-    /// are undone.
+    /// Numbered start-up: disks, transport, registration, gossip, placement, background actors. When a step fails,
+    /// those before it are undone.
     pub async fn start(options: NodeOptions) -> Result<Self, RuntimeError> {
         let running = Box::pin(boot::start(options)).await?;
         Ok(Self { running: Arc::new(running) })
@@ -51,7 +52,8 @@ impl NodeRuntime {
         self.running.actors()
     }
 
-    /// The actor that the node cannot go on without and that was given up, if there is one: its own restarts did not help.
+    /// The actor that the node cannot go on without and that was given up, if there is one: its own restarts did not
+    /// help.
     pub fn failure(&self) -> Option<ChildStatus> {
         self.running.failure()
     }

@@ -30,7 +30,8 @@ pub struct ClusterStatus {
     pub groups: Vec<GroupStatus>,
     /// Fragments in the ledger.
     pub missing_fragments: u64,
-    /// By scheme, how many failure domains the stripes could lose. None if the metadata store is older than the counters of stripes.
+    /// By scheme, how many failure domains the stripes could lose. None if the metadata store is older than the
+    /// counters of stripes.
     pub tolerance: Option<Vec<ToleranceStatus>>,
     pub ledger_by_cause: Vec<(MissingCause, u64)>,
     pub actors: Vec<ActorStatus>,

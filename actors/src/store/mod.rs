@@ -31,8 +31,8 @@ impl Store {
         &self.data.meta
     }
 
-    /// Streams a body into fragments and commits it. Durable when it returns. Dropping the future stores nothing, unless the
-    /// commit was under way already.
+    /// Streams a body into fragments and commits it. Durable when it returns. Dropping the future stores nothing,
+    /// unless the commit was under way already.
     pub async fn put(&self, request: PutObject) -> Result<Committed, StoreError> {
         put::put(&self.data, request).await
     }
@@ -42,7 +42,8 @@ impl Store {
         put::put_part(&self.data, request).await
     }
 
-    /// A part that shares the blobs of its source. `Err(Meta(Stale))` when the source's bytes are others by now: locate it again.
+    /// A part that shares the blobs of its source. `Err(Meta(Stale))` when the source's bytes are others by now: locate
+    /// it again.
     pub async fn copy_part(&self, request: CopyUploadPart) -> Result<UploadedPart, StoreError> {
         put::copy_part(&self.data, request).await
     }
@@ -63,7 +64,8 @@ impl Store {
         get::open(self.data.clone(), requester, located).await
     }
 
-    /// Proves that a small write can be made durable on this cluster and be read back, for readiness. Leaves nothing behind.
+    /// Proves that a small write can be made durable on this cluster and be read back, for readiness. Leaves nothing
+    /// behind.
     pub async fn probe_write(&self) -> Result<(), StoreError> {
         probe::probe_write(&self.data).await
     }
@@ -73,8 +75,8 @@ impl Store {
         (self.data.budget.in_use(), self.data.budget.capacity())
     }
 
-    /// Waits until what failed writes left behind is deleted and what reads found damaged is reported, for at most `grace`. Call it
-    /// after the last request has ended.
+    /// Waits until what failed writes left behind is deleted and what reads found damaged is reported, for at most
+    /// `grace`. Call it after the last request has ended.
     pub async fn settle(&self, grace: Duration) {
         let all = async {
             self.data.cleaner.idle().await;

@@ -1,4 +1,5 @@
-//! Readiness: does the metadata take a change, and can a small write be made durable on this cluster now, and be read back?
+//! Readiness: does the metadata take a change, and can a small write be made durable on this cluster now, and be read
+//! back?
 
 use std::sync::Arc;
 
@@ -15,8 +16,8 @@ use crate::{
     put::{EncodedStripe, Sending},
 };
 
-/// Writes one stripe of every scheme that objects are written with to its quorum, reads a fragment back, deletes it. No metadata row ever
-/// names it, so even if this node dies half-way scrub takes it for the orphan that it is.
+/// Writes one stripe of every scheme that objects are written with to its quorum, reads a fragment back, deletes it. No
+/// metadata row ever names it, so even if this node dies half-way scrub takes it for the orphan that it is.
 pub(super) async fn probe_write(data: &Arc<DataPath>) -> Result<(), StoreError> {
     data.meta.prove(data.placement.node().as_str()).await?;
     for scheme in &data.placement.policy().schemes {

@@ -1,5 +1,5 @@
-//! The actor that owns the children. It never awaits anything slow: starts, backoffs and stops run beside it and report back
-//! as messages, so that one child cannot delay the supervision of another.
+//! The actor that owns the children. It never awaits anything slow: starts, backoffs and stops run beside it and report
+//! back as messages, so that one child cannot delay the supervision of another.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},

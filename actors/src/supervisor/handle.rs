@@ -36,8 +36,9 @@ impl<M: Message> ChildHandle<M> {
         current.cast(message).map_err(|_| self.not_running())
     }
 
-    /// Sends a request and waits up to `limit` for the answer, that is also for a restart under way. A request that was sent is
-    /// never repeated: when its incarnation dies over it the answer is `NotRunning`, and it may have had its effect.
+    /// Sends a request and waits up to `limit` for the answer, that is also for a restart under way. A request that was
+    /// sent is never repeated: when its incarnation dies over it the answer is `NotRunning`, and it may have had its
+    /// effect.
     pub async fn call<R, F>(&self, request: F, limit: Duration) -> Result<R, SupervisorError>
     where
         R: Send + 'static,

@@ -5,13 +5,13 @@
 //! - A child that returns an error, panics or is killed is started anew after a backoff, from a factory that makes the
 //!   actor and its arguments again; state that must outlive it lives elsewhere (on disk, in the metadata).
 //! - More than `max_restarts` restarts within `window` and the child is given up: a loop of crashes helps nobody.
-//! - Without some children the whole is of no use. When one of these is given up, [`Supervisor::failed`] ends, and who owns the
-//!   supervisor stops.
+//! - Without some children the whole is of no use. When one of these is given up, [`Supervisor::failed`] ends, and who
+//!   owns the supervisor stops.
 //! - A child that ends by itself (`stop`, `drain`) has finished and is not restarted.
-//! - A child that handles one message for longer than `hang_after` hangs: it is killed and restarted. Time spent waiting
-//!   for messages does not count, so an idle child never looks hung and children need no heartbeat messages of their own.
-//!   A kill takes effect at the child's next await. One that blocks its thread for ever cannot be ended by anybody; it is not
-//!   replaced either, because two incarnations must never own one disk.
+//! - A child that handles one message for longer than `hang_after` hangs: it is killed and restarted. Time spent
+//!   waiting for messages does not count, so an idle child never looks hung and children need no heartbeat messages of
+//!   their own. A kill takes effect at the child's next await. One that blocks its thread for ever cannot be ended by
+//!   anybody; it is not replaced either, because two incarnations must never own one disk.
 //! - Actors are spawned without names: ractor's registry is global to the process, and several nodes may share one.
 
 mod actor;
@@ -66,8 +66,9 @@ impl Supervisor {
 
     /// Starts a child and keeps it running. `factory` makes the actor and its arguments anew for every incarnation.
     ///
-    /// A child whose *first* start fails is reported here and not retried: the caller knows better what to do. A later start that
-    /// fails counts as a failure like any other. A name may be used again once its child has stopped or was given up.
+    /// A child whose *first* start fails is reported here and not retried: the caller knows better what to do. A later
+    /// start that fails counts as a failure like any other. A name may be used again once its child has stopped or was
+    /// given up.
     pub async fn supervise<A, F>(
         &self,
         name: &str,
@@ -112,7 +113,8 @@ impl Supervisor {
         std::future::pending().await
     }
 
-    /// Stops children in reverse order of their start, waiting `grace` for each to finish the messages it has; then kills it.
+    /// Stops children in reverse order of their start, waiting `grace` for each to finish the messages it has; then
+    /// kills it.
     pub async fn stop(&self, grace: Duration) {
         let (reply, stopped) = tokio::sync::oneshot::channel();
         if self.children.root.cast(Command::Stop { grace, reply }).is_ok() {

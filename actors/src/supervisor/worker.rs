@@ -1,8 +1,9 @@
 //! The shape that all background work has: small steps, run by a supervised actor that paces them.
 //!
-//! Pauses lie between steps, not inside them, so a worker that waits is idle to its supervisor, stops at once, and can be woken.
-//! An error of a step is an ordinary thing (a peer is away, the metadata is busy): it is logged, counted and the step is
-//! tried again after a growing pause. Only a panic ends the incarnation; all lasting state is in the metadata.
+//! Pauses lie between steps, not inside them, so a worker that waits is idle to its supervisor, stops at once, and can
+//! be woken. An error of a step is an ordinary thing (a peer is away, the metadata is busy): it is logged, counted and
+//! the step is tried again after a growing pause. Only a panic ends the incarnation; all lasting state is in the
+//! metadata.
 
 use std::{
     error::Error,
@@ -51,7 +52,8 @@ pub struct Pace {
     pub step_limit: Duration,
 }
 
-/// Errors make a worker pause for this long, doubled for each in a row, up to four times its idle pause or these bounds.
+/// Errors make a worker pause for this long, doubled for each in a row, up to four times its idle pause or these
+/// bounds.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LEAST_LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);

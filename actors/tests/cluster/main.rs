@@ -58,8 +58,9 @@ async fn dur_1_red_2_two_racks_die_return_and_the_ledger_drains() {
         cluster.until_node(node, DiskState::Up).await;
     }
     cluster.until_ledger_empty().await;
-    // Redundancy is really back: another rack may go, and for what was written when all six lived a second one. (What was written
-    // while four racks lived has two fragments in some of them, which is as many as any two racks may cost.)
+    // Redundancy is really back: another rack may go, and for what was written when all six lived a second one. (What
+    // was written while four racks lived has two fragments in some of them, which is as many as any two racks may
+    // cost.)
     cluster.kill(0);
     cluster.check(&[2, 5], &kept).await;
     cluster.kill(1);
@@ -67,7 +68,8 @@ async fn dur_1_red_2_two_racks_die_return_and_the_ledger_drains() {
     cluster.stop_all().await;
 }
 
-/// A node that no call reaches is told as such, although gossip calls it alive: clients would meet errors and the status would see nothing.
+/// A node that no call reaches is told as such, although gossip calls it alive: clients would meet errors and the
+/// status would see nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_gossips_and_is_not_reached_is_told() {
     let mut cluster = Cluster::start(2, timings()).await;

@@ -88,7 +88,8 @@ impl Cluster {
         self.dir.path().join(format!("n{node}-d{disk}"))
     }
 
-    /// One node more, of another authority: gossip does not mind, but no node takes a call of it or is reached by it. Returns its index.
+    /// One node more, of another authority: gossip does not mind, but no node takes a call of it or is reached by it.
+    /// Returns its index.
     pub async fn start_stranger(&mut self) -> usize {
         let index = self.nodes.len();
         self.nodes.push(None);
@@ -187,7 +188,8 @@ impl Cluster {
     }
 
     pub async fn put(&self, node: usize, key: &str, body: &Bytes) {
-        // A node that has just started learns of the others within a second; until then a client would be told to slow down.
+        // A node that has just started learns of the others within a second; until then a client would be told to slow
+        // down.
         let placed = async {
             loop {
                 match self.store(node).put(put_request(key, body)).await {

@@ -1,5 +1,6 @@
-//! Two racks of six are frozen while objects are written, and return. What was written meanwhile lies crowded in four racks, and stays
-//! so when every fragment is where it belongs: `cairn status` must say so, and stop saying so once those objects are gone.
+//! Two racks of six are frozen while objects are written, and return. What was written meanwhile lies crowded in four
+//! racks, and stays so when every fragment is where it belongs: `cairn status` must say so, and stop saying so once
+//! those objects are gone.
 
 use std::{process::Command, time::Duration};
 

@@ -1,5 +1,5 @@
-//! Single bytes of stored fragments are flipped under a running cluster: the wrong byte is never served, the object still
-//! reads (INT-1, DUR-1), and the damage is healed.
+//! Single bytes of stored fragments are flipped under a running cluster: the wrong byte is never served, the object
+//! still reads (INT-1, DUR-1), and the damage is healed.
 
 use std::{
     fs::{self, OpenOptions},
@@ -66,7 +66,8 @@ fn random(rng: &mut StdRng, bytes: usize) -> Bytes {
     object.into()
 }
 
-/// Flips a bit of the first place below `folder` that holds `needle`; false when it straddles two fragments and stands nowhere.
+/// Flips a bit of the first place below `folder` that holds `needle`; false when it straddles two fragments and stands
+/// nowhere.
 fn flip(folder: &Path, needle: &[u8]) -> Result<bool, ChaosError> {
     for file in files(folder)? {
         let Ok(bytes) = fs::read(&file) else { continue };

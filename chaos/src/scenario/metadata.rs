@@ -1,7 +1,8 @@
 //! `kill -9` of the metadata's server under load, again and again: `cairn meta`, or a FoundationDB of our own.
 //!
-//! What must hold: while it is down every request ends in time with an error; once it is back, service resumes by itself; every
-//! acknowledged PUT is there, byte for byte, every acknowledged DELETE is gone, and the usage counters equal a recount.
+//! What must hold: while it is down every request ends in time with an error; once it is back, service resumes by
+//! itself; every acknowledged PUT is there, byte for byte, every acknowledged DELETE is gone, and the usage counters
+//! equal a recount.
 
 use std::{
     path::Path,
@@ -21,8 +22,8 @@ use crate::{
 };
 
 const CLIENTS: usize = 12;
-/// No request may take longer: a read of the metadata gives up after 10 s, a commit whose outcome is unknown is asked about for twice
-/// that, and the machine may be busy.
+/// No request may take longer: a read of the metadata gives up after 10 s, a commit whose outcome is unknown is asked
+/// about for twice that, and the machine may be busy.
 const REQUEST_BOUND: Duration = Duration::from_secs(40);
 /// Changes that must be acknowledged before each kill.
 const CHANGES: usize = 60;

@@ -1,5 +1,5 @@
-//! `kill -9` of the whole of a cluster under load, then a second start: every acknowledged object is there (DUR-2 as far as a
-//! process's death can show it; power cuts are the disk engine's and the metadata's own tests).
+//! `kill -9` of the whole of a cluster under load, then a second start: every acknowledged object is there (DUR-2 as
+//! far as a process's death can show it; power cuts are the disk engine's and the metadata's own tests).
 
 use std::{
     sync::{

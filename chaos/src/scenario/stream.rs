@@ -1,5 +1,5 @@
-//! The memory of `cairn dev` (BND-1): it must not grow with an object that is streamed in and out, must stay within its bound while several
-//! clients put, overwrite and get objects of all sizes, and must go back when they have ended.
+//! The memory of `cairn dev` (BND-1): it must not grow with an object that is streamed in and out, must stay within its
+//! bound while several clients put, overwrite and get objects of all sizes, and must go back when they have ended.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,8 @@ const SIZES: [usize; 6] = [4 << 10, 100_000, 1 << 20, 5_000_000, 16 << 20, 64 <<
 const CLIENTS: u64 = 6;
 const ROUNDS: u64 = 2;
 
-/// Streams an object of `small_mib`, then one of `large_mib`, and compares the peaks; then mixes sizes, and waits for rest.
+/// Streams an object of `small_mib`, then one of `large_mib`, and compares the peaks; then mixes sizes, and waits for
+/// rest.
 pub async fn run(setting: &Setting, small_mib: u64, large_mib: u64) -> Result<(), ChaosError> {
     let folder = tempfile::tempdir().map_err(ChaosError::io("make a temporary folder"))?;
     let memory = format!("{} MiB", MEMORY_BYTES / MIB);

@@ -1,5 +1,5 @@
-//! Whether what is counted equals a recount: reads every row and compares usage counters, reference counts, heads, the reclaim queue and the
-//! ledger with what they are derived from. Changes nothing.
+//! Whether what is counted equals a recount: reads every row and compares usage counters, reference counts, heads, the
+//! reclaim queue and the ledger with what they are derived from. Changes nothing.
 
 mod heads;
 mod others;
@@ -17,12 +17,13 @@ use crate::{
 use references::References;
 use source::Source;
 
-/// Blobs and lists of parts that are held in memory at once, at about 50 bytes each. More blobs take more passes over the rows.
+/// Blobs and lists of parts that are held in memory at once, at about 50 bytes each. More blobs take more passes over
+/// the rows.
 const AT_ONCE: u64 = 2_000_000;
 
 impl Meta {
-    /// Recounts everything. The embedded store is audited as of one moment while it works; on the others nothing may be written
-    /// meanwhile, or what changed between two reads is reported as a problem.
+    /// Recounts everything. The embedded store is audited as of one moment while it works; on the others nothing may be
+    /// written meanwhile, or what changed between two reads is reported as a problem.
     pub async fn audit(&self) -> Result<Audit> {
         self.audit_in_passes(AT_ONCE).await
     }

@@ -17,9 +17,9 @@ struct Done {
 }
 
 impl Suite {
-    /// `workers` at once make `each` transactions of reads and writes on few keys. Each writes a row with its versionstamp: those
-    /// rows are the serial order. Replayed in it on a map, every transaction must have read what the map has, and the store must end
-    /// as the map does.
+    /// `workers` at once make `each` transactions of reads and writes on few keys. Each writes a row with its
+    /// versionstamp: those rows are the serial order. Replayed in it on a map, every transaction must have read what
+    /// the map has, and the store must end as the map does.
     pub async fn isolation(&self, workers: u64, each: usize) {
         let suite = Arc::new(Self { kv: Arc::clone(&self.kv), seed: self.seed, prefix: self.prefix.clone() });
         let mut tasks = Vec::new();

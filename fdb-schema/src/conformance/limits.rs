@@ -77,8 +77,8 @@ impl Suite {
         self.write(|tx| tx.clear_range(key.clone(), end.clone())).await;
     }
 
-    /// A transaction that outlives its limit is refused, however little it did, and changes nothing; one that only read may end at
-    /// any age.
+    /// A transaction that outlives its limit is refused, however little it did, and changes nothing; one that only read
+    /// may end at any age.
     pub(super) async fn life(&self) {
         let (read, written) = (self.key("life read"), self.key("life written"));
         let mut old = self.begin().await;

@@ -1,5 +1,5 @@
-//! What every backend must do, as tests that run on any store: call [`run`] with one and a seed. They panic with the seed when the store
-//! misbehaves. They work under a random prefix, so the store need not be empty.
+//! What every backend must do, as tests that run on any store: call [`run`] with one and a seed. They panic with the
+//! seed when the store misbehaves. They work under a random prefix, so the store need not be empty.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 mod conflicts;

@@ -105,7 +105,8 @@ fn expected(model: &Model, query: &RangeQuery) -> Vec<Row> {
 }
 
 impl Suite {
-    /// Random transactions, some of them abandoned, against a map: every read sees the map with the transaction's own writes.
+    /// Random transactions, some of them abandoned, against a map: every read sees the map with the transaction's own
+    /// writes.
     pub(super) async fn semantics(&self, transactions: usize) {
         let mut rng = self.rng(1);
         let key = |rng: &mut StdRng| self.key(&name(rng, "s"));

@@ -54,7 +54,8 @@ struct Faults {
 }
 
 impl Faults {
-    /// Lets those late commits arrive that were to do so before (or after) the commit being made. Nobody is told what comes of them.
+    /// Lets those late commits arrive that were to do so before (or after) the commit being made. Nobody is told what
+    /// comes of them.
     async fn arrive(&self, before: bool) {
         let due: Vec<Late> = self.late.lock().extract_if(.., |(first, _)| *first == before).collect();
         for (_, transaction) in due {

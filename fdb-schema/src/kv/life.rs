@@ -1,7 +1,8 @@
 //! How long a transaction may live, held here rather than by each store.
 //!
-//! FoundationDB promises versions for five seconds and often serves them for longer; the others would keep them for as long as somebody
-//! reads them. What works on one must work on all, so every backend counts by the same clock and refuses at the same age.
+//! FoundationDB promises versions for five seconds and often serves them for longer; the others would keep them for as
+//! long as somebody reads them. What works on one must work on all, so every backend counts by the same clock and
+//! refuses at the same age.
 
 use std::time::Instant;
 

@@ -37,7 +37,8 @@ pub mod limits {
     /// What FoundationDB keeps for each write and its conflict range besides keys and values, rounded up.
     const WRITE_OVERHEAD: usize = 96;
 
-    /// What a write of a row counts: the write itself, and the conflict range that goes with it, whose bounds are the key twice.
+    /// What a write of a row counts: the write itself, and the conflict range that goes with it, whose bounds are the
+    /// key twice.
     pub const fn write_bytes(key: usize, value: usize) -> usize {
         3 * key + value + WRITE_OVERHEAD
     }
@@ -133,21 +134,22 @@ pub trait Kv: Send + Sync + 'static {
     /// A new transaction. Nothing is asked of the store before the first read or the commit unless a backend must.
     async fn begin(&self) -> Result<Box<dyn Transaction>, KvError>;
 
-    /// A transaction for reading, of no matter how long a life, if the store keeps old versions for as long as one is read.
+    /// A transaction for reading, of no matter how long a life, if the store keeps old versions for as long as one is
+    /// read.
     async fn long_snapshot(&self) -> Result<Option<Box<dyn Transaction>>, KvError> {
         Ok(None)
     }
 
-    /// Waits until the store has failed for good, and says why: until it is opened again it refuses every change. A store elsewhere
-    /// may always come back, so for such a one this never ends.
+    /// Waits until the store has failed for good, and says why: until it is opened again it refuses every change. A
+    /// store elsewhere may always come back, so for such a one this never ends.
     async fn failed(&self) -> String {
         std::future::pending().await
     }
 }
 
-/// One serializable transaction: reads see one version of the store and the transaction's own writes; at commit, everything read
-/// without `snapshot` must be unchanged. Once it is older than [`limits::TRANSACTION_LIFE`], every read and a commit of writes are
-/// refused as [`KvError::TooOld`]. Dropping it abandons it.
+/// One serializable transaction: reads see one version of the store and the transaction's own writes; at commit,
+/// everything read without `snapshot` must be unchanged. Once it is older than [`limits::TRANSACTION_LIFE`], every read
+/// and a commit of writes are refused as [`KvError::TooOld`]. Dropping it abandons it.
 #[async_trait]
 pub trait Transaction: Send {
     async fn get(&mut self, key: &[u8], snapshot: bool) -> Result<Option<Bytes>, KvError>;
@@ -164,8 +166,8 @@ pub trait Transaction: Send {
     /// Clears `begin..end`.
     fn clear_range(&mut self, begin: Bytes, end: Bytes);
 
-    /// Adds to a little-endian 64-bit integer, wrapping; a missing row counts as 0. Reads nothing, so adds do not conflict
-    /// with one another.
+    /// Adds to a little-endian 64-bit integer, wrapping; a missing row counts as 0. Reads nothing, so adds do not
+    /// conflict with one another.
     fn add(&mut self, key: Bytes, delta: i64);
 
     /// Sets the row `prefix + versionstamp + suffix`, where the versionstamp is 10 bytes that grow with every commit.

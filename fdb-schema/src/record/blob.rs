@@ -47,7 +47,8 @@ pub struct StripeRun {
 pub struct NewBlob {
     pub blob: Blob,
     /// The epoch of each group of `runs` under which its fragments were written; the commit fails with
-    /// [`crate::MetaError::GroupChanged`] when one has moved on, because a fragment may have gone to a disk that no longer counts.
+    /// [`crate::MetaError::GroupChanged`] when one has moved on, because a fragment may have gone to a disk that no
+    /// longer counts.
     pub epochs: Vec<(GroupId, u64)>,
     /// Fragments that did not become durable: the ledger's rows, written in the same transaction.
     pub missing: Vec<FragmentName>,

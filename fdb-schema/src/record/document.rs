@@ -1,4 +1,5 @@
-//! How bucket documents are stored: they are longer than a record, and up to [`MAX_BYTES`], which is more than a row can hold.
+//! How bucket documents are stored: they are longer than a record, and up to [`MAX_BYTES`], which is more than a row
+//! can hold.
 //!
 //! | Format version | Row | After the version's byte |
 //! |---|---|---|
@@ -15,8 +16,8 @@ use crate::{
     record::rows::DocumentHead,
 };
 
-/// The longest document. S3's own limits are lower (20 KiB for a policy, 64 KiB for CORS rules; a lifecycle of 1,000 rules is the
-/// largest) and the business of whoever reads what is in it.
+/// The longest document. S3's own limits are lower (20 KiB for a policy, 64 KiB for CORS rules; a lifecycle of 1,000
+/// rules is the largest) and the business of whoever reads what is in it.
 pub const MAX_BYTES: usize = 1 << 20;
 /// Documents of at most so many bytes are in one row.
 pub const CHUNK_BYTES: usize = 64 << 10;

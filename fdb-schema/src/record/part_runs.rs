@@ -1,7 +1,8 @@
-//! Which parts a version has, in few bytes: 10,000 parts no two of which are of one length must fit in the version's row, beside
-//! its metadata and tags.
+//! Which parts a version has, in few bytes: 10,000 parts no two of which are of one length must fit in the version's
+//! row, beside its metadata and tags.
 //!
-//! For each run one number, and up to two more that its two lowest bits announce. All are LEB128: 7 bits to a byte, the lowest first.
+//! For each run one number, and up to two more that its two lowest bits announce. All are LEB128: 7 bits to a byte, the
+//! lowest first.
 //!
 //! | Number | Holds |
 //! |---|---|
@@ -15,7 +16,8 @@ use serde::{Deserializer, Serializer, de::Error};
 
 use crate::bytes16;
 
-/// Parts with consecutive numbers and the same length: enough to find the parts of a byte range without reading them all.
+/// Parts with consecutive numbers and the same length: enough to find the parts of a byte range without reading them
+/// all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartRun {
     pub first: u16,

@@ -64,7 +64,8 @@ pub enum GroupState {
     Sealed,
 }
 
-/// An ordered set of disks that hold the fragments of the stripes placed in it: position i of a stripe is on `members[i]`.
+/// An ordered set of disks that hold the fragments of the stripes placed in it: position i of a stripe is on
+/// `members[i]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
     pub id: GroupId,

@@ -16,7 +16,8 @@ pub struct ClusterRow {
     pub created_ms: u64,
 }
 
-/// The first row of a bucket document whose bytes are in rows of their own. Its format version is 2: see [`crate::record::document`].
+/// The first row of a bucket document whose bytes are in rows of their own. Its format version is 2: see
+/// [`crate::record::document`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DocumentHead {
     pub length: u64,
@@ -54,8 +55,8 @@ pub struct VersionRow {
 pub enum PartList {
     /// Few: in the version's row. None for 0 bytes and for delete markers.
     Inline(Vec<PartRow>),
-    /// Many: the part rows of the upload they came from, which stay where they were written, so that Complete moves none of
-    /// them and CopyObject shares them.
+    /// Many: the part rows of the upload they came from, which stay where they were written, so that Complete moves
+    /// none of them and CopyObject shares them.
     Listed {
         list: UploadId,
         #[serde(with = "crate::record::part_runs")]
@@ -90,8 +91,8 @@ impl PartRow {
     }
 }
 
-/// What Complete and ListParts must know of a part: there are up to 10,000 of them and no use for their blobs, but for how many
-/// there are.
+/// What Complete and ListParts must know of a part: there are up to 10,000 of them and no use for their blobs, but for
+/// how many there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartFacts {
     pub number: u16,
@@ -190,8 +191,8 @@ pub struct LedgerRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReclaimRow {
     Blob,
-    /// All parts of an upload or of a multipart version: turned into blobs a page at a time, so that a delete or an abort costs the
-    /// same whatever the number of parts.
+    /// All parts of an upload or of a multipart version: turned into blobs a page at a time, so that a delete or an
+    /// abort costs the same whatever the number of parts.
     List,
 }
 

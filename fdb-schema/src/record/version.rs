@@ -86,8 +86,8 @@ pub struct Part {
     pub length: u64,
     pub md5: [u8; 16],
     pub checksum: Option<StoredChecksum>,
-    /// In order; their lengths add up to `length`. One, from its blob's beginning to its end, unless the part was copied from
-    /// other objects.
+    /// In order; their lengths add up to `length`. One, from its blob's beginning to its end, unless the part was
+    /// copied from other objects.
     pub slices: Vec<Slice>,
 }
 

@@ -32,12 +32,13 @@ const TRANSACTION_BYTES: usize = 1 << 20;
 const TRANSACTION_ROWS: usize = 5000;
 
 impl Meta {
-    /// Writes every row to `out`, as of one moment. The embedded store exports while it works. The others forget old versions
-    /// after seconds, so they are read twice: if anything changed meanwhile the answer is Err(Stale) and `out` is not a valid export; stop
-    /// the gateways and try again.
+    /// Writes every row to `out`, as of one moment. The embedded store exports while it works. The others forget old
+    /// versions after seconds, so they are read twice: if anything changed meanwhile the answer is Err(Stale) and `out`
+    /// is not a valid export; stop the gateways and try again.
     ///
     /// # Errors
-    /// Invalid for a store without a cluster, which nobody would want to restore; Corrupt for one whose import was not finished.
+    /// Invalid for a store without a cluster, which nobody would want to restore; Corrupt for one whose import was not
+    /// finished.
     pub async fn export<W: AsyncWrite + Unpin + Send>(&self, out: &mut W) -> Result<Totals> {
         let mut writer = Writer::new(out, (self.clock)()).await?;
         let mut rows = self.all_rows().await?;
@@ -68,13 +69,13 @@ impl Meta {
         writer.totals().await
     }
 
-    /// Fills an empty store from an export, of whatever backend. The whole file is verified before the first row is written: a
-    /// damaged one changes nothing. An import that was interrupted is started again by calling this again; until it is finished
-    /// [`Meta::cluster`] fails.
+    /// Fills an empty store from an export, of whatever backend. The whole file is verified before the first row is
+    /// written: a damaged one changes nothing. An import that was interrupted is started again by calling this again;
+    /// until it is finished [`Meta::cluster`] fails.
     ///
     /// # Errors
-    /// Corrupt for a damaged file, one without a cluster or rows of unknown formats; Invalid for a store that is not empty, or into which
-    /// another import has begun meanwhile.
+    /// Corrupt for a damaged file, one without a cluster or rows of unknown formats; Invalid for a store that is not
+    /// empty, or into which another import has begun meanwhile.
     pub async fn import<R: AsyncRead + AsyncSeek + Unpin + Send>(&self, input: &mut R) -> Result<Totals> {
         let start = input.stream_position().await.map_err(unread)?;
         let mut verify = Reader::new(input).await?;
@@ -249,8 +250,8 @@ async fn write(tx: &mut Tx, mark: &Mark, rows: &[Row]) -> Outcome<()> {
     Ok(())
 }
 
-/// A try whose commit is unknown may have taken the mark away. Then the store holds what was imported, which its cluster tells: no
-/// other import can have begun but by finding the mark.
+/// A try whose commit is unknown may have taken the mark away. Then the store holds what was imported, which its
+/// cluster tells: no other import can have begun but by finding the mark.
 async fn finish(tx: &mut Tx, mark: &Mark, cluster: &Bytes, tried: &mut bool) -> Outcome<()> {
     let finished = *tried
         && tx.raw(&keyspace::importing()).await?.is_none()

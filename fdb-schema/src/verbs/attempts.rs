@@ -1,8 +1,8 @@
 //! Rows that name attempts, so that one whose commit is unknown finds what it came to.
 //!
-//! Every try reads the row and writes it: of two tries of one attempt, at most one commits, even if the first commits after the
-//! second began. Looking at the result instead would not do: between two tries another may have made it and unmade it, and what the
-//! second try did again would undo what was acknowledged. The rows are forgotten after a while.
+//! Every try reads the row and writes it: of two tries of one attempt, at most one commits, even if the first commits
+//! after the second began. Looking at the result instead would not do: between two tries another may have made it and
+//! unmade it, and what the second try did again would undo what was acknowledged. The rows are forgotten after a while.
 
 use crate::{
     error::Result,
@@ -17,8 +17,8 @@ use crate::{
 };
 
 impl Meta {
-    /// Forgets attempts and completed uploads of before a time, at most `limit` in one call; how many there were. A Complete repeated
-    /// after this finds no upload. Call it now and then, with a time that no retry can outlive.
+    /// Forgets attempts and completed uploads of before a time, at most `limit` in one call; how many there were. A
+    /// Complete repeated after this finds no upload. Call it now and then, with a time that no retry can outlive.
     pub async fn expire_attempts(&self, before_ms: u64, limit: usize) -> Result<usize> {
         transact!(self, "expire_attempts", |tx| expire(tx, before_ms, limit))
     }

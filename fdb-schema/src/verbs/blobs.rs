@@ -1,9 +1,9 @@
 //! Blobs and the references to them.
 //!
 //! A blob's row exists from its commit until its fragments are deleted. The first reference needs no count: only those
-//! beyond it are counted, so that most blobs never have a counter. A copy adds to the counter without reading it; what keeps that
-//! right is that the copy has read the version it copies, which held a reference when it was committed. Whoever takes a reference
-//! away reads the counter, and queues the blob when it was the last.
+//! beyond it are counted, so that most blobs never have a counter. A copy adds to the counter without reading it; what
+//! keeps that right is that the copy has read the version it copies, which held a reference when it was committed.
+//! Whoever takes a reference away reads the counter, and queues the blob when it was the last.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,12 +24,13 @@ use crate::{
     },
 };
 
-/// Fragments that a blob may be without when it is committed: each is a row of the ledger, and all are written in one transaction.
-/// The store has `prefix_bytes` of its own before every key.
+/// Fragments that a blob may be without when it is committed: each is a row of the ledger, and all are written in one
+/// transaction. The store has `prefix_bytes` of its own before every key.
 pub const fn most_absent(prefix_bytes: usize) -> usize {
     const KEY_BYTES: usize = 26;
     const VALUE_BYTES: usize = 24;
-    /// The other rows and what was read: a version, a blob and an attempt of the greatest length, and the rows of the blob's groups.
+    /// The other rows and what was read: a version, a blob and an attempt of the greatest length, and the rows of the
+    /// blob's groups.
     const OTHERS: usize = limits::TRANSACTION_BYTES / 10;
     (limits::TRANSACTION_BYTES - OTHERS) / limits::write_bytes(prefix_bytes + KEY_BYTES, VALUE_BYTES)
 }
@@ -41,8 +42,8 @@ impl Meta {
         transact!(self, "blobs", |tx| tx.get_many(&keys))
     }
 
-    /// How many stripes each group holds, of groups that hold any. None in a store of before they were counted: an export of it,
-    /// imported into a new one, counts them.
+    /// How many stripes each group holds, of groups that hold any. None in a store of before they were counted: an
+    /// export of it, imported into a new one, counts them.
     pub async fn group_stripes(&self) -> Result<Option<BTreeMap<GroupId, u64>>> {
         transact!(self, "group_stripes", |tx| group_stripes(tx))
     }
@@ -88,8 +89,8 @@ fn count_stripes(tx: &mut Tx, blob: &Blob, sign: i64) {
     }
 }
 
-/// Writes the rows of a new blob, which thereby has its first reference, if its groups are as they were when its fragments were
-/// written.
+/// Writes the rows of a new blob, which thereby has its first reference, if its groups are as they were when its
+/// fragments were written.
 pub(crate) async fn register(tx: &mut Tx, new: &NewBlob) -> Outcome<()> {
     let blob = &new.blob;
     let groups = blob.stripes_by_group();
@@ -174,8 +175,8 @@ pub(crate) async fn release_list(tx: &mut Tx, list: UploadId) -> Outcome<()> {
     Ok(())
 }
 
-/// Takes away the references of parts that nobody has seen since `queued_ms`. A blob that was shared may have been seen later, by way
-/// of a reference that is gone by now: its grace period begins today.
+/// Takes away the references of parts that nobody has seen since `queued_ms`. A blob that was shared may have been seen
+/// later, by way of a reference that is gone by now: its grace period begins today.
 pub(crate) async fn release_parts(tx: &mut Tx, parts: &[PartRow], queued_ms: u64) -> Outcome<()> {
     let ids: Vec<BlobId> = parts.iter().flat_map(PartRow::references).collect();
     let keys: Vec<Bytes> = ids.iter().map(|id| keyspace::blob_extra(*id)).collect();

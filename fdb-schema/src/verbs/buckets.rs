@@ -32,7 +32,8 @@ impl Meta {
     }
 
     /// Err(BucketNotEmpty) while it has a version or a delete marker. Unfinished uploads are aborted: together with the
-    /// deletion unless there are very many, of which some are then aborted before, each time only if there is no version.
+    /// deletion unless there are very many, of which some are then aborted before, each time only if there is no
+    /// version.
     pub async fn delete_bucket(&self, name: &str) -> Result<()> {
         let attempt = AttemptId::random();
         for _ in 0..MAX_ABORTING {

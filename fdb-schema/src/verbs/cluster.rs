@@ -29,7 +29,8 @@ impl Meta {
         transact!(self, "ping", |tx| ping(tx))
     }
 
-    /// Commits a row and reads it back: whether the store takes changes and keeps them. A process has one row, under its name.
+    /// Commits a row and reads it back: whether the store takes changes and keeps them. A process has one row, under
+    /// its name.
     ///
     /// # Errors
     /// Stale when what is read is not what was written.
@@ -67,7 +68,8 @@ async fn cluster(tx: &mut Tx) -> Outcome<ClusterInfo> {
     Ok(ClusterInfo { id: row.id, created_ms: row.created_ms })
 }
 
-/// Writes without reading, so that nothing conflicts: of two processes of one name both succeed, and the later row stands.
+/// Writes without reading, so that nothing conflicts: of two processes of one name both succeed, and the later row
+/// stands.
 async fn write_proof(tx: &mut Tx, name: &str, proof: &Bytes) -> Outcome<()> {
     tx.set_raw(keyspace::proof(name), proof.clone());
     Ok(())

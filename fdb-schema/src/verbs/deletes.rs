@@ -31,9 +31,11 @@ const CONCURRENT_SINGLE: usize = 64;
 impl Meta {
     /// Each on its own: one may fail without the others. Same order as given. At most 1000.
     pub async fn delete_objects(&self, requests: Vec<DeleteObject>) -> Vec<Result<Deleted>> {
-        // Each has the time of a verb: once the store has let one of them wait in vain, the rest would only make the caller wait longer.
+        // Each has the time of a verb: once the store has let one of them wait in vain, the rest would only make the
+        // caller wait longer.
         let gone: OnceLock<MetaError> = OnceLock::new();
-        // Boxed and collected, because a stream over a closure that lends is not `Send` for every lifetime, as its callers need.
+        // Boxed and collected, because a stream over a closure that lends is not `Send` for every lifetime, as its
+        // callers need.
         let parts: Vec<_> = requests.chunks(TOGETHER).map(|part| self.delete_part(part, &gone).boxed()).collect();
         let answers: Vec<Vec<_>> = stream::iter(parts).buffered(CONCURRENT).collect().await;
         answers.into_iter().flatten().collect()
@@ -51,8 +53,8 @@ impl Meta {
                 return requests.iter().map(|_| Err(error.clone())).collect();
             }
         }
-        // One of them is refused, or meets others at its key: each finds out for itself. What the transaction may have done all the
-        // same, each attempt finds.
+        // One of them is refused, or meets others at its key: each finds out for itself. What the transaction may have
+        // done all the same, each attempt finds.
         let deletes: Vec<_> = requests.iter().map(|request| self.delete_alone(request, gone).boxed()).collect();
         stream::iter(deletes).buffered(CONCURRENT_SINGLE).collect().await
     }

@@ -1,9 +1,9 @@
 //! Leases: the right to do something alone, for a while.
 //!
-//! Clocks: a lease ends by the clock of whoever asks for it. If clocks differ by at most `d`, a holder that stops `d` before the end (by its
-//! own clock) never works beside the next one; one that does not may, for `d`. Leases therefore only spare work. What must not be done
-//! twice is guarded by what the work writes: a group's epoch, a row that must still be there. The term tells holders apart: it grows with
-//! each change of holder, and is never used again.
+//! Clocks: a lease ends by the clock of whoever asks for it. If clocks differ by at most `d`, a holder that stops `d`
+//! before the end (by its own clock) never works beside the next one; one that does not may, for `d`. Leases therefore
+//! only spare work. What must not be done twice is guarded by what the work writes: a group's epoch, a row that must
+//! still be there. The term tells holders apart: it grows with each change of holder, and is never used again.
 
 use crate::{
     error::Result,

@@ -19,8 +19,8 @@ use crate::{
 const ADD_PAGE: usize = 256;
 
 impl Meta {
-    /// Adds rows for fragments found missing; those of blobs that no longer exist are skipped. A row that is there stays as it
-    /// is. When it fails some may have been added; adding them again is harmless.
+    /// Adds rows for fragments found missing; those of blobs that no longer exist are skipped. A row that is there
+    /// stays as it is. When it fails some may have been added; adding them again is harmless.
     pub async fn ledger_add(&self, entries: &[LedgerEntry]) -> Result<()> {
         for page in entries.chunks(ADD_PAGE) {
             transact!(self, "ledger_add", |tx| add(tx, page))?;
@@ -37,7 +37,8 @@ impl Meta {
         transact!(self, "ledger_len", |tx| len(tx))
     }
 
-    /// Removes a row once its fragment is verified to be durable, if the group's epoch still is `epoch`; Err(Stale) otherwise.
+    /// Removes a row once its fragment is verified to be durable, if the group's epoch still is `epoch`; Err(Stale)
+    /// otherwise.
     pub async fn ledger_clear(&self, fragment: FragmentName, epoch: u64) -> Result<()> {
         let mut first_seen = None;
         transact!(self, "ledger_clear", |tx| clear(tx, fragment, epoch, &mut first_seen))
@@ -93,8 +94,9 @@ async fn len(tx: &mut Tx) -> Outcome<u64> {
     Ok(u64::try_from(sum).unwrap_or_default())
 }
 
-/// `first_seen` is the row that the first try found. There are too many of these to remember each attempt; if a later try finds another row
-/// then this one was taken away, and a scrub has since found the fragment missing again, which must stay known (RED-1).
+/// `first_seen` is the row that the first try found. There are too many of these to remember each attempt; if a later
+/// try finds another row then this one was taken away, and a scrub has since found the fragment missing again, which
+/// must stay known (RED-1).
 async fn clear(tx: &mut Tx, fragment: FragmentName, epoch: u64, first_seen: &mut Option<Bytes>) -> Outcome<()> {
     let (group, row) = (keyspace::group(fragment.group), keyspace::ledger(fragment));
     tx.prefetch(&[group.clone(), row.clone()]).await?;
@@ -110,8 +112,8 @@ async fn clear(tx: &mut Tx, fragment: FragmentName, epoch: u64, first_seen: &mut
     Ok(())
 }
 
-/// Removes the rows of a blob that is gone. Bounded by the blob's fragments, so it may take several transactions: whether
-/// rows are left.
+/// Removes the rows of a blob that is gone. Bounded by the blob's fragments, so it may take several transactions:
+/// whether rows are left.
 pub(crate) async fn forget_blob(tx: &mut Tx, blob: &Blob, limit: usize) -> Outcome<bool> {
     let mut gone = 0;
     for run in &blob.runs {

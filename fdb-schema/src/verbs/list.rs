@@ -1,5 +1,5 @@
-//! ListObjects: one scan over head rows. A delimiter jumps over what shares a common prefix, so the cost grows with what is
-//! listed, not with the keys below it.
+//! ListObjects: one scan over head rows. A delimiter jumps over what shares a common prefix, so the cost grows with
+//! what is listed, not with the keys below it.
 
 use bytes::Bytes;
 
@@ -26,7 +26,8 @@ const FEWEST_ROWS: usize = 16;
 const MOST_ROWS: usize = 1000;
 /// The first page of a scan is small: with a delimiter, most of a large one would be jumped over.
 const FIRST_ROWS: usize = 64;
-/// The most rows of a page where each may have 100 kB, the limit of the store: how long earlier rows were says nothing of later ones.
+/// The most rows of a page where each may have 100 kB, the limit of the store: how long earlier rows were says nothing
+/// of later ones.
 const MOST_LONG_ROWS: usize = 128;
 
 impl Meta {

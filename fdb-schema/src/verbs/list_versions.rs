@@ -19,9 +19,9 @@ use crate::{
 };
 
 impl Meta {
-    /// Keys in order, the versions of each newest first. The markers are exclusive; a version marker that is gone still says where to
-    /// go on, unless it was the null version, whose key then is listed from its newest. A page of versions with very much metadata may have
-    /// fewer than asked for and yet a next one.
+    /// Keys in order, the versions of each newest first. The markers are exclusive; a version marker that is gone still
+    /// says where to go on, unless it was the null version, whose key then is listed from its newest. A page of
+    /// versions with very much metadata may have fewer than asked for and yet a next one.
     pub async fn list_versions(&self, query: &ListVersionsQuery) -> Result<ListVersionsPage> {
         transact!(self, "list_versions", |tx| list(tx, query))
     }

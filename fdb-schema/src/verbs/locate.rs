@@ -161,8 +161,8 @@ fn overlapping(parts: Vec<PartRow>, range: &Range<u64>) -> (u64, Vec<PartRow>) {
     (first, inside)
 }
 
-/// The same for parts in rows of their own. The rows are read as one range, because a version may have as many runs as parts, if no two
-/// parts have the same length.
+/// The same for parts in rows of their own. The rows are read as one range, because a version may have as many runs as
+/// parts, if no two parts have the same length.
 async fn listed(tx: &mut Tx, list: UploadId, runs: &[PartRun], range: &Range<u64>) -> Outcome<(u64, Vec<PartRow>)> {
     let mut numbers: Option<Range<u64>> = None;
     let (mut offset, mut first) = (0, 0);

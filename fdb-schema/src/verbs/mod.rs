@@ -59,8 +59,8 @@ impl Meta {
         Self::new(Arc::new(kv::mem::kv()))
     }
 
-    /// Over the embedded store in a directory, which is created if needed and must not be open elsewhere. Blocks while the store
-    /// recovers.
+    /// Over the embedded store in a directory, which is created if needed and must not be open elsewhere. Blocks while
+    /// the store recovers.
     pub fn open_embedded(path: &Path) -> Result<Self> {
         Self::open_embedded_with(path, EmbeddedOptions::default())
     }
@@ -335,8 +335,8 @@ pub struct CompleteUpload {
     pub bucket: String,
     pub key: String,
     pub parts: Vec<CompletedPart>,
-    /// The object's checksum as the caller worked it out from the parts' checksums (those in `parts`, which the verb compares
-    /// with what was uploaded); kept with the version. The ETag is the verb's own work.
+    /// The object's checksum as the caller worked it out from the parts' checksums (those in `parts`, which the verb
+    /// compares with what was uploaded); kept with the version. The ETag is the verb's own work.
     pub checksum: Option<StoredChecksum>,
     /// 5 MiB; every part but the last must have as many bytes.
     pub min_part_bytes: u64,

@@ -23,8 +23,8 @@ use crate::{
 pub const MAX_PARTS: u16 = 10_000;
 /// A part that is copied may share so many slices of blobs: more would make its row too large.
 pub const MAX_SLICES: usize = 64;
-/// References to blobs of one object: whoever reads it holds them all. Twice what parts that were uploaded can have, which have one
-/// each; only copies of copies have more.
+/// References to blobs of one object: whoever reads it holds them all. Twice what parts that were uploaded can have,
+/// which have one each; only copies of copies have more.
 pub const MAX_REFERENCES: usize = 2 * MAX_PARTS as usize;
 /// Lists of at most so many parts, with at most so many slices in all, move into the version's row.
 const INLINE_PARTS: usize = 16;
@@ -88,7 +88,8 @@ impl Meta {
     /// One transaction. Repeating it after success answers the same.
     ///
     /// # Errors
-    /// Beside what the request or the parts may have wrong: TooManyPieces for an object of more than [`MAX_REFERENCES`].
+    /// Beside what the request or the parts may have wrong: TooManyPieces for an object of more than
+    /// [`MAX_REFERENCES`].
     pub async fn complete_upload(&self, request: CompleteUpload) -> Result<Committed> {
         transact!(self, "complete_upload", |tx| complete(tx, &request))
     }
@@ -186,7 +187,8 @@ async fn copy_part(tx: &mut Tx, request: &CopyPart) -> Outcome<UploadedPart> {
     if !slices.iter().map(Slice::name).eq(request.slices.iter().copied()) {
         return Err(MetaError::Stale("copy source").into());
     }
-    // The references are taken before those of the part that this one may replace are released: it may have the same blobs.
+    // The references are taken before those of the part that this one may replace are released: it may have the same
+    // blobs.
     blobs::share_slices(tx, &slices);
     if let Some(replaced) = tx.get::<PartRow>(&part_key).await? {
         blobs::release_parts(tx, &[replaced], tx.now_ms).await?;
@@ -367,7 +369,8 @@ fn version_of(upload: Upload, request: &CompleteUpload, parts: &[Uploaded]) -> R
     })
 }
 
-/// A few parts move into the version's row; many stay in the rows of the upload, from which the unused ones are removed.
+/// A few parts move into the version's row; many stay in the rows of the upload, from which the unused ones are
+/// removed.
 fn part_list(tx: &mut Tx, list: UploadId, parts: Vec<Uploaded>, unused: &[PartRow]) -> Result<PartList> {
     if parts.len() <= INLINE_PARTS {
         let rows: Vec<PartRow> = parts.iter().map(Uploaded::read).collect::<Result<_>>()?;

@@ -200,7 +200,8 @@ async fn copy(tx: &mut Tx, request: &CopyObject) -> Outcome<Committed> {
     version_rows::check(&request.source_precondition, Some(&etag))?;
     let head = tx.get::<HeadRow>(&head_key).await?;
     version_rows::check_write(&request.precondition, &request.key, head.as_ref())?;
-    // The references are taken before those of the version that this one may replace are released: it may be the source itself.
+    // The references are taken before those of the version that this one may replace are released: it may be the source
+    // itself.
     blobs::share(tx, &source.parts);
     let VersionRow { version, parts } = source;
     let attributes = request.attributes.clone().unwrap_or(version.attributes);

@@ -31,8 +31,8 @@ pub(crate) fn check_key(key: &str) -> Result<()> {
     Ok(())
 }
 
-/// A row's place in the order of versions is the first 8 bytes of its id, inverted so that the newest sorts first: milliseconds
-/// and 16 bits for those within one. The other 8 are random, so that an id is never used twice.
+/// A row's place in the order of versions is the first 8 bytes of its id, inverted so that the newest sorts first:
+/// milliseconds and 16 bits for those within one. The other 8 are random, so that an id is never used twice.
 fn order_of(row: VersionId) -> u64 {
     let mut order = [0; 8];
     order.copy_from_slice(&row.0[..8]);
@@ -56,8 +56,8 @@ pub(crate) struct Draft {
     pub parts: PartList,
 }
 
-/// Makes a version the newest of its key. In a bucket without versioning, or with versioning suspended, it is the null version and
-/// replaces the one that was.
+/// Makes a version the newest of its key. In a bucket without versioning, or with versioning suspended, it is the null
+/// version and replaces the one that was.
 pub(crate) async fn insert(
     tx: &mut Tx,
     bucket: &Bucket,

@@ -41,7 +41,8 @@ pub fn remote_kv() -> SharedKv {
     Arc::new(remote::kv(Arc::new(Loopback(RemoteServer::new(mem::kv())))))
 }
 
-/// A new store of each kind that needs no server; the directory goes with the last. `tests/fdb.rs` runs what uses this on FoundationDB.
+/// A new store of each kind that needs no server; the directory goes with the last. `tests/fdb.rs` runs what uses this
+/// on FoundationDB.
 pub fn every_kv() -> (Vec<(&'static str, SharedKv)>, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let kvs = vec![("mem", mem_kv()), ("embedded", embedded_kv(directory.path())), ("remote", remote_kv())];

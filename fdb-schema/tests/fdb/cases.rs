@@ -125,7 +125,8 @@ async fn wrong_cluster_files_and_prefixes_are_typed_errors(server: Arc<Server>) 
     }
 }
 
-/// A cluster file of the right form that names nobody, or another cluster: opening says so, and every operation ends in time.
+/// A cluster file of the right form that names nobody, or another cluster: opening says so, and every operation ends in
+/// time.
 async fn a_cluster_that_does_not_answer_is_an_error_in_time(server: Arc<Server>) {
     let folder = tempfile::tempdir().unwrap();
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

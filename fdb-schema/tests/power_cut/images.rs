@@ -1,5 +1,6 @@
-//! What a power cut may leave of the batch that was being synced: any of its sectors, in any order, or a shorter file. Made from the
-//! journal of a store that was stopped before its last commit and after it, so the bytes of that commit are known.
+//! What a power cut may leave of the batch that was being synced: any of its sectors, in any order, or a shorter file.
+//! Made from the journal of a store that was stopped before its last commit and after it, so the bytes of that commit
+//! are known.
 
 use std::{
     fs::File,
@@ -172,7 +173,8 @@ async fn dur_2_a_batch_that_was_being_synced_is_there_wholly_or_not_at_all() {
     }
 }
 
-/// A write that failed in the middle of a batch, as on a full disk, after which fjall sealed the journal and began another.
+/// A write that failed in the middle of a batch, as on a full disk, after which fjall sealed the journal and began
+/// another.
 #[tokio::test(flavor = "multi_thread")]
 async fn dur_2_a_batch_that_could_not_be_written_is_cut_off_a_sealed_journal() {
     let (seed, mut rng) = seeded();

@@ -1,8 +1,8 @@
-//! DUR-2 of the embedded store, under load: after a power cut or a kill at any moment every acknowledged commit is there, every other is
-//! there wholly or not at all, and every counter and index equals a recount.
+//! DUR-2 of the embedded store, under load: after a power cut or a kill at any moment every acknowledged commit is
+//! there, every other is there wholly or not at all, and every counter and index equals a recount.
 //!
-//! - `cuts`: an XFS file system in a file is shut down, which loses what was not synced. Needs root, loop devices and xfsprogs; says so
-//!   loudly where it cannot run.
+//! - `cuts`: an XFS file system in a file is shut down, which loses what was not synced. Needs root, loop devices and
+//!   xfsprogs; says so loudly where it cannot run.
 //! - `kills`: a process that works on the store is killed.
 //! - `images`: what a power cut may leave of the batch that was being synced, made from real journals. Run everywhere.
 #![allow(clippy::unwrap_used)]

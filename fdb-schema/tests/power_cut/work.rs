@@ -35,7 +35,8 @@ impl Notes {
         Self { file: Arc::new(Mutex::new(file)) }
     }
 
-    /// The power is cut now. What is acknowledged after this was not acknowledged to anybody: a machine without power tells nothing.
+    /// The power is cut now. What is acknowledged after this was not acknowledged to anybody: a machine without power
+    /// tells nothing.
     pub fn cut(&self) {
         self.line("cut".to_owned());
     }
@@ -229,7 +230,8 @@ async fn housekeeping(meta: Meta, group: Group, stop: Arc<AtomicBool>) -> Option
     None
 }
 
-/// Works until told to stop or until the store fails; why each writer ended. `round` is different for each run on one store.
+/// Works until told to stop or until the store fails; why each writer ended. `round` is different for each run on one
+/// store.
 pub async fn run(
     meta: &Meta,
     group: &Group,
@@ -358,8 +360,8 @@ impl Model {
         }
     }
 
-    /// DUR-2, CON-1: every acknowledged change is there, and one that was not acknowledged is there wholly or not at all. What is
-    /// found is sure from now on.
+    /// DUR-2, CON-1: every acknowledged change is there, and one that was not acknowledged is there wholly or not at
+    /// all. What is found is sure from now on.
     pub async fn check(&mut self, meta: &Meta, context: &str) {
         let mut wrong = Vec::new();
         let mut unexplained = listed(meta, PLAIN).await;

@@ -39,7 +39,8 @@ pub(crate) fn say_more(mut document: ErrorDocument, asked: &Asked) -> ErrorDocum
     document
 }
 
-/// `s3s` could not write what it refused, which happens when it repeats what the client sent and that is no text for XML.
+/// `s3s` could not write what it refused, which happens when it repeats what the client sent and that is no text for
+/// XML.
 pub(crate) fn unwritable() -> S3Error {
     s3_error!(InvalidRequest, "A parameter or a header of the request has characters that it cannot have.")
 }

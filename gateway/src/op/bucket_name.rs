@@ -2,8 +2,8 @@
 
 use s3s::{S3Result, path::check_bucket_name, s3_error};
 
-/// Reserved by S3 (Amazon S3 User Guide, "General purpose bucket naming rules"): what has such a name there is no bucket, and a
-/// client that meets one may go elsewhere with it.
+/// Reserved by S3 (Amazon S3 User Guide, "General purpose bucket naming rules"): what has such a name there is no
+/// bucket, and a client that meets one may go elsewhere with it.
 const PREFIXES: [&str; 3] = ["xn--", "sthree-", "amzn-s3-demo-"];
 const SUFFIXES: [&str; 6] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3", "-an"];
 

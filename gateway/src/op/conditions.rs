@@ -128,8 +128,8 @@ fn not_modified(version: &Version) -> S3Error {
 }
 
 /// The conditions of a write, for the metadata transaction to decide. As in S3, If-Match names one tag or `*`, and
-/// If-None-Match only `*`; what else RFC 9110 knows is refused, because a write that ignored it could destroy what it was
-/// to protect.
+/// If-None-Match only `*`; what else RFC 9110 knows is refused, because a write that ignored it could destroy what it
+/// was to protect.
 pub(crate) fn write_precondition(headers: &HeaderMap) -> S3Result<Precondition> {
     let if_match = EntityTags::of(headers, &header::IF_MATCH).map(etag_match);
     let if_none_match = match EntityTags::of(headers, &header::IF_NONE_MATCH) {

@@ -1,7 +1,7 @@
-//! Between the signature and the operation. `s3s` verifies the signature of every request over the headers as they came and
-//! hands the request over here. What its own readers of headers would refuse or misread is put into the one form that they
-//! read, or kept from them to be read by the operations; then a second service, which asks for no signature, finds the
-//! operation. Forms do not come here: their signature is among their fields.
+//! Between the signature and the operation. `s3s` verifies the signature of every request over the headers as they came
+//! and hands the request over here. What its own readers of headers would refuse or misread is put into the one form
+//! that they read, or kept from them to be read by the operations; then a second service, which asks for no signature,
+//! finds the operation. Forms do not come here: their signature is among their fields.
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use s3s::{Body, HttpError, S3Error, S3Request, S3Response, S3Result, route::S3Route, s3_error, service::S3Service};

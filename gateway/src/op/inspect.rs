@@ -43,8 +43,8 @@ impl Api {
         Ok(located.map_err(from_meta)?.version)
     }
 
-    /// Finds the bytes wanted and decides the conditions that the headers name, which come before a range that cannot be
-    /// satisfied. `whole` is what is asked of the store for a whole object.
+    /// Finds the bytes wanted and decides the conditions that the headers name, which come before a range that cannot
+    /// be satisfied. `whole` is what is asked of the store for a whole object.
     pub(super) async fn locate_if(
         &self,
         (bucket, key): (&str, &str),

@@ -6,8 +6,8 @@ use super::Api;
 use crate::percent::url_encode;
 
 impl Api {
-    /// By the name that the client called us, and as it came to us: headers in which a proxy may say otherwise are as easily the
-    /// client's.
+    /// By the name that the client called us, and as it came to us: headers in which a proxy may say otherwise are as
+    /// easily the client's.
     pub(super) fn location(&self, uri: &Uri, headers: &HeaderMap, bucket: &str, key: &str) -> String {
         let path = format!("/{bucket}/{}", url_encode(key));
         match called(uri, headers) {

@@ -119,8 +119,8 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 fn http_builder(limits: &GatewayLimits) -> Builder<TokioExecutor> {
     let mut http = Builder::new(TokioExecutor::new());
-    // The socket bounds the time that headers take: hyper would not before the first byte, nor over HTTP/2, and would take
-    // an idle connection for one whose headers do not come.
+    // The socket bounds the time that headers take: hyper would not before the first byte, nor over HTTP/2, and would
+    // take an idle connection for one whose headers do not come.
     http.http1()
         .timer(TokioTimer::new())
         .header_read_timeout(None)

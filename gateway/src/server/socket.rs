@@ -22,8 +22,8 @@ use crate::{
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// What a client of HTTP/2 says first (RFC 9113, 3.4).
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// After an answer to a request whose body was given up, the socket is read this far before it is closed: bytes that nobody
-/// has read would make the kernel reset the connection, and with it the answer that the client has not read yet.
+/// After an answer to a request whose body was given up, the socket is read this far before it is closed: bytes that
+/// nobody has read would make the kernel reset the connection, and with it the answer that the client has not read yet.
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_BYTES: usize = 64 << 20;
 

@@ -58,9 +58,8 @@ pub struct AdminServer {
 }
 
 impl AdminServer {
-    /// Listens at once: `/healthz` answers, `/v1/status` does once [`AdminServer::serve`] is called, and `/readyz` says no until
-    /// [`AdminServer::open`] is.
-    /// `stopping` turns readiness off as soon as a shutdown begins.
+    /// Listens at once: `/healthz` answers, `/v1/status` does once [`AdminServer::serve`] is called, and `/readyz` says
+    /// no until [`AdminServer::open`] is. `stopping` turns readiness off as soon as a shutdown begins.
     pub async fn start(
         listen: SocketAddr,
         registry: Registry,

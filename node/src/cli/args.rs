@@ -154,9 +154,9 @@ pub struct StatusArgs {
 pub enum ConfigCommand {
     /// Check a node.toml or meta.toml without starting or changing anything
     ///
-    /// Looks at the text, and at what it comes to on this machine: certificates, keys, disks, ports, the metadata store and, if that
-    /// answers, whether the disks are of its cluster. A start looks at the same. Every problem is printed as FILE:LINE: FIELD: what is
-    /// wrong (what to do). Exits with 1 if there is any.
+    /// Looks at the text, and at what it comes to on this machine: certificates, keys, disks, ports, the metadata store
+    /// and, if that answers, whether the disks are of its cluster. A start looks at the same. Every problem is printed
+    /// as FILE:LINE: FIELD: what is wrong (what to do). Exits with 1 if there is any.
     Check {
         /// The file to check
         file: PathBuf,
@@ -207,9 +207,9 @@ pub enum AdminCommand {
 pub enum MetadataCommand {
     /// Write all metadata to one file: a backup, and the way to another backend
     ///
-    /// The file is versioned and checksummed, as of one moment, and holds secrets: access keys and, with them, everything
-    /// else. Stop the gateways before an export from a remote store or FoundationDB, which cannot be read while it changes;
-    /// an embedded store must not be in use by another process.
+    /// The file is versioned and checksummed, as of one moment, and holds secrets: access keys and, with them,
+    /// everything else. Stop the gateways before an export from a remote store or FoundationDB, which cannot be read
+    /// while it changes; an embedded store must not be in use by another process.
     Export {
         #[command(flatten)]
         store: StoreArgs,
@@ -219,7 +219,8 @@ pub enum MetadataCommand {
     },
     /// Fill an empty store from an export, whatever backend it came from
     ///
-    /// The whole file is verified first: a damaged one changes nothing. An import that was interrupted is started again.
+    /// The whole file is verified first: a damaged one changes nothing. An import that was interrupted is started
+    /// again.
     Import {
         #[command(flatten)]
         store: StoreArgs,
@@ -229,8 +230,8 @@ pub enum MetadataCommand {
     },
     /// Recount everything, and compare with the counters, references and indexes that are kept
     ///
-    /// Fails if any differ. A store in a folder is read as of one moment. On FoundationDB, stop the gateways first: what changes meanwhile
-    /// is read at different moments and may differ.
+    /// Fails if any differ. A store in a folder is read as of one moment. On FoundationDB, stop the gateways first:
+    /// what changes meanwhile is read at different moments and may differ.
     Check {
         #[command(flatten)]
         store: StoreArgs,

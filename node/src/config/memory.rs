@@ -1,11 +1,12 @@
 //! How the memory of the process is divided (BND-1).
 //!
-//! `memory` is what the whole process may have resident, `cairn dev` with all its nodes as well as one `cairn node`. It is divided
-//! once, here, and every part is held to its share by whoever spends it. First the program itself; of what that leaves:
+//! `memory` is what the whole process may have resident, `cairn dev` with all its nodes as well as one `cairn node`. It
+//! is divided once, here, and every part is held to its share by whoever spends it. First the program itself; of what
+//! that leaves:
 //!
 //! | Part | What it is | Share | At least | Held by |
 //! |---|---|---|---|---|
-//! | program | code, threads, connections, buffers of sockets | 48 MiB, 6 MiB a node, 3 MiB a disk | | bounded numbers of each |
+//! | program | code, threads, connections, sockets | 48 MiB, 6 MiB a node, 3 MiB a disk | | bounds on each |
 //! | metadata cache | blocks of the embedded store | 1/16, if it is embedded | | the store's cache |
 //! | metadata changes | its rows that are in no table yet | 1/16, if it is embedded | | the store: commits wait |
 //! | index cache | blocks of the disks' indexes | 1/32 | 1 MiB | one cache of all disks |
@@ -14,8 +15,8 @@
 //! | background | fragments that repair reads and makes | 1/16 | a stripe a node | repair waits |
 //! | stripes | what requests have in flight | the rest | 4 stripes | the store: requests wait, then 503 |
 //!
-//! A quarter more is tolerated for what comes and goes between two looks at the heap. A bound that leaves a part less than its least
-//! is refused.
+//! A quarter more is tolerated for what comes and goes between two looks at the heap. A bound that leaves a part less
+//! than its least is refused.
 
 use std::fmt;
 
@@ -37,8 +38,8 @@ const LEAST_INDEX_CACHE: u64 = 1 << 20;
 const LEAST_SERVED: u64 = 4;
 /// Several stripes must fit, or one upload would starve every other.
 const LEAST_STRIPES: u64 = 4;
-/// Parts of the metadata's changes: rows gather in one, one or two are being written, one is spare for what rows take beside
-/// their bytes.
+/// Parts of the metadata's changes: rows gather in one, one or two are being written, one is spare for what rows take
+/// beside their bytes.
 const CHANGES_PARTS: u64 = 4;
 
 /// Who shares the memory of a process.

@@ -183,7 +183,8 @@ impl Default for TimingsSection {
 pub struct LimitsSection {
     /// What the whole process may have resident; see [`Shares`].
     pub memory: Size,
-    /// Of it, what one client's address or access key may take while nobody else takes any. The more take some, the less each may.
+    /// Of it, what one client's address or access key may take while nobody else takes any. The more take some, the
+    /// less each may.
     pub client_memory_percent: u8,
     /// Open S3 connections; further ones are closed at once.
     pub connections: usize,

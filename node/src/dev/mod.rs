@@ -150,7 +150,8 @@ async fn node_options(
     })
 }
 
-/// All disks are folders of one file system: each may have its part, or the cluster would claim the space many times over.
+/// All disks are folders of one file system: each may have its part, or the cluster would claim the space many times
+/// over.
 fn share_of_file_system(root: &Path, disks: usize) -> Option<u64> {
     let file_system = rustix::fs::statvfs(root).ok()?;
     let share = file_system.f_blocks.saturating_mul(file_system.f_frsize) / disks.max(1) as u64;

@@ -1,4 +1,5 @@
-//! The metadata store that a configuration names: one that this build can use, in a folder or at a place of the right form.
+//! The metadata store that a configuration names: one that this build can use, in a folder or at a place of the right
+//! form.
 
 use std::{net::ToSocketAddrs, path::Path, time::Duration};
 

@@ -1,8 +1,9 @@
-//! What a configuration comes to on this machine, told before anything is started: certificates, keys, disks, the metadata store, ports.
+//! What a configuration comes to on this machine, told before anything is started: certificates, keys, disks, the
+//! metadata store, ports.
 //!
-//! A start and `cairn config check` look through the same functions, so that the one takes what the other calls good. The check looks
-//! at two things more that a start finds out by doing them: whether the ports are free, and whose cluster the disks are of. Nothing here
-//! changes anything.
+//! A start and `cairn config check` look through the same functions, so that the one takes what the other calls good.
+//! The check looks at two things more that a start finds out by doing them: whether the ports are free, and whose
+//! cluster the disks are of. Nothing here changes anything.
 
 mod disks;
 mod identity;
@@ -30,7 +31,8 @@ pub fn before_meta(loaded: &Loaded<MetaFile>) -> Result<(), ConfigError> {
     loaded.check(|file, findings| meta(file, Depth::Start, findings, &mut Notes::default()))
 }
 
-/// `cairn config check`: what there is to say of a file that is good. With `here` not only its text is looked at, but also this machine.
+/// `cairn config check`: what there is to say of a file that is good. With `here` not only its text is looked at, but
+/// also this machine.
 pub fn check(path: &Path, here: bool) -> Result<String, Failure> {
     let mut notes = Notes::default();
     let kind = match crate::config::load_any(path)? {

@@ -19,9 +19,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Formatting, lints, licences, every test, real S3 clients and a short chaos run. Says what ran and what was skipped.
+    /// Formatting, lints, licences, every test, real S3 clients and a short chaos run. Says what ran and what was
+    /// skipped.
     Verify(verify::Options),
-    /// Benchmarks in release mode: put-get (1 KiB, 1 MiB and 64 MiB by 1 and 16 clients against a fresh `cairn dev`), metadata, disk.
+    /// Benchmarks in release mode: put-get (1 KiB, 1 MiB and 64 MiB by 1 and 16 clients against a fresh `cairn dev`),
+    /// metadata, disk.
     Bench(bench::Options),
 }
 

@@ -1,4 +1,5 @@
-//! The Python with the S3 clients: a virtual environment under the target folder, made anew when the pinned list changes.
+//! The Python with the S3 clients: a virtual environment under the target folder, made anew when the pinned list
+//! changes.
 
 use std::{
     fs,

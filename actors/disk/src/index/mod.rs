@@ -1,8 +1,9 @@
 //! What is where: fragments by name in a tree on the disk, and in memory a few numbers for each segment.
 //!
-//! The segments are the truth and the index can be made again from them. Changes go to the tree's memory; a *checkpoint* writes the
-//! changed segment rows and the head among them, seals all of that at one instant and flushes it: so what is durable of the index is
-//! always exactly the state at one position of the log, and opening a disk replays the log from there.
+//! The segments are the truth and the index can be made again from them. Changes go to the tree's memory; a
+//! *checkpoint* writes the changed segment rows and the head among them, seals all of that at one instant and flushes
+//! it: so what is durable of the index is always exactly the state at one position of the log, and opening a disk
+//! replays the log from there.
 
 pub mod rows;
 pub mod segments;
@@ -210,7 +211,8 @@ impl Index {
         }
     }
 
-    /// Makes the index durable as it is now. Returns the sealed segments that held no fragment at that instant, and so never will.
+    /// Makes the index durable as it is now. Returns the sealed segments that held no fragment at that instant, and so
+    /// never will.
     pub fn checkpoint(&self) -> Result<Vec<u32>, IndexError> {
         let empty = self.seal_changes();
         if let Err(error) = self.tree.flush() {

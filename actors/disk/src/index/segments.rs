@@ -59,8 +59,8 @@ pub struct SegmentState {
     pub needs: BTreeMap<u32, Needs>,
     /// Tombstones among them.
     pub tombstones: u64,
-    /// Regions that could not be read as records; kept as they are for whoever wants to look, as long as anything else needs
-    /// the segment.
+    /// Regions that could not be read as records; kept as they are for whoever wants to look, as long as anything else
+    /// needs the segment.
     pub damaged: Vec<Extent>,
     /// Bytes it takes from the file system. Measured, not stored.
     pub occupied: u64,
@@ -204,8 +204,9 @@ impl Segments {
         self.let_go(entry);
         let (killed, older) = (kills.segment, entry.place.segment);
         if killed != older && self.contains(older) {
-            // A rebuilt index met this tombstone without the record that it names: that one, a newer copy of `entry`, is unreadable by
-            // now. The tombstone must outlive the older copy's file, and stays only as long as the segment that it names.
+            // A rebuilt index met this tombstone without the record that it names: that one, a newer copy of `entry`,
+            // is unreadable by now. The tombstone must outlive the older copy's file, and stays only as long as the
+            // segment that it names.
             let holder = if self.contains(killed) { killed } else { at.segment };
             self.change(holder, |state| state.needs.entry(older).or_default().successors += 1);
         }

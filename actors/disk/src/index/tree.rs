@@ -1,5 +1,5 @@
-//! The tree on the disk that holds the index: sorted tables written by flushes and merged by compaction, every block checksummed
-//! (the `lsm-tree` crate). It has no log of its own: the segments are the log, and a flush is a checkpoint.
+//! The tree on the disk that holds the index: sorted tables written by flushes and merged by compaction, every block
+//! checksummed (the `lsm-tree` crate). It has no log of its own: the segments are the log, and a flush is a checkpoint.
 
 use std::{
     fs::File,
@@ -70,8 +70,8 @@ pub type Row = (lsm_tree::UserKey, lsm_tree::UserValue);
 /// The sorted tables of an index.
 pub struct Tree {
     path: PathBuf,
-    /// Its files: a directory in `path` with a name that is never used again. A tree that was let go of and whose last reader is only now
-    /// done removes tables by name, which must not be those of the one made after it.
+    /// Its files: a directory in `path` with a name that is never used again. A tree that was let go of and whose last
+    /// reader is only now done removes tables by name, which must not be those of the one made after it.
     home: PathBuf,
     tree: AnyTree,
     numbers: SequenceNumberCounter,
@@ -159,8 +159,8 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Reads every table and compares it with its checksum: better to know now than at some read. A table is read at the speed of the
-    /// disk, and one for a million fragments has some 50 MB.
+    /// Reads every table and compares it with its checksum: better to know now than at some read. A table is read at
+    /// the speed of the disk, and one for a million fragments has some 50 MB.
     fn check_tables(&self) -> Result<(), IndexError> {
         let mut buffer = vec![0; 1 << 20];
         for table in self.tree.current_version().iter_tables() {
@@ -193,7 +193,8 @@ impl Tree {
         let config = Config::new(&home, numbers.clone(), SequenceNumberCounter::default())
             .use_cache(memory.blocks())
             .use_descriptor_table(Some(Arc::new(DescriptorTable::new(OPEN_TABLES))))
-            // Every put asks whether its name is there, and nearly always it is not: filters in memory answer that without the disk.
+            // Every put asks whether its name is there, and nearly always it is not: filters in memory answer that
+            // without the disk.
             .filter_block_partitioning_policy(PinningPolicy::all(false))
             .filter_block_pinning_policy(PinningPolicy::all(true))
             .index_block_partitioning_policy(PinningPolicy::all(true))
@@ -317,8 +318,8 @@ impl Tree {
         if self.closed.load(Ordering::Acquire) { Err(IndexError::Tree("it is closed".into())) } else { Ok(()) }
     }
 
-    /// Merges tables as far as they need it. Blocks. Not where there may be too little space for it: the crate leaves what it has
-    /// written of a table when a merge fails.
+    /// Merges tables as far as they need it. Blocks. Not where there may be too little space for it: the crate leaves
+    /// what it has written of a table when a merge fails.
     pub fn merge(&self) -> Result<(), IndexError> {
         let _one = self.writing.lock();
         self.open_still()?;

@@ -1,5 +1,5 @@
-//! A disk in a process of its own, which does what it is told line by line: so that errors can be injected into its system calls, and
-//! so that what it was acknowledged is remembered outside.
+//! A disk in a process of its own, which does what it is told line by line: so that errors can be injected into its
+//! system calls, and so that what it was acknowledged is remembered outside.
 #![allow(clippy::unwrap_used, dead_code)]
 
 use std::{

@@ -6,8 +6,8 @@ use crc_fast::{CrcAlgorithm, checksum_combine};
 /// A part's raw digest as S3 writes it (big-endian) and the part's length in bytes.
 pub type PartDigest<'a> = (&'a [u8], u64);
 
-/// The digest of the parts' bytes one after the other. `None` when the algorithm cannot be combined (SHA-1 and SHA-256 are only
-/// ever composite) or a digest has the wrong size. No parts make the digest of no bytes.
+/// The digest of the parts' bytes one after the other. `None` when the algorithm cannot be combined (SHA-1 and SHA-256
+/// are only ever composite) or a digest has the wrong size. No parts make the digest of no bytes.
 pub fn combine_parts<'a>(
     algorithm: ChecksumAlgorithm,
     parts: impl IntoIterator<Item = PartDigest<'a>>,

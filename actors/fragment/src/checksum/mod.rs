@@ -1,7 +1,7 @@
 //! The digests of object bytes.
 //!
-//! [`Digester`] computes them in one place, [`DigestPipeline`] off the async threads and beside each other, [`combine`] makes
-//! a CRC of a whole from those of its parts.
+//! [`Digester`] computes them in one place, [`DigestPipeline`] off the async threads and beside each other, [`combine`]
+//! makes a CRC of a whole from those of its parts.
 
 pub mod combine;
 mod digester;

@@ -1,8 +1,8 @@
 //! Digests of a body computed in order, off the async threads, MD5 beside the others.
 //!
-//! MD5 is what limits one upload, so it has a lane of its own. A lane's state travels into a blocking task with the bytes that
-//! have gathered and comes back with the result; no thread waits for a client. A body too small to be worth a thread is
-//! hashed where it stands.
+//! MD5 is what limits one upload, so it has a lane of its own. A lane's state travels into a blocking task with the
+//! bytes that have gathered and comes back with the result; no thread waits for a client. A body too small to be worth
+//! a thread is hashed where it stands.
 
 use std::{collections::VecDeque, sync::LazyLock};
 
@@ -19,7 +19,8 @@ use super::{DigestPlan, Digests};
 /// Bytes that are worth a blocking task; fewer wait for more, or are hashed in place at the end.
 const TASK_BYTES: usize = 64 * 1024;
 
-/// Hash tasks of all bodies together. More than the processors gains nothing, and the disks' blocking work needs threads too.
+/// Hash tasks of all bodies together. More than the processors gains nothing, and the disks' blocking work needs
+/// threads too.
 static HASHING: LazyLock<Semaphore> =
     LazyLock::new(|| Semaphore::new(2 * std::thread::available_parallelism().map_or(1, usize::from)));
 
@@ -28,7 +29,8 @@ static HASHING: LazyLock<Semaphore> =
 #[error("the body's digests could not be computed: {0}")]
 pub struct DigestError(String);
 
-/// Takes a body's bytes in order and gives its digests at the end. Holds at most `max_lag_bytes` and one more push unhashed.
+/// Takes a body's bytes in order and gives its digests at the end. Holds at most `max_lag_bytes` and one more push
+/// unhashed.
 pub struct DigestPipeline {
     md5: Option<Lane<Md5>>,
     others: Lane<Others>,
@@ -47,7 +49,8 @@ impl DigestPipeline {
         self.md5.as_ref().map_or(0, Lane::lag).max(self.others.lag())
     }
 
-    /// Takes the body's next bytes; waits only while too many are unhashed. Cancel-safe: the bytes count as taken at once.
+    /// Takes the body's next bytes; waits only while too many are unhashed. Cancel-safe: the bytes count as taken at
+    /// once.
     pub async fn push(&mut self, bytes: Bytes) -> Result<(), DigestError> {
         if let Some(md5) = &mut self.md5 {
             md5.take(bytes.clone());

@@ -1,6 +1,6 @@
-//! The default code: systematic Reed-Solomon over GF(2^8) with polynomial 0x11d and the Vandermonde matrix of Backblaze and
-//! klauspost, so that several independent libraries read what we write. Byte `i` of every fragment depends only on byte `i` of
-//! the others, which makes any range rebuildable on its own.
+//! The default code: systematic Reed-Solomon over GF(2^8) with polynomial 0x11d and the Vandermonde matrix of Backblaze
+//! and klauspost, so that several independent libraries read what we write. Byte `i` of every fragment depends only on
+//! byte `i` of the others, which makes any range rebuildable on its own.
 
 use std::sync::Arc;
 

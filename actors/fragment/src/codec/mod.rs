@@ -1,7 +1,7 @@
 //! Stripes to fragments and back. Blocking work on bytes in memory: call it off the async threads for large stripes.
 //!
-//! Which code made a fragment is recorded in the blob's scheme, so every code here must stay readable for ever; the tests hold
-//! the default one byte for byte against an independent implementation, and pin the bytes of both.
+//! Which code made a fragment is recorded in the blob's scheme, so every code here must stay readable for ever; the
+//! tests hold the default one byte for byte against an independent implementation, and pin the bytes of both.
 
 mod error;
 mod gf256;
@@ -72,8 +72,8 @@ impl Codec {
         }
     }
 
-    /// The stripe's fragments by position. Where the code allows it data fragments are slices of `stripe`, not copies; parity is
-    /// one allocation.
+    /// The stripe's fragments by position. Where the code allows it data fragments are slices of `stripe`, not copies;
+    /// parity is one allocation.
     pub fn encode(&self, stripe: Bytes) -> Result<Vec<Bytes>, CodecError> {
         let fragment_len = self.fragment_len(stripe.len())?;
         match &*self.code {
@@ -95,8 +95,8 @@ impl Codec {
         }
     }
 
-    /// The stripe's bytes, as pieces that follow each other, from any [`Codec::needed`] whole fragments. Data fragments that are
-    /// present are not copied where the code allows it.
+    /// The stripe's bytes, as pieces that follow each other, from any [`Codec::needed`] whole fragments. Data fragments
+    /// that are present are not copied where the code allows it.
     pub fn decode_stripe(&self, present: &[Fragment], stripe_len: usize) -> Result<Vec<Bytes>, CodecError> {
         let fragment_len = self.fragment_len(stripe_len)?;
         self.check(present, &[], fragment_len)?;

@@ -1,6 +1,6 @@
-//! `reed-solomon-novelpoly`: Reed-Solomon over GF(2^16) in a novel polynomial basis. It rounds k down to a power of two and
-//! deals out symbols of two bytes in turn, so a read needs whole fragments; kept as a choice, not the default, because it is
-//! far slower and a range read costs a whole stripe.
+//! `reed-solomon-novelpoly`: Reed-Solomon over GF(2^16) in a novel polynomial basis. It rounds k down to a power of two
+//! and deals out symbols of two bytes in turn, so a read needs whole fragments; kept as a choice, not the default,
+//! because it is far slower and a range read costs a whole stripe.
 
 use bytes::Bytes;
 use cairn_schema::record::Scheme;
@@ -58,8 +58,8 @@ impl Novelpoly {
         wanted.iter().map(find).collect()
     }
 
-    /// The caller has checked that positions are distinct and in range, lengths equal, and fragments enough: given that, the
-    /// library's own assertions hold.
+    /// The caller has checked that positions are distinct and in range, lengths equal, and fragments enough: given
+    /// that, the library's own assertions hold.
     fn decode_padded(&self, present: &[Fragment]) -> Result<Vec<u8>, CodecError> {
         check_symbols(present)?;
         let systematic: Option<Vec<&Bytes>> = (0..self.needed)

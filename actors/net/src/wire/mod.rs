@@ -10,8 +10,9 @@
 //!  └────────┴────────────────┴─────────────────┴────────────────┘
 //! ```
 //!
-//! The header says `p` and an xxh3-64 of each 64 KiB block of the payload. The payload travels as its own buffers, so bulk bytes
-//! are never copied into a message. A stream ends exactly behind the payload; a sender that gives up resets it.
+//! The header says `p` and an xxh3-64 of each 64 KiB block of the payload. The payload travels as its own buffers, so
+//! bulk bytes are never copied into a message. A stream ends exactly behind the payload; a sender that gives up resets
+//! it.
 
 pub mod header;
 pub mod message;

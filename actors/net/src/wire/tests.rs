@@ -121,8 +121,9 @@ proptest! {
         }
     }
 
-    /// One changed byte of a header makes a header that can be sent on or an error, and never one with other bytes behind it. It may be
-    /// another spelling of the same header (MessagePack has several for bytes): damage on the way is QUIC's to find, not this format's.
+    /// One changed byte of a header makes a header that can be sent on or an error, and never one with other bytes
+    /// behind it. It may be another spelling of the same header (MessagePack has several for bytes): damage on the way
+    /// is QUIC's to find, not this format's.
     #[test]
     fn damaged_headers_never_panic(position in 0usize..60, with in 1u8..=255) {
         let header = RequestHeader {

@@ -1,6 +1,7 @@
 //! Versions of what nodes say to each other.
 
-/// Names the protocol in the TLS handshake: a peer that speaks none of ours is refused there, before a byte of it is read.
+/// Names the protocol in the TLS handshake: a peer that speaks none of ours is refused there, before a byte of it is
+/// read.
 pub const ALPN: &[u8] = b"cairn-fragments/1";
 
 /// The first byte of every frame.

@@ -1,4 +1,5 @@
-//! Peers with wrong certificates, and peers with good ones that send nonsense. Each costs what it touches and nothing else.
+//! Peers with wrong certificates, and peers with good ones that send nonsense. Each costs what it touches and nothing
+//! else.
 
 use std::{
     sync::Arc,
@@ -71,7 +72,8 @@ async fn garbage_on_one_stream_hurts_no_other() {
     assert_eq!(refusal(&connection, b"GET / HTTP/1.1\r\n\r\n", true).await, version_code);
     assert_eq!(refusal(&connection, &[1, 0xff, 0xff, 0xff, 0xff], false).await, large_code);
     assert_eq!(refusal(&connection, &[1, 0, 0], true).await, frame_code);
-    // A payload longer than its kind may have, fewer checksums than blocks, bytes behind the payload, one that ends early.
+    // A payload longer than its kind may have, fewer checksums than blocks, bytes behind the payload, one that ends
+    // early.
     let huge = PayloadHeader { length: 1 << 30, checksums: vec![] };
     assert_eq!(refusal(&connection, &frame(put.clone(), huge).head, false).await, large_code);
     let unexpected = PayloadHeader { length: 1, checksums: vec![1] };

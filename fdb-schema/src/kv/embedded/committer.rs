@@ -24,11 +24,12 @@ const GROUP_COMMITS: usize = 1024;
 /// Bytes of the commits that share a sync, roughly.
 const GROUP_BYTES: usize = 16 << 20;
 
-/// At most so many memtables, and runs of tables, may wait for fjall's threads before a batch is written. Together with what one batch can
-/// add that stays below where fjall makes its writers wait.
+/// At most so many memtables, and runs of tables, may wait for fjall's threads before a batch is written. Together with
+/// what one batch can add that stays below where fjall makes its writers wait.
 const MEMTABLES_WAITING: usize = 1;
 const RUNS_WAITING: usize = 25;
-/// Commits are not kept waiting longer than this for a memtable to be written: nearly all of those who made them have given up by then.
+/// Commits are not kept waiting longer than this for a memtable to be written: nearly all of those who made them have
+/// given up by then.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 const ROOM_PAUSE: Duration = Duration::from_millis(2);
 
@@ -178,8 +179,8 @@ impl Committer {
         }
     }
 
-    /// Conflicts are decided in order: a commit conflicts also with those before it in its group, because it cannot have read
-    /// what they write.
+    /// Conflicts are decided in order: a commit conflicts also with those before it in its group, because it cannot
+    /// have read what they write.
     fn judge(&mut self, group: &mut Group<'_>, pending: Pending) {
         let refused = match self.resolver.judge(&pending.request) {
             Verdict::Go => None,
@@ -209,7 +210,8 @@ impl Committer {
         *self.shared.published.write() = Arc::new(published);
     }
 
-    /// Waits until fjall has room for another batch. fjall would wait by itself, but for ever if the threads that make room have failed.
+    /// Waits until fjall has room for another batch. fjall would wait by itself, but for ever if the threads that make
+    /// room have failed.
     fn wait_for_room(&self) -> Result<(), NoRoom> {
         let (room, started) = (&self.room, Instant::now());
         while self.shared.rows.sealed_memtable_count() > room.memtables_waiting
@@ -228,8 +230,9 @@ impl Committer {
         Ok(())
     }
 
-    /// Nothing of the group was written or will be, so its commits can be tried again. The resolver remembers their writes already, which
-    /// did not happen: it starts anew at the published version, which is the newest that there is.
+    /// Nothing of the group was written or will be, so its commits can be tried again. The resolver remembers their
+    /// writes already, which did not happen: it starts anew at the published version, which is the newest that there
+    /// is.
     fn put_off(&mut self, group: Group<'_>, why: &str) {
         tracing::warn!(why, commits = group.waiting.len(), "the metadata store cannot take commits now");
         self.resolver = Resolver::new(self.version);
@@ -274,7 +277,8 @@ impl Committer {
                     waiting.tell(Ok(CommitVersion(group.version)));
                 }
             }
-            // The journal may or may not have the batch, and what the kernel did with pages that it failed to write is not known.
+            // The journal may or may not have the batch, and what the kernel did with pages that it failed to write is
+            // not known.
             Err(error) => self.poison(group, &error.to_string(), KvError::CommitUnknown),
         }
     }

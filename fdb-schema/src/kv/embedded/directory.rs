@@ -106,8 +106,8 @@ impl DirectoryLock {
     }
 }
 
-/// Looks at what [`DirectoryLock::take`] would find, without changing anything: whether a process has it open. A directory that is
-/// missing or has no store yet is fine.
+/// Looks at what [`DirectoryLock::take`] would find, without changing anything: whether a process has it open. A
+/// directory that is missing or has no store yet is fine.
 pub fn glance(path: &Path) -> Result<bool, OpenError> {
     let io = |source| OpenError::Io { path: path.to_owned(), source };
     read_format(path)?;

@@ -1,7 +1,8 @@
 //! What tells a store's own batches from bytes that users chose.
 //!
-//! Keys and values lie in the journal as they are, so a user's may look like a whole batch. Each store therefore draws a mark at
-//! random when it is made, keeps it in its FORMAT file, and writes it in the first row of every batch; no user knows it.
+//! Keys and values lie in the journal as they are, so a user's may look like a whole batch. Each store therefore draws
+//! a mark at random when it is made, keeps it in its FORMAT file, and writes it in the first row of every batch; no
+//! user knows it.
 
 const MARK_BYTES: usize = 16;
 const VERSION_BYTES: usize = 8;

@@ -1,10 +1,10 @@
 //! The store of one machine: an LSM tree (fjall) with a synced journal.
 //!
-//! One thread commits. It takes every commit that waits, decides conflicts and adds between them, writes what may go ahead to
-//! the journal as one batch with one sync, makes it visible, and answers them all; meanwhile the next commits gather. Nothing
-//! can be read before it is durable, so no reader sees what a power cut would take back (DUR-2, CON-1). When a sync fails, nobody knows
-//! what the disk has of the batch: whoever waits for it is told so, and no more commits are taken until the store is opened again, which
-//! goes by what is on the disk then and not by what is left in memory.
+//! One thread commits. It takes every commit that waits, decides conflicts and adds between them, writes what may go
+//! ahead to the journal as one batch with one sync, makes it visible, and answers them all; meanwhile the next commits
+//! gather. Nothing can be read before it is durable, so no reader sees what a power cut would take back (DUR-2, CON-1).
+//! When a sync fails, nobody knows what the disk has of the batch: whoever waits for it is told so, and no more commits
+//! are taken until the store is opened again, which goes by what is on the disk then and not by what is left in memory.
 
 mod committer;
 mod directory;

@@ -15,8 +15,8 @@ pub(super) struct Counters {
 
 /// What readers see: everything committed up to `version`, and nothing of the commit being written.
 ///
-/// The snapshot is taken by the committer between two batches. One taken at any other moment could see half a batch: a compaction that
-/// finishes meanwhile moves fjall's own visible sequence number past that of the batch in flight.
+/// The snapshot is taken by the committer between two batches. One taken at any other moment could see half a batch: a
+/// compaction that finishes meanwhile moves fjall's own visible sequence number past that of the batch in flight.
 pub(super) struct Published {
     pub version: u64,
     pub snapshot: Snapshot,

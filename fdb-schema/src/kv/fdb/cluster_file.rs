@@ -1,5 +1,5 @@
-//! The cluster file: where a FoundationDB is. Checked before the client library sees it, because the library answers a file that it
-//! cannot use with an error that names nothing, or by waiting for ever.
+//! The cluster file: where a FoundationDB is. Checked before the client library sees it, because the library answers a
+//! file that it cannot use with an error that names nothing, or by waiting for ever.
 
 use std::{
     fs::File,
@@ -12,7 +12,8 @@ use crate::text::Shown;
 /// No real one is nearly as long.
 const MAX_BYTES: u64 = 64 << 10;
 
-/// The file that the client library takes: the one given, or the one of the environment, of the working directory, of the system.
+/// The file that the client library takes: the one given, or the one of the environment, of the working directory, of
+/// the system.
 pub fn locate(given: Option<&Path>) -> PathBuf {
     if let Some(file) = given {
         return file.to_owned();

@@ -34,8 +34,8 @@ mod code {
 /// Wrong uses of the client, which it notices before anything is sent.
 const CLIENT_ERRORS: std::ops::Range<i32> = 2000..3000;
 
-/// The cluster, or the way to it, is in trouble that may pass. The library retries most of these itself; those that come through are
-/// not in its own list of what to retry.
+/// The cluster, or the way to it, is in trouble that may pass. The library retries most of these itself; those that
+/// come through are not in its own list of what to retry.
 const PASSING: [i32; 14] = [
     code::TIMED_OUT,
     code::ALL_ALTERNATIVES_FAILED,
@@ -75,8 +75,8 @@ fn over(what: &'static str, limit: usize) -> KvError {
     KvError::TooLarge { what, actual: limit + 1, limit }
 }
 
-/// An error of a commit. It was not done only if that is certain; of everything else (no answer in time, a lost connection, an error
-/// that nobody foresaw) it may have been done, or be done later.
+/// An error of a commit. It was not done only if that is certain; of everything else (no answer in time, a lost
+/// connection, an error that nobody foresaw) it may have been done, or be done later.
 pub fn of_commit(error: FdbError) -> KvError {
     let not_done = error.is_retryable_not_committed()
         || CLIENT_ERRORS.contains(&error.code())
@@ -101,7 +101,8 @@ mod tests {
             assert!(!matches!(commit, KvError::CommitUnknown(_)), "{code}");
             assert_eq!(read, commit);
         }
-        // unknown, fatally unknown, cancelled, lost, timed out, another protocol version, disk trouble, internal, never heard of.
+        // unknown, fatally unknown, cancelled, lost, timed out, another protocol version, disk trouble, internal, never
+        // heard of.
         for code in [1021, 1022, 1025, 1026, 1030, 1031, 1039, 1100, 1101, 1510, 4100, 999_999] {
             assert!(matches!(of(code).1, KvError::CommitUnknown(_)), "{code}");
         }

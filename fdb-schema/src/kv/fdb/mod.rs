@@ -1,7 +1,7 @@
 //! FoundationDB. Everything is under one prefix, so a cluster can be shared.
 //!
-//! Every transaction has a timeout, because an unreachable cluster otherwise never answers. Retries are the verbs' business, which
-//! know what an unknown commit means to them: this backend makes none.
+//! Every transaction has a timeout, because an unreachable cluster otherwise never answers. Retries are the verbs'
+//! business, which know what an unknown commit means to them: this backend makes none.
 
 pub mod cluster_file;
 mod errors;
@@ -55,7 +55,8 @@ pub struct FdbNetwork {
 /// Starts the client library.
 ///
 /// # Safety
-/// The guard must be dropped before the process exits: keep it in `main`, and let nothing that uses FoundationDB outlive it.
+/// The guard must be dropped before the process exits: keep it in `main`, and let nothing that uses FoundationDB
+/// outlive it.
 ///
 /// # Errors
 /// The library was started before, or is too old for the API version this program was built for.
@@ -86,8 +87,8 @@ pub struct FdbKv {
 }
 
 impl FdbKv {
-    /// Reads the cluster file and prepares to use the cluster, without waiting for it. The borrow of the network shows that it has been
-    /// started.
+    /// Reads the cluster file and prepares to use the cluster, without waiting for it. The borrow of the network shows
+    /// that it has been started.
     ///
     /// # Errors
     /// ClusterFile, Prefix or Client, which are errors that no waiting mends.

@@ -135,7 +135,8 @@ impl WriteBuffer {
         }
     }
 
-    /// The store's rows of a range, which must be all it has there, with this transaction's writes over them, in key order.
+    /// The store's rows of a range, which must be all it has there, with this transaction's writes over them, in key
+    /// order.
     pub fn overlay(&self, begin: &[u8], end: &[u8], rows: Vec<Row>) -> Vec<Row> {
         let mut ours = self.keys.range::<[u8], _>((Included(begin), Excluded(end))).peekable();
         if ours.peek().is_none() && self.cleared.is_empty() {

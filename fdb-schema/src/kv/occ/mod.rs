@@ -1,9 +1,10 @@
-//! Optimistic transactions over an engine that can read at a version and apply a batch: what mem, embedded and remote share.
+//! Optimistic transactions over an engine that can read at a version and apply a batch: what mem, embedded and remote
+//! share.
 //!
 //! A transaction buffers its writes and remembers what it read. Commit sends both to one place, which refuses it if a
-//! later commit wrote what it read. We do this ourselves, rather than use fjall's own optimistic transactions, because those
-//! count an atomic add as a read (every commit would conflict on the usage counters), mark the whole of a range as read however
-//! little was taken from it, and cannot cross a network.
+//! later commit wrote what it read. We do this ourselves, rather than use fjall's own optimistic transactions, because
+//! those count an atomic add as a read (every commit would conflict on the usage counters), mark the whole of a range
+//! as read however little was taken from it, and cannot cross a network.
 
 mod apply;
 mod buffer;

@@ -56,8 +56,8 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// For a store whose newest commit is `version`: what was written up to it is not remembered, so transactions that began before it are
-    /// too old.
+    /// For a store whose newest commit is `version`: what was written up to it is not remembered, so transactions that
+    /// began before it are too old.
     pub fn new(version: u64) -> Self {
         Self { floor: version, ..Self::default() }
     }

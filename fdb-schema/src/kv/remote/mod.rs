@@ -1,8 +1,8 @@
 //! An embedded store on one node, used from others.
 //!
-//! A transaction costs one exchange for each read and one for the commit: the first read brings the version that the others are
-//! made at, and the commit carries everything that was read and written, so the server keeps nothing for a client. What it keeps
-//! is the versions of the last seconds.
+//! A transaction costs one exchange for each read and one for the commit: the first read brings the version that the
+//! others are made at, and the commit carries everything that was read and written, so the server keeps nothing for a
+//! client. What it keeps is the versions of the last seconds.
 
 mod client;
 mod server;
@@ -32,8 +32,8 @@ pub enum TransportFailure {
     NoResponse(String),
 }
 
-/// Carries one request to the metadata server and its response back. The client bounds the time of every call, and drops the
-/// future when it is over; a dropped call may or may not have reached the server.
+/// Carries one request to the metadata server and its response back. The client bounds the time of every call, and
+/// drops the future when it is over; a dropped call may or may not have reached the server.
 #[async_trait]
 pub trait MetaTransport: Send + Sync + 'static {
     async fn call(&self, request: Bytes) -> Result<Bytes, TransportFailure>;

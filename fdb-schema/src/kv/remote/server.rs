@@ -32,8 +32,8 @@ const MAX_ROWS: usize = 20_000;
 /// What a response may carry besides its last value.
 const RESPONSE_BYTES: usize = MAX_RESPONSE_BYTES - limits::VALUE_BYTES - limits::KEY_BYTES - 4096;
 
-/// Serves a store to [`super::RemoteEngine`] clients: give [`RemoteServer::handle`] what arrives and send back what it returns.
-/// Cheap to clone.
+/// Serves a store to [`super::RemoteEngine`] clients: give [`RemoteServer::handle`] what arrives and send back what it
+/// returns. Cheap to clone.
 #[derive(Clone)]
 pub struct RemoteServer {
     inner: Arc<dyn Serve>,

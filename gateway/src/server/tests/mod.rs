@@ -20,8 +20,8 @@ use wire::{Wire, WireError};
 use super::*;
 use crate::{body::ObjectBody, error::from_store};
 
-/// PUT of `gated` waits for a permit; of `refused` fails unread; of `partly` fails after the first bytes; of others reads
-/// the body. GET of `broken` breaks off half way, once it has a permit; of `large` has [`LARGE_BYTES`].
+/// PUT of `gated` waits for a permit; of `refused` fails unread; of `partly` fails after the first bytes; of others
+/// reads the body. GET of `broken` breaks off half way, once it has a permit; of `large` has [`LARGE_BYTES`].
 struct Scripted {
     gate: Arc<Semaphore>,
     started: Arc<Semaphore>,

@@ -1,5 +1,6 @@
-//! Which file of ours names something of which other, read from the text: from `use`, and from paths that begin with `crate`, `super`, `self` or
-//! a module below. What a file shows by `pub use` it need not know itself, and a name that is shown leads to where it is written down.
+//! Which file of ours names something of which other, read from the text: from `use`, and from paths that begin with
+//! `crate`, `super`, `self` or a module below. What a file shows by `pub use` it need not know itself, and a name that
+//! is shown leads to where it is written down.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -42,7 +43,8 @@ pub fn read(sources: &[(PathBuf, String)]) -> BTreeMap<PathBuf, BTreeSet<PathBuf
     imports
 }
 
-/// What is left when every file is taken away that imports none of the others, or that none of the others imports: files in loops.
+/// What is left when every file is taken away that imports none of the others, or that none of the others imports:
+/// files in loops.
 pub fn loops(mut imports: BTreeMap<PathBuf, BTreeSet<PathBuf>>) -> BTreeMap<PathBuf, BTreeSet<PathBuf>> {
     loop {
         let before = imports.len();

@@ -14,8 +14,8 @@ pub const CRATES: [(&str, &[&str]); 10] = [
     ("ops/xtask", &[]),
 ];
 
-/// The modules of a crate's root, floor by floor: each may import those of the floors below its own, and nobody imports the root itself. A new
-/// module is written on the lowest floor that is above all that it imports.
+/// The modules of a crate's root, floor by floor: each may import those of the floors below its own, and nobody imports
+/// the root itself. A new module is written on the lowest floor that is above all that it imports.
 pub const FLOORS: [(&str, &[&str]); 5] = [
     (
         "fdb-schema",

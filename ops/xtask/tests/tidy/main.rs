@@ -139,6 +139,20 @@ fn tests_spell_the_ids_of_invariants_one_way() {
     }
 }
 
+/// The formatter leaves comments alone.
+#[test]
+fn comments_fit_the_formatters_width() {
+    let formatter = fs::read_to_string(root().join("rustfmt.toml")).unwrap();
+    let width = formatter.lines().find_map(|line| line.strip_prefix("max_width = ")?.parse().ok()).unwrap();
+    let mut long = Vec::new();
+    for (path, text) in sources() {
+        let lines = text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("//"));
+        let too_long = lines.filter(|(_, line)| line.chars().count() > width);
+        long.extend(too_long.map(|(number, _)| format!("{}:{}", path.display(), number + 1)));
+    }
+    assert!(long.is_empty(), "comments of more than {width} characters: {long:#?}");
+}
+
 #[test]
 fn every_dependency_is_used() {
     let members = CRATES.map(|(folder, _)| Path::new(folder));

@@ -48,8 +48,8 @@ pub struct QuicOptions {
     /// What quinn may hold for one connection in each direction.
     pub connection_window_bytes: u32,
     pub stream_window_bytes: u32,
-    /// The largest UDP payload tried. Loopback and jumbo frames take it; others fall back by probing. Near 8000 and above a
-    /// batch of segments no longer fits the kernel's 64 KiB and throughput collapses.
+    /// The largest UDP payload tried. Loopback and jumbo frames take it; others fall back by probing. Near 8000 and
+    /// above a batch of segments no longer fits the kernel's 64 KiB and throughput collapses.
     pub max_datagram_bytes: u16,
     /// Asked of the kernel for each socket; it may give less.
     pub socket_buffer_bytes: usize,
@@ -97,7 +97,8 @@ pub(super) fn server_endpoint(
     // What strangers can make us buffer before their first packet is looked at.
     server.max_incoming(options.max_handshakes * 2);
     server.incoming_buffer_size(64 * 1024).incoming_buffer_size_total(4 << 20);
-    // The same key after a restart, so that peers learn at once from the new process that the old one's connections are gone.
+    // The same key after a restart, so that peers learn at once from the new process that the old one's connections are
+    // gone.
     let key = ResetKey(Sha256::digest(identity.key_pem.as_bytes()).into());
     endpoint(EndpointConfig::new(Arc::new(key)), Some(server), listen, options)
 }

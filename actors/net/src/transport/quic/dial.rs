@@ -374,8 +374,8 @@ impl Peer {
         });
     }
 
-    /// After a deadline: a connection on which not one packet came in meanwhile leads nowhere, so the next request dials anew
-    /// rather than wait for the idle timeout.
+    /// After a deadline: a connection on which not one packet came in meanwhile leads nowhere, so the next request
+    /// dials anew rather than wait for the idle timeout.
     fn drop_if_silent(&self, heard: Option<(Connection, u64)>, started: Instant) {
         let Some((connection, before)) = heard else { return };
         if started.elapsed() >= SILENCE && datagrams(&connection) == before {

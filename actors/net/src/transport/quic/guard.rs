@@ -9,7 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{QuicOptions, code};
 
-/// A sending half that is reset when dropped unfinished. quinn would finish it, and a cancelled write would look complete.
+/// A sending half that is reset when dropped unfinished. quinn would finish it, and a cancelled write would look
+/// complete.
 pub(super) struct SendGuard {
     stream: SendStream,
     finished: bool,
@@ -93,7 +94,8 @@ pub(super) struct ServedBytes {
 }
 
 impl ServedBytes {
-    /// Waits; the caller bounds the time. First for the peer's own: one that has none left must not hold what others could use.
+    /// Waits; the caller bounds the time. First for the peer's own: one that has none left must not hold what others
+    /// could use.
     pub async fn acquire(&self, bytes: u32) -> (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>) {
         let own = self.of_peer.acquire(bytes).await;
         (own, self.of_all.acquire(bytes).await)

@@ -31,8 +31,8 @@ use crate::{
     wire::ALPN,
 };
 
-/// A node's QUIC: one socket that serves, one that dials (each has its own driver task, so bulk in one direction does not wait
-/// for the other). Cheap to clone.
+/// A node's QUIC: one socket that serves, one that dials (each has its own driver task, so bulk in one direction does
+/// not wait for the other). Cheap to clone.
 #[derive(Clone)]
 pub struct Endpoint {
     sockets: Arc<Sockets>,

@@ -140,7 +140,8 @@ impl Acceptor {
             };
             match stream {
                 Ok((send, recv)) => {
-                    // Without a permit the stream's task is not even started: a peer cannot get more by more connections.
+                    // Without a permit the stream's task is not even started: a peer cannot get more by more
+                    // connections.
                     let permit = tokio::select! {
                         _ = closing.cancelled() => break,
                         permit = admitted.requests.clone().acquire_owned() => permit,

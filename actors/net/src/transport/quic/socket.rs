@@ -16,8 +16,8 @@ use quinn::{
 /// What the kernel hands over at once: an IP packet's length, however many datagrams it has joined to one.
 const MOST_RECEIVED: usize = 64 << 10;
 
-/// quinn makes room for 64 joined datagrams of the largest size 32 times over: 8 MiB for each endpoint at 4,000 bytes a datagram.
-/// The kernel joins no more than 64 KiB of them, for which 2 MiB suffice.
+/// quinn makes room for 64 joined datagrams of the largest size 32 times over: 8 MiB for each endpoint at 4,000 bytes a
+/// datagram. The kernel joins no more than 64 KiB of them, for which 2 MiB suffice.
 #[derive(Debug)]
 pub(super) struct Socket {
     inner: Arc<dyn AsyncUdpSocket>,

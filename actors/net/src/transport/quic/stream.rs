@@ -94,7 +94,8 @@ pub(super) async fn read_header<H: DeserializeOwned>(recv: &mut RecvStream) -> R
     Ok(decode(&header)?)
 }
 
-/// Reads a payload whose header has been checked, and the stream's end behind it. Blocks are verified as they come when `verify`.
+/// Reads a payload whose header has been checked, and the stream's end behind it. Blocks are verified as they come when
+/// `verify`.
 pub(super) async fn read_payload(
     recv: &mut RecvStream,
     header: &PayloadHeader,
@@ -142,7 +143,8 @@ fn of_io(error: std::io::Error) -> StreamError {
 
 /// Writes a whole frame and finishes the stream. The payload's buffer is handed over, not copied.
 pub(super) async fn write_frame(send: &mut SendGuard, frame: Frame) -> Result<(), StreamError> {
-    // Probes, errors and small fragments do not queue behind bulk. Fails only when the stream is over, which the write notices.
+    // Probes, errors and small fragments do not queue behind bulk. Fails only when the stream is over, which the write
+    // notices.
     let urgent = frame.payload.len() <= BLOCK_BYTES;
     let _ = send.stream().set_priority(urgent.into());
     let used = if frame.payload.is_empty() { 1 } else { 2 };

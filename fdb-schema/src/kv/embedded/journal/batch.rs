@@ -175,8 +175,8 @@ fn le(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// Where batches with the mark begin, if those are batches. Only a batch of the store's own has the mark in it, so there are few, and
-/// none of them costs more than its own length.
+/// Where batches with the mark begin, if those are batches. Only a batch of the store's own has the mark in it, so
+/// there are few, and none of them costs more than its own length.
 pub fn starts<'a>(bytes: &'a [u8], mark: &'a Mark) -> impl Iterator<Item = usize> + 'a {
     memchr::memmem::find_iter(bytes, mark.bytes()).filter_map(|at| at.checked_sub(MARK_IN_BATCH))
 }

@@ -1,17 +1,19 @@
 //! Looks through fjall's journals before fjall does.
 //!
-//! The committer writes one batch at a time and syncs it before the next, so a power cut can tear only the last batch of the last journal, and
-//! that one was acknowledged to nobody. Sectors reach the disk in any order: a torn batch may have its end and lack its middle. fjall takes
-//! that for damage and does not open; and where it finds a batch that it cannot parse, it drops all that follow it, which were
-//! acknowledged. So we decide first:
+//! The committer writes one batch at a time and syncs it before the next, so a power cut can tear only the last batch
+//! of the last journal, and that one was acknowledged to nobody. Sectors reach the disk in any order: a torn batch may
+//! have its end and lack its middle. fjall takes that for damage and does not open; and where it finds a batch that it
+//! cannot parse, it drops all that follow it, which were acknowledged. So we decide first:
 //!
 //! - A batch that is not whole, with nothing whole after it, was torn: it is cut off.
-//! - So is one that ends early in a journal after which others were begun and hold nothing: when a write fails in the middle of a batch, as on
-//!   a full disk, no other follows, but fjall may still seal the journal, synced, and begin the next.
+//! - So is one that ends early in a journal after which others were begun and hold nothing: when a write fails in the
+//!   middle of a batch, as on a full disk, no other follows, but fjall may still seal the journal, synced, and begin
+//!   the next.
 //! - One with a whole batch after it had been synced: the journal is damaged, and the store is not opened.
 //!
-//! Rows are bytes that users chose and may contain what looks like a whole batch, so only what carries the store's own mark counts as one
-//! (`../mark.rs`). Without it a torn batch could not be told from damage, and looking for one would take time squared in what was chosen.
+//! Rows are bytes that users chose and may contain what looks like a whole batch, so only what carries the store's own
+//! mark counts as one (`../mark.rs`). Without it a torn batch could not be told from damage, and looking for one would
+//! take time squared in what was chosen.
 //!
 //! Damage to the very last batch looks like a torn one.
 
@@ -57,8 +59,8 @@ pub struct Mended {
 /// Checks the journals of a store that is not open, and cuts off a batch that was being written when the power went.
 ///
 /// # Errors
-/// [`JournalError::Damaged`] when acknowledged commits are not readable, [`JournalError::Foreign`] when the mark is not that of the store;
-/// then nothing was changed.
+/// [`JournalError::Damaged`] when acknowledged commits are not readable, [`JournalError::Foreign`] when the mark is not
+/// that of the store; then nothing was changed.
 pub fn mend(store: &Path, mark: Mark) -> Result<Option<Mended>, JournalError> {
     let journals = journals(store)?;
     let mut seqno = None;
@@ -99,10 +101,10 @@ fn journals(store: &Path) -> Result<Vec<PathBuf>, JournalError> {
 
 /// Opens a journal so that what is read of it is what the disk has.
 ///
-/// The page cache may have more. When a sync has failed, Linux takes the pages for clean, some file systems (ext4) keep them, and no later
-/// sync says so again. A process that was restarted, on a machine that was not, would find a batch whole that the disk lacks, make it visible,
-/// acknowledge commits after it, and lose it with the power. So what is not written yet is written, and nothing is opened if that fails;
-/// and the rest is forgotten, to be read again.
+/// The page cache may have more. When a sync has failed, Linux takes the pages for clean, some file systems (ext4) keep
+/// them, and no later sync says so again. A process that was restarted, on a machine that was not, would find a batch
+/// whole that the disk lacks, make it visible, acknowledge commits after it, and lose it with the power. So what is not
+/// written yet is written, and nothing is opened if that fails; and the rest is forgotten, to be read again.
 fn open_from_disk(path: &Path) -> io::Result<File> {
     let file = File::open(path)?;
     file.sync_all()?;
@@ -135,8 +137,8 @@ fn scan(path: &Path, mark: Mark, seqno: &mut Option<u64>) -> Result<Option<Bad>,
         match cursor.next().map_err(io)? {
             Found::Batch(next) if seqno.is_none_or(|last| next > last) => *seqno = Some(next),
             Found::Batch(_) => {
-                // The batch is whole but for its number, which no checksum covers: the number was lost with a sector, or is damaged, or that of
-                // the batch before it is.
+                // The batch is whole but for its number, which no checksum covers: the number was lost with a sector,
+                // or is damaged, or that of the batch before it is.
                 let across_sectors = at % SECTOR + batch::START_BYTES as u64 > SECTOR;
                 let what = if across_sectors { what_is_bad(&file, at, mark).map_err(io)? } else { What::Synced };
                 return Ok(Some(Bad { at, what }));
@@ -151,8 +153,8 @@ fn scan(path: &Path, mark: Mark, seqno: &mut Option<u64>) -> Result<Option<Bad>,
     }
 }
 
-/// Tells what is wrong with a batch by what follows its first byte. In memory: what follows the last good batch is one torn batch, unless
-/// the journal is damaged.
+/// Tells what is wrong with a batch by what follows its first byte. In memory: what follows the last good batch is one
+/// torn batch, unless the journal is damaged.
 fn what_is_bad(mut file: &File, at: u64, mark: Mark) -> io::Result<What> {
     file.seek(SeekFrom::Start(at))?;
     let mut rest = Vec::new();

@@ -135,8 +135,8 @@ pub fn all(setting: &Setting, live_mib: u64, turnovers: u64) -> Result<(), Failu
         churn.written_bytes >> 20,
         took.as_secs_f64()
     );
-    // What the newest segment has preallocated is no waste: the next writes go there. It is given back at closing, so that is when
-    // the file system is asked.
+    // What the newest segment has preallocated is no waste: the next writes go there. It is given back at closing, so
+    // that is when the file system is asked.
     let started = Instant::now();
     let used = || disk.status().used_bytes as f64 / churn.live_bytes as f64;
     while used() > GOAL - 0.01 && started.elapsed() < SETTLE {

@@ -1,5 +1,6 @@
-//! The disk engine against the raw device: each figure is a ratio of two things done in turn in the same run, because a figure of a
-//! shared machine means little on its own. Builds of the release profile only: a debug build measures itself.
+//! The disk engine against the raw device: each figure is a ratio of two things done in turn in the same run, because a
+//! figure of a shared machine means little on its own. Builds of the release profile only: a debug build measures
+//! itself.
 
 mod churn;
 mod open;

@@ -139,7 +139,8 @@ pub fn files_below(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-/// Asks the kernel to forget what it has cached of all files below `dir`. The host below a virtual machine may still remember.
+/// Asks the kernel to forget what it has cached of all files below `dir`. The host below a virtual machine may still
+/// remember.
 pub fn forget_cached(dir: &Path) -> Result<(), Failure> {
     for path in files_below(dir)? {
         let file = File::open(path)?;

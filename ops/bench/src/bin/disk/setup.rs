@@ -147,7 +147,8 @@ fn processor() -> Duration {
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-/// Both sides in turn, the first to go changing each round. Returns the times (ours, raw) of each round; the first, which warms up, is left out.
+/// Both sides in turn, the first to go changing each round. Returns the times (ours, raw) of each round; the first,
+/// which warms up, is left out.
 pub fn in_turns(
     rounds: usize,
     mut ours: impl FnMut() -> Result<Took, Failure>,
@@ -175,8 +176,8 @@ pub fn median(mut numbers: Vec<f64>) -> f64 {
     if numbers.len() % 2 == 1 { numbers[middle] } else { (numbers[middle - 1] + numbers[middle]) / 2.0 }
 }
 
-/// How many times as fast as the raw side we were in each round; prints the median, its spread, whether the goal is met, and how
-/// much processor time each of the `amount` took.
+/// How many times as fast as the raw side we were in each round; prints the median, its spread, whether the goal is
+/// met, and how much processor time each of the `amount` took.
 pub fn print_ratio(what: &str, amount: f64, unit: &str, times: &[(Took, Took)], goal: f64) {
     let ratio = |pair: &(Took, Took)| pair.1.wall.as_secs_f64() / pair.0.wall.as_secs_f64();
     let mut ratios: Vec<f64> = times.iter().map(ratio).collect();

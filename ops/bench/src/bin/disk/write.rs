@@ -1,4 +1,5 @@
-//! Writing, and nothing is deleted, so that no giving back of space is measured with it: large fragments against one append a batch, small ones against one sync each.
+//! Writing, and nothing is deleted, so that no giving back of space is measured with it: large fragments against one
+//! append a batch, small ones against one sync each.
 
 use std::{cell::Cell, sync::Arc};
 

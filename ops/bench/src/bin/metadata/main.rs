@@ -1,7 +1,8 @@
 //! Figures of the metadata backends, as one table: a row for each measure, a column for each backend.
 //!
-//! Every backend is used through the verbs, as a node uses it. The embedded and the remote store are made in a temporary folder, so that
-//! every commit is synced to the disk below `--folder`; FoundationDB is used under a prefix of its own, which is cleared afterwards.
+//! Every backend is used through the verbs, as a node uses it. The embedded and the remote store are made in a
+//! temporary folder, so that every commit is synced to the disk below `--folder`; FoundationDB is used under a prefix
+//! of its own, which is cleared afterwards.
 
 mod measures;
 mod options;

@@ -81,7 +81,8 @@ fn summary(mut times: Vec<Duration>) -> String {
 }
 
 impl Bench<'_> {
-    /// Runs `each` with numbers from 0 on, by so many tasks, until the time is over; how many were done, and in what time.
+    /// Runs `each` with numbers from 0 on, by so many tasks, until the time is over; how many were done, and in what
+    /// time.
     async fn rate<F, O>(&self, tasks: usize, each: F) -> Result<(u64, Duration), Failure>
     where
         F: Fn(u64) -> O + Clone + Send + 'static,
