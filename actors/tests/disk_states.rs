@@ -67,7 +67,7 @@ fn placement_says(disk: &DiskHandle) -> Result<(), Unfit> {
         write_us: status.write_us,
     };
     let view =
-        DiskView { disk: record, liveness: Liveness::Alive, load: Some(load), shunned: false, sending: Arc::default() };
+        DiskView { disk: record, liveness: Liveness::Alive, load: Some(load), shunned: 0, sending: Arc::default() };
     view.fit()
 }
 

@@ -17,7 +17,7 @@ use cairn_actors::{
     StoreError,
     checksum::{DigestPlan, Digests},
     fragment::Bounded,
-    placement::{Liveness, Placement, PlacementPolicy},
+    placement::{Heard, Liveness, Placement, PlacementPolicy},
     store::{Requester, StoreLimits},
 };
 use cairn_schema::{MetaError, ids::*, record::*, verbs::*};
@@ -146,6 +146,24 @@ async fn of_two_groups_that_a_slow_stripe_went_to_one_keeps_it() {
         expected.len()
     );
     assert_eq!(twin.get_all("key").await.unwrap(), bytes);
+}
+
+/// On a busy machine every disk is late once for some stripe, each for another one.
+#[tokio::test]
+async fn disks_that_were_all_slow_once_are_tried_before_a_write_is_refused() {
+    let twin = twin(Shape::default()).await;
+    let bytes = random_bytes(9_000, 1);
+    twin.put("before", &bytes).await.unwrap();
+    let avoid_all = || twin.disks.iter().for_each(|disk| twin.placement.report(*disk, Heard::Nothing));
+    avoid_all();
+    twin.put("late", &bytes).await.unwrap();
+    assert_eq!(twin.get_all("late").await.unwrap(), bytes);
+    // They have answered, and are as good as before.
+    twin.put("after", &bytes).await.unwrap();
+    // Those that really are gone cost one try, and then the refusal is at once.
+    (0..6).for_each(|disk| twin.fault(disk, OFF));
+    avoid_all();
+    assert!(matches!(twin.put("lost", &bytes).await, Err(StoreError::NotEnoughFragments { .. })));
 }
 
 /// Every fragment that the current version of a key has, where it belongs, in order of name.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cairn_schema::{ids::*, record::*};
 use rand::Rng;
 
-use super::{Placement, Topology};
+use super::{DiskView, Placement, Topology};
 use crate::error::StoreError;
 
 /// Durable fragments at which a stripe is safe: the data's number plus the margin, never more than there are; copies
@@ -20,8 +20,8 @@ impl Placement {
     /// A group for the next stripe of a scheme, not among `avoid`.
     ///
     /// In this order: one of two random healthy groups (the less burdened); a group formed now from the disks that
-    /// live; an old group of which enough members for the write quorum live; else [`StoreError::NoPlacement`] that says
-    /// what is lacking.
+    /// live; an old group of which enough members for the write quorum live; at first, one of which enough members may
+    /// only have been slow; else [`StoreError::NoPlacement`] that says what is lacking.
     pub async fn choose(&self, scheme: Scheme, avoid: &[GroupId]) -> Result<Arc<Group>, StoreError> {
         if let Some(group) = pick_healthy(&self.topology(), scheme, avoid) {
             return Ok(group);
@@ -30,14 +30,21 @@ impl Placement {
             Ok(group) => return Ok(group),
             Err(why) => why,
         };
-        self.pick_degraded(scheme, avoid).ok_or_else(|| StoreError::NoPlacement { scheme: scheme.to_string(), why })
+        // A busy node avoids disks for their slowness until too few are left: late is better than refused. Once only, or
+        // a write to disks that really are gone would wait for one deadline after the other.
+        let late = || avoid.is_empty().then(|| self.pick_degraded(scheme, avoid, DiskView::may_be_fit)).flatten();
+        self.pick_degraded(scheme, avoid, |disk| disk.fit().is_ok())
+            .or_else(late)
+            .ok_or_else(|| StoreError::NoPlacement { scheme: scheme.to_string(), why })
     }
 
-    fn pick_degraded(&self, scheme: Scheme, avoid: &[GroupId]) -> Option<Arc<Group>> {
+    /// One of the open groups with the most such members, if they are enough for the write quorum.
+    fn pick_degraded(&self, scheme: Scheme, avoid: &[GroupId], such: impl Fn(&DiskView) -> bool) -> Option<Arc<Group>> {
         let topology = self.topology();
         let quorum = write_quorum(scheme, self.policy.write_margin);
         let groups = topology.open_groups(scheme).into_iter().filter(|group| !avoid.contains(&group.id));
-        let enough = groups.map(|group| (topology.fit_members(&group), group)).filter(|(fit, _)| *fit >= quorum);
+        let enough =
+            groups.map(|group| (topology.members_that(&group, &such), group)).filter(|(fit, _)| *fit >= quorum);
         let enough: Vec<_> = enough.collect();
         let most = enough.iter().map(|(fit, _)| *fit).max()?;
         let best: Vec<_> = enough.into_iter().filter(|(fit, _)| *fit == most).map(|(_, group)| group).collect();

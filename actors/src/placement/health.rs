@@ -79,8 +79,9 @@ impl Shuns {
         ended
     }
 
-    pub fn is_shunned(&self, disk: DiskId) -> bool {
-        self.disks.lock().get(&disk).is_some_and(|shun| shun.active)
+    /// How often in a row a disk failed that is shunned now; 0 of one that is not.
+    pub fn failures(&self, disk: DiskId) -> u32 {
+        self.disks.lock().get(&disk).filter(|shun| shun.active).map_or(0, |shun| shun.failures)
     }
 
     fn plan(&self, disks: &HashMap<DiskId, Shun>) {
@@ -104,14 +105,15 @@ mod tests {
         assert!(shuns.failed(disk, start));
         assert!(!shuns.failed(disk, start), "already shunned");
         assert!(!shuns.ended(start + FIRST / 2));
-        assert!(shuns.is_shunned(disk));
+        assert_eq!(shuns.failures(disk), 1);
         assert!(shuns.ended(start + FIRST + Duration::from_millis(1)));
-        assert!(!shuns.is_shunned(disk));
+        assert_eq!(shuns.failures(disk), 0);
         let second = start + FIRST * 2;
         assert!(shuns.failed(disk, second));
+        assert_eq!(shuns.failures(disk), 2);
         assert!(!shuns.ended(second + FIRST + Duration::from_millis(1)), "the second time lasts longer");
         assert!(shuns.succeeded(disk));
-        assert!(!shuns.is_shunned(disk));
+        assert_eq!(shuns.failures(disk), 0);
         assert!(!shuns.succeeded(disk));
     }
 }

@@ -279,7 +279,7 @@ impl Placement {
             disk: disk.clone(),
             liveness: known.liveness.get(&disk.node).copied().unwrap_or(Liveness::Alive),
             load: known.loads.get(&disk.id).copied(),
-            shunned: self.shuns.is_shunned(disk.id),
+            shunned: self.shuns.failures(disk.id),
             // The counter lives as long as any picture holds the disk.
             sending: old.disk(disk.id).map_or_else(|| Arc::new(AtomicU64::new(0)), |view| view.sending.clone()),
         };

@@ -64,8 +64,8 @@ pub struct DiskView {
     pub disk: Disk,
     pub liveness: Liveness,
     pub load: Option<DiskLoad>,
-    /// Requests to it failed lately, so that this node avoids it for a while.
-    pub shunned: bool,
+    /// How often in a row requests to it failed lately. Unless that is 0, this node avoids it for a while.
+    pub shunned: u32,
     /// Bytes that this node is sending to it now.
     pub sending: Arc<AtomicU64>,
 }
@@ -78,7 +78,7 @@ impl DiskView {
     pub fn answers(&self) -> bool {
         matches!(self.disk.state, DiskState::Up | DiskState::Draining)
             && self.liveness == Liveness::Alive
-            && !self.shunned
+            && self.shunned == 0
     }
 
     /// Nobody knows better than that it is gone: a request to it would only cost its deadline.
@@ -89,14 +89,24 @@ impl DiskView {
 
     /// Whether it may take fragments of new stripes, and if not, why.
     pub fn fit(&self) -> Result<(), Unfit> {
+        match self.fit_if_it_answers() {
+            Ok(()) | Err(Unfit::ReadOnly | Unfit::Full) if self.shunned > 0 => Err(Unfit::Shunned),
+            fit => fit,
+        }
+    }
+
+    /// Whether it could, if it answered. Of a disk that failed once only it is not known that it does not: it may just
+    /// have been slow.
+    pub fn may_be_fit(&self) -> bool {
+        self.shunned <= 1 && self.fit_if_it_answers().is_ok()
+    }
+
+    fn fit_if_it_answers(&self) -> Result<(), Unfit> {
         if self.disk.state != DiskState::Up {
             return Err(Unfit::NotUp);
         }
         if self.liveness != Liveness::Alive {
             return Err(Unfit::NodeNotAlive);
-        }
-        if self.shunned {
-            return Err(Unfit::Shunned);
         }
         match self.load {
             Some(load) if !load.writable => Err(Unfit::ReadOnly),
@@ -219,7 +229,12 @@ impl Topology {
 
     /// Members that can take a fragment now.
     pub fn fit_members(&self, group: &Group) -> usize {
-        group.members.iter().filter(|id| self.disk(**id).is_some_and(|disk| disk.fit().is_ok())).count()
+        self.members_that(group, |disk| disk.fit().is_ok())
+    }
+
+    /// How many members of a group are such disks.
+    pub fn members_that(&self, group: &Group, such: impl Fn(&DiskView) -> bool) -> usize {
+        group.members.iter().filter(|id| self.disk(**id).is_some_and(&such)).count()
     }
 
     /// The largest number of members that any one failure domain holds. Disks not known here count as domains of their
