@@ -31,7 +31,7 @@ use cairn_schema::{
 use common::*;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-pub const FAULTS: [Fault; 7] = [
+pub(crate) const FAULTS: [Fault; 7] = [
     Fault::None,
     Fault::Conflict,
     Fault::UnknownNotApplied,
@@ -58,7 +58,7 @@ async fn each_verb_answers_the_same_after_each_fault() {
     }
 }
 
-pub async fn each_verb(kv: SharedKv, faults: [Fault; 2], case: &str) {
+pub(crate) async fn each_verb(kv: SharedKv, faults: [Fault; 2], case: &str) {
     let plain = Meta::new(kv.clone());
     plain.create_bucket(bucket("b", Versioning::Enabled)).await.unwrap();
     let group = group(&plain).await;
@@ -254,7 +254,7 @@ async fn what_is_counted_equals_a_recount_after_random_work_under_faults() {
     }
 }
 
-pub async fn random_work(kv: SharedKv, seed: u64) {
+pub(crate) async fn random_work(kv: SharedKv, seed: u64) {
     let plain = Meta::new(kv.clone());
     plain.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
     let group = group(&plain).await;

@@ -158,7 +158,7 @@ async fn ten_thousand_parts_complete_quickly_and_are_read_copied_and_reclaimed()
     }
 }
 
-pub async fn ten_thousand_parts(name: &str, kv: SharedKv) {
+pub(crate) async fn ten_thousand_parts(name: &str, kv: SharedKv) {
     let meta = Meta::new(kv);
     meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
     let group = group(&meta).await;

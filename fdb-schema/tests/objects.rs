@@ -17,7 +17,7 @@ async fn an_object_is_seen_at_once_and_its_blob_reclaimed_once_replaced() {
     }
 }
 
-pub async fn an_object_is_seen_and_reclaimed(name: &str, kv: SharedKv) {
+pub(crate) async fn an_object_is_seen_and_reclaimed(name: &str, kv: SharedKv) {
     let meta = Meta::new(kv);
     meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
     let group = group(&meta).await;

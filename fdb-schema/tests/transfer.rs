@@ -75,7 +75,7 @@ async fn an_export_moves_from_any_backend_to_any() {
     }
 }
 
-pub async fn an_export_arrives_and_leaves_again(name: &str, kv: SharedKv) {
+pub(crate) async fn an_export_arrives_and_leaves_again(name: &str, kv: SharedKv) {
     let source = Meta::in_memory();
     filled(&source).await;
     let file = exported(&source).await;

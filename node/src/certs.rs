@@ -15,7 +15,7 @@ const CA_KEY: &str = "ca.key";
 
 /// `cairn cert new-ca`: makes `ca.pem` and `ca.key` in `dir`.
 /// `name` only helps people to tell authorities apart.
-pub fn new_ca(dir: &Path, name: &str) -> Result<(), Failure> {
+pub(crate) fn new_ca(dir: &Path, name: &str) -> Result<(), Failure> {
     files::create_folder(dir)?;
     files::refuse_existing(&[&dir.join(CA_CERT), &dir.join(CA_KEY)])?;
     let ca = tls::new_ca(name).map_err(failure)?;
@@ -26,7 +26,7 @@ pub fn new_ca(dir: &Path, name: &str) -> Result<(), Failure> {
 }
 
 /// `cairn cert new-node`: makes `ID.pem` and `ID.key` in `out`, signed by the authority in `dir`.
-pub fn new_node(dir: &Path, id: &NodeId, out: &Path) -> Result<(), Failure> {
+pub(crate) fn new_node(dir: &Path, id: &NodeId, out: &Path) -> Result<(), Failure> {
     let ca = PemPair { cert_pem: files::read_text(&dir.join(CA_CERT))?, key_pem: files::read_text(&dir.join(CA_KEY))? };
     files::create_folder(out)?;
     let (cert, key) = node_files(out, id);
@@ -38,7 +38,7 @@ pub fn new_node(dir: &Path, id: &NodeId, out: &Path) -> Result<(), Failure> {
 }
 
 /// The identity that a configuration names.
-pub fn read_identity(tls: &TlsSection) -> Result<Identity, Failure> {
+pub(crate) fn read_identity(tls: &TlsSection) -> Result<Identity, Failure> {
     Ok(Identity {
         ca_pem: files::read_text(&tls.ca)?,
         cert_pem: files::read_text(&tls.cert)?,
@@ -48,7 +48,7 @@ pub fn read_identity(tls: &TlsSection) -> Result<Identity, Failure> {
 
 /// The identity of a node of `cairn dev`; the authority and the node's certificate are made when they are not there
 /// yet.
-pub fn dev_identity(dir: &Path, id: &NodeId) -> Result<Identity, Failure> {
+pub(crate) fn dev_identity(dir: &Path, id: &NodeId) -> Result<Identity, Failure> {
     if !dir.join(CA_CERT).exists() {
         new_ca(dir, "dev")?;
     }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub(crate) enum Failure {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
@@ -80,7 +80,7 @@ pub enum Failure {
 
 impl Failure {
     /// What the process ends with.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             // A server that went on would only refuse: whoever supervises it should start it again, and look when that
             // repeats.

@@ -10,14 +10,14 @@ use std::{
 /// What failed, on which file.
 #[derive(Debug, thiserror::Error)]
 #[error("{doing} {}: {why}", path.display())]
-pub struct FileError {
+pub(crate) struct FileError {
     pub doing: &'static str,
     pub path: PathBuf,
     pub why: String,
 }
 
 impl FileError {
-    pub fn new(doing: &'static str, path: &Path, why: impl ToString) -> Self {
+    pub(crate) fn new(doing: &'static str, path: &Path, why: impl ToString) -> Self {
         Self { doing, path: path.to_owned(), why: why.to_string() }
     }
 }
@@ -26,7 +26,7 @@ impl FileError {
 const EXISTS: &str = "it exists; remove it first if it is no longer needed";
 
 /// Creates a file that must not exist yet, readable by its owner only, synced.
-pub fn write_new_secret(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+pub(crate) fn write_new_secret(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let wrong = |error: io::Error| match error.kind() {
         io::ErrorKind::AlreadyExists => FileError::new("refuse to overwrite", path, EXISTS),
         _ => FileError::new("create", path, error),
@@ -37,7 +37,7 @@ pub fn write_new_secret(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 }
 
 /// Replaces (or creates) a file: written aside, synced, renamed, and the folder synced.
-pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(".new");
     let aside = PathBuf::from(aside);
@@ -47,36 +47,36 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 }
 
 /// Gives a file that is written and synced its name, durably.
-pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     std::fs::rename(from, to).map_err(|error| FileError::new("replace", to, error))?;
     sync_folder(to)
 }
 
 /// Creates or empties a file that only its owner reads.
-pub fn private(path: &Path) -> Result<File, FileError> {
+pub(crate) fn private(path: &Path) -> Result<File, FileError> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     options.open(path).map_err(|error| FileError::new("create", path, error))
 }
 
 /// Looked at before anything is made, so that a refusal leaves nothing behind.
-pub fn refuse_existing(paths: &[&Path]) -> Result<(), FileError> {
+pub(crate) fn refuse_existing(paths: &[&Path]) -> Result<(), FileError> {
     match paths.iter().find(|path| path.exists()) {
         Some(path) => Err(FileError::new("refuse to overwrite", path, EXISTS)),
         None => Ok(()),
     }
 }
 
-pub fn create_folder(path: &Path) -> Result<(), FileError> {
+pub(crate) fn create_folder(path: &Path) -> Result<(), FileError> {
     std::fs::create_dir_all(path).map_err(|error| FileError::new("create folder", path, error))
 }
 
-pub fn read_text(path: &Path) -> Result<String, FileError> {
+pub(crate) fn read_text(path: &Path) -> Result<String, FileError> {
     std::fs::read_to_string(path).map_err(|error| FileError::new("read", path, error))
 }
 
 /// Removes a ready file: one that names a process which no longer serves would mislead.
-pub fn forget(path: &Path) {
+pub(crate) fn forget(path: &Path) {
     if let Err(error) = std::fs::remove_file(path) {
         tracing::warn!(path = %path.display(), %error, "remove the ready file");
     }

@@ -20,7 +20,7 @@ const FAR_PAUSE: Duration = Duration::from_secs(2);
 const WORTH_IT: u64 = 8 << 20;
 
 /// Sets the allocator up. Call it before threads are started: arenas that there are stay.
-pub fn set_up() {
+pub(crate) fn set_up() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         // With one arena for every few threads none waits long, and none keeps much for itself.
@@ -84,13 +84,13 @@ impl Rule {
 
 /// The thread that watches over the heap. Ends when dropped.
 #[derive(Debug)]
-pub struct Keeper {
+pub(crate) struct Keeper {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Keeper {
-    pub fn start(bound: u64) -> std::io::Result<Self> {
+    pub(crate) fn start(bound: u64) -> std::io::Result<Self> {
         let (stop, stopped) = channel();
         let work = move || {
             let mut rule = Rule::new(bound);

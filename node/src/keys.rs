@@ -5,12 +5,12 @@ use crate::{config::NodeFile, failure::Failure, files};
 const ACCESS: &str = "CAIRN_ROOT_ACCESS_KEY";
 const SECRET: &str = "CAIRN_ROOT_SECRET_KEY";
 /// What a message calls both.
-pub const VARIABLES: &str = "CAIRN_ROOT_ACCESS_KEY and CAIRN_ROOT_SECRET_KEY";
+pub(crate) const VARIABLES: &str = "CAIRN_ROOT_ACCESS_KEY and CAIRN_ROOT_SECRET_KEY";
 const DEV_ACCESS_KEY: &str = "cairndev";
 const DEV_SECRET_KEY: &str = "cairndevsecret";
 
 #[derive(Clone, PartialEq, Eq)]
-pub struct RootKeys {
+pub(crate) struct RootKeys {
     pub access: String,
     pub secret: String,
     /// Set in the environment or a file, so not to be printed.
@@ -19,14 +19,14 @@ pub struct RootKeys {
 
 impl RootKeys {
     /// The environment's, or the well-known ones.
-    pub fn for_dev() -> Result<Self, Failure> {
+    pub(crate) fn for_dev() -> Result<Self, Failure> {
         let well_known =
             || Self { access: DEV_ACCESS_KEY.to_owned(), secret: DEV_SECRET_KEY.to_owned(), private: false };
         Ok(from_environment(env(ACCESS), env(SECRET))?.unwrap_or_else(well_known))
     }
 
     /// The environment's, or the configuration's. There is no default: a cluster with well-known keys is nobody's.
-    pub fn for_node(file: &NodeFile) -> Result<Self, Failure> {
+    pub(crate) fn for_node(file: &NodeFile) -> Result<Self, Failure> {
         if let Some(keys) = from_environment(env(ACCESS), env(SECRET))? {
             return Ok(keys);
         }
@@ -44,7 +44,7 @@ impl RootKeys {
 }
 
 /// What a file with a secret key says.
-pub fn first_line(text: &str) -> &str {
+pub(crate) fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default().trim()
 }
 

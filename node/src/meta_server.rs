@@ -31,7 +31,7 @@ const CLOSE_GRACE: Duration = Duration::from_secs(10);
 const CALLS_PER_NODE: u32 = 1024;
 
 /// Runs until `stop`.
-pub async fn run(
+pub(crate) async fn run(
     file: &MetaFile,
     ready_file: Option<&Path>,
     max_fds: Option<u64>,

@@ -25,7 +25,7 @@ const WAIT_PAUSE: Duration = Duration::from_millis(500);
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
 /// An open metadata store.
-pub struct Opened {
+pub(crate) struct Opened {
     meta: Meta,
     /// For messages.
     place: String,
@@ -34,22 +34,22 @@ pub struct Opened {
 }
 
 impl Opened {
-    pub fn meta(&self) -> Meta {
+    pub(crate) fn meta(&self) -> Meta {
         self.meta.clone()
     }
 
     /// The cluster's id; made at the first call of all.
-    pub async fn cluster(&self) -> Result<ClusterId, Failure> {
+    pub(crate) async fn cluster(&self) -> Result<ClusterId, Failure> {
         let cluster = self.meta.cluster().await.map_err(|error| self.failure(error))?;
         Ok(cluster.id)
     }
 
     /// What and where it is, for messages.
-    pub fn place(&self) -> &str {
+    pub(crate) fn place(&self) -> &str {
         &self.place
     }
 
-    pub fn failure(&self, error: MetaError) -> Failure {
+    pub(crate) fn failure(&self, error: MetaError) -> Failure {
         Failure::Metadata(self.place.clone(), error)
     }
 
@@ -83,13 +83,13 @@ impl Opened {
     }
 
     /// Waits until the store has failed for good, and says so.
-    pub async fn failed(&self) -> Failure {
+    pub(crate) async fn failed(&self) -> Failure {
         let why = self.meta.failed().await;
         Failure::MetadataFailed { place: format!("the metadata store in {}", self.place), why }
     }
 
     /// Ends what runs in the background. Everything committed is on disk already.
-    pub async fn close(self) {
+    pub(crate) async fn close(self) {
         if let Some(endpoint) = &self.endpoint {
             endpoint.close(CLOSE_GRACE).await;
         }
@@ -101,7 +101,7 @@ impl Opened {
 }
 
 /// The store in a folder of this machine.
-pub async fn open_embedded(path: &Path, options: EmbeddedOptions) -> Result<Opened, Failure> {
+pub(crate) async fn open_embedded(path: &Path, options: EmbeddedOptions) -> Result<Opened, Failure> {
     files::create_folder(path)?;
     let place = path.display().to_string();
     let folder = path.to_owned();
@@ -115,7 +115,7 @@ pub async fn open_embedded(path: &Path, options: EmbeddedOptions) -> Result<Open
 }
 
 /// The store that a node's configuration names, once it answers.
-pub async fn open(
+pub(crate) async fn open(
     file: &NodeFile,
     identity: &Identity,
     network: &Network,
@@ -126,7 +126,7 @@ pub async fn open(
 }
 
 /// The store that a node's configuration names. One that is elsewhere is not waited for.
-pub async fn connect(file: &NodeFile, identity: &Identity, network: &Network) -> Result<Opened, Failure> {
+pub(crate) async fn connect(file: &NodeFile, identity: &Identity, network: &Network) -> Result<Opened, Failure> {
     let section = &file.metadata;
     match section.kind {
         MetadataKind::Embedded => {
@@ -159,14 +159,14 @@ async fn open_remote(section: &MetadataSection, identity: &Identity, listen: Soc
 
 /// FoundationDB's client library, running if the configuration wants it. Owned by `main` and dropped after everything
 /// that uses it, because the library must be stopped before the process ends.
-pub struct Network {
+pub(crate) struct Network {
     #[cfg(feature = "fdb")]
     fdb: Option<cairn_schema::kv::fdb::FdbNetwork>,
 }
 
 impl Network {
     #[cfg(feature = "fdb")]
-    pub fn start(kind: MetadataKind) -> Result<Self, Failure> {
+    pub(crate) fn start(kind: MetadataKind) -> Result<Self, Failure> {
         if kind != MetadataKind::Fdb {
             return Ok(Self { fdb: None });
         }
@@ -178,7 +178,7 @@ impl Network {
 
     /// Says at once that this build cannot.
     #[cfg(not(feature = "fdb"))]
-    pub fn start(kind: MetadataKind) -> Result<Self, Failure> {
+    pub(crate) fn start(kind: MetadataKind) -> Result<Self, Failure> {
         if kind == MetadataKind::Fdb { Err(Failure::NoFdb) } else { Ok(Self {}) }
     }
 }

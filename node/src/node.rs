@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Runs until `stop`.
-pub async fn run(
+pub(crate) async fn run(
     file: &NodeFile,
     network: &Network,
     ready_file: Option<&Path>,
@@ -124,7 +124,7 @@ fn timings(file: &NodeFile) -> Timings {
     }
 }
 
-pub fn gateway_options(file: &NodeFile, keys: &RootKeys) -> Result<GatewayOptions, Failure> {
+pub(crate) fn gateway_options(file: &NodeFile, keys: &RootKeys) -> Result<GatewayOptions, Failure> {
     let mut options = GatewayOptions::new(file.s3.listen, &keys.access, &keys.secret);
     options.region = file.s3.region.clone();
     options.limits = GatewayLimits {

@@ -7,7 +7,7 @@ const FIRST: Duration = Duration::from_secs(2);
 const EVERY: Duration = Duration::from_secs(10);
 
 /// Runs `work`. When it has taken two seconds, and every ten seconds after that, calls `tell`.
-pub async fn while_waiting<T>(work: impl Future<Output = T>, tell: impl FnMut()) -> T {
+pub(crate) async fn while_waiting<T>(work: impl Future<Output = T>, tell: impl FnMut()) -> T {
     telling(FIRST, EVERY, work, tell).await
 }
 
@@ -24,7 +24,7 @@ async fn telling<T>(first: Duration, every: Duration, work: impl Future<Output =
 }
 
 /// Says it where the results of a command do not go.
-pub fn on_terminal(text: &str) {
+pub(crate) fn on_terminal(text: &str) {
     eprintln!("cairn: {text}");
 }
 

@@ -24,7 +24,7 @@ const SAME_REQUEST: Duration = Duration::from_secs(1);
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(90);
 
 /// Lifts the soft limit of open files to the hard one: segments, sockets and connections all count. Returns the limit.
-pub fn raise_file_limit() -> Option<u64> {
+pub(crate) fn raise_file_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     match setrlimit(Resource::Nofile, raised) {
@@ -34,7 +34,7 @@ pub fn raise_file_limit() -> Option<u64> {
 }
 
 /// Starts logging to standard error. `CAIRN_LOG` overrides `filter`; a filter that cannot be read is an error.
-pub fn start_log(format: LogFormat, filter: Option<&str>) -> Result<(), String> {
+pub(crate) fn start_log(format: LogFormat, filter: Option<&str>) -> Result<(), String> {
     let asked = std::env::var("CAIRN_LOG").ok().filter(|text| !text.is_empty());
     let text = asked.as_deref().or(filter).unwrap_or("info");
     let mut filter = EnvFilter::try_new(text).map_err(|error| format!("filter {}: {error}", Shown(text)))?;
@@ -84,11 +84,11 @@ fn log_panics() {
 }
 
 /// Becomes true when the process should stop. Everything that runs until then holds one of these.
-pub type Stop = watch::Receiver<bool>;
+pub(crate) type Stop = watch::Receiver<bool>;
 
 /// Listens for SIGINT, SIGTERM and SIGHUP (a closed terminal). The first asks for an orderly stop, one that follows
 /// after [`SAME_REQUEST`] ends the process at once.
-pub fn stop_on_signals() -> io::Result<Stop> {
+pub(crate) fn stop_on_signals() -> io::Result<Stop> {
     let mut signals = Signals::listen()?;
     let (sender, receiver) = watch::channel(false);
     tokio::spawn(async move {
@@ -144,7 +144,7 @@ impl Signals {
 }
 
 /// Waits until a stop is asked for.
-pub async fn stopped(stop: &mut Stop) {
+pub(crate) async fn stopped(stop: &mut Stop) {
     // An error means that the sender is gone, which only happens when the process ends.
     let _ = stop.wait_for(|stop| *stop).await;
 }

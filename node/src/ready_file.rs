@@ -8,7 +8,7 @@ use crate::files::{self, FileError};
 
 /// Written to `--ready-file` (and to standard output when logs are JSON) once the process serves.
 #[derive(Clone, Debug, Serialize)]
-pub struct Ready {
+pub(crate) struct Ready {
     pub version: u32,
     pub pid: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -23,16 +23,16 @@ pub struct Ready {
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub struct ReadyNode {
+pub(crate) struct ReadyNode {
     pub id: String,
     pub quic: SocketAddr,
     pub gossip: SocketAddr,
 }
 
 impl Ready {
-    pub const VERSION: u32 = 1;
+    pub(crate) const VERSION: u32 = 1;
 
-    pub fn of_nodes(s3: Option<SocketAddr>, admin: SocketAddr, nodes: Vec<ReadyNode>) -> Self {
+    pub(crate) fn of_nodes(s3: Option<SocketAddr>, admin: SocketAddr, nodes: Vec<ReadyNode>) -> Self {
         let only = match nodes.as_slice() {
             [node] => Some((node.quic, node.gossip)),
             _ => None,
@@ -48,7 +48,7 @@ impl Ready {
         }
     }
 
-    pub fn of_metadata(quic: SocketAddr, admin: SocketAddr) -> Self {
+    pub(crate) fn of_metadata(quic: SocketAddr, admin: SocketAddr) -> Self {
         Self {
             version: Self::VERSION,
             pid: std::process::id(),
@@ -61,13 +61,13 @@ impl Ready {
     }
 
     /// Replaces the file, so that a reader sees nothing or all of it.
-    pub fn write(&self, path: &Path) -> Result<(), FileError> {
+    pub(crate) fn write(&self, path: &Path) -> Result<(), FileError> {
         let mut text = self.to_json().map_err(|error| FileError::new("encode", path, error))?;
         text.push('\n');
         files::replace(path, text.as_bytes())
     }
 
-    pub fn print(&self) -> Result<(), FileError> {
+    pub(crate) fn print(&self) -> Result<(), FileError> {
         let path = Path::new("standard output");
         let text = self.to_json().map_err(|error| FileError::new("encode", path, error))?;
         writeln!(std::io::stdout(), "{text}").map_err(|error| FileError::new("write", path, error))

@@ -38,12 +38,12 @@ const FIRST_WRITE_DEADLINE: Duration = Duration::from_secs(20);
 const FIRST_WRITE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Writes that wait for one disk; more is answered Busy.
-pub const MAX_QUEUED_BYTES: u64 = 32 << 20;
+pub(crate) const MAX_QUEUED_BYTES: u64 = 32 << 20;
 /// Reads that wait for one disk.
-pub const MAX_QUEUED_READS: usize = 1024;
+pub(crate) const MAX_QUEUED_READS: usize = 1024;
 
 /// What to start.
-pub struct Plan {
+pub(crate) struct Plan {
     /// At least one; those without gossip seeds are given the first one's address.
     pub nodes: Vec<NodeOptions>,
     pub gateway: GatewayOptions,
@@ -57,7 +57,7 @@ pub struct Plan {
 
 /// What has been started, in this order.
 #[derive(Default)]
-pub struct Serving {
+pub(crate) struct Serving {
     heap: Option<Keeper>,
     admin: Option<AdminServer>,
     nodes: Vec<(NodeId, NodeRuntime)>,
@@ -66,7 +66,7 @@ pub struct Serving {
 
 impl Serving {
     /// Starts everything, or stops what had been started and says why. `Interrupted` if `stop` comes first.
-    pub async fn start(plan: Plan, stop: &Stop) -> Result<(Self, Ready), Failure> {
+    pub(crate) async fn start(plan: Plan, stop: &Stop) -> Result<(Self, Ready), Failure> {
         let mut serving = Self::default();
         let mut interrupted = stop.clone();
         let started = tokio::select! {
@@ -143,7 +143,7 @@ impl Serving {
     }
 
     /// Waits until a node cannot go on, and says why. Its process should end: whoever supervises it starts it again.
-    pub async fn failed(&self) -> Failure {
+    pub(crate) async fn failed(&self) -> Failure {
         if self.nodes.is_empty() {
             return std::future::pending().await;
         }
@@ -154,7 +154,7 @@ impl Serving {
     }
 
     /// The reverse of the start, every step with its own bound.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         let begun = Instant::now();
         if let Some(gateway) = self.gateway {
             gateway.stop(GATEWAY_GRACE).await;

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The store that a command names.
-pub enum Store {
+pub(crate) enum Store {
     /// An embedded one, by its folder.
     Folder(PathBuf),
     /// The one a node uses.
@@ -28,7 +28,7 @@ pub enum Store {
 }
 
 impl Store {
-    pub fn of(command: &MetadataCommand) -> Result<Self, Failure> {
+    pub(crate) fn of(command: &MetadataCommand) -> Result<Self, Failure> {
         let (MetadataCommand::Export { store, .. }
         | MetadataCommand::Import { store, .. }
         | MetadataCommand::Check { store }) = command;
@@ -43,7 +43,7 @@ impl Store {
         }
     }
 
-    pub fn kind(&self) -> MetadataKind {
+    pub(crate) fn kind(&self) -> MetadataKind {
         match self {
             Self::Folder(_) => MetadataKind::Embedded,
             Self::Node(file) => file.metadata.kind,
@@ -75,7 +75,12 @@ impl Store {
 }
 
 /// Does it, and says what was done. `Interrupted` if `stop` comes first.
-pub async fn run(command: &MetadataCommand, store: &Store, network: &Network, stop: Stop) -> Result<String, Failure> {
+pub(crate) async fn run(
+    command: &MetadataCommand,
+    store: &Store,
+    network: &Network,
+    stop: Stop,
+) -> Result<String, Failure> {
     let mut interrupted = stop.clone();
     tokio::select! {
         done = Box::pin(transfer(command, store, network, stop)) => done,

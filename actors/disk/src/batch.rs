@@ -17,7 +17,7 @@ static PADDING: [u8; UNIT as usize] = [0; UNIT as usize];
 
 /// A name as the batch will leave it.
 #[derive(Debug, Clone)]
-pub enum Pending {
+pub(crate) enum Pending {
     Put { entry: Entry, block_checksums: Vec<u64> },
     Deleted,
 }
@@ -30,7 +30,7 @@ struct Planned {
 }
 
 /// Records for one segment, one after another from `start`.
-pub struct Batch {
+pub(crate) struct Batch {
     pub number: u64,
     pub segment: u32,
     pub salt: u64,
@@ -50,7 +50,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    pub fn new(number: u64, segment: u32, salt: u64, start: u64, written_ms: u64) -> Self {
+    pub(crate) fn new(number: u64, segment: u32, salt: u64, start: u64, written_ms: u64) -> Self {
         Self {
             number,
             segment,
@@ -68,7 +68,7 @@ impl Batch {
         }
     }
 
-    pub fn records(&self) -> usize {
+    pub(crate) fn records(&self) -> usize {
         self.records.len()
     }
 
@@ -78,7 +78,7 @@ impl Batch {
     }
 
     /// A record of `fragment`, written at `written_ms`, that counts in place of `replaces`.
-    pub fn put(&mut self, fragment: NewFragment, written_ms: u64, replaces: Option<Entry>) {
+    pub(crate) fn put(&mut self, fragment: NewFragment, written_ms: u64, replaces: Option<Entry>) {
         let NewFragment { name, payload, block_checksums } = fragment;
         let length = payload.len() as u32; // bounded by MAX_FRAGMENT_BYTES when it was accepted
         let place = self.next_place();
@@ -95,13 +95,13 @@ impl Batch {
 
     /// A tombstone for the record of `name` at `kills`, whose pages are given back; `live` is that record if it is the
     /// one that counts.
-    pub fn kill(&mut self, name: FragmentName, kills: Place, units: u32, live: Option<Entry>) {
+    pub(crate) fn kill(&mut self, name: FragmentName, kills: Place, units: u32, live: Option<Entry>) {
         self.tombstone(name, kills, units, live);
         self.dead.push((kills, units));
     }
 
     /// A tombstone that says again what another one has said.
-    pub fn repeat(&mut self, name: FragmentName, kills: Place, units: u32) {
+    pub(crate) fn repeat(&mut self, name: FragmentName, kills: Place, units: u32) {
         self.tombstone(name, kills, units, None);
     }
 
@@ -116,7 +116,7 @@ impl Batch {
     }
 
     /// All bytes of the batch in order, where they lie.
-    pub fn slices(&self) -> Vec<&[u8]> {
+    pub(crate) fn slices(&self) -> Vec<&[u8]> {
         let mut slices = Vec::with_capacity(self.records.len() * 3);
         for record in &self.records {
             slices.push(record.head.as_slice());
@@ -131,7 +131,7 @@ impl Batch {
     }
 
     /// Tells everyone who waits.
-    pub fn answer(self, result: &Result<(), DiskError>) {
+    pub(crate) fn answer(self, result: &Result<(), DiskError>) {
         // A caller that went away does not want to know.
         for reply in self.puts {
             let _ = reply.send(result.clone());

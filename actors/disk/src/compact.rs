@@ -108,7 +108,7 @@ enum Keep {
 }
 
 impl Compaction {
-    pub fn new(core: Arc<Core>) -> Self {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
         Self {
             core,
             victim: None,
@@ -120,21 +120,21 @@ impl Compaction {
     }
 
     /// The log has grown: what the last look at the segments has shown may not hold any more.
-    pub fn look_again(&mut self) {
+    pub(crate) fn look_again(&mut self) {
         self.stale = true;
     }
 
-    pub fn must_look_again(&self) -> bool {
+    pub(crate) fn must_look_again(&self) -> bool {
         self.stale
     }
 
     /// Whether there is so much dead space that an idle moment should be used.
-    pub fn is_due(&mut self) -> bool {
+    pub(crate) fn is_due(&mut self) -> bool {
         self.has_room() && (self.victim.is_some() || self.look().idle.is_some())
     }
 
     /// Whether there are segments that only wait for a checkpoint to be removed.
-    pub fn has_empty_segments(&mut self) -> bool {
+    pub(crate) fn has_empty_segments(&mut self) -> bool {
         self.look().empty
     }
 
@@ -194,13 +194,13 @@ impl Compaction {
     }
 
     /// How long until the next step may be taken, as far as that is clients' doing.
-    pub fn wait(&self) -> Duration {
+    pub(crate) fn wait(&self) -> Duration {
         self.purse.wait(self.core.tidying_share(Instant::now()))
     }
 
     /// Takes a step if the disk is idle, or so full of dead space that it cannot wait, and if clients leave time for
     /// it.
-    pub fn advance(&mut self, log: &mut Log, idle: bool) -> Advance {
+    pub(crate) fn advance(&mut self, log: &mut Log, idle: bool) -> Advance {
         if self.core.failed.load().is_some() || !self.has_room() || !(idle || self.is_pressing()) {
             return Advance::Rests;
         }

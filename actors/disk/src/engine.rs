@@ -41,14 +41,14 @@ const READS_AT_ONCE: usize = 16;
 /// Delete jobs that may wait.
 const QUEUED_DELETES: usize = 256;
 /// Names in one delete job: their tombstones fit into the room segments keep for them.
-pub const DELETE_NAMES: usize = 512;
+pub(crate) const DELETE_NAMES: usize = 512;
 /// Payloads up to this are verified where they arrive (a few microseconds); larger ones on a blocking thread.
 const INLINE_VERIFY: usize = BLOCK_BYTES;
 const LIST_LIMIT: usize = 100_000;
 
 /// What an engine is given besides its options.
 #[derive(Clone, Default)]
-pub struct Extras {
+pub(crate) struct Extras {
     /// For tests.
     pub faults: Option<Arc<Faults>>,
     /// Carried over from the engine's predecessor, so that counters go on.
@@ -56,7 +56,7 @@ pub struct Extras {
 }
 
 /// An open disk. Dropping it without [`Engine::close`] is safe: the next opening replays the log's tail.
-pub struct Engine {
+pub(crate) struct Engine {
     core: Arc<Core>,
     report: RecoveryReport,
     write_room: Arc<Semaphore>,
@@ -72,7 +72,7 @@ const ROOM_UNIT: u64 = 1024;
 
 impl Engine {
     /// Opens the disk at `options.path`, or formats it if the directory is empty or missing. Blocks.
-    pub fn open(options: DiskOptions, extras: Extras) -> Result<Self, DiskError> {
+    pub(crate) fn open(options: DiskOptions, extras: Extras) -> Result<Self, DiskError> {
         let dir = options.path.clone();
         std::fs::create_dir_all(&dir).map_err(|error| disk_error("create directory", &dir, error))?;
         let lock = lock(&dir)?;
@@ -145,20 +145,20 @@ impl Engine {
         })
     }
 
-    pub fn id(&self) -> DiskId {
+    pub(crate) fn id(&self) -> DiskId {
         self.core.identity.disk
     }
 
-    pub fn core(&self) -> &Arc<Core> {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
     }
 
     /// What opening it found.
-    pub fn report(&self) -> &RecoveryReport {
+    pub(crate) fn report(&self) -> &RecoveryReport {
         &self.report
     }
 
-    pub async fn put(&self, fragment: NewFragment) -> Result<(), DiskError> {
+    pub(crate) async fn put(&self, fragment: NewFragment) -> Result<(), DiskError> {
         let core = &self.core;
         let length = fragment.payload.len();
         if length > MAX_FRAGMENT_BYTES {
@@ -189,7 +189,7 @@ impl Engine {
         result
     }
 
-    pub async fn get(&self, name: FragmentName, range: Range<u32>) -> Result<Bytes, DiskError> {
+    pub(crate) async fn get(&self, name: FragmentName, range: Range<u32>) -> Result<Bytes, DiskError> {
         self.core.clients.note(Instant::now());
         let result = self
             .reading_data(move |core| {
@@ -212,12 +212,12 @@ impl Engine {
         result
     }
 
-    pub async fn info(&self, name: FragmentName) -> Result<FragmentInfo, DiskError> {
+    pub(crate) async fn info(&self, name: FragmentName) -> Result<FragmentInfo, DiskError> {
         let entry = self.reading(move |core| core.lookup(&name)?.ok_or(DiskError::NotFound(name))).await?;
         Ok(entry.info(name))
     }
 
-    pub async fn verify(&self, name: FragmentName) -> Result<FragmentInfo, DiskError> {
+    pub(crate) async fn verify(&self, name: FragmentName) -> Result<FragmentInfo, DiskError> {
         let result = self
             .reading_data(move |core| {
                 let (_, entry) = core.read(name, |record| record.verify())?;
@@ -229,7 +229,7 @@ impl Engine {
     }
 
     /// Durable when it returns. Done in pieces of [`DELETE_NAMES`]: after an error some may be gone.
-    pub async fn delete(&self, names: Vec<FragmentName>) -> Result<u64, DiskError> {
+    pub(crate) async fn delete(&self, names: Vec<FragmentName>) -> Result<u64, DiskError> {
         let mut deleted = 0;
         for names in names.chunks(DELETE_NAMES) {
             let permit = patience(WRITE_PATIENCE, self.delete_room.clone().acquire_owned()).await?;
@@ -243,7 +243,7 @@ impl Engine {
         Ok(deleted)
     }
 
-    pub async fn list(
+    pub(crate) async fn list(
         &self,
         group: Option<GroupId>,
         after: Option<FragmentName>,
@@ -257,7 +257,7 @@ impl Engine {
         self.reading(list).await
     }
 
-    pub fn status(&self) -> DiskStatus {
+    pub(crate) fn status(&self) -> DiskStatus {
         let core = &self.core;
         let failed = core.failed.load_full().map(|why| why.as_ref().clone());
         DiskStatus {
@@ -273,7 +273,7 @@ impl Engine {
     }
 
     /// Finishes what is queued, writes a checkpoint and lets go of the disk.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.core.queue.close();
         let mut ended = self.ended.clone();
         // An error means that the thread is gone: as good as ended.
@@ -281,7 +281,7 @@ impl Engine {
     }
 
     /// [`Engine::close`] for threads that may block.
-    pub fn close_blocking(&self) {
+    pub(crate) fn close_blocking(&self) {
         futures::executor::block_on(self.close());
     }
 

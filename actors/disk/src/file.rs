@@ -37,7 +37,7 @@ pub struct Faults {
     pub moving: Arc<RwLock<()>>,
 }
 
-pub type SyncHook = Box<dyn Fn(&SyncPoint<'_>) + Send + Sync>;
+pub(crate) type SyncHook = Box<dyn Fn(&SyncPoint<'_>) + Send + Sync>;
 
 /// A batch about to be synced, or just synced.
 pub struct SyncPoint<'a> {
@@ -52,7 +52,7 @@ fn injected(counter: &AtomicU32) -> bool {
 }
 
 /// Turns an operating system error into what it means for the disk.
-pub fn disk_error(operation: &'static str, path: &Path, error: impl Into<std::io::Error>) -> DiskError {
+pub(crate) fn disk_error(operation: &'static str, path: &Path, error: impl Into<std::io::Error>) -> DiskError {
     let error = error.into();
     let why = format!("{}: {error}", path.display());
     match error.raw_os_error().map(Errno::from_raw_os_error) {
@@ -65,18 +65,18 @@ pub fn disk_error(operation: &'static str, path: &Path, error: impl Into<std::io
 
 /// The operations of one disk.
 #[derive(Clone, Default)]
-pub struct Io {
+pub(crate) struct Io {
     pub faults: Option<Arc<Faults>>,
 }
 
 impl Io {
     /// Held while the disk tidies up.
-    pub fn tidying(&self) -> Option<RwLockReadGuard<'_, ()>> {
+    pub(crate) fn tidying(&self) -> Option<RwLockReadGuard<'_, ()>> {
         self.faults.as_ref().map(|faults| faults.tidying.read())
     }
 
     /// Held while live data is moved.
-    pub fn moving(&self) -> Option<RwLockReadGuard<'_, ()>> {
+    pub(crate) fn moving(&self) -> Option<RwLockReadGuard<'_, ()>> {
         self.faults.as_ref().map(|faults| faults.moving.read())
     }
 
@@ -85,7 +85,13 @@ impl Io {
     }
 
     /// Writes all slices one after another at `offset`, straight from where they lie.
-    pub fn write_all_at(&self, file: &File, path: &Path, slices: &[&[u8]], offset: u64) -> Result<(), DiskError> {
+    pub(crate) fn write_all_at(
+        &self,
+        file: &File,
+        path: &Path,
+        slices: &[&[u8]],
+        offset: u64,
+    ) -> Result<(), DiskError> {
         const AT_ONCE: usize = 512; // below IOV_MAX
         if self.fails(|f| &f.writes) {
             return Err(disk_error("write", path, Errno::IO));
@@ -114,14 +120,14 @@ impl Io {
     }
 
     /// Up to `length` bytes from `offset`; fewer only at the end of the file.
-    pub fn read_at(&self, file: &File, path: &Path, offset: u64, length: usize) -> Result<Vec<u8>, DiskError> {
+    pub(crate) fn read_at(&self, file: &File, path: &Path, offset: u64, length: usize) -> Result<Vec<u8>, DiskError> {
         let mut bytes = Vec::with_capacity(length);
         self.read_onto(&mut bytes, file, path, offset, length)?;
         Ok(bytes)
     }
 
     /// As [`Io::read_at`], behind what `bytes` holds already.
-    pub fn read_onto(
+    pub(crate) fn read_onto(
         &self,
         bytes: &mut Vec<u8>,
         file: &File,
@@ -151,13 +157,13 @@ impl Io {
     }
 
     /// Has the kernel begin to read what is about to be asked for in pieces.
-    pub fn will_need(&self, file: &File, offset: u64, length: usize) {
+    pub(crate) fn will_need(&self, file: &File, offset: u64, length: usize) {
         // Advice: whether it is taken shows only in the time.
         let _ = rustix::fs::fadvise(file, offset, NonZeroU64::new(length as u64), Advice::WillNeed);
     }
 
     /// Makes a file end at `end`, durably.
-    pub fn cut_off(&self, file: &File, path: &Path, end: u64) -> Result<(), DiskError> {
+    pub(crate) fn cut_off(&self, file: &File, path: &Path, end: u64) -> Result<(), DiskError> {
         let fail = |error: std::io::Error| disk_error("cut off a failed batch", path, error);
         if self.fails(|f| &f.cuts) {
             return Err(fail(Errno::IO.into()));
@@ -166,7 +172,7 @@ impl Io {
     }
 
     /// Makes the bytes of a batch durable.
-    pub fn sync_data(&self, file: &File, path: &Path, bytes: std::ops::Range<u64>) -> Result<(), DiskError> {
+    pub(crate) fn sync_data(&self, file: &File, path: &Path, bytes: std::ops::Range<u64>) -> Result<(), DiskError> {
         let hook = self.faults.as_ref().and_then(|faults| faults.on_sync.as_ref());
         if let Some(hook) = hook {
             hook(&SyncPoint { path, bytes: bytes.clone(), synced: false });
@@ -184,14 +190,14 @@ impl Io {
 }
 
 /// Makes names created, renamed or removed in `dir` durable.
-pub fn sync_dir(dir: &Path) -> Result<(), DiskError> {
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), DiskError> {
     let file = File::open(dir).map_err(|error| disk_error("open directory", dir, error))?;
     file.sync_all().map_err(|error| disk_error("sync directory", dir, error))
 }
 
 /// Gives the space of a range back; the file keeps its length and reads as zeros there. False if the file system
 /// cannot.
-pub fn punch_hole(file: &File, path: &Path, offset: u64, length: u64) -> Result<bool, DiskError> {
+pub(crate) fn punch_hole(file: &File, path: &Path, offset: u64, length: u64) -> Result<bool, DiskError> {
     let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     match retry_on_intr(|| rustix::fs::fallocate(file, mode, offset, length)) {
         Ok(()) => Ok(true),
@@ -202,7 +208,7 @@ pub fn punch_hole(file: &File, path: &Path, offset: u64, length: u64) -> Result<
 
 /// Reserves the bytes of `range`, up to which the file is extended with zeros; without file system support it only
 /// extends. What is before the range stays as it is: holes there would be filled.
-pub fn preallocate(file: &File, path: &Path, range: std::ops::Range<u64>) -> Result<(), DiskError> {
+pub(crate) fn preallocate(file: &File, path: &Path, range: std::ops::Range<u64>) -> Result<(), DiskError> {
     let length = range.end.saturating_sub(range.start);
     match retry_on_intr(|| rustix::fs::fallocate(file, FallocateFlags::empty(), range.start, length)) {
         Ok(()) => Ok(()),
@@ -214,7 +220,7 @@ pub fn preallocate(file: &File, path: &Path, range: std::ops::Range<u64>) -> Res
 }
 
 /// The next offset at or after `from` that holds data rather than a hole; None when only a hole follows.
-pub fn next_data(file: &File, from: u64) -> Option<u64> {
+pub(crate) fn next_data(file: &File, from: u64) -> Option<u64> {
     match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(from)) {
         Ok(offset) => Some(offset.max(from)),
         Err(Errno::NXIO) => None,
@@ -223,7 +229,7 @@ pub fn next_data(file: &File, from: u64) -> Option<u64> {
 }
 
 /// Replaces `path` whole or not at all: written aside, synced, renamed, directory synced.
-pub fn replace_file(
+pub(crate) fn replace_file(
     path: &Path,
     write: impl FnOnce(&mut std::io::BufWriter<File>) -> std::io::Result<()>,
 ) -> Result<(), DiskError> {

@@ -28,14 +28,14 @@ const QUEUED: usize = 16 * 1024;
 const LEAST_HOLE: u64 = 64 << 10;
 
 /// A record that is dead: its tombstone is durable.
-pub type Dead = (Place, u32);
+pub(crate) type Dead = (Place, u32);
 
 /// The way to the thread. It ends when this is dropped.
 #[derive(Debug)]
-pub struct Holes(SyncSender<Dead>);
+pub(crate) struct Holes(SyncSender<Dead>);
 
 impl Holes {
-    pub fn begin(core: Arc<Core>) -> Result<Self, DiskError> {
+    pub(crate) fn begin(core: Arc<Core>) -> Result<Self, DiskError> {
         let (sender, receiver) = sync_channel(QUEUED);
         std::thread::Builder::new().name("disk-holes".into()).spawn(move || run(&core, &receiver)).map_err(
             |error| DiskError::Io { operation: "start the thread that punches holes", why: error.to_string() },
@@ -44,7 +44,7 @@ impl Holes {
     }
 
     /// Never waits: what does not fit the queue is only space that compaction finds.
-    pub fn punch(&self, dead: impl IntoIterator<Item = Dead>) {
+    pub(crate) fn punch(&self, dead: impl IntoIterator<Item = Dead>) {
         for one in dead {
             if self.0.try_send(one).is_err() {
                 return;

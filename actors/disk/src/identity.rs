@@ -39,14 +39,14 @@ const LOCK_PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Which disk a folder is, and of which cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     pub cluster: ClusterId,
     pub disk: DiskId,
     pub created_ms: u64,
 }
 
 impl Identity {
-    pub fn encode(&self) -> [u8; LEN] {
+    pub(crate) fn encode(&self) -> [u8; LEN] {
         let mut out = [0; LEN];
         out[..8].copy_from_slice(MAGIC);
         out[8] = VERSION;
@@ -58,7 +58,7 @@ impl Identity {
         out
     }
 
-    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         if bytes.len() < LEN {
             return Err(FormatError::Malformed { what: WHAT, why: "too short" });
         }
@@ -81,16 +81,16 @@ impl Identity {
     }
 }
 
-pub fn refused(path: &Path, why: impl Into<String>) -> DiskError {
+pub(crate) fn refused(path: &Path, why: impl Into<String>) -> DiskError {
     DiskError::Refused { path: path.display().to_string(), why: why.into() }
 }
 
-pub fn identity_path(dir: &Path) -> PathBuf {
+pub(crate) fn identity_path(dir: &Path) -> PathBuf {
     dir.join("identity")
 }
 
 /// The identity of the disk at `dir`; None if there is no identity file. One damaged copy is survived.
-pub fn read_identity(dir: &Path) -> Result<Option<Identity>, DiskError> {
+pub(crate) fn read_identity(dir: &Path) -> Result<Option<Identity>, DiskError> {
     let path = identity_path(dir);
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
@@ -108,7 +108,7 @@ pub fn read_identity(dir: &Path) -> Result<Option<Identity>, DiskError> {
     }
 }
 
-pub fn write_identity(dir: &Path, identity: &Identity) -> Result<(), DiskError> {
+pub(crate) fn write_identity(dir: &Path, identity: &Identity) -> Result<(), DiskError> {
     let mut bytes = vec![0; COPY_AT as usize + LEN];
     bytes[..LEN].copy_from_slice(&identity.encode());
     bytes[COPY_AT as usize..].copy_from_slice(&identity.encode());
@@ -116,7 +116,7 @@ pub fn write_identity(dir: &Path, identity: &Identity) -> Result<(), DiskError> 
 }
 
 /// The identity of the disk at `options.path`, made if the directory is empty.
-pub fn identify(options: &DiskOptions) -> Result<Identity, DiskError> {
+pub(crate) fn identify(options: &DiskOptions) -> Result<Identity, DiskError> {
     let dir = &options.path;
     if let Some(identity) = read_identity(dir)? {
         if identity.cluster != options.cluster {
@@ -133,7 +133,7 @@ pub fn identify(options: &DiskOptions) -> Result<Identity, DiskError> {
 
 /// Refuses a folder without an identity in which there is anything: it is somebody else's, or a disk that lost its
 /// identity.
-pub fn must_be_empty(dir: &Path) -> Result<(), DiskError> {
+pub(crate) fn must_be_empty(dir: &Path) -> Result<(), DiskError> {
     let entries = std::fs::read_dir(dir).map_err(|error| disk_error("list directory", dir, error))?;
     for entry in entries {
         let entry = entry.map_err(|error| disk_error("list directory", dir, error))?;
@@ -149,21 +149,21 @@ pub fn must_be_empty(dir: &Path) -> Result<(), DiskError> {
 
 /// Held for as long as an engine has the disk; released by the kernel when the process dies.
 #[derive(Debug)]
-pub struct DiskLock {
+pub(crate) struct DiskLock {
     file: File,
 }
 
 impl DiskLock {
     /// Whether the file system takes no writes. Found out by trying: one that made itself read-only after an error does
     /// not say so in its flags.
-    pub fn is_read_only(&self) -> bool {
+    pub(crate) fn is_read_only(&self) -> bool {
         let touched = self.file.set_modified(std::time::SystemTime::now());
         matches!(touched, Err(error) if error.raw_os_error() == Some(Errno::ROFS.raw_os_error()))
     }
 }
 
 /// Whether a process has the disk open. Takes its lock for a moment, for which a node that starts meanwhile waits.
-pub fn is_locked(dir: &Path) -> Result<bool, DiskError> {
+pub(crate) fn is_locked(dir: &Path) -> Result<bool, DiskError> {
     let path = dir.join("lock");
     let file = match File::open(&path) {
         Ok(file) => file,
@@ -178,7 +178,7 @@ pub fn is_locked(dir: &Path) -> Result<bool, DiskError> {
 }
 
 /// Takes the disk, or says who has it.
-pub fn lock(dir: &Path) -> Result<DiskLock, DiskError> {
+pub(crate) fn lock(dir: &Path) -> Result<DiskLock, DiskError> {
     let path = dir.join("lock");
     let file = File::options()
         .create(true)

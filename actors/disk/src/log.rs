@@ -59,7 +59,7 @@ pub(super) struct Log {
 
 impl Log {
     /// Makes the recovered state durable and tidy, and finds the segment to go on with.
-    pub fn resume(core: Arc<Core>, last_segment: u32, leftovers: Leftovers) -> Result<Self, DiskError> {
+    pub(crate) fn resume(core: Arc<Core>, last_segment: u32, leftovers: Leftovers) -> Result<Self, DiskError> {
         let Leftovers { torn, empty, dead, scanned } = leftovers;
         let mut log = Self {
             holes: Holes::begin(core.clone())?,
@@ -83,21 +83,21 @@ impl Log {
     }
 
     /// The batch that is planned now.
-    pub fn batch(&self) -> Option<&Batch> {
+    pub(crate) fn batch(&self) -> Option<&Batch> {
         self.batch.as_ref()
     }
 
-    pub fn batch_mut(&mut self) -> Option<&mut Batch> {
+    pub(crate) fn batch_mut(&mut self) -> Option<&mut Batch> {
         self.batch.as_mut()
     }
 
     /// How many batches have failed since the disk was opened.
-    pub fn failed_batches(&self) -> u64 {
+    pub(crate) fn failed_batches(&self) -> u64 {
         self.failed_batches
     }
 
     /// Nothing more will be appended.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.give_back_preallocated();
     }
 
@@ -191,7 +191,7 @@ impl Log {
     }
 
     /// Jobs may have been gathered before the disk failed, and wait behind the batch that made it fail.
-    pub fn still_takes(&self) -> Result<(), DiskError> {
+    pub(crate) fn still_takes(&self) -> Result<(), DiskError> {
         match self.core.failed.load().as_deref() {
             Some(why) => Err(DiskError::ReadOnly(why.clone())),
             None => Ok(()),
@@ -199,7 +199,7 @@ impl Log {
     }
 
     /// The batch, with room for `bytes` more in its segment; begins a new segment when the active one has none.
-    pub fn room(&mut self, bytes: u64, data: bool) -> Result<&mut Batch, DiskError> {
+    pub(crate) fn room(&mut self, bytes: u64, data: bool) -> Result<&mut Batch, DiskError> {
         let spare = if data { TOMBSTONE_ROOM } else { 0 };
         let planned = self.batch.as_ref().map_or(0, |batch| batch.bytes);
         let fits = self.active.as_ref().is_some_and(|active| active.end + planned + bytes + spare <= active.capacity);
@@ -230,7 +230,7 @@ impl Log {
     }
 
     /// Writes the batch, syncs it, makes it true and tells everyone.
-    pub fn commit(&mut self) {
+    pub(crate) fn commit(&mut self) {
         let Some(mut batch) = self.batch.take() else { return };
         if batch.records() == 0 {
             return batch.answer(&Ok(()));

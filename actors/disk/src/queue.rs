@@ -8,17 +8,17 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use cairn_fragment::{DiskError, NewFragment};
 use cairn_schema::ids::FragmentName;
 
-pub type Reply<T> = oneshot::Sender<Result<T, DiskError>>;
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, DiskError>>;
 
 /// A fragment to be written, and who waits for it.
-pub struct Put {
+pub(crate) struct Put {
     pub fragment: NewFragment,
     pub reply: Reply<()>,
     pub permit: OwnedSemaphorePermit,
 }
 
 /// Fragments to be deleted, and who waits for it.
-pub struct Delete {
+pub(crate) struct Delete {
     /// At most [`super::engine::DELETE_NAMES`].
     pub names: Vec<FragmentName>,
     pub reply: Reply<u64>,
@@ -26,13 +26,13 @@ pub struct Delete {
 }
 
 /// Something for the writer to do.
-pub enum Job {
+pub(crate) enum Job {
     Put(Put),
     Delete(Delete),
 }
 
 impl Job {
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Put(put) => put.fragment.payload.len(),
             Self::Delete(delete) => delete.names.len() * 64,
@@ -48,14 +48,14 @@ struct State {
 
 /// What waits for the writer. Its bounds are the permits in the jobs.
 #[derive(Default)]
-pub struct Queue {
+pub(crate) struct Queue {
     state: Mutex<State>,
     ready: Condvar,
 }
 
 impl Queue {
     /// Gives the job back if the queue is closed.
-    pub fn push(&self, job: Job) -> Result<(), Job> {
+    pub(crate) fn push(&self, job: Job) -> Result<(), Job> {
         let mut state = self.state.lock();
         if state.closed {
             return Err(job);
@@ -68,7 +68,7 @@ impl Queue {
 
     /// Everything that waits, up to about `bytes`; waits until there is something, or for `patience` if given. None:
     /// closed, and nothing is left.
-    pub fn take(&self, bytes: usize, patience: Option<Duration>) -> Option<Vec<Job>> {
+    pub(crate) fn take(&self, bytes: usize, patience: Option<Duration>) -> Option<Vec<Job>> {
         let mut state = self.state.lock();
         while state.jobs.is_empty() {
             if state.closed {
@@ -91,7 +91,7 @@ impl Queue {
     }
 
     /// No more jobs; those that wait are still done.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.state.lock().closed = true;
         self.ready.notify_all();
     }

@@ -16,7 +16,7 @@ use super::{
 const PIECE: usize = 4 * BLOCK_BYTES;
 
 /// One record of one open segment.
-pub struct Record<'a> {
+pub(crate) struct Record<'a> {
     pub io: &'a Io,
     pub file: &'a File,
     pub path: &'a Path,
@@ -62,7 +62,7 @@ impl Record<'_> {
     }
 
     /// The verified bytes of `range`, which must lie inside the fragment. Reads whole blocks, only those touched.
-    pub fn range(&self, range: Range<u32>) -> Result<Bytes, DiskError> {
+    pub(crate) fn range(&self, range: Range<u32>) -> Result<Bytes, DiskError> {
         debug_assert!(range.start <= range.end && range.end <= self.entry.length, "{range:?} of {}", self.entry.length);
         let length = self.entry.length as usize;
         let head_bytes = payload_at(self.entry.length) as usize;
@@ -105,7 +105,7 @@ impl Record<'_> {
     }
 
     /// Reads the whole record, padding included, a few blocks at a time. Returns its block checksums.
-    pub fn verify(&self) -> Result<Vec<u64>, DiskError> {
+    pub(crate) fn verify(&self) -> Result<Vec<u64>, DiskError> {
         const AT_ONCE: usize = 16 * BLOCK_BYTES;
         let length = self.entry.length as usize;
         let head_bytes = payload_at(self.entry.length) as usize;

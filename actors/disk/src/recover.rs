@@ -48,7 +48,7 @@ pub struct RecoveryReport {
 
 /// What an opening has to tidy up.
 #[derive(Debug, Default)]
-pub struct Leftovers {
+pub(crate) struct Leftovers {
     /// Records of the last batch that a crash cut short: to be made voids.
     pub torn: Vec<(Place, RecordHeader)>,
     /// A segment file whose creation was cut short: to be removed.
@@ -61,7 +61,7 @@ pub struct Leftovers {
 
 /// A disk that can be opened: its index is current, and the log goes on where it says.
 #[derive(Debug)]
-pub struct Recovered {
+pub(crate) struct Recovered {
     pub index: Index,
     /// The highest segment number there is; 0 if none.
     pub last_segment: u32,
@@ -71,7 +71,7 @@ pub struct Recovered {
 
 /// Where the index is kept while the disk is looked at.
 #[derive(Clone, Copy, Debug)]
-pub enum IndexAt<'a> {
+pub(crate) enum IndexAt<'a> {
     /// On the disk itself.
     Disk,
     /// In this empty directory elsewhere: nothing on the disk changes.
@@ -96,7 +96,7 @@ struct Replay<'a> {
 }
 
 /// Reads what is needed of the disk at `dir`. Changes nothing on it but the index, and that only if it is kept there.
-pub fn recover(
+pub(crate) fn recover(
     io: &Io,
     dir: &Path,
     identity: &Identity,
@@ -332,7 +332,7 @@ impl Replay<'_> {
 }
 
 /// Says in the log what an opening found.
-pub fn log_report(identity: &Identity, report: &RecoveryReport) {
+pub(crate) fn log_report(identity: &Identity, report: &RecoveryReport) {
     let disk = identity.disk;
     if let Some(why) = &report.index_unusable
         && report.segments > 0

@@ -18,7 +18,7 @@ const LARGE_RECORD: u64 = 64 << 10;
 
 /// What lies somewhere in a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub(crate) enum Found {
     Record {
         place: Place,
         header: RecordHeader,
@@ -29,7 +29,7 @@ pub enum Found {
 
 /// A run of bytes of a segment that no record could be read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gap {
+pub(crate) struct Gap {
     pub start: u64,
     pub end: u64,
     /// Its runs of units that are not zero.
@@ -39,7 +39,7 @@ pub struct Gap {
 }
 
 /// The header of a segment file. None if both copies are empty: a file whose creation never finished.
-pub fn read_segment_header(io: &Io, file: &File, path: &Path) -> Result<Option<SegmentHeader>, DiskError> {
+pub(crate) fn read_segment_header(io: &Io, file: &File, path: &Path) -> Result<Option<SegmentHeader>, DiskError> {
     // Apart, so that a bad sector under one copy does not take the other.
     let copy = |at: u64| -> Result<[u8; SEGMENT_HEADER_LEN], DiskError> {
         let mut out = [0; SEGMENT_HEADER_LEN];
@@ -79,7 +79,7 @@ struct Window<'a> {
 
 /// How a scan ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scanned {
+pub(crate) struct Scanned {
     /// Where the last valid record ends; where the scan began if there is none.
     pub end: u64,
     /// Where a scan that goes on begins.
@@ -122,7 +122,7 @@ impl Window<'_> {
 }
 
 /// Scans one segment file.
-pub struct Scan<'a> {
+pub(crate) struct Scan<'a> {
     pub io: &'a Io,
     pub file: &'a File,
     pub path: &'a Path,
@@ -132,7 +132,7 @@ pub struct Scan<'a> {
 
 impl Scan<'_> {
     /// The records that begin from byte `from` on and before `until`, and what lies between them.
-    pub fn run(&self, from: u64, until: u64, sink: &mut dyn FnMut(Found)) -> Result<Scanned, DiskError> {
+    pub(crate) fn run(&self, from: u64, until: u64, sink: &mut dyn FnMut(Found)) -> Result<Scanned, DiskError> {
         let length = self.file.metadata().map_err(|error| disk_error("stat segment", self.path, error))?.len();
         let length = length.min(until);
         let mut window = Window {

@@ -19,16 +19,16 @@ use super::{
 /// File handles kept open for one disk.
 const OPEN_FILES: usize = 128;
 
-pub fn segments_dir(dir: &Path) -> PathBuf {
+pub(crate) fn segments_dir(dir: &Path) -> PathBuf {
     dir.join("segments")
 }
 
-pub fn segment_path(dir: &Path, number: u32) -> PathBuf {
+pub(crate) fn segment_path(dir: &Path, number: u32) -> PathBuf {
     segments_dir(dir).join(format!("{number:010}.seg"))
 }
 
 /// The numbers of the segments that are there, ascending. Other files are left alone.
-pub fn list_segments(dir: &Path) -> Result<Vec<u32>, DiskError> {
+pub(crate) fn list_segments(dir: &Path) -> Result<Vec<u32>, DiskError> {
     let path = segments_dir(dir);
     let fail = |error| disk_error("list segments", &path, error);
     let mut numbers = Vec::new();
@@ -47,7 +47,7 @@ pub fn list_segments(dir: &Path) -> Result<Vec<u32>, DiskError> {
 
 /// The segment that is appended to.
 #[derive(Debug)]
-pub struct Active {
+pub(crate) struct Active {
     pub number: u32,
     pub file: Arc<File>,
     pub path: PathBuf,
@@ -59,7 +59,7 @@ pub struct Active {
 }
 
 /// Makes a segment of `capacity` bytes, durable by name and header when it returns. A half-made file is removed again.
-pub fn create(io: &Io, dir: &Path, disk: DiskId, number: u32, capacity: u64) -> Result<Active, DiskError> {
+pub(crate) fn create(io: &Io, dir: &Path, disk: DiskId, number: u32, capacity: u64) -> Result<Active, DiskError> {
     let path = segment_path(dir, number);
     let made = fill(io, disk, number, capacity, &path);
     match made {
@@ -96,21 +96,21 @@ type Open = (u64, HashMap<u32, (u64, Arc<File>)>);
 
 /// Open segment files, the least recently used closed when there are too many.
 #[derive(Debug)]
-pub struct Files {
+pub(crate) struct Files {
     dir: PathBuf,
     open: Mutex<Open>,
 }
 
 impl Files {
-    pub fn new(dir: &Path) -> Self {
+    pub(crate) fn new(dir: &Path) -> Self {
         Self { dir: dir.to_owned(), open: Mutex::default() }
     }
 
-    pub fn path(&self, number: u32) -> PathBuf {
+    pub(crate) fn path(&self, number: u32) -> PathBuf {
         segment_path(&self.dir, number)
     }
 
-    pub fn get(&self, number: u32) -> Result<Arc<File>, DiskError> {
+    pub(crate) fn get(&self, number: u32) -> Result<Arc<File>, DiskError> {
         {
             let mut open = self.open.lock();
             open.0 += 1;
@@ -132,7 +132,7 @@ impl Files {
         Ok(file)
     }
 
-    pub fn insert(&self, number: u32, file: Arc<File>) {
+    pub(crate) fn insert(&self, number: u32, file: Arc<File>) {
         let mut open = self.open.lock();
         open.0 += 1;
         let now = open.0;
@@ -145,7 +145,7 @@ impl Files {
         open.1.insert(number, (now, file));
     }
 
-    pub fn forget(&self, number: u32) {
+    pub(crate) fn forget(&self, number: u32) {
         self.open.lock().1.remove(&number);
     }
 }

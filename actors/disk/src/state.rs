@@ -28,7 +28,7 @@ use super::{
 
 /// The disk's space, as last worked out.
 #[derive(Debug, Default)]
-pub struct Space {
+pub(crate) struct Space {
     pub capacity: AtomicU64,
     pub used: AtomicU64,
     /// Free, the reserve included.
@@ -38,7 +38,7 @@ pub struct Space {
 }
 
 /// Shared by the writer thread, readers and callers.
-pub struct Core {
+pub(crate) struct Core {
     pub dir: PathBuf,
     pub identity: Identity,
     pub options: DiskOptions,
@@ -71,7 +71,7 @@ pub struct Core {
 
 impl Core {
     /// Looks at the file system and the index and says anew what is free.
-    pub fn refresh_space(&self) {
+    pub(crate) fn refresh_space(&self) {
         let (totals, segments) = self.index.segments(|segments| (segments.totals(), segments.len()));
         let Ok(fs) = rustix::fs::statvfs(&self.dir) else { return };
         let size = fs.f_blocks.saturating_mul(fs.f_frsize);
@@ -94,7 +94,7 @@ impl Core {
     }
 
     /// How urgent it is to tidy up; see [`Fill::pressure`].
-    pub fn pressure(&self) -> f64 {
+    pub(crate) fn pressure(&self) -> f64 {
         let totals = self.index.totals();
         let reserved = self.options.reserved_bytes;
         let fill = Fill {
@@ -107,12 +107,12 @@ impl Core {
     }
 
     /// The part of its time that the disk gives to tidying up now.
-    pub fn tidying_share(&self, now: Instant) -> f64 {
+    pub(crate) fn tidying_share(&self, now: Instant) -> f64 {
         if self.clients.are_there(now) { share(true, self.pressure()) } else { share(false, 0.0) }
     }
 
     /// Whether a write of `bytes` would be taken now.
-    pub fn writable(&self, bytes: u64) -> Result<(), DiskError> {
+    pub(crate) fn writable(&self, bytes: u64) -> Result<(), DiskError> {
         if let Some(why) = self.failed.load().as_deref() {
             return Err(DiskError::ReadOnly(why.clone()));
         }
@@ -127,7 +127,7 @@ impl Core {
     }
 
     /// Looks whether the disk is still there and its writer still moves. Blocks, on a hung disk for long.
-    pub fn watch(&self) {
+    pub(crate) fn watch(&self) {
         match read_identity(&self.dir) {
             Ok(Some(identity)) if identity == self.identity => {}
             Ok(_) => self.fail(format!("the disk is gone: {} is not it any more", self.dir.display())),
@@ -137,7 +137,7 @@ impl Core {
     }
 
     /// Notes whether the current batch takes too long. Does not block.
-    pub fn watch_writer(&self, limit: Duration) {
+    pub(crate) fn watch_writer(&self, limit: Duration) {
         let since = self.busy_since.load(Ordering::Relaxed);
         let stuck = since != 0 && Duration::from_millis(now_ms().saturating_sub(since)) > limit;
         if stuck != self.stuck.swap(stuck, Ordering::Relaxed) {
@@ -150,7 +150,7 @@ impl Core {
         }
     }
 
-    pub fn fail(&self, why: String) {
+    pub(crate) fn fail(&self, why: String) {
         if self.failed.load().is_none() {
             tracing::error!(disk = %self.identity.disk, %why, "the disk takes no more writes");
             self.failed.store(Some(Arc::new(why)));
@@ -158,7 +158,7 @@ impl Core {
     }
 
     /// Runs `with` on the record of `entry`.
-    pub fn on_record<T>(
+    pub(crate) fn on_record<T>(
         &self,
         name: FragmentName,
         entry: Entry,
@@ -173,7 +173,7 @@ impl Core {
 
     /// Runs `with` on the fragment; one that was deleted, moved or replaced meanwhile is looked up again rather than
     /// called damaged.
-    pub fn read<T>(
+    pub(crate) fn read<T>(
         &self,
         name: FragmentName,
         with: impl Fn(&Record<'_>) -> Result<T, DiskError>,
@@ -198,11 +198,11 @@ impl Core {
     }
 
     /// Where a fragment is. An index that cannot be read fails the disk: opening it again makes the index anew.
-    pub fn lookup(&self, name: &FragmentName) -> Result<Option<Entry>, DiskError> {
+    pub(crate) fn lookup(&self, name: &FragmentName) -> Result<Option<Entry>, DiskError> {
         self.index.get(name).map_err(|error| self.index_failed(error))
     }
 
-    pub fn index_failed(&self, error: IndexError) -> DiskError {
+    pub(crate) fn index_failed(&self, error: IndexError) -> DiskError {
         if self.index.is_damaged() {
             self.fail(format!("its index is damaged ({error}); it is made anew when the disk is opened again"));
         }
@@ -211,7 +211,7 @@ impl Core {
 
     /// Writes a checkpoint, then removes the segment files that nothing needed at that instant. Blocks; the disk goes
     /// on serving meanwhile.
-    pub fn checkpoint(&self) -> Result<u64, DiskError> {
+    pub(crate) fn checkpoint(&self) -> Result<u64, DiskError> {
         let closed = self.checkpointing.lock();
         if *closed {
             return Err(DiskError::Gone("it is closed".into()));
@@ -232,7 +232,7 @@ impl Core {
     }
 
     /// Has a checkpoint written by a thread of its own, unless one is under way.
-    pub fn begin_checkpoint(self: &Arc<Self>) {
+    pub(crate) fn begin_checkpoint(self: &Arc<Self>) {
         if self.checkpoint_begun.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -283,7 +283,7 @@ impl Core {
     }
 
     /// Lets go of the index, once a checkpoint under way has ended.
-    pub fn close_index(&self) {
+    pub(crate) fn close_index(&self) {
         self.closing.store(true, Ordering::Release);
         *self.checkpointing.lock() = true;
         self.index.close();

@@ -40,7 +40,7 @@ enum Existing {
 }
 
 /// The one who writes to a disk, on a thread of its own.
-pub struct Writer {
+pub(crate) struct Writer {
     core: Arc<Core>,
     _lock: DiskLock,
     log: Log,
@@ -51,13 +51,13 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn new(core: Arc<Core>, lock: DiskLock, log: Log) -> Self {
+    pub(crate) fn new(core: Arc<Core>, lock: DiskLock, log: Log) -> Self {
         let compaction = Compaction::new(core.clone());
         Self { core, _lock: lock, log, compaction, checkpoint_begun: Instant::now(), finished: false }
     }
 
     /// Until the queue is closed and empty.
-    pub fn run(mut self) {
+    pub(crate) fn run(mut self) {
         let core = self.core.clone();
         while let Some(jobs) = core.queue.take(BATCH_BYTES, self.patience()) {
             core.busy_since.store(now_ms(), Ordering::Relaxed);

@@ -9,11 +9,11 @@ use crate::placement::Rows;
 const ROWS_PER_PAGE: usize = 1000;
 
 /// A stripe's name.
-pub type StripeName = (GroupId, BlobId, u32);
+pub(super) type StripeName = (GroupId, BlobId, u32);
 
 /// A stripe with fragments in the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endangered {
+pub(super) struct Endangered {
     /// Fragments more than needed that are thought to be readable; below 0 the stripe cannot be read now.
     pub margin: i32,
     pub name: StripeName,
@@ -23,7 +23,7 @@ pub struct Endangered {
 
 /// What a pass over the ledger found.
 #[derive(Debug, Default)]
-pub struct Scan {
+pub(super) struct Scan {
     /// Most endangered first.
     pub stripes: Vec<Endangered>,
     /// Rows in all.
@@ -32,7 +32,7 @@ pub struct Scan {
 
 /// One pass over the whole ledger, keeping only the `limit` most endangered stripes that can be repaired now, so that
 /// memory is bounded however long it is.
-pub async fn scan(
+pub(super) async fn scan(
     ctx: &Context,
     rows: &Rows,
     limit: usize,

@@ -16,7 +16,7 @@ use crate::{data_path::Codecs, placement::Rows};
 
 /// Why a stripe was not rebuilt.
 #[derive(Debug, thiserror::Error)]
-pub enum RebuildError {
+pub(super) enum RebuildError {
     #[error(transparent)]
     Meta(#[from] MetaError),
     #[error("the blob's record is inconsistent: {0}")]
@@ -35,7 +35,7 @@ pub enum RebuildError {
 
 /// What came of one stripe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mended {
+pub(super) struct Mended {
     /// Rows cleared, rebuilt or found to be there after all.
     pub cleared: u64,
     pub rebuilt: u64,
@@ -51,7 +51,7 @@ struct Wanted {
 }
 
 /// Rebuilds stripes with what one holder of a lease has at hand.
-pub struct Rebuild<'a> {
+pub(super) struct Rebuild<'a> {
     pub ctx: &'a Context,
     pub rows: &'a Rows,
     pub codecs: &'a Codecs,
@@ -61,7 +61,7 @@ pub struct Rebuild<'a> {
 
 impl Rebuild<'_> {
     /// `blob` is the stripe's blob as the metadata has it now.
-    pub async fn stripe(&self, stripe: &Endangered, blob: Option<&Blob>) -> Result<Mended, RebuildError> {
+    pub(super) async fn stripe(&self, stripe: &Endangered, blob: Option<&Blob>) -> Result<Mended, RebuildError> {
         let Some(group) = self.rows.groups.get(&stripe.name.0) else { return Ok(Mended::default()) };
         let mut mended = Mended::default();
         let Some(blob) = blob else {

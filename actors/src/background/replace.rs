@@ -11,7 +11,7 @@ const LEASE: Duration = Duration::from_secs(60);
 const BLOBS_PER_PAGE: usize = 256;
 
 /// The groups with lost members, those with most first.
-pub fn wounded(rows: &Rows) -> Vec<GroupId> {
+pub(super) fn wounded(rows: &Rows) -> Vec<GroupId> {
     let count = |group: &Group| lost_positions(rows, group).len();
     let mut groups: Vec<_> = rows.groups.values().map(|group| (count(group), group.id)).collect();
     groups.retain(|(lost, _)| *lost > 0);
@@ -27,14 +27,14 @@ fn lost_positions(rows: &Rows, group: &Group) -> Vec<usize> {
 
 /// What came of one group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Replaced {
+pub(super) struct Replaced {
     pub members: usize,
     /// Lost members for which there is no disk.
     pub unplaceable: usize,
 }
 
 /// Replaces the lost members of a group. None: another node is at it, or the group has just changed.
-pub async fn replace_lost(ctx: &Context, rows: &Rows, id: GroupId) -> Result<Option<Replaced>, MetaError> {
+pub(super) async fn replace_lost(ctx: &Context, rows: &Rows, id: GroupId) -> Result<Option<Replaced>, MetaError> {
     let Some(lease) = ctx.lease(&format!("repair/{id}"), LEASE).await? else { return Ok(None) };
     let result = replace_under_lease(ctx, rows, id).await;
     ctx.release(lease).await;
@@ -115,7 +115,7 @@ async fn stand_in(ctx: &Context, rows: &Rows, group: &Group, members: &[DiskId],
 /// Disks that may take `position` without any domain of `level` holding more than the scheme's parity (PLC-1), best
 /// first: least crowded at that level, then at the others from the widest, then least burdened with groups for their
 /// size.
-pub fn candidates(
+pub(super) fn candidates(
     rows: &Rows,
     scheme: Scheme,
     level: FailureDomain,

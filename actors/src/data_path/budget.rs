@@ -38,7 +38,7 @@ const AGAIN: u32 = 4;
 
 /// The memory that all stripes in flight on this node share. Cheap to clone.
 #[derive(Clone)]
-pub struct Budget {
+pub(crate) struct Budget {
     shares: Arc<Shares>,
 }
 
@@ -53,7 +53,7 @@ struct Shares {
 impl Budget {
     /// `bytes` for everything; a stream waits at most `wait` for its base grant. A client alone may take `percent` of
     /// it.
-    pub fn new(bytes: u64, wait: Duration, percent: u8) -> Self {
+    pub(crate) fn new(bytes: u64, wait: Duration, percent: u8) -> Self {
         let grains = grains(bytes).max(8);
         // An eighth suffices for rebuilding: it is held for the time of one round of fragment reads.
         let (rebuild_grains, small_grains) = (grains / 8, grains / 8);
@@ -71,7 +71,7 @@ impl Budget {
 
     /// The base grant of a stream whose largest unit of work takes `unit_bytes`. A unit larger than its pool gets the
     /// whole pool: such units then run one at a time. Waits a bounded time, then [`StoreError::Busy`].
-    pub async fn open(&self, requester: &Requester, unit_bytes: u64) -> Result<StreamGrant, StoreError> {
+    pub(crate) async fn open(&self, requester: &Requester, unit_bytes: u64) -> Result<StreamGrant, StoreError> {
         let unit = grains(unit_bytes);
         let small = unit_bytes <= SMALL_UNIT_BYTES && unit <= self.shares.small.capacity() / SMALL_UNIT_PART;
         let pool = if small { &self.shares.small } else { &self.shares.large };
@@ -90,17 +90,17 @@ impl Budget {
     }
 
     /// Memory for what is gathered of a body; none yet.
-    pub fn gathering(&self, requester: &Requester) -> Gathering {
+    pub(crate) fn gathering(&self, requester: &Requester) -> Gathering {
         Gathering { pool: self.shares.small.clone(), requester: requester.clone(), grant: None, wait: self.shares.wait }
     }
 
     /// How much of a body is gathered at most.
-    pub fn gathered_bytes(&self) -> u64 {
+    pub(crate) fn gathered_bytes(&self) -> u64 {
         GATHERED_BYTES.min(u64::from(self.shares.small.capacity() / SMALL_UNIT_PART) * GRAIN)
     }
 
     /// Short-lived memory for rebuilding `bytes` worth of other fragments. Hold it only while reading and decoding.
-    pub async fn rebuild(&self, bytes: u64) -> Result<OwnedSemaphorePermit, StoreError> {
+    pub(crate) async fn rebuild(&self, bytes: u64) -> Result<OwnedSemaphorePermit, StoreError> {
         let grains = grains(bytes).min(self.shares.rebuild_grains);
         let acquire = self.shares.rebuilds.clone().acquire_many_owned(grains);
         match tokio::time::timeout(self.shares.wait, acquire).await {
@@ -111,20 +111,20 @@ impl Budget {
     }
 
     /// As [`Budget::rebuild`], if it is free now.
-    pub fn try_rebuild(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+    pub(crate) fn try_rebuild(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
         let grains = grains(bytes).min(self.shares.rebuild_grains);
         self.shares.rebuilds.clone().try_acquire_many_owned(grains).ok()
     }
 
     /// Bytes granted now.
-    pub fn in_use(&self) -> u64 {
+    pub(crate) fn in_use(&self) -> u64 {
         let free = u64::from(self.shares.large.free()) + u64::from(self.shares.small.free());
         let free = free + self.shares.rebuilds.available_permits() as u64;
         self.capacity().saturating_sub(free * GRAIN)
     }
 
     /// Bytes that may be granted at once.
-    pub fn capacity(&self) -> u64 {
+    pub(crate) fn capacity(&self) -> u64 {
         let grains = u64::from(self.shares.large.capacity()) + u64::from(self.shares.small.capacity());
         (grains + u64::from(self.shares.rebuild_grains)) * GRAIN
     }
@@ -136,7 +136,7 @@ fn grains(bytes: u64) -> u32 {
 }
 
 /// Memory that grows with what has come of a body.
-pub struct Gathering {
+pub(crate) struct Gathering {
     pool: Pool,
     requester: Requester,
     grant: Option<Grant>,
@@ -145,7 +145,7 @@ pub struct Gathering {
 
 impl Gathering {
     /// Waits, if it must, until it is memory for so many bytes.
-    pub async fn grow(&mut self, bytes: u64) -> Result<(), StoreError> {
+    pub(crate) async fn grow(&mut self, bytes: u64) -> Result<(), StoreError> {
         match &mut self.grant {
             Some(grant) => grant.grow(grains(bytes), self.wait).await,
             None => {
@@ -156,13 +156,13 @@ impl Gathering {
     }
 
     /// What was gathered lies in other memory now, or is not there any more.
-    pub fn give_back(&mut self) {
+    pub(crate) fn give_back(&mut self) {
         self.grant = None;
     }
 }
 
 /// A stream's right to memory.
-pub struct StreamGrant {
+pub(crate) struct StreamGrant {
     home: Arc<Home>,
     pool: Pool,
     requester: Requester,
@@ -186,7 +186,7 @@ struct HomeState {
 
 impl StreamGrant {
     /// Memory for one unit, if the base grant is free or the budget has room to work ahead.
-    pub fn try_slot(&self) -> Option<Slot> {
+    pub(crate) fn try_slot(&self) -> Option<Slot> {
         if let Some(slot) = self.base_slot() {
             return Some(slot);
         }
@@ -196,7 +196,7 @@ impl StreamGrant {
 
     /// Memory for one unit: waits, if it must, for this stream's own earlier unit to be done with, and for nobody
     /// else's.
-    pub async fn slot(&self) -> Slot {
+    pub(crate) async fn slot(&self) -> Slot {
         loop {
             if let Some(slot) = self.try_slot() {
                 return slot;
@@ -207,7 +207,7 @@ impl StreamGrant {
 
     /// As [`StreamGrant::slot`], but takes memory from the budget as well when it comes free sooner: for units whose
     /// bytes are handed to someone who may keep them.
-    pub async fn slot_or_extra(&self) -> Slot {
+    pub(crate) async fn slot_or_extra(&self) -> Slot {
         /// Its own unit is waited for as long as it takes.
         const LONG: Duration = Duration::from_secs(24 * 60 * 60);
         if let Some(slot) = self.try_slot() {
@@ -220,7 +220,7 @@ impl StreamGrant {
     }
 
     /// The client sends nothing: its memory is for others, as soon as no unit uses it.
-    pub fn leave(&self) {
+    pub(crate) fn leave(&self) {
         let mut state = self.home.state.lock();
         state.away = true;
         let kept = state.kept.take();
@@ -229,7 +229,7 @@ impl StreamGrant {
     }
 
     /// After [`StreamGrant::leave`]: takes the base grant again, for which it waits longer than a new stream.
-    pub async fn come_back(&self) -> Result<(), StoreError> {
+    pub(crate) async fn come_back(&self) -> Result<(), StoreError> {
         {
             let mut state = self.home.state.lock();
             if !state.away || state.in_use {
@@ -258,7 +258,7 @@ impl StreamGrant {
 }
 
 /// Memory for one unit of work, returned when dropped: to the stream if it is the base grant, to everybody if extra.
-pub struct Slot {
+pub(crate) struct Slot {
     /// None only while it is dropped.
     grant: Option<Grant>,
     /// Of the base grant.
@@ -269,14 +269,14 @@ pub struct Slot {
 
 impl Slot {
     /// Keeps memory for so many bytes only.
-    pub fn shrink(&mut self, bytes: u64) {
+    pub(crate) fn shrink(&mut self, bytes: u64) {
         if let Some(grant) = &mut self.grant {
             grant.shrink(grains(bytes));
         }
     }
 
     /// Takes memory again until it is enough for so many bytes, or for the whole unit.
-    pub async fn grow(&mut self, bytes: u64) -> Result<(), StoreError> {
+    pub(crate) async fn grow(&mut self, bytes: u64) -> Result<(), StoreError> {
         let grains = grains(bytes).min(self.unit);
         match &mut self.grant {
             Some(grant) => grant.grow(grains, self.wait * AGAIN).await,
@@ -285,12 +285,12 @@ impl Slot {
     }
 
     /// Takes memory again until it is enough for the unit.
-    pub async fn grow_whole(&mut self) -> Result<(), StoreError> {
+    pub(crate) async fn grow_whole(&mut self) -> Result<(), StoreError> {
         self.grow(u64::from(self.unit) * GRAIN).await
     }
 
     /// Bytes that keep the grant until their last reference goes.
-    pub fn hold(self: &Arc<Self>, bytes: Bytes) -> Bytes {
+    pub(crate) fn hold(self: &Arc<Self>, bytes: Bytes) -> Bytes {
         Bytes::from_owner(Held { bytes, _slot: self.clone() })
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Span {
 
 impl Span {
     /// Adds a stripe, to the last span if it continues it.
-    pub fn push(spans: &mut Vec<Self>, group: &Arc<Group>, stripe: u32) {
+    pub(crate) fn push(spans: &mut Vec<Self>, group: &Arc<Group>, stripe: u32) {
         match spans.last_mut() {
             Some(last)
                 if last.group.id == group.id
@@ -66,13 +66,13 @@ pub(crate) struct Cleaner {
 
 impl Cleaner {
     /// Must be called within a runtime: that is where it will work, also for callers that are being dropped.
-    pub fn new(fragments: Bounded, deadline: Duration, metrics: Metrics) -> Self {
+    pub(crate) fn new(fragments: Bounded, deadline: Duration, metrics: Metrics) -> Self {
         let (runtime, tracker) = (Handle::current(), TaskTracker::new());
         Self { fragments, deadline, metrics, runtime, tracker, turns: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     /// Takes over a failed write. Returns at once.
-    pub fn clean(&self, remains: Remains) {
+    pub(crate) fn clean(&self, remains: Remains) {
         if self.tracker.len() >= MOST_WAITING {
             self.metrics.cleanups.with_label_values(&["skipped"]).inc();
             tracing::warn!(blob = %remains.blob, "too many failed writes wait to be cleaned up; scrub will find this one");
@@ -90,14 +90,14 @@ impl Cleaner {
     }
 
     /// As [`Cleaner::clean`], done when it returns; dropping the future does not stop it.
-    pub async fn clean_now(&self, remains: Remains) {
+    pub(crate) async fn clean_now(&self, remains: Remains) {
         let work = Work { fragments: self.fragments.clone(), deadline: self.deadline, metrics: self.metrics.clone() };
         // The only error is that of a runtime that is shutting down.
         let _ = self.tracker.spawn_on(async move { work.run(remains).await }, &self.runtime).await;
     }
 
     /// Waits until nothing is left to clean.
-    pub async fn idle(&self) {
+    pub(crate) async fn idle(&self) {
         self.tracker.close();
         self.tracker.wait().await;
     }

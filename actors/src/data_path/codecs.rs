@@ -16,7 +16,7 @@ impl Codecs {
     /// Bound on remembered codes: schemes come from blob records too, and a damaged one must not grow this.
     const MOST: usize = 64;
 
-    pub fn of(&self, scheme: Scheme) -> Result<Codec, CodecError> {
+    pub(crate) fn of(&self, scheme: Scheme) -> Result<Codec, CodecError> {
         if let Some(codec) = self.ready.read().get(&scheme) {
             return Ok(codec.clone());
         }

@@ -43,14 +43,14 @@ pub(crate) struct DamageReports {
 
 impl DamageReports {
     /// Starts the task that writes; it ends when this is dropped.
-    pub fn start(meta: Meta, metrics: Metrics) -> Self {
+    pub(crate) fn start(meta: Meta, metrics: Metrics) -> Self {
         let (queue, entries) = mpsc::channel(QUEUE);
         tokio::spawn(write_entries(meta, entries, metrics.clone()));
         Self { queue, reported: Mutex::default(), metrics }
     }
 
     /// Never waits.
-    pub fn report(&self, finding: Finding) {
+    pub(crate) fn report(&self, finding: Finding) {
         if !self.is_news(finding.fragment) {
             return;
         }
@@ -79,7 +79,7 @@ impl DamageReports {
     }
 
     /// Waits until what has been reported so far is written or given up.
-    pub async fn flushed(&self) {
+    pub(crate) async fn flushed(&self) {
         let (flush, flushed) = oneshot::channel();
         // Either fails only if the task has ended, and then nothing is written any more.
         if self.queue.send(Entry::Flush(flush)).await.is_ok() {

@@ -52,11 +52,11 @@ struct Recent {
 }
 
 impl Latencies {
-    pub fn of_reads() -> Self {
+    pub(crate) fn of_reads() -> Self {
         Self::of(Calls::Reads)
     }
 
-    pub fn of_writes() -> Self {
+    pub(crate) fn of_writes() -> Self {
         Self::of(Calls::Writes)
     }
 
@@ -72,7 +72,7 @@ impl Latencies {
         }
     }
 
-    pub fn observe(&self, bytes: usize, took: Duration) {
+    pub(crate) fn observe(&self, bytes: usize, took: Duration) {
         self.observed.fetch_add(1, Ordering::Relaxed);
         let class = &self.classes[class_of(bytes)];
         let us = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
@@ -93,7 +93,7 @@ impl Latencies {
     }
 
     /// How long to wait for a fragment of `bytes` before asking others.
-    pub fn hedge_after(&self, bytes: usize, limits: &StoreLimits) -> Duration {
+    pub(crate) fn hedge_after(&self, bytes: usize, limits: &StoreLimits) -> Duration {
         let (floor, ceiling) = match self.calls {
             Calls::Reads => (limits.hedge_floor, limits.hedge_ceiling),
             Calls::Writes => (limits.write_hedge_floor, limits.write_hedge_ceiling),
@@ -107,7 +107,7 @@ impl Latencies {
     }
 
     /// Whether a hedge of so many calls may be made now; counts it if so.
-    pub fn may_hedge(&self, calls: usize) -> bool {
+    pub(crate) fn may_hedge(&self, calls: usize) -> bool {
         let calls = calls as u64;
         let hedged = self.hedged.fetch_add(calls, Ordering::Relaxed);
         let may = hedged < FREE_HEDGES * calls + self.observed.load(Ordering::Relaxed) / ONE_HEDGE_IN;

@@ -29,7 +29,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// A registry that has these already (a second store in one process) is told in the log, and this store's are not
     /// exported.
-    pub fn new(registry: &Registry) -> Self {
+    pub(crate) fn new(registry: &Registry) -> Self {
         let counter = |name: &str, help: &str| add(registry, IntCounter::new(name, help));
         let by =
             |name: &str, help: &str, label: &str| add(registry, IntCounterVec::new(Opts::new(name, help), &[label]));

@@ -65,7 +65,7 @@ pub(crate) struct DataPath {
 
 impl DataPath {
     /// Must be called within a tokio runtime: it starts the task that writes what reads find damaged to the ledger.
-    pub fn new(parts: StoreParts) -> Arc<Self> {
+    pub(crate) fn new(parts: StoreParts) -> Arc<Self> {
         let StoreParts { meta, fragments, placement, policy, timings, memory_bytes, limits, metrics } = parts;
         let metrics = Metrics::new(&metrics);
         let deadline = timings.fragment_deadline;
@@ -84,7 +84,7 @@ impl DataPath {
         })
     }
 
-    pub fn codec(&self, scheme: Scheme) -> Result<Codec, StoreError> {
+    pub(crate) fn codec(&self, scheme: Scheme) -> Result<Codec, StoreError> {
         let damaged = |error| MetaError::Corrupt { what: "a scheme", why: format!("{scheme}: {error}") };
         Ok(self.codecs.of(scheme).map_err(damaged)?)
     }

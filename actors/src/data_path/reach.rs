@@ -64,7 +64,7 @@ impl Unread {
 }
 
 impl Reach {
-    pub fn new(fragments: Bounded, placement: Arc<Placement>, deadline: Duration, metrics: Metrics) -> Self {
+    pub(crate) fn new(fragments: Bounded, placement: Arc<Placement>, deadline: Duration, metrics: Metrics) -> Self {
         Self {
             fragments,
             placement,
@@ -77,7 +77,7 @@ impl Reach {
 
     /// Writes one fragment, again if the disk was busy or the connection broke at once, until the deadline. Durable
     /// when it returns.
-    pub async fn put(&self, disk: DiskId, fragment: NewFragment) -> Result<(), TransportError> {
+    pub(crate) async fn put(&self, disk: DiskId, fragment: NewFragment) -> Result<(), TransportError> {
         let started = Instant::now();
         let deadline = started + self.deadline;
         let mut tries = 0u32;
@@ -102,7 +102,7 @@ impl Reach {
     }
 
     /// Reads exactly `range` of one fragment, verified. One try: the caller has other fragments to ask.
-    pub async fn get(&self, disk: DiskId, name: FragmentName, range: Range<u32>) -> Result<Bytes, Unread> {
+    pub(crate) async fn get(&self, disk: DiskId, name: FragmentName, range: Range<u32>) -> Result<Bytes, Unread> {
         let started = Instant::now();
         let read = self.fragments.get(disk, name, range.clone(), started + self.deadline).await;
         let error = match read {

@@ -33,7 +33,7 @@ pub(super) struct Pieces {
 impl Pieces {
     /// `range` of an object whose bytes from `parts_offset` on are in `parts`. Checks that the parts hold the whole
     /// range.
-    pub fn new(range: Range<u64>, parts_offset: u64, parts: Vec<Part>) -> Result<Self, StoreError> {
+    pub(super) fn new(range: Range<u64>, parts_offset: u64, parts: Vec<Part>) -> Result<Self, StoreError> {
         let mut wanted = VecDeque::with_capacity(parts.len());
         let mut largest = 0;
         let mut offset = parts_offset;
@@ -67,15 +67,15 @@ impl Pieces {
     }
 
     /// The most bytes that a piece takes in memory.
-    pub fn largest(&self) -> u64 {
+    pub(super) fn largest(&self) -> u64 {
         self.largest
     }
 
-    pub fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.upcoming.is_none()
     }
 
-    pub fn next(&mut self) -> Result<Option<Piece>, StoreError> {
+    pub(super) fn next(&mut self) -> Result<Option<Piece>, StoreError> {
         let Some((blob, piece)) = self.upcoming.take() else { return Ok(None) };
         self.advance()?;
         debug_assert!(!piece.range.is_empty());

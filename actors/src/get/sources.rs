@@ -54,7 +54,7 @@ struct Source {
 
 impl Sources {
     /// For a piece of a stripe of `width` fragments, of which `needed` rebuild the others.
-    pub fn new(piece: &Piece, needed: usize, width: usize) -> Self {
+    pub(super) fn new(piece: &Piece, needed: usize, width: usize) -> Self {
         debug_assert!((1..=width).contains(&needed), "{needed} of {width}");
         let (direct, window) = match (piece.scheme, &piece.fragments) {
             (Scheme::Replicated { .. }, _) => (Vec::new(), Some(piece.range.clone())),
@@ -67,13 +67,13 @@ impl Sources {
     }
 
     /// The most bytes that one read asks for at first.
-    pub fn longest(&self) -> usize {
+    pub(super) fn longest(&self) -> usize {
         let window = self.window.as_ref().map_or(0, ExactSizeIterator::len);
         self.direct.iter().map(|fragment| fragment.range.len()).max().unwrap_or(window)
     }
 
     /// The first reads of the direct way. A fragment whose disk is not expected to answer is late from the start.
-    pub fn begin(&mut self, answers: impl Fn(u8) -> bool) -> Vec<Ask> {
+    pub(super) fn begin(&mut self, answers: impl Fn(u8) -> bool) -> Vec<Ask> {
         let mut asks = Vec::new();
         for FragmentPiece { position, range, .. } in self.direct.clone() {
             if answers(position) {
@@ -87,7 +87,7 @@ impl Sources {
     }
 
     /// The reads that are still missing for the window, of the fragments that `rank` puts first.
-    pub fn ask_window<R: Ord>(&mut self, mut rank: impl FnMut(u8) -> R) -> Vec<Ask> {
+    pub(super) fn ask_window<R: Ord>(&mut self, mut rank: impl FnMut(u8) -> R) -> Vec<Ask> {
         let Some(window) = self.window.clone() else { return Vec::new() };
         let coming = self.sources.iter().filter(|source| source.covers(&window) || source.expects(&window)).count();
         let open = |source: &Source| {
@@ -109,7 +109,7 @@ impl Sources {
     }
 
     /// What came of a read.
-    pub fn take(&mut self, Ask { position, range }: Ask, answer: Result<Bytes, Unread>) {
+    pub(super) fn take(&mut self, Ask { position, range }: Ask, answer: Result<Bytes, Unread>) {
         let source = self.source(position);
         debug_assert!(source.pending.contains(&range), "nobody asked {position} for {range:?}");
         source.pending.retain(|pending| *pending != range);
@@ -125,18 +125,18 @@ impl Sources {
     }
 
     /// Whether a read is under way that nobody else is asked besides.
-    pub fn can_hedge(&self) -> bool {
+    pub(super) fn can_hedge(&self) -> bool {
         self.sources.iter().any(|source| !source.late && !source.pending.is_empty())
     }
 
     /// What has not answered by now is late: others are asked besides.
-    pub fn hedge(&mut self) {
+    pub(super) fn hedge(&mut self) {
         self.sources.iter_mut().filter(|source| !source.pending.is_empty()).for_each(|source| source.late = true);
         self.widen_window();
     }
 
     /// When no read is under way: the disks that were busy once more, a few times, each time after a longer pause.
-    pub fn ask_busy_again(&mut self) -> Option<(Duration, Vec<Ask>)> {
+    pub(super) fn ask_busy_again(&mut self) -> Option<(Duration, Vec<Ask>)> {
         if self.busy_rounds >= BUSY_ROUNDS || !self.sources.iter().any(|source| source.busy) {
             return None;
         }
@@ -168,17 +168,17 @@ impl Sources {
     }
 
     /// Bytes of memory that rebuilding takes beyond the piece's own, if anything is to be rebuilt.
-    pub fn rebuild_bytes(&self) -> Option<u64> {
+    pub(super) fn rebuild_bytes(&self) -> Option<u64> {
         let window = self.window.as_ref().filter(|_| !self.direct.is_empty())?;
         Some(window.len() as u64 * (self.needed as u64 + 1))
     }
 
     /// The same for a hedge: for all that it may have to rebuild.
-    pub fn hedge_bytes(&self) -> Option<u64> {
+    pub(super) fn hedge_bytes(&self) -> Option<u64> {
         (!self.direct.is_empty()).then(|| self.longest() as u64 * (self.needed as u64 + 1))
     }
 
-    pub fn is_complete(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         let window = self.window.as_ref().filter(|window| self.covering(window).count() >= self.needed);
         let is_there = |fragment: &FragmentPiece| {
             self.sources[usize::from(fragment.position)].covers(&fragment.range)
@@ -188,29 +188,29 @@ impl Sources {
     }
 
     /// Whether any fragments serve, so that the window's bytes of `needed` of them are the answer.
-    pub fn any_serve(&self) -> bool {
+    pub(super) fn any_serve(&self) -> bool {
         self.direct.is_empty()
     }
 
     /// Of the fragments read directly, those whose bytes did not come: they are to be rebuilt.
-    pub fn lost(&self) -> Vec<u8> {
+    pub(super) fn lost(&self) -> Vec<u8> {
         let is_lost = |fragment: &&FragmentPiece| !self.sources[usize::from(fragment.position)].covers(&fragment.range);
         self.direct.iter().filter(is_lost).map(|fragment| fragment.position).collect()
     }
 
-    pub fn window_len(&self) -> usize {
+    pub(super) fn window_len(&self) -> usize {
         self.window.as_ref().map_or(0, ExactSizeIterator::len)
     }
 
     /// The window's bytes of as many fragments as are needed, and have come.
-    pub fn present(&self) -> Vec<(u8, Bytes)> {
+    pub(super) fn present(&self) -> Vec<(u8, Bytes)> {
         let Some(window) = &self.window else { return Vec::new() };
         self.covering(window).take(self.needed).collect()
     }
 
     /// The piece's bytes in order, those that were lost from `rebuilt`, which has the window's bytes by position. None
     /// while one is lacking.
-    pub fn in_order(&self, rebuilt: &HashMap<u8, Bytes>) -> Option<Vec<Bytes>> {
+    pub(super) fn in_order(&self, rebuilt: &HashMap<u8, Bytes>) -> Option<Vec<Bytes>> {
         let window_start = self.window.as_ref().map_or(0, |window| window.start);
         let bytes = |FragmentPiece { position, range, .. }: &FragmentPiece| {
             let again = || {
@@ -223,7 +223,7 @@ impl Sources {
     }
 
     /// How many fragments have not failed.
-    pub fn readable(&self) -> usize {
+    pub(super) fn readable(&self) -> usize {
         self.sources.iter().filter(|source| !source.failed).count()
     }
 

@@ -21,7 +21,7 @@ pub(super) enum Finding {
 }
 
 impl Finding {
-    pub fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Answers => "it answers",
             Self::Silent => "it does not answer",

@@ -30,8 +30,8 @@ impl Placement {
             Ok(group) => return Ok(group),
             Err(why) => why,
         };
-        // A busy node avoids disks for their slowness until too few are left: late is better than refused. Once only, or
-        // a write to disks that really are gone would wait for one deadline after the other.
+        // A busy node avoids disks for their slowness until too few are left: late is better than refused. Once only,
+        // or a write to disks that really are gone would wait for one deadline after the other.
         let late = || avoid.is_empty().then(|| self.pick_degraded(scheme, avoid, DiskView::may_be_fit)).flatten();
         self.pick_degraded(scheme, avoid, |disk| disk.fit().is_ok())
             .or_else(late)

@@ -14,7 +14,7 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(15);
 
 /// Disks avoided for a while because requests to them failed.
-pub struct Shuns {
+pub(super) struct Shuns {
     disks: Mutex<HashMap<DiskId, Shun>>,
     start: Instant,
     /// Milliseconds after `start` when the next shun ends; `u64::MAX` when there is none. Lets the hot path skip the
@@ -37,7 +37,7 @@ impl Default for Shuns {
 
 impl Shuns {
     /// True when the disk was not shunned before, so that the picture of the cluster changes.
-    pub fn failed(&self, disk: DiskId, now: Instant) -> bool {
+    pub(super) fn failed(&self, disk: DiskId, now: Instant) -> bool {
         let mut disks = self.disks.lock();
         let shun = disks.entry(disk).or_insert(Shun { failures: 0, until: now, active: false });
         let was_active = shun.active;
@@ -52,7 +52,7 @@ impl Shuns {
     }
 
     /// True when the disk was shunned.
-    pub fn succeeded(&self, disk: DiskId) -> bool {
+    pub(super) fn succeeded(&self, disk: DiskId) -> bool {
         if self.next_end_ms.load(Ordering::Relaxed) == u64::MAX {
             return false;
         }
@@ -63,7 +63,7 @@ impl Shuns {
     }
 
     /// Whether some shun has run out since it was last asked.
-    pub fn ended(&self, now: Instant) -> bool {
+    pub(super) fn ended(&self, now: Instant) -> bool {
         if self.elapsed_ms(now) < self.next_end_ms.load(Ordering::Relaxed) {
             return false;
         }
@@ -80,7 +80,7 @@ impl Shuns {
     }
 
     /// How often in a row a disk failed that is shunned now; 0 of one that is not.
-    pub fn failures(&self, disk: DiskId) -> u32 {
+    pub(super) fn failures(&self, disk: DiskId) -> u32 {
         self.disks.lock().get(&disk).filter(|shun| shun.active).map_or(0, |shun| shun.failures)
     }
 

@@ -21,13 +21,13 @@ pub(super) struct BodyReader {
 }
 
 impl BodyReader {
-    pub fn new(body: BodyIn, declared: Option<u64>) -> Self {
+    pub(super) fn new(body: BodyIn, declared: Option<u64>) -> Self {
         let (pending, whole, copied) = (Bytes::new(), Bytes::new(), BytesMut::new());
         Self { body, declared, taken: 0, pending, whole, copied, ended: false }
     }
 
     /// Bytes that are still to be handed on, if that is known.
-    pub fn remaining(&self) -> Option<u64> {
+    pub(super) fn remaining(&self) -> Option<u64> {
         let at_hand = (self.filled() + self.pending.len()) as u64;
         if self.ended {
             return Some(at_hand);
@@ -36,23 +36,23 @@ impl BodyReader {
     }
 
     /// Bytes that have come for what is being filled.
-    pub fn filled(&self) -> usize {
+    pub(super) fn filled(&self) -> usize {
         self.whole.len() + self.copied.len()
     }
 
     /// Nothing more is to be filled, as far as that is known.
-    pub fn is_all_filled(&self) -> bool {
+    pub(super) fn is_all_filled(&self) -> bool {
         self.remaining() == Some(self.filled() as u64)
     }
 
     /// Bytes that have come besides.
-    pub fn pending(&self) -> usize {
+    pub(super) fn pending(&self) -> usize {
         self.pending.len()
     }
 
     /// Waits until there is more than what has been filled. False at the end of the body: only then has everything
     /// come, trailers included. May be dropped and called again.
-    pub async fn more(&mut self) -> Result<bool, StoreError> {
+    pub(super) async fn more(&mut self) -> Result<bool, StoreError> {
         while self.pending.is_empty() {
             if self.ended {
                 return Ok(false);
@@ -91,7 +91,7 @@ impl BodyReader {
 
     /// Fills up to `most` bytes in one piece, fewer only at the body's end. A piece that came whole is not copied;
     /// others are copied once. May be dropped and called again.
-    pub async fn fill_to(&mut self, most: usize) -> Result<(), StoreError> {
+    pub(super) async fn fill_to(&mut self, most: usize) -> Result<(), StoreError> {
         while self.filled() < most && !self.is_all_filled() && self.more().await? {
             let missing = most - self.filled();
             let piece = self.pending.split_to(missing.min(self.pending.len()));
@@ -119,7 +119,7 @@ impl BodyReader {
     }
 
     /// Hands on up to `most` bytes of what has been filled.
-    pub fn take_filled(&mut self, most: usize) -> Bytes {
+    pub(super) fn take_filled(&mut self, most: usize) -> Bytes {
         if !self.whole.is_empty() {
             return self.whole.split_to(most.min(self.whole.len()));
         }
@@ -131,7 +131,7 @@ impl BodyReader {
     }
 
     /// Reads to the end; a body that goes on is an error only through its declared length.
-    pub async fn finish(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn finish(&mut self) -> Result<(), StoreError> {
         match self.filled() > 0 || self.more().await? {
             false => Ok(()),
             true => Err(StoreError::Body("it goes on after its end".into())),

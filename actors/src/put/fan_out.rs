@@ -21,20 +21,20 @@ use crate::{
 pub(crate) struct Positions([u64; 4]);
 
 impl Positions {
-    pub fn insert(&mut self, position: u8) {
+    pub(crate) fn insert(&mut self, position: u8) {
         self.0[usize::from(position >> 6)] |= 1 << (position & 63);
     }
 
-    pub fn contains(self, position: u8) -> bool {
+    pub(crate) fn contains(self, position: u8) -> bool {
         self.0[usize::from(position >> 6)] & (1 << (position & 63)) != 0
     }
 
-    pub fn len(self) -> usize {
+    pub(crate) fn len(self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
     /// The lowest.
-    pub fn first(self) -> Option<u8> {
+    pub(crate) fn first(self) -> Option<u8> {
         (0..=u8::MAX).find(|position| self.contains(*position))
     }
 }
@@ -50,7 +50,7 @@ pub(crate) struct EncodedStripe {
 
 impl EncodedStripe {
     /// Work for a processor: call it off the async threads when the stripe is large.
-    pub fn encode(codec: &Codec, blob: BlobId, stripe: u32, bytes: Bytes) -> Result<Self, StoreError> {
+    pub(crate) fn encode(codec: &Codec, blob: BlobId, stripe: u32, bytes: Bytes) -> Result<Self, StoreError> {
         let refused = |error| MetaError::Invalid { what: "stripe", why: format!("{error}") };
         let fragments = codec.encode(bytes.clone()).map_err(refused)?;
         let mut checked: Vec<(Bytes, Arc<[u64]>)> = Vec::with_capacity(fragments.len());
@@ -65,13 +65,13 @@ impl EncodedStripe {
     }
 
     /// The name in `group` and the bytes of one fragment.
-    pub fn fragment(&self, group: &Group, position: u8) -> (FragmentName, Bytes) {
+    pub(crate) fn fragment(&self, group: &Group, position: u8) -> (FragmentName, Bytes) {
         let name = FragmentName { group: group.id, blob: self.blob, stripe: self.stripe, position };
         (name, self.fragments[usize::from(position)].0.clone())
     }
 
     /// Bytes of the largest fragment.
-    pub fn fragment_bytes(&self) -> usize {
+    pub(crate) fn fragment_bytes(&self) -> usize {
         self.fragments.iter().map(|(bytes, _)| bytes.len()).max().unwrap_or(0)
     }
 
@@ -97,7 +97,7 @@ pub(crate) struct Sending {
 
 impl Sending {
     /// Starts sending. Members known to be dead are not tried: their fragments are absent at once.
-    pub fn start(reach: &Arc<Reach>, group: &Arc<Group>, stripe: &EncodedStripe) -> Self {
+    pub(crate) fn start(reach: &Arc<Reach>, group: &Arc<Group>, stripe: &EncodedStripe) -> Self {
         let topology = reach.placement.topology();
         let mut sending = Self {
             sends: JoinSet::new(),
@@ -129,7 +129,7 @@ impl Sending {
     }
 
     /// Waits until `quorum` fragments are durable, or until so many failed that it cannot be reached.
-    pub async fn quorum(&mut self, quorum: usize) -> Result<(), StoreError> {
+    pub(crate) async fn quorum(&mut self, quorum: usize) -> Result<(), StoreError> {
         while self.durable.len() < quorum {
             let failed = self.settled.len() - self.durable.len();
             let hopeless = self.width - failed < quorum;
@@ -175,7 +175,7 @@ impl Sending {
     }
 
     /// Takes note of what has ended, without waiting. True when nothing is under way any more.
-    pub fn reap(&mut self) -> bool {
+    pub(crate) fn reap(&mut self) -> bool {
         while let Some(done) = self.sends.try_join_next() {
             self.settle(done);
         }
@@ -183,14 +183,14 @@ impl Sending {
     }
 
     /// Waits for every fragment; each ends by its deadline.
-    pub async fn all(&mut self) {
+    pub(crate) async fn all(&mut self) {
         while self.next().await {}
     }
 
     /// Stops waiting for what is still under way; returns how many fragments that were. Their disks were too slow, and
     /// are avoided for a while. They may yet become durable, which does no harm: they are in the ledger, and repair
     /// finds them.
-    pub fn give_up(&mut self, reach: &Reach) -> usize {
+    pub(crate) fn give_up(&mut self, reach: &Reach) -> usize {
         let slow = self.slow().len();
         self.blame_slow(reach);
         self.abandon();
@@ -199,7 +199,7 @@ impl Sending {
 
     /// Has the disks avoided for a while that have not answered yet. When they are more than a stripe can lose, it is
     /// not they who are slow but the cluster or this node: avoiding them all would refuse writes that are only late.
-    pub fn blame_slow(&mut self, reach: &Reach) {
+    pub(crate) fn blame_slow(&mut self, reach: &Reach) {
         let slow = self.slow();
         if slow.len() <= self.spare {
             slow.into_iter().for_each(|disk| reach.placement.report(disk, Heard::Nothing));
@@ -216,12 +216,12 @@ impl Sending {
     }
 
     /// Stops sending what is still under way. Some of it may yet become durable.
-    pub fn abandon(&mut self) {
+    pub(crate) fn abandon(&mut self) {
         self.sends.abort_all();
     }
 
     /// What to clean up of a stripe that was sent, or tried to be, to one group.
-    pub fn into_remains(mut self, blob: BlobId, group: Arc<Group>, stripe: u32) -> Remains {
+    pub(crate) fn into_remains(mut self, blob: BlobId, group: Arc<Group>, stripe: u32) -> Remains {
         let quiet = async move {
             self.all().await;
             vec![Span { group, first: stripe, stripes: 1 }]
@@ -229,12 +229,12 @@ impl Sending {
         Remains { blob, quiet: Box::pin(quiet) }
     }
 
-    pub fn durable(&self) -> Positions {
+    pub(crate) fn durable(&self) -> Positions {
         self.durable
     }
 
     /// Positions not known to be durable.
-    pub fn absent(&self) -> impl Iterator<Item = u8> + use<> {
+    pub(crate) fn absent(&self) -> impl Iterator<Item = u8> + use<> {
         let (durable, width) = (self.durable, self.width);
         (0..width).map(|position| position as u8).filter(move |position| !durable.contains(*position))
     }

@@ -18,7 +18,7 @@ pub(super) struct Hashing {
 }
 
 impl Hashing {
-    pub fn start(plan: DigestPlan) -> Self {
+    pub(super) fn start(plan: DigestPlan) -> Self {
         let (stripes, mut coming) = mpsc::channel::<Bytes>(1);
         let digests = tokio::spawn(async move {
             // No lag: what was pushed has been hashed, so it keeps no memory while nothing more comes.
@@ -31,13 +31,13 @@ impl Hashing {
         Self { stripes, digests }
     }
 
-    pub async fn push(&self, stripe: &Bytes) {
+    pub(super) async fn push(&self, stripe: &Bytes) {
         let stripe = if stripe.len() < KEPT_BY_DIGESTS { Bytes::copy_from_slice(stripe) } else { stripe.clone() };
         // Fails only if the task has ended early, which `finish` tells.
         let _ = self.stripes.send(stripe).await;
     }
 
-    pub async fn finish(self) -> Result<BodyDigests, StoreError> {
+    pub(super) async fn finish(self) -> Result<BodyDigests, StoreError> {
         drop(self.stripes);
         match self.digests.await {
             Ok(Ok(digests)) => Ok(digests),

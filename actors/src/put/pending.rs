@@ -23,12 +23,12 @@ pub(super) struct PendingBlob {
 
 impl PendingBlob {
     /// From now on dropping it deletes nothing; what it returns does, given to the cleaner.
-    pub fn disarm(&mut self) -> Option<Remains> {
+    pub(super) fn disarm(&mut self) -> Option<Remains> {
         Some(self.context.take()?.remains(Vec::new(), Vec::new()))
     }
 
     /// Groups of the blob whose members changed between two of its stripes: the caller must say what they are now.
-    pub fn groups_of_two_minds(&self) -> Vec<GroupId> {
+    pub(super) fn groups_of_two_minds(&self) -> Vec<GroupId> {
         let mut epochs = HashMap::new();
         let mut changed: Vec<_> = self
             .written
@@ -41,7 +41,7 @@ impl PendingBlob {
         changed
     }
 
-    pub fn groups(&self) -> Vec<GroupId> {
+    pub(super) fn groups(&self) -> Vec<GroupId> {
         let mut groups: Vec<_> = self.written.iter().map(|span| span.group.id).collect();
         groups.sort();
         groups.dedup();
@@ -51,7 +51,7 @@ impl PendingBlob {
     /// The blob as it is to be committed, where `now` are the groups as they are now, if other than when they were
     /// written to. A fragment whose position has since moved to another disk counts as missing; if that leaves a stripe
     /// below its quorum the answer is an error, and the client must send the body again.
-    pub fn to_commit(
+    pub(super) fn to_commit(
         &self,
         blob: BlobId,
         scheme: Scheme,
@@ -101,7 +101,7 @@ impl PendingBlob {
         Ok(NewBlob { blob, epochs, missing })
     }
 
-    pub fn identity(&self) -> Option<(BlobId, Scheme)> {
+    pub(super) fn identity(&self) -> Option<(BlobId, Scheme)> {
         self.context.as_ref().map(|context| (context.blob, context.scheme))
     }
 }

@@ -41,7 +41,7 @@ pub(super) struct SentStripe {
 }
 
 impl WriteContext {
-    pub fn new(data: &Arc<DataPath>, scheme: Scheme) -> Result<Arc<Self>, StoreError> {
+    pub(super) fn new(data: &Arc<DataPath>, scheme: Scheme) -> Result<Arc<Self>, StoreError> {
         Ok(Arc::new(Self {
             codec: data.codec(scheme)?,
             data: data.clone(),
@@ -53,7 +53,7 @@ impl WriteContext {
         }))
     }
 
-    pub async fn encode(&self, stripe: u32, bytes: Bytes) -> Result<EncodedStripe, StoreError> {
+    pub(super) async fn encode(&self, stripe: u32, bytes: Bytes) -> Result<EncodedStripe, StoreError> {
         if bytes.len() <= INLINE_BYTES {
             return EncodedStripe::encode(&self.codec, self.blob, stripe, bytes);
         }
@@ -63,7 +63,7 @@ impl WriteContext {
     }
 
     /// The group that the blob's last stripes went to, while it is healthy and its run not too long; else a new choice.
-    pub async fn group(&self, tried: &[GroupId]) -> Result<Arc<Group>, StoreError> {
+    pub(super) async fn group(&self, tried: &[GroupId]) -> Result<Arc<Group>, StoreError> {
         if let Some((group, stripes)) = &mut *self.current.lock()
             && *stripes < self.data.limits.run_stripes
             && !tried.contains(&group.id)
@@ -86,7 +86,7 @@ impl WriteContext {
     }
 
     /// The blob's next stripes choose anew.
-    pub fn leave(&self, group: &Group) {
+    pub(super) fn leave(&self, group: &Group) {
         let mut current = self.current.lock();
         if current.as_ref().is_some_and(|(current, _)| current.id == group.id) {
             *current = None;
@@ -94,7 +94,7 @@ impl WriteContext {
     }
 
     /// What to clean up if the blob is given up, with the stripes and fragments that are still under way.
-    pub fn remains(self: Arc<Self>, stripes: Vec<StripeTask>, mut sendings: Vec<Sending>) -> Remains {
+    pub(super) fn remains(self: Arc<Self>, stripes: Vec<StripeTask>, mut sendings: Vec<Sending>) -> Remains {
         let blob = self.blob;
         let quiet = async move {
             for stripe in stripes {
@@ -111,7 +111,7 @@ impl WriteContext {
     }
 
     /// Notes that fragments of the stripe may be in the group from now on.
-    pub fn touch(&self, group: &Arc<Group>, stripe: u32) {
+    pub(super) fn touch(&self, group: &Arc<Group>, stripe: u32) {
         Span::push(&mut self.touched.lock(), group, stripe);
     }
 }

@@ -355,25 +355,25 @@ impl Begun {
 }
 
 impl Running {
-    pub fn actors(&self) -> Vec<ChildStatus> {
+    pub(super) fn actors(&self) -> Vec<ChildStatus> {
         let supervisors = [&self.begun.disk_actors, &self.begun.actors];
         supervisors.into_iter().flatten().flat_map(Supervisor::status).collect()
     }
 
     /// The essential actor that was given up, if one was.
-    pub fn failure(&self) -> Option<ChildStatus> {
+    pub(super) fn failure(&self) -> Option<ChildStatus> {
         self.begun.actors.as_ref().and_then(Supervisor::failure)
     }
 
     /// Waits until an essential actor is given up.
-    pub async fn failed(&self) -> ChildStatus {
+    pub(super) async fn failed(&self) -> ChildStatus {
         match &self.begun.actors {
             Some(actors) => actors.failed().await,
             None => std::future::pending().await,
         }
     }
 
-    pub async fn stop(&self, grace: Duration) {
+    pub(super) async fn stop(&self, grace: Duration) {
         self.stopped.get_or_init(|| self.stop_once(grace)).await;
     }
 

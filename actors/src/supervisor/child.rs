@@ -42,7 +42,7 @@ where
     A: Actor,
     F: Fn() -> (A, A::Arguments) + Send + Sync + 'static,
 {
-    pub fn make(name: &str, factory: F) -> (Arc<dyn Spec>, ChildHandle<A::Msg>) {
+    pub(super) fn make(name: &str, factory: F) -> (Arc<dyn Spec>, ChildHandle<A::Msg>) {
         let (current, watched) = watch::channel(None);
         let spec = Self { factory: Arc::new(factory), current: Arc::new(current) };
         (Arc::new(spec), ChildHandle::new(name.into(), watched))
@@ -96,7 +96,7 @@ impl Busy {
     }
 
     /// None when idle.
-    pub fn busy_for(&self) -> Option<Duration> {
+    pub(super) fn busy_for(&self) -> Option<Duration> {
         let since = self.since.load(Ordering::Relaxed).checked_sub(1)?;
         Some(Duration::from_micros(self.elapsed_us().saturating_sub(since)))
     }

@@ -19,10 +19,10 @@ use cairn_schema::{Meta, ids::*, record::*, verbs::*};
 use futures::TryStreamExt;
 
 /// Everything that is waited for comes much sooner.
-pub const LIMIT: Duration = Duration::from_secs(60);
-pub const BUCKET: &str = "bucket";
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const BUCKET: &str = "bucket";
 
-pub struct Cluster {
+pub(crate) struct Cluster {
     dir: tempfile::TempDir,
     ca: PemPair,
     pub meta: Meta,
@@ -45,7 +45,7 @@ impl Drop for Cluster {
     }
 }
 
-pub fn timings() -> Timings {
+pub(crate) fn timings() -> Timings {
     Timings {
         gossip_interval: Duration::from_millis(100),
         probe_timeout: Duration::from_millis(500),
@@ -56,7 +56,7 @@ pub fn timings() -> Timings {
 }
 
 impl Cluster {
-    pub async fn start(nodes: usize, timings: Timings) -> Self {
+    pub(crate) async fn start(nodes: usize, timings: Timings) -> Self {
         let meta = Meta::in_memory();
         let id = meta.cluster().await.unwrap().id;
         let ca = tls::new_ca("test").unwrap();
@@ -84,13 +84,13 @@ impl Cluster {
         format!("n{index}").parse().unwrap()
     }
 
-    pub fn disk_dir(&self, node: usize, disk: usize) -> PathBuf {
+    pub(crate) fn disk_dir(&self, node: usize, disk: usize) -> PathBuf {
         self.dir.path().join(format!("n{node}-d{disk}"))
     }
 
     /// One node more, of another authority: gossip does not mind, but no node takes a call of it or is reached by it.
     /// Returns its index.
-    pub async fn start_stranger(&mut self) -> usize {
+    pub(crate) async fn start_stranger(&mut self) -> usize {
         let index = self.nodes.len();
         self.nodes.push(None);
         let authority = std::mem::replace(&mut self.ca, tls::new_ca("another").unwrap());
@@ -133,7 +133,7 @@ impl Cluster {
         }
     }
 
-    pub async fn start_node(&mut self, index: usize) {
+    pub(crate) async fn start_node(&mut self, index: usize) {
         assert!(self.nodes[index].is_none());
         let deadline = Instant::now() + LIMIT;
         loop {
@@ -155,11 +155,11 @@ impl Cluster {
     }
 
     /// The node is gone from one moment to the next: no message, no flush.
-    pub fn kill(&mut self, index: usize) {
+    pub(crate) fn kill(&mut self, index: usize) {
         self.nodes[index].take().unwrap().threads.shutdown_background();
     }
 
-    pub async fn stop(&mut self, index: usize) {
+    pub(crate) async fn stop(&mut self, index: usize) {
         let node = self.nodes[index].take().unwrap();
         let runtime = node.runtime.clone();
         node.threads.spawn(async move { runtime.stop(Duration::from_secs(5)).await }).await.unwrap();
@@ -167,7 +167,7 @@ impl Cluster {
         node.threads.shutdown_background();
     }
 
-    pub async fn stop_all(mut self) {
+    pub(crate) async fn stop_all(mut self) {
         for index in 0..self.nodes.len() {
             if self.nodes[index].is_some() {
                 self.stop(index).await;
@@ -175,19 +175,19 @@ impl Cluster {
         }
     }
 
-    pub fn runtime(&self, index: usize) -> &NodeRuntime {
+    pub(crate) fn runtime(&self, index: usize) -> &NodeRuntime {
         &self.nodes[index].as_ref().unwrap().runtime
     }
 
-    pub fn store(&self, index: usize) -> Store {
+    pub(crate) fn store(&self, index: usize) -> Store {
         self.runtime(index).store()
     }
 
-    pub async fn status(&self, index: usize) -> ClusterStatus {
+    pub(crate) async fn status(&self, index: usize) -> ClusterStatus {
         self.runtime(index).status().await.unwrap()
     }
 
-    pub async fn put(&self, node: usize, key: &str, body: &Bytes) {
+    pub(crate) async fn put(&self, node: usize, key: &str, body: &Bytes) {
         // A node that has just started learns of the others within a second; until then a client would be told to slow
         // down.
         let placed = async {
@@ -202,7 +202,7 @@ impl Cluster {
         put.expect("a put in time").unwrap_or_else(|error| panic!("put {key} on n{node}: {error}"));
     }
 
-    pub async fn get(&self, node: usize, key: &str) -> Bytes {
+    pub(crate) async fn get(&self, node: usize, key: &str) -> Bytes {
         let store = self.store(node);
         let read = async {
             let located = store.locate(BUCKET, key, VersionSelector::Current, RangeRequest::All).await?;
@@ -214,7 +214,7 @@ impl Cluster {
         got.expect("a get in time").unwrap_or_else(|error| panic!("get {key} on n{node}: {error}"))
     }
 
-    pub async fn delete(&self, key: &str) {
+    pub(crate) async fn delete(&self, key: &str) {
         let request = DeleteObject {
             attempt: AttemptId::random(),
             bucket: BUCKET.into(),
@@ -226,7 +226,7 @@ impl Cluster {
     }
 
     /// DUR-1: every object is what was put, byte for byte, from every node named.
-    pub async fn check(&self, nodes: &[usize], objects: &[(String, Bytes)]) {
+    pub(crate) async fn check(&self, nodes: &[usize], objects: &[(String, Bytes)]) {
         for node in nodes {
             for (key, body) in objects {
                 let got = self.get(*node, key).await;
@@ -235,7 +235,7 @@ impl Cluster {
         }
     }
 
-    pub async fn until_disks(&self, what: &str, condition: impl Fn(&[Disk]) -> bool) {
+    pub(crate) async fn until_disks(&self, what: &str, condition: impl Fn(&[Disk]) -> bool) {
         let deadline = Instant::now() + LIMIT;
         loop {
             let disks = self.meta.disks().await.unwrap();
@@ -265,13 +265,13 @@ impl Cluster {
         }
     }
 
-    pub async fn until_node(&self, index: usize, state: DiskState) {
+    pub(crate) async fn until_node(&self, index: usize, state: DiskState) {
         let id = Self::node_id(index);
         let of_node = |disks: &[Disk]| disks.iter().filter(|disk| disk.node == id).all(|disk| disk.state == state);
         self.until_disks(&format!("disks of {id} {state:?}"), of_node).await;
     }
 
-    pub async fn until_ledger_empty(&self) {
+    pub(crate) async fn until_ledger_empty(&self) {
         let deadline = Instant::now() + LIMIT;
         while self.meta.ledger_len().await.unwrap() > 0 {
             let rows = self.meta.ledger(None, 5).await.unwrap();
@@ -281,14 +281,14 @@ impl Cluster {
         assert!(self.meta.ledger(None, 1).await.unwrap().is_empty());
     }
 
-    pub async fn fragments(&self, seen_by: usize) -> u64 {
+    pub(crate) async fn fragments(&self, seen_by: usize) -> u64 {
         let status = self.status(seen_by).await;
         status.nodes.iter().flat_map(|node| &node.disks).filter_map(|disk| disk.fragments).sum()
     }
 }
 
 /// Bytes that differ everywhere and by seed.
-pub fn body(seed: u64, length: usize) -> Bytes {
+pub(crate) fn body(seed: u64, length: usize) -> Bytes {
     use rand::{RngCore, SeedableRng};
     let mut bytes = vec![0; length];
     rand::rngs::StdRng::seed_from_u64(seed).fill_bytes(&mut bytes);
@@ -296,7 +296,7 @@ pub fn body(seed: u64, length: usize) -> Bytes {
 }
 
 /// Objects of all kinds: empty, replicated, one short stripe, many stripes.
-pub fn objects(seed: u64) -> Vec<(String, Bytes)> {
+pub(crate) fn objects(seed: u64) -> Vec<(String, Bytes)> {
     let sizes = [0, 1, 100 << 10, (1 << 20) + 13, (5 << 20) + 1];
     let object = |(index, size): (u64, &usize)| (format!("{seed}/{index}"), body(seed * 100 + index, *size));
     (0..).zip(&sizes).map(object).collect()

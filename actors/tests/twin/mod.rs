@@ -35,11 +35,11 @@ use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use rand::{RngCore, SeedableRng, rngs::StdRng};
 
-pub const BUCKET: &str = "bucket";
+pub(crate) const BUCKET: &str = "bucket";
 
 /// What a disk does wrong.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// Refuses everything at once, as a machine that is off.
     pub off: bool,
     /// Answers nothing until the deadline.
@@ -50,7 +50,7 @@ pub struct Fault {
 }
 
 #[derive(Default)]
-pub struct MemFragments {
+pub(crate) struct MemFragments {
     disks: Mutex<HashMap<DiskId, MemDisk>>,
     pub puts: AtomicU64,
     pub gets: AtomicU64,
@@ -65,20 +65,20 @@ struct MemDisk {
 }
 
 impl MemFragments {
-    pub fn add(&self, disk: DiskId, node: NodeId) {
+    pub(crate) fn add(&self, disk: DiskId, node: NodeId) {
         self.disks.lock().insert(disk, MemDisk { node, fault: Fault::default(), fragments: BTreeMap::new() });
     }
 
-    pub fn set_fault(&self, disk: DiskId, fault: Fault) {
+    pub(crate) fn set_fault(&self, disk: DiskId, fault: Fault) {
         self.disks.lock().get_mut(&disk).unwrap().fault = fault;
     }
 
-    pub fn heal_all(&self) {
+    pub(crate) fn heal_all(&self) {
         self.disks.lock().values_mut().for_each(|disk| disk.fault = Fault::default());
     }
 
     /// Everything stored, in order of name.
-    pub fn all(&self) -> Vec<(DiskId, FragmentName)> {
+    pub(crate) fn all(&self) -> Vec<(DiskId, FragmentName)> {
         let disks = self.disks.lock();
         let mut all: Vec<_> =
             disks.iter().flat_map(|(id, disk)| disk.fragments.keys().map(move |name| (*id, *name))).collect();
@@ -86,12 +86,12 @@ impl MemFragments {
         all
     }
 
-    pub fn lose(&self, disk: DiskId, name: FragmentName) {
+    pub(crate) fn lose(&self, disk: DiskId, name: FragmentName) {
         self.disks.lock().get_mut(&disk).unwrap().fragments.remove(&name).unwrap();
     }
 
     /// Flips one bit of a stored fragment; its checksums stay.
-    pub fn corrupt(&self, disk: DiskId, name: FragmentName, byte: usize) {
+    pub(crate) fn corrupt(&self, disk: DiskId, name: FragmentName, byte: usize) {
         let mut disks = self.disks.lock();
         let fragment = disks.get_mut(&disk).unwrap().fragments.get_mut(&name).unwrap();
         let mut bytes = fragment.payload.to_vec();
@@ -215,7 +215,7 @@ impl Fragments for MemFragments {
     }
 }
 
-pub struct Shape {
+pub(crate) struct Shape {
     pub racks: u8,
     pub nodes_per_rack: u8,
     pub disks_per_node: u8,
@@ -249,7 +249,7 @@ impl Default for Shape {
     }
 }
 
-pub struct Twin {
+pub(crate) struct Twin {
     pub meta: Meta,
     pub fragments: Arc<MemFragments>,
     pub placement: Arc<Placement>,
@@ -258,17 +258,17 @@ pub struct Twin {
     pub policy: Policy,
 }
 
-pub fn disk_id(rack: u8, node: u8, disk: u8) -> DiskId {
+pub(crate) fn disk_id(rack: u8, node: u8, disk: u8) -> DiskId {
     let mut id = [0xd0; 16];
     id[..3].copy_from_slice(&[rack, node, disk]);
     DiskId(id)
 }
 
-pub fn node_id(rack: u8, node: u8) -> NodeId {
+pub(crate) fn node_id(rack: u8, node: u8) -> NodeId {
     format!("r{rack}n{node}").parse().unwrap()
 }
 
-pub async fn twin(shape: Shape) -> Twin {
+pub(crate) async fn twin(shape: Shape) -> Twin {
     let meta = Meta::in_memory();
     let fragments = Arc::new(MemFragments::default());
     let mut disks = Vec::new();
@@ -326,20 +326,20 @@ pub async fn twin(shape: Shape) -> Twin {
     Twin { meta, fragments, placement, store, disks, policy }
 }
 
-pub fn random_bytes(len: usize, seed: u64) -> Bytes {
+pub(crate) fn random_bytes(len: usize, seed: u64) -> Bytes {
     let mut bytes = vec![0; len];
     StdRng::seed_from_u64(seed).fill_bytes(&mut bytes);
     bytes.into()
 }
 
 /// A body that comes in pieces of `piece` bytes.
-pub fn body_of(bytes: Bytes, piece: usize) -> BodyIn {
+pub(crate) fn body_of(bytes: Bytes, piece: usize) -> BodyIn {
     let pieces: Vec<Result<Bytes, BoxError>> =
         (0..bytes.len()).step_by(piece.max(1)).map(|at| Ok(bytes.slice(at..(at + piece).min(bytes.len())))).collect();
     futures::stream::iter(pieces).boxed()
 }
 
-pub fn put_request(key: &str, length: Option<u64>, body: BodyIn) -> PutObject {
+pub(crate) fn put_request(key: &str, length: Option<u64>, body: BodyIn) -> PutObject {
     PutObject {
         requester: Requester::default(),
         bucket: BUCKET.into(),
@@ -355,11 +355,11 @@ pub fn put_request(key: &str, length: Option<u64>, body: BodyIn) -> PutObject {
 }
 
 impl Twin {
-    pub async fn put(&self, key: &str, bytes: &Bytes) -> Result<Committed, StoreError> {
+    pub(crate) async fn put(&self, key: &str, bytes: &Bytes) -> Result<Committed, StoreError> {
         self.store.put(put_request(key, Some(bytes.len() as u64), body_of(bytes.clone(), 700))).await
     }
 
-    pub async fn get(&self, key: &str, range: RangeRequest) -> Result<Bytes, StoreError> {
+    pub(crate) async fn get(&self, key: &str, range: RangeRequest) -> Result<Bytes, StoreError> {
         let located = self.store.locate(BUCKET, key, VersionSelector::Current, range).await?;
         let got = self.store.open(&Requester::default(), located).await?;
         let expected = got.range.end - got.range.start;
@@ -369,25 +369,25 @@ impl Twin {
         Ok(bytes)
     }
 
-    pub async fn get_all(&self, key: &str) -> Result<Bytes, StoreError> {
+    pub(crate) async fn get_all(&self, key: &str) -> Result<Bytes, StoreError> {
         self.get(key, RangeRequest::All).await
     }
 
     /// Waits for background work, then says what is stored.
-    pub async fn settled(&self) -> Vec<(DiskId, FragmentName)> {
+    pub(crate) async fn settled(&self) -> Vec<(DiskId, FragmentName)> {
         self.store.settle(Duration::from_secs(20)).await;
         self.fragments.all()
     }
 
-    pub async fn ledger(&self) -> Vec<LedgerEntry> {
+    pub(crate) async fn ledger(&self) -> Vec<LedgerEntry> {
         self.store.settle(Duration::from_secs(20)).await;
         self.meta.ledger(None, 1_000_000).await.unwrap()
     }
 
-    pub fn fault(&self, disk: usize, fault: Fault) {
+    pub(crate) fn fault(&self, disk: usize, fault: Fault) {
         self.fragments.set_fault(self.disks[disk], fault);
     }
 }
 
-pub const OFF: Fault =
+pub(crate) const OFF: Fault =
     Fault { off: true, hangs: false, full: false, read_delay: Duration::ZERO, write_delay: Duration::ZERO };

@@ -13,14 +13,14 @@ use crate::{
     cluster::{ACCESS_KEY, SECRET_KEY},
 };
 
-pub struct Workload {
+pub(super) struct Workload {
     child: Child,
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
 impl Workload {
-    pub fn start(setting: &Setting, endpoint: &str) -> Result<Self, ChaosError> {
+    pub(super) fn start(setting: &Setting, endpoint: &str) -> Result<Self, ChaosError> {
         let lost = || ChaosError::Workload("its pipes are gone".into());
         let mut child = Command::new(&setting.python)
             .arg(setting.clients.join("racks_workload.py"))
@@ -40,7 +40,7 @@ impl Workload {
     }
 
     /// Sends one command and returns its answer.
-    pub fn ask(&mut self, command: &str) -> Result<Value, ChaosError> {
+    pub(super) fn ask(&mut self, command: &str) -> Result<Value, ChaosError> {
         let failed = |why: String| ChaosError::Workload(format!("{command}: {why}"));
         writeln!(self.commands, "{command}").map_err(|error| failed(error.to_string()))?;
         let mut line = String::new();

@@ -85,7 +85,7 @@ fn group_row(group: GroupId, blob: BlobId) -> u64 {
 }
 
 impl References {
-    pub fn new(pass: u64, passes: u64) -> Self {
+    pub(super) fn new(pass: u64, passes: u64) -> Self {
         Self {
             pass,
             passes,
@@ -100,7 +100,7 @@ impl References {
         }
     }
 
-    pub async fn audit(mut self, source: &mut Source<'_>, audit: &mut Audit) -> Result<()> {
+    pub(super) async fn audit(mut self, source: &mut Source<'_>, audit: &mut Audit) -> Result<()> {
         for space in SPACES {
             let mut scan = Scan::of(space);
             while let Some(rows) = source.next(&mut scan).await? {

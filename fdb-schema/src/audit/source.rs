@@ -22,11 +22,11 @@ fn failed(error: KvError) -> MetaError {
 }
 
 impl<'a> Source<'a> {
-    pub async fn open(meta: &'a Meta) -> Result<Self> {
+    pub(super) async fn open(meta: &'a Meta) -> Result<Self> {
         Ok(Self { meta, snapshot: meta.kv.long_snapshot().await.map_err(failed)? })
     }
 
-    pub async fn get_many(&mut self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>> {
+    pub(super) async fn get_many(&mut self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>> {
         let meta = self.meta;
         match &mut self.snapshot {
             Some(snapshot) => snapshot.get_many(keys, true).await.map_err(failed),
@@ -35,7 +35,7 @@ impl<'a> Source<'a> {
     }
 
     /// The next rows of a kind; None after the last.
-    pub async fn next(&mut self, scan: &mut Scan) -> Result<Option<Vec<Row>>> {
+    pub(super) async fn next(&mut self, scan: &mut Scan) -> Result<Option<Vec<Row>>> {
         let Some(begin) = scan.begin.take() else { return Ok(None) };
         let query = RangeQuery::new(begin, scan.end.clone(), PAGE).snapshot();
         let meta = self.meta;
@@ -47,7 +47,7 @@ impl<'a> Source<'a> {
         Ok(Some(page.rows))
     }
 
-    pub async fn count(&mut self, space: Space) -> Result<u64> {
+    pub(super) async fn count(&mut self, space: Space) -> Result<u64> {
         let mut scan = Scan::of(space);
         let mut rows = 0;
         while let Some(page) = self.next(&mut scan).await? {
@@ -65,7 +65,7 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    pub fn of(space: Space) -> Self {
+    pub(super) fn of(space: Space) -> Self {
         let (begin, end) = keyspace::space(space);
         Self { begin: Some(begin), end }
     }

@@ -23,7 +23,7 @@ pub(super) enum Change {
 }
 
 impl Change {
-    pub fn random(rng: &mut StdRng, key: &impl Fn(&mut StdRng) -> Bytes) -> Self {
+    pub(super) fn random(rng: &mut StdRng, key: &impl Fn(&mut StdRng) -> Bytes) -> Self {
         match rng.random_range(0..10) {
             0..4 => {
                 let value: [u8; 8] = rng.random();
@@ -38,7 +38,7 @@ impl Change {
         }
     }
 
-    pub fn make(&self, tx: &mut dyn Transaction) {
+    pub(super) fn make(&self, tx: &mut dyn Transaction) {
         match self.clone() {
             Self::Set(key, value) => tx.set(key, value),
             Self::Clear(key) => tx.clear(key),
@@ -47,7 +47,7 @@ impl Change {
         }
     }
 
-    pub fn apply(&self, model: &mut Model) {
+    pub(super) fn apply(&self, model: &mut Model) {
         match self.clone() {
             Self::Set(key, value) => drop(model.insert(key, value)),
             Self::Clear(key) => drop(model.remove(&key)),
@@ -68,7 +68,7 @@ pub(super) enum Seen {
 }
 
 impl Seen {
-    pub async fn random(
+    pub(super) async fn random(
         rng: &mut StdRng,
         key: &impl Fn(&mut StdRng) -> Bytes,
         tx: &mut dyn Transaction,
@@ -86,7 +86,7 @@ impl Seen {
         Ok(Self::Rows(query, page.rows))
     }
 
-    pub fn check(&self, model: &Model, seed: u64) {
+    pub(super) fn check(&self, model: &Model, seed: u64) {
         match self {
             Self::Value(key, value) => assert_eq!(model.get(key), value.as_ref(), "seed {seed}: {key:?}"),
             Self::Rows(query, rows) => assert_eq!(&expected(model, query), rows, "seed {seed}: {query:?}"),

@@ -16,23 +16,23 @@ pub(super) struct Life {
 }
 
 impl Life {
-    pub fn begin() -> Self {
+    pub(super) fn begin() -> Self {
         Self { begun: Some(Instant::now()) }
     }
 
     /// Of a transaction that only reads, from a store that keeps versions for as long as they are read.
-    pub fn endless() -> Self {
+    pub(super) fn endless() -> Self {
         Self { begun: None }
     }
 
     /// # Errors
     /// TooOld once [`limits::TRANSACTION_LIFE`] is over.
-    pub fn check(&self) -> Result<(), KvError> {
+    pub(super) fn check(&self) -> Result<(), KvError> {
         let over = self.begun.is_some_and(|begun| begun.elapsed() > limits::TRANSACTION_LIFE);
         if over { Err(KvError::TooOld) } else { Ok(()) }
     }
 
-    pub fn is_endless(&self) -> bool {
+    pub(super) fn is_endless(&self) -> bool {
         self.begun.is_none()
     }
 }

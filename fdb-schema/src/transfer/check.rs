@@ -8,7 +8,7 @@ use crate::{
     record::{document, rows::*, *},
 };
 
-pub fn row((key, value): &Row) -> Result<()> {
+pub(crate) fn row((key, value): &Row) -> Result<()> {
     let unknown = |why: String| MetaError::Corrupt { what: "metadata export", why };
     let space = key.first().and_then(|byte| Space::from_byte(*byte));
     let space = space.ok_or_else(|| unknown(format!("unknown row {}", hex::encode(key))))?;

@@ -44,7 +44,7 @@ pub struct Totals {
     pub checksum: u64,
 }
 
-pub struct Writer<'a, W> {
+pub(super) struct Writer<'a, W> {
     out: &'a mut W,
     block: Vec<u8>,
     totals: Totals,
@@ -52,7 +52,7 @@ pub struct Writer<'a, W> {
 }
 
 impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
-    pub async fn new(out: &'a mut W, created_ms: u64) -> Result<Self> {
+    pub(super) async fn new(out: &'a mut W, created_ms: u64) -> Result<Self> {
         let mut header = MAGIC.to_vec();
         header.push(VERSION);
         header.extend_from_slice(&created_ms.to_be_bytes());
@@ -60,7 +60,7 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
         Ok(Self { out, block: Vec::new(), totals: Totals::default(), checksums: Xxh3::new() })
     }
 
-    pub async fn row(&mut self, (key, value): &Row) -> Result<()> {
+    pub(super) async fn row(&mut self, (key, value): &Row) -> Result<()> {
         for bytes in [key, value] {
             let length = u32::try_from(bytes.len()).map_err(|_| damaged("a row of more than 4 GiB"))?;
             self.block.extend_from_slice(&length.to_be_bytes());
@@ -87,12 +87,12 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
     }
 
     /// Closes the last block. The file is not whole before [`Writer::end`].
-    pub async fn totals(&mut self) -> Result<Totals> {
+    pub(super) async fn totals(&mut self) -> Result<Totals> {
         self.close_block().await?;
         Ok(Totals { checksum: self.checksums.digest(), ..self.totals })
     }
 
-    pub async fn end(mut self) -> Result<Totals> {
+    pub(super) async fn end(mut self) -> Result<Totals> {
         let totals = self.totals().await?;
         let mut end = vec![END];
         for number in [totals.rows, totals.blocks, totals.checksum] {
@@ -104,7 +104,7 @@ impl<'a, W: AsyncWrite + Unpin> Writer<'a, W> {
     }
 }
 
-pub struct Reader<'a, R> {
+pub(super) struct Reader<'a, R> {
     input: &'a mut R,
     totals: Totals,
     checksums: Xxh3,
@@ -112,7 +112,7 @@ pub struct Reader<'a, R> {
 }
 
 impl<'a, R: AsyncRead + Unpin> Reader<'a, R> {
-    pub async fn new(input: &'a mut R) -> Result<Self> {
+    pub(super) async fn new(input: &'a mut R) -> Result<Self> {
         let mut reader = Self { input, totals: Totals::default(), checksums: Xxh3::new(), last_key: Bytes::new() };
         let magic: [u8; MAGIC.len()] = reader.array().await?;
         if magic != *MAGIC {
@@ -141,7 +141,7 @@ impl<'a, R: AsyncRead + Unpin> Reader<'a, R> {
     }
 
     /// The rows of the next block; None after the last.
-    pub async fn block(&mut self) -> Result<Option<Vec<Row>>> {
+    pub(super) async fn block(&mut self) -> Result<Option<Vec<Row>>> {
         match self.array().await? {
             [BLOCK] => {}
             [END] => return self.check_end().await.map(|()| None),
@@ -203,7 +203,7 @@ impl<'a, R: AsyncRead + Unpin> Reader<'a, R> {
         Ok(())
     }
 
-    pub fn totals(&self) -> Totals {
+    pub(super) fn totals(&self) -> Totals {
         Totals { checksum: self.checksums.digest(), ..self.totals }
     }
 }

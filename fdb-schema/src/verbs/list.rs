@@ -67,23 +67,23 @@ pub(crate) struct Scan {
 
 impl Scan {
     /// Of so many rows, if none is jumped over.
-    pub fn new(begin: Bytes, end: Bytes, expected: usize, delimiter: Option<&str>) -> Self {
+    pub(super) fn new(begin: Bytes, end: Bytes, expected: usize, delimiter: Option<&str>) -> Self {
         let most = if delimiter.is_some_and(|delimiter| !delimiter.is_empty()) { FIRST_ROWS } else { MOST_ROWS };
         let page_rows = expected.clamp(FEWEST_ROWS, most);
         Self { begin, end, page: Vec::new().into_iter(), more: true, page_rows, most_rows: MOST_ROWS, examined: 0 }
     }
 
     /// Of rows that may be very long.
-    pub fn of_long_rows(self) -> Self {
+    pub(super) fn of_long_rows(self) -> Self {
         Self { page_rows: self.page_rows.min(MOST_LONG_ROWS), most_rows: MOST_LONG_ROWS, ..self }
     }
 
     /// What has not been returned.
-    pub fn rest(self) -> (Bytes, Bytes) {
+    pub(super) fn rest(self) -> (Bytes, Bytes) {
         (self.begin, self.end)
     }
 
-    pub async fn next(&mut self, tx: &mut Tx) -> Outcome<Option<Row>> {
+    pub(super) async fn next(&mut self, tx: &mut Tx) -> Outcome<Option<Row>> {
         loop {
             if let Some(row) = self.page.next() {
                 if row.0 < self.begin {
@@ -106,7 +106,7 @@ impl Scan {
     }
 
     /// Goes on after everything that starts with `prefix`.
-    pub fn skip_prefix(&mut self, prefix: &[u8]) {
+    pub(super) fn skip_prefix(&mut self, prefix: &[u8]) {
         self.begin = prefix_end(prefix);
         if self.page.as_slice().last().is_some_and(|(key, _)| *key < self.begin) {
             // The rest of the page lies below the prefix: the next one probably will, too.

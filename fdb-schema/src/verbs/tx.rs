@@ -74,7 +74,7 @@ impl Tx {
     }
 
     /// Reads rows in one exchange, for the gets that follow; not those that were read ahead before.
-    pub async fn prefetch(&mut self, keys: &[Bytes]) -> Outcome<()> {
+    pub(crate) async fn prefetch(&mut self, keys: &[Bytes]) -> Outcome<()> {
         let unread: Vec<Bytes> = keys.iter().filter(|key| !self.ahead.contains_key(*key)).cloned().collect();
         if !unread.is_empty() {
             let values = Self::in_time(self.deadline, self.inner.get_many(&unread, false)).await?;
@@ -83,61 +83,61 @@ impl Tx {
         Ok(())
     }
 
-    pub async fn raw(&mut self, key: &Bytes) -> Outcome<Option<Bytes>> {
+    pub(crate) async fn raw(&mut self, key: &Bytes) -> Outcome<Option<Bytes>> {
         if let Some(value) = self.ahead.get(key) {
             return Ok(value.clone());
         }
         Ok(Self::in_time(self.deadline, self.inner.get(key, false)).await?)
     }
 
-    pub async fn get<R: Stored>(&mut self, key: &Bytes) -> Outcome<Option<R>> {
+    pub(crate) async fn get<R: Stored>(&mut self, key: &Bytes) -> Outcome<Option<R>> {
         Ok(self.raw(key).await?.map(|bytes| R::read(key, &bytes)).transpose()?)
     }
 
-    pub async fn get_many<R: Stored>(&mut self, keys: &[Bytes]) -> Outcome<Vec<Option<R>>> {
+    pub(crate) async fn get_many<R: Stored>(&mut self, keys: &[Bytes]) -> Outcome<Vec<Option<R>>> {
         let values = self.raw_many(keys).await?;
         let read = keys.iter().zip(values).map(|(key, value)| value.map(|bytes| R::read(key, &bytes)).transpose());
         Ok(read.collect::<Result<_>>()?)
     }
 
-    pub async fn raw_many(&mut self, keys: &[Bytes]) -> Outcome<Vec<Option<Bytes>>> {
+    pub(crate) async fn raw_many(&mut self, keys: &[Bytes]) -> Outcome<Vec<Option<Bytes>>> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
         Ok(Self::in_time(self.deadline, self.inner.get_many(keys, false)).await?)
     }
 
-    pub async fn range(&mut self, query: RangeQuery) -> Outcome<RangePage> {
+    pub(crate) async fn range(&mut self, query: RangeQuery) -> Outcome<RangePage> {
         Ok(Self::in_time(self.deadline, self.inner.range(query)).await?)
     }
 
-    pub fn set<R: Stored>(&mut self, key: Bytes, record: &R) {
+    pub(crate) fn set<R: Stored>(&mut self, key: Bytes, record: &R) {
         self.set_raw(key, record.encode());
     }
 
-    pub fn set_raw(&mut self, key: Bytes, value: Bytes) {
+    pub(crate) fn set_raw(&mut self, key: Bytes, value: Bytes) {
         self.ahead.remove(&key);
         self.inner.set(key, value);
     }
 
-    pub fn clear(&mut self, key: Bytes) {
+    pub(crate) fn clear(&mut self, key: Bytes) {
         self.ahead.remove(&key);
         self.inner.clear(key);
     }
 
-    pub fn clear_range(&mut self, begin: Bytes, end: Bytes) {
+    pub(crate) fn clear_range(&mut self, begin: Bytes, end: Bytes) {
         self.ahead.retain(|key, _| *key < begin || *key >= end);
         self.inner.clear_range(begin, end);
     }
 
-    pub fn add(&mut self, key: Bytes, delta: i64) {
+    pub(crate) fn add(&mut self, key: Bytes, delta: i64) {
         if delta != 0 {
             self.ahead.remove(&key);
             self.inner.add(key, delta);
         }
     }
 
-    pub async fn bucket(&mut self, name: &str) -> Outcome<Bucket> {
+    pub(crate) async fn bucket(&mut self, name: &str) -> Outcome<Bucket> {
         let bucket = self.get(&keyspace::bucket(name)).await?;
         bucket.ok_or_else(|| MetaError::NoSuchBucket(name.to_owned()).into())
     }
@@ -192,7 +192,7 @@ pub(crate) struct Attempts {
 }
 
 impl Attempts {
-    pub async fn begin(&mut self) -> Result<Tx> {
+    pub(crate) async fn begin(&mut self) -> Result<Tx> {
         loop {
             match tokio::time::timeout_at(self.deadline, self.kv.begin()).await {
                 Ok(Ok(inner)) => {
@@ -205,7 +205,7 @@ impl Attempts {
     }
 
     /// The verb's outcome if it is decided; None to try again.
-    pub async fn end<T>(&mut self, tx: Tx, outcome: Outcome<T>) -> Result<Option<T>> {
+    pub(crate) async fn end<T>(&mut self, tx: Tx, outcome: Outcome<T>) -> Result<Option<T>> {
         let error = match outcome {
             Err(Abort::Meta(error)) => return Err(error),
             Err(Abort::Kv(error)) => error,

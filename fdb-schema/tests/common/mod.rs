@@ -20,7 +20,7 @@ use cairn_schema::{
 };
 
 /// A transport that is a call.
-pub struct Loopback(pub RemoteServer);
+pub(crate) struct Loopback(pub RemoteServer);
 
 #[async_trait]
 impl MetaTransport for Loopback {
@@ -29,35 +29,35 @@ impl MetaTransport for Loopback {
     }
 }
 
-pub fn mem_kv() -> SharedKv {
+pub(crate) fn mem_kv() -> SharedKv {
     Arc::new(mem::kv())
 }
 
-pub fn embedded_kv(directory: &std::path::Path) -> SharedKv {
+pub(crate) fn embedded_kv(directory: &std::path::Path) -> SharedKv {
     Arc::new(embedded::open(directory, EmbeddedOptions::default()).unwrap())
 }
 
-pub fn remote_kv() -> SharedKv {
+pub(crate) fn remote_kv() -> SharedKv {
     Arc::new(remote::kv(Arc::new(Loopback(RemoteServer::new(mem::kv())))))
 }
 
 /// A new store of each kind that needs no server; the directory goes with the last. `tests/fdb.rs` runs what uses this
 /// on FoundationDB.
-pub fn every_kv() -> (Vec<(&'static str, SharedKv)>, tempfile::TempDir) {
+pub(crate) fn every_kv() -> (Vec<(&'static str, SharedKv)>, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let kvs = vec![("mem", mem_kv()), ("embedded", embedded_kv(directory.path())), ("remote", remote_kv())];
     (kvs, directory)
 }
 
-pub fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     std::env::var("CAIRN_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random)
 }
 
-pub fn bucket(name: &str, versioning: Versioning) -> Bucket {
+pub(crate) fn bucket(name: &str, versioning: Versioning) -> Bucket {
     Bucket { name: name.into(), created_ms: 1, owner: "owner".into(), region: String::new(), versioning }
 }
 
-pub async fn group(meta: &Meta) -> Group {
+pub(crate) async fn group(meta: &Meta) -> Group {
     if let Some(group) = meta.groups().await.unwrap().into_iter().next() {
         return group;
     }
@@ -77,7 +77,7 @@ pub async fn group(meta: &Meta) -> Group {
     meta.create_group(Scheme::Replicated { copies: 3 }, members).await.unwrap()
 }
 
-pub fn blob(group: &Group, length: u64) -> NewBlob {
+pub(crate) fn blob(group: &Group, length: u64) -> NewBlob {
     NewBlob {
         blob: Blob {
             id: BlobId::random(),
@@ -92,11 +92,11 @@ pub fn blob(group: &Group, length: u64) -> NewBlob {
     }
 }
 
-pub fn md5_of(text: &str) -> [u8; 16] {
+pub(crate) fn md5_of(text: &str) -> [u8; 16] {
     md5_simd::digest(text.as_bytes())
 }
 
-pub fn new_version(size: u64) -> NewVersion {
+pub(crate) fn new_version(size: u64) -> NewVersion {
     NewVersion {
         etag: Etag { md5: md5_of(&size.to_string()), parts: None },
         size,
@@ -106,7 +106,7 @@ pub fn new_version(size: u64) -> NewVersion {
     }
 }
 
-pub fn put(group: &Group, bucket: &str, key: &str, size: u64) -> CommitObject {
+pub(crate) fn put(group: &Group, bucket: &str, key: &str, size: u64) -> CommitObject {
     CommitObject {
         attempt: AttemptId::random(),
         bucket: bucket.into(),
@@ -117,7 +117,7 @@ pub fn put(group: &Group, bucket: &str, key: &str, size: u64) -> CommitObject {
     }
 }
 
-pub fn delete(bucket: &str, key: &str, selector: VersionSelector) -> DeleteObject {
+pub(crate) fn delete(bucket: &str, key: &str, selector: VersionSelector) -> DeleteObject {
     DeleteObject {
         attempt: AttemptId::random(),
         bucket: bucket.into(),
@@ -127,7 +127,7 @@ pub fn delete(bucket: &str, key: &str, selector: VersionSelector) -> DeleteObjec
     }
 }
 
-pub fn upload(bucket: &str, key: &str) -> Upload {
+pub(crate) fn upload(bucket: &str, key: &str) -> Upload {
     Upload {
         id: UploadId::random(),
         bucket: bucket.into(),
@@ -139,7 +139,7 @@ pub fn upload(bucket: &str, key: &str) -> Upload {
     }
 }
 
-pub fn put_part(group: &Group, upload: &Upload, number: u16, length: u64) -> PutPart {
+pub(crate) fn put_part(group: &Group, upload: &Upload, number: u16, length: u64) -> PutPart {
     PutPart {
         attempt: AttemptId::random(),
         upload: upload.id,
@@ -153,7 +153,7 @@ pub fn put_part(group: &Group, upload: &Upload, number: u16, length: u64) -> Put
     }
 }
 
-pub fn complete(upload: &Upload, parts: &[UploadedPart]) -> CompleteUpload {
+pub(crate) fn complete(upload: &Upload, parts: &[UploadedPart]) -> CompleteUpload {
     CompleteUpload {
         attempt: AttemptId::random(),
         upload: upload.id,
@@ -167,7 +167,7 @@ pub fn complete(upload: &Upload, parts: &[UploadedPart]) -> CompleteUpload {
 }
 
 /// Every blob in the reclaim queue.
-pub async fn queued(meta: &Meta) -> Vec<BlobId> {
+pub(crate) async fn queued(meta: &Meta) -> Vec<BlobId> {
     let mut ids = Vec::new();
     // Lists of parts in a bucket become blobs of all buckets.
     for bucket in 0..RECLAIM_BUCKETS {
@@ -182,7 +182,7 @@ pub async fn queued(meta: &Meta) -> Vec<BlobId> {
 }
 
 /// Takes everything in the reclaim queue away, as if its fragments were deleted.
-pub async fn reclaim_all(meta: &Meta) {
+pub(crate) async fn reclaim_all(meta: &Meta) {
     // Twice: what a list of parts releases may belong to a bucket before its own.
     for bucket in (0..RECLAIM_BUCKETS).chain(0..RECLAIM_BUCKETS) {
         for reclaim in meta.reclaimable(bucket, u64::MAX, 100_000).await.unwrap() {
@@ -191,7 +191,7 @@ pub async fn reclaim_all(meta: &Meta) {
     }
 }
 
-pub async fn keys(meta: &Meta, bucket: &str) -> Vec<String> {
+pub(crate) async fn keys(meta: &Meta, bucket: &str) -> Vec<String> {
     let query = ListQuery { bucket: bucket.into(), limit: 1000, ..ListQuery::default() };
     let page = meta.list_objects(&query).await.unwrap();
     let entries = page.entries.into_iter().map(|entry| match entry {
@@ -202,7 +202,7 @@ pub async fn keys(meta: &Meta, bucket: &str) -> Vec<String> {
 }
 
 /// Fails if anything that is counted differs from a recount.
-pub async fn audited(meta: &Meta, case: &str) {
+pub(crate) async fn audited(meta: &Meta, case: &str) {
     let audit = meta.audit().await.unwrap();
     assert!(audit.problems == 0, "{case}: {} problems: {:#?}", audit.problems, audit.first_problems);
     // In several passes, as with very many blobs.
@@ -211,12 +211,18 @@ pub async fn audited(meta: &Meta, case: &str) {
 }
 
 /// A copy of a range of the current version of a key, to a part of an upload.
-pub async fn copy_part(meta: &Meta, from: (&str, &str), range: RangeRequest, to: &Upload, number: u16) -> CopyPart {
+pub(crate) async fn copy_part(
+    meta: &Meta,
+    from: (&str, &str),
+    range: RangeRequest,
+    to: &Upload,
+    number: u16,
+) -> CopyPart {
     let located = meta.locate(from.0, from.1, VersionSelector::Current, range).await.unwrap();
     copy_of(located, from, to, number)
 }
 
-pub fn copy_of(located: Located, from: (&str, &str), to: &Upload, number: u16) -> CopyPart {
+pub(crate) fn copy_of(located: Located, from: (&str, &str), to: &Upload, number: u16) -> CopyPart {
     CopyPart {
         attempt: AttemptId::random(),
         source: (from.0.into(), from.1.into(), VersionSelector::Current),
@@ -231,7 +237,7 @@ pub fn copy_of(located: Located, from: (&str, &str), to: &Upload, number: u16) -
     }
 }
 
-pub fn copy(from: (&str, &str), to: (&str, &str)) -> CopyObject {
+pub(crate) fn copy(from: (&str, &str), to: (&str, &str)) -> CopyObject {
     CopyObject {
         attempt: AttemptId::random(),
         source: (from.0.into(), from.1.into(), VersionSelector::Current),
@@ -244,4 +250,4 @@ pub fn copy(from: (&str, &str), to: (&str, &str)) -> CopyObject {
     }
 }
 
-pub const SHORT: Duration = Duration::from_millis(500);
+pub(crate) const SHORT: Duration = Duration::from_millis(500);

@@ -41,7 +41,7 @@ macro_rules! cases {
     ($($name:ident),* $(,)?) => { &[$((stringify!($name), |server| $name(server).boxed_local())),*] };
 }
 
-pub const CASES: &[Case] = cases![
+pub(crate) const CASES: &[Case] = cases![
     conformance_suite,
     wrong_cluster_files_and_prefixes_are_typed_errors,
     prefixes_keep_stores_apart,

@@ -19,7 +19,7 @@ use cairn_schema::kv::{
 use futures::future::{FutureExt, LocalBoxFuture};
 
 /// The server that is tested on. The store is dropped before the network.
-pub struct Server {
+pub(crate) struct Server {
     root: FdbKv,
     stores: AtomicU64,
     pub network: FdbNetwork,
@@ -28,23 +28,23 @@ pub struct Server {
 
 impl Server {
     /// A new, empty store, under a prefix of its own.
-    pub fn kv(&self) -> SharedKv {
+    pub(crate) fn kv(&self) -> SharedKv {
         let number = self.stores.fetch_add(1, Ordering::Relaxed);
         let prefix = [self.root.prefix(), format!("{number}/").as_bytes()].concat();
         Arc::new(self.root.with_prefix(prefix).unwrap())
     }
 }
 
-pub type Case = (&'static str, fn(Arc<Server>) -> LocalBoxFuture<'static, ()>);
+pub(crate) type Case = (&'static str, fn(Arc<Server>) -> LocalBoxFuture<'static, ()>);
 
 /// Clears everything below a store's prefix.
-pub async fn clear(kv: &dyn Kv) -> Result<(), KvError> {
+pub(crate) async fn clear(kv: &dyn Kv) -> Result<(), KvError> {
     let mut tx = kv.begin().await?;
     tx.clear_range(Bytes::new(), Bytes::from_static(&[0xff]));
     tx.commit().await.map(drop)
 }
 
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let Some(cluster_file) = std::env::var_os("CAIRN_FDB_CLUSTER_FILE").map(PathBuf::from) else {
         eprintln!("SKIPPED: nothing was tried on FoundationDB, CAIRN_FDB_CLUSTER_FILE is not set");
         return ExitCode::SUCCESS;

@@ -3,7 +3,7 @@
 use cairn_schema::{Meta, kv::SharedKv};
 
 /// Panics with `context` when something does not add up. Nothing half-applied passes.
-pub async fn check(kv: &SharedKv, context: &str) {
+pub(crate) async fn check(kv: &SharedKv, context: &str) {
     let audit = Meta::new(kv.clone()).audit().await.unwrap();
     assert!(audit.problems == 0, "{context}: {} problems: {:#?}", audit.problems, audit.first_problems);
 }

@@ -12,7 +12,7 @@ use std::{
 /// The smallest that mkfs.xfs makes is 300 MiB; the file is sparse.
 const BYTES: u64 = 512 << 20;
 
-pub struct LoopFs {
+pub(crate) struct LoopFs {
     mount: PathBuf,
     image: PathBuf,
     mounted: bool,
@@ -32,7 +32,7 @@ impl LoopFs {
     ///
     /// # Errors
     /// Why that cannot be done here: it takes root, loop devices, XFS and mkfs.xfs.
-    pub fn new() -> Result<Self, String> {
+    pub(crate) fn new() -> Result<Self, String> {
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
         let (image, mount) = (directory.path().join("image"), directory.path().join("mount"));
         let file = File::create(&image).and_then(|file| file.set_len(BYTES));
@@ -47,12 +47,12 @@ impl LoopFs {
         Ok(made)
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.mount
     }
 
     /// From now on every operation fails, and what was not synced is lost. What `xfs_io -x -c shutdown` does, at once.
-    pub fn cut(&self) -> Result<(), String> {
+    pub(crate) fn cut(&self) -> Result<(), String> {
         /// `XFS_IOC_GOINGDOWN` and `XFS_FSOP_GOING_FLAGS_NOLOGFLUSH` of linux/xfs_fs.h.
         const GOING_DOWN: libc::c_ulong = 0x8004_587d;
         const NO_LOG_FLUSH: u32 = 2;
@@ -63,7 +63,7 @@ impl LoopFs {
     }
 
     /// The loop device goes with the mount.
-    pub fn mount(&mut self) -> Result<(), String> {
+    pub(crate) fn mount(&mut self) -> Result<(), String> {
         let arguments = ["-t", "xfs", "-o", "loop"].map(OsStr::new).into_iter();
         run("mount", arguments.chain([self.image.as_os_str(), self.mount.as_os_str()]))?;
         self.mounted = true;
@@ -71,7 +71,7 @@ impl LoopFs {
     }
 
     /// Waits for what still has files open.
-    pub fn unmount(&mut self) -> Result<(), String> {
+    pub(crate) fn unmount(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             match run("umount", [&self.mount]) {

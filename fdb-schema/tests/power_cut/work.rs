@@ -20,24 +20,24 @@ use crate::common::*;
 /// Versioning off, and enabled.
 const PLAIN: &str = "plain";
 const KEPT: &str = "kept";
-pub const WRITERS: u64 = 12;
+pub(crate) const WRITERS: u64 = 12;
 const KEYS: u64 = 6;
 
 /// Where the notes go: a file that no cut touches. A line is written before and after each change.
 #[derive(Clone)]
-pub struct Notes {
+pub(crate) struct Notes {
     file: Arc<Mutex<File>>,
 }
 
 impl Notes {
-    pub fn create(path: &Path) -> Self {
+    pub(crate) fn create(path: &Path) -> Self {
         let file = File::options().create(true).append(true).open(path).unwrap();
         Self { file: Arc::new(Mutex::new(file)) }
     }
 
     /// The power is cut now. What is acknowledged after this was not acknowledged to anybody: a machine without power
     /// tells nothing.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.line("cut".to_owned());
     }
 
@@ -99,7 +99,7 @@ impl Change {
     }
 }
 
-pub async fn prepare(meta: &Meta) -> Group {
+pub(crate) async fn prepare(meta: &Meta) -> Group {
     for (name, versioning) in [(PLAIN, Versioning::Off), (KEPT, Versioning::Enabled)] {
         match meta.create_bucket(bucket(name, versioning)).await {
             Ok(()) | Err(MetaError::BucketExists(_)) => {}
@@ -232,7 +232,7 @@ async fn housekeeping(meta: Meta, group: Group, stop: Arc<AtomicBool>) -> Option
 
 /// Works until told to stop or until the store fails; why each writer ended. `round` is different for each run on one
 /// store.
-pub async fn run(
+pub(crate) async fn run(
     meta: &Meta,
     group: &Group,
     notes: &Notes,
@@ -292,7 +292,7 @@ impl<T: Clone + PartialEq> Fate<T> {
 
 /// The object's size; the sizes of its versions from the oldest, None for delete markers.
 #[derive(Clone, Debug, Default)]
-pub struct Model {
+pub(crate) struct Model {
     plain: BTreeMap<String, Fate<Option<u64>>>,
     kept: BTreeMap<String, Fate<Vec<Option<u64>>>>,
 }
@@ -305,7 +305,7 @@ impl Model {
     }
 
     /// Adds what the notes of a run say; how many changes were acknowledged.
-    pub fn read(&mut self, notes: &Path) -> u64 {
+    pub(crate) fn read(&mut self, notes: &Path) -> u64 {
         let text = std::fs::read_to_string(notes).unwrap_or_default();
         let mut open: BTreeMap<u64, Change> = BTreeMap::new();
         let (mut acknowledged, mut cut) = (0, false);
@@ -362,7 +362,7 @@ impl Model {
 
     /// DUR-2, CON-1: every acknowledged change is there, and one that was not acknowledged is there wholly or not at
     /// all. What is found is sure from now on.
-    pub async fn check(&mut self, meta: &Meta, context: &str) {
+    pub(crate) async fn check(&mut self, meta: &Meta, context: &str) {
         let mut wrong = Vec::new();
         let mut unexplained = listed(meta, PLAIN).await;
         for (key, fate) in &mut self.plain {

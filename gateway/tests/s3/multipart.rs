@@ -13,13 +13,13 @@ use crate::{
 
 const MIB: usize = 1 << 20;
 
-pub struct Upload {
+pub(crate) struct Upload {
     pub path: String,
     pub id: String,
 }
 
 impl Upload {
-    pub async fn create(world: &World, path: &str, headers: &[(&str, &str)]) -> Self {
+    pub(crate) async fn create(world: &World, path: &str, headers: &[(&str, &str)]) -> Self {
         let mut request = Request::post(path).query("uploads", "");
         for (name, value) in headers {
             request = request.header(name, value);
@@ -29,13 +29,13 @@ impl Upload {
         Self { path: path.into(), id }
     }
 
-    pub fn part(&self, number: u32, body: &[u8]) -> Request {
+    pub(crate) fn part(&self, number: u32, body: &[u8]) -> Request {
         let request = Request::put(&self.path).query("partNumber", &number.to_string());
         request.query("uploadId", &self.id).body(body)
     }
 
     /// `parts` are numbers and ETags without quotes.
-    pub fn completion(&self, parts: &[(u32, &str)]) -> Request {
+    pub(crate) fn completion(&self, parts: &[(u32, &str)]) -> Request {
         let list: String = parts
             .iter()
             .map(|(number, etag)| format!("<Part><PartNumber>{number}</PartNumber><ETag>\"{etag}\"</ETag></Part>"))
@@ -44,7 +44,7 @@ impl Upload {
         Request::post(&self.path).query("uploadId", &self.id).body(body)
     }
 
-    pub async fn complete(&self, world: &World, parts: &[(u32, &str)]) -> Answer {
+    pub(crate) async fn complete(&self, world: &World, parts: &[(u32, &str)]) -> Answer {
         world.ok(self.completion(parts)).await
     }
 }

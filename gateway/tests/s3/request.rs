@@ -12,7 +12,7 @@ use crate::{
 
 /// How the body is vouched for.
 #[derive(Clone, Debug)]
-pub enum Payload {
+pub(crate) enum Payload {
     /// Its SHA-256 is signed.
     Signed,
     /// A SHA-256 that is not its own is signed.
@@ -29,7 +29,7 @@ pub enum Payload {
 }
 
 #[derive(Clone)]
-pub struct Request {
+pub(crate) struct Request {
     method: String,
     path: String,
     query: Vec<(String, String)>,
@@ -47,7 +47,7 @@ impl fmt::Display for Request {
 const CHUNK_BYTES: usize = 8192;
 
 impl Request {
-    pub fn new(method: &str, path: &str) -> Self {
+    pub(crate) fn new(method: &str, path: &str) -> Self {
         Self {
             method: method.into(),
             path: path.into(),
@@ -58,54 +58,54 @@ impl Request {
         }
     }
 
-    pub fn get(path: &str) -> Self {
+    pub(crate) fn get(path: &str) -> Self {
         Self::new("GET", path)
     }
 
-    pub fn head(path: &str) -> Self {
+    pub(crate) fn head(path: &str) -> Self {
         Self::new("HEAD", path)
     }
 
-    pub fn put(path: &str) -> Self {
+    pub(crate) fn put(path: &str) -> Self {
         Self::new("PUT", path)
     }
 
-    pub fn post(path: &str) -> Self {
+    pub(crate) fn post(path: &str) -> Self {
         Self::new("POST", path)
     }
 
-    pub fn delete(path: &str) -> Self {
+    pub(crate) fn delete(path: &str) -> Self {
         Self::new("DELETE", path)
     }
 
-    pub fn query(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn query(mut self, name: &str, value: &str) -> Self {
         self.query.push((name.into(), value.into()));
         self
     }
 
-    pub fn header(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
     }
 
-    pub fn payload(mut self, payload: Payload) -> Self {
+    pub(crate) fn payload(mut self, payload: Payload) -> Self {
         self.payload = payload;
         self
     }
 
     /// The Content-MD5 of the body.
-    pub fn content_md5(self) -> Self {
+    pub(crate) fn content_md5(self) -> Self {
         let value = STANDARD.encode(Md5::checksum(&self.body));
         self.header("content-md5", &value)
     }
 
     /// Signed, as bytes for the wire.
-    pub fn encode(&self, host: &str, signer: &Signer) -> Vec<u8> {
+    pub(crate) fn encode(&self, host: &str, signer: &Signer) -> Vec<u8> {
         let (content_sha256, streaming) = self.content_sha256();
         let mut headers = self.headers.clone();
         headers.push(("host".into(), host.into()));
@@ -195,7 +195,7 @@ impl Request {
         out
     }
 
-    pub async fn send(&self, address: SocketAddr, signer: &Signer) -> Answer {
+    pub(crate) async fn send(&self, address: SocketAddr, signer: &Signer) -> Answer {
         let mut wire = Wire::connect(address).await;
         wire.send(self.encode(&address.to_string(), signer)).await;
         wire.answer(self.method != "HEAD").await.unwrap_or_else(|error| panic!("{self}: {error:?}"))
@@ -209,7 +209,7 @@ fn push_signed_chunk(out: &mut Vec<u8>, chunk: &[u8], signature: &str) {
 }
 
 /// Bytes that do not repeat, the same for the same seed.
-pub fn bytes(length: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn bytes(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     (0..length)
         .map(|_| {
@@ -221,10 +221,10 @@ pub fn bytes(length: usize, seed: u64) -> Vec<u8> {
         .collect()
 }
 
-pub fn md5_hex(bytes: &[u8]) -> String {
+pub(crate) fn md5_hex(bytes: &[u8]) -> String {
     hex::encode(Md5::checksum(bytes))
 }
 
-pub fn crc32_base64(bytes: &[u8]) -> String {
+pub(crate) fn crc32_base64(bytes: &[u8]) -> String {
     STANDARD.encode(Crc32::checksum(bytes))
 }

@@ -2,7 +2,7 @@
 
 use crate::{request::Request, world::World};
 
-pub async fn enable(world: &World, bucket: &str, status: &str) {
+pub(crate) async fn enable(world: &World, bucket: &str, status: &str) {
     let body = format!("<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>");
     world.ok(Request::put(&format!("/{bucket}")).query("versioning", "").body(body).content_md5()).await;
 }

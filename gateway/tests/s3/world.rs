@@ -21,13 +21,13 @@ use crate::{
     wire::{Answer, DEADLINE},
 };
 
-pub const ACCESS_KEY: &str = "cairntest";
-pub const SECRET_KEY: &str = "cairntestsecret";
+pub(crate) const ACCESS_KEY: &str = "cairntest";
+pub(crate) const SECRET_KEY: &str = "cairntestsecret";
 
 /// Of the node: a stripe with its parity takes 1.5 MiB.
 const MEMORY_BYTES: u64 = 256 << 20;
 
-pub struct World {
+pub(crate) struct World {
     pub gateway: Gateway,
     pub node: NodeRuntime,
     pub meta: Meta,
@@ -35,11 +35,11 @@ pub struct World {
 }
 
 impl World {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(|_| ()).await
     }
 
-    pub async fn start_with(change: impl FnOnce(&mut GatewayOptions)) -> Self {
+    pub(crate) async fn start_with(change: impl FnOnce(&mut GatewayOptions)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let meta = Meta::new(Arc::new(kv::mem::kv()));
         let node = NodeRuntime::start(node_options(&folder, meta.clone()).await).await.unwrap();
@@ -50,26 +50,26 @@ impl World {
     }
 
     /// The same with a bucket.
-    pub async fn with_bucket(bucket: &str) -> Self {
+    pub(crate) async fn with_bucket(bucket: &str) -> Self {
         let world = Self::start().await;
         world.ok(Request::put(&format!("/{bucket}"))).await;
         world
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.gateway.local_addr()
     }
 
-    pub fn signer(&self) -> Signer {
+    pub(crate) fn signer(&self) -> Signer {
         Signer::now(ACCESS_KEY, SECRET_KEY)
     }
 
-    pub async fn send(&self, request: Request) -> Answer {
+    pub(crate) async fn send(&self, request: Request) -> Answer {
         request.send(self.address(), &self.signer()).await
     }
 
     /// Sends what must succeed.
-    pub async fn ok(&self, request: Request) -> Answer {
+    pub(crate) async fn ok(&self, request: Request) -> Answer {
         let what = request.to_string();
         let answer = self.send(request).await;
         assert!((200..300).contains(&answer.status), "{what}: {} {}", answer.status, answer.text());
@@ -77,7 +77,7 @@ impl World {
     }
 
     /// Sends what must be refused, and with this.
-    pub async fn refused(&self, request: Request, status: u16, code: &str) -> Answer {
+    pub(crate) async fn refused(&self, request: Request, status: u16, code: &str) -> Answer {
         let what = request.to_string();
         let answer = self.send(request).await;
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{what}: {}", answer.text());
@@ -86,11 +86,11 @@ impl World {
     }
 
     /// Keys of a bucket, by listing.
-    pub async fn keys(&self, bucket: &str) -> Vec<String> {
+    pub(crate) async fn keys(&self, bucket: &str) -> Vec<String> {
         self.ok(Request::get(&format!("/{bucket}")).query("list-type", "2")).await.xml_all("Key")
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.gateway.stop(DEADLINE).await;
         self.node.stop(DEADLINE).await;
     }

@@ -2,12 +2,12 @@
 
 use s3s::crypto::{Checksum, Sha1, Sha256};
 
-pub const REGION: &str = "us-east-1";
-pub const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+pub(crate) const REGION: &str = "us-east-1";
+pub(crate) const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// A key pair and the moment of signing.
 #[derive(Clone)]
-pub struct Signer {
+pub(crate) struct Signer {
     pub access_key: String,
     pub secret_key: String,
     /// `20251121T080000Z`
@@ -15,11 +15,11 @@ pub struct Signer {
 }
 
 impl Signer {
-    pub fn now(access_key: &str, secret_key: &str) -> Self {
+    pub(crate) fn now(access_key: &str, secret_key: &str) -> Self {
         Self::at(access_key, secret_key, time::OffsetDateTime::now_utc())
     }
 
-    pub fn at(access_key: &str, secret_key: &str, when: time::OffsetDateTime) -> Self {
+    pub(crate) fn at(access_key: &str, secret_key: &str, when: time::OffsetDateTime) -> Self {
         let amz_date = format!(
             "{:04}{:02}{:02}T{:02}{:02}{:02}Z",
             when.year(),
@@ -36,7 +36,7 @@ impl Signer {
         &self.amz_date[..8]
     }
 
-    pub fn scope(&self) -> String {
+    pub(crate) fn scope(&self) -> String {
         format!("{}/{REGION}/s3/aws4_request", self.date())
     }
 
@@ -49,18 +49,18 @@ impl Signer {
     }
 
     /// The signature of a form's policy.
-    pub fn policy_signature(&self, policy: &str) -> String {
+    pub(crate) fn policy_signature(&self, policy: &str) -> String {
         self.sign(policy)
     }
 
     /// The same in version 2.
-    pub fn policy_signature_v2(&self, policy: &str) -> String {
+    pub(crate) fn policy_signature_v2(&self, policy: &str) -> String {
         let raw = hmac::<Sha1>(self.secret_key.as_bytes(), policy.as_bytes());
         base64::Engine::encode(&base64::engine::general_purpose::STANDARD, raw)
     }
 
     /// The signature of a request; `headers` are lower case and sorted, and all of them are signed.
-    pub fn signature(
+    pub(crate) fn signature(
         &self,
         method: &str,
         path: &str,
@@ -79,7 +79,7 @@ impl Signer {
         self.sign(&format!("AWS4-HMAC-SHA256\n{}\n{}\n{digest}", self.amz_date, self.scope()))
     }
 
-    pub fn authorization(&self, headers: &[(String, String)], signature: &str) -> String {
+    pub(crate) fn authorization(&self, headers: &[(String, String)], signature: &str) -> String {
         format!(
             "AWS4-HMAC-SHA256 Credential={}/{}, SignedHeaders={}, Signature={signature}",
             self.access_key,
@@ -89,7 +89,7 @@ impl Signer {
     }
 
     /// The signature of one chunk of an `aws-chunked` body, after that of the one before.
-    pub fn chunk_signature(&self, previous: &str, chunk: &[u8]) -> String {
+    pub(crate) fn chunk_signature(&self, previous: &str, chunk: &[u8]) -> String {
         let digest = hex::encode(Sha256::checksum(chunk));
         self.sign(&format!(
             "AWS4-HMAC-SHA256-PAYLOAD\n{}\n{}\n{previous}\n{EMPTY_SHA256}\n{digest}",
@@ -98,13 +98,13 @@ impl Signer {
         ))
     }
 
-    pub fn trailer_signature(&self, previous: &str, trailer: &str) -> String {
+    pub(crate) fn trailer_signature(&self, previous: &str, trailer: &str) -> String {
         let digest = hex::encode(Sha256::checksum(trailer.as_bytes()));
         self.sign(&format!("AWS4-HMAC-SHA256-TRAILER\n{}\n{}\n{previous}\n{digest}", self.amz_date, self.scope()))
     }
 
     /// The query of a URL presigned with version 4, only `host` signed.
-    pub fn presign(&self, method: &str, path: &str, host: &str, expires: u32, more: &[(&str, &str)]) -> String {
+    pub(crate) fn presign(&self, method: &str, path: &str, host: &str, expires: u32, more: &[(&str, &str)]) -> String {
         let mut query: Vec<(String, String)> = vec![
             ("X-Amz-Algorithm".into(), "AWS4-HMAC-SHA256".into()),
             ("X-Amz-Credential".into(), format!("{}/{}", self.access_key, self.scope())),
@@ -120,12 +120,12 @@ impl Signer {
     }
 
     /// The query of a URL presigned with version 2, valid until `expires` (Unix seconds).
-    pub fn presign_v2(&self, method: &str, path: &str, expires: i64) -> String {
+    pub(crate) fn presign_v2(&self, method: &str, path: &str, expires: i64) -> String {
         self.presign_v2_with(method, path, expires, "")
     }
 
     /// The same over `x-amz-*` headers, each as `name:value\n`, in order.
-    pub fn presign_v2_with(&self, method: &str, path: &str, expires: i64, amz_headers: &str) -> String {
+    pub(crate) fn presign_v2_with(&self, method: &str, path: &str, expires: i64, amz_headers: &str) -> String {
         let string_to_sign = format!("{method}\n\n\n{expires}\n{amz_headers}{path}");
         let raw = hmac::<Sha1>(self.secret_key.as_bytes(), string_to_sign.as_bytes());
         let signature = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, raw);
@@ -138,13 +138,13 @@ fn names(headers: &[(String, String)]) -> String {
 }
 
 /// Sorted and encoded, as it is signed and sent.
-pub fn canonical_query(query: &[(String, String)]) -> String {
+pub(crate) fn canonical_query(query: &[(String, String)]) -> String {
     let mut pairs: Vec<(String, String)> = query.iter().map(|(name, value)| (encode(name), encode(value))).collect();
     pairs.sort();
     pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
 }
 
-pub fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
     text.bytes()
         .map(|byte| if unreserved(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })

@@ -8,37 +8,37 @@ use tokio::{
 };
 
 /// Nothing in these tests may take longer.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// An answer as it came.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
     /// What stands between the first `<name>` and `</name>`.
-    pub fn xml(&self, name: &str) -> String {
+    pub(crate) fn xml(&self, name: &str) -> String {
         xml_all(&self.text(), name).into_iter().next().unwrap_or_default()
     }
 
     /// All of them.
-    pub fn xml_all(&self, name: &str) -> Vec<String> {
+    pub(crate) fn xml_all(&self, name: &str) -> Vec<String> {
         xml_all(&self.text(), name)
     }
 
     /// The error code of an error document.
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         self.xml("Code")
     }
 }
@@ -57,7 +57,7 @@ fn xml_all(text: &str, name: &str) -> Vec<String> {
 
 /// Why there is no whole answer.
 #[derive(Debug)]
-pub enum WireError {
+pub(crate) enum WireError {
     /// The connection ended before an answer began.
     Closed,
     /// The connection ended in the middle of an answer, after this much of its body.
@@ -65,28 +65,28 @@ pub enum WireError {
 }
 
 /// TCP, or what lies over it.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-pub struct Wire {
+pub(crate) struct Wire {
     stream: Box<dyn Stream>,
     read: Vec<u8>,
 }
 
 impl Wire {
-    pub async fn connect(address: SocketAddr) -> Self {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("connect to the gateway");
         stream.set_nodelay(true).expect("set TCP_NODELAY");
         Self::over(stream)
     }
 
-    pub fn over(stream: impl Stream + 'static) -> Self {
+    pub(crate) fn over(stream: impl Stream + 'static) -> Self {
         Self { stream: Box::new(stream), read: Vec::new() }
     }
 
     /// From another of this machine's addresses.
-    pub async fn connect_from(local: &str, address: SocketAddr) -> Self {
+    pub(crate) async fn connect_from(local: &str, address: SocketAddr) -> Self {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::new(local.parse().unwrap(), 0)).unwrap();
         let connected = tokio::time::timeout(DEADLINE, socket.connect(address)).await;
@@ -95,16 +95,16 @@ impl Wire {
         Self::over(stream)
     }
 
-    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).await.expect("send to the gateway");
     }
 
-    pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+    pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         within(self.stream.write_all(bytes.as_ref())).await
     }
 
     /// Ends the sending side, as a client that dies.
-    pub async fn finish(&mut self) {
+    pub(crate) async fn finish(&mut self) {
         let _ = self.stream.shutdown().await;
     }
 
@@ -114,25 +114,25 @@ impl Wire {
     }
 
     /// Waits until so many bytes of an answer have come.
-    pub async fn read_at_least(&mut self, bytes: usize) {
+    pub(crate) async fn read_at_least(&mut self, bytes: usize) {
         while self.read.len() < bytes {
             assert!(self.more().await, "the connection ended after {} bytes", self.read.len());
         }
     }
 
     /// True when the gateway closes the connection without a word.
-    pub async fn closes(&mut self) -> bool {
+    pub(crate) async fn closes(&mut self) -> bool {
         while self.more().await {}
         self.read.is_empty()
     }
 
     /// Waits until the gateway ends the connection, whatever it still says.
-    pub async fn ends(&mut self) {
+    pub(crate) async fn ends(&mut self) {
         while self.more().await {}
     }
 
     /// Takes one byte off the wire, if there is one.
-    pub async fn read_one_byte(&mut self) {
+    pub(crate) async fn read_one_byte(&mut self) {
         let mut byte = [0; 1];
         if let Ok(Ok(1)) = tokio::time::timeout(Duration::ZERO, self.stream.read(&mut byte)).await {
             self.read.push(byte[0]);
@@ -140,7 +140,7 @@ impl Wire {
     }
 
     /// Whether something of an answer has come, or comes within `wait`.
-    pub async fn has_answer(&mut self, wait: Duration) -> bool {
+    pub(crate) async fn has_answer(&mut self, wait: Duration) -> bool {
         if self.read.is_empty() {
             let _ = tokio::time::timeout(wait, self.stream.read_buf(&mut self.read)).await;
         }
@@ -148,7 +148,7 @@ impl Wire {
     }
 
     /// One answer; the body of a HEAD's answer must be `None`.
-    pub async fn answer(&mut self, with_body: bool) -> Result<Answer, WireError> {
+    pub(crate) async fn answer(&mut self, with_body: bool) -> Result<Answer, WireError> {
         let head_end = loop {
             if let Some(at) = find(&self.read, b"\r\n\r\n") {
                 break at;

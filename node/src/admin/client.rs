@@ -11,13 +11,13 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
 /// An exchange takes no longer.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// A status of some thousand groups has a few megabytes.
 const MAX_ANSWER_BYTES: usize = 256 << 20;
 const DEFAULT_PORT: u16 = 9001;
 
 #[derive(Debug, thiserror::Error)]
-pub enum ClientError {
+pub(crate) enum ClientError {
     #[error("{} is not an admin URL: write it such as http://127.0.0.1:9001", Shown(.0))]
     Url(String),
     #[error("cannot reach the admin API at {0}: {1}; is Cairn running, and is --admin right?")]
@@ -31,13 +31,13 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    pub fn not_json(admin: &str, error: &serde_json::Error) -> Self {
+    pub(crate) fn not_json(admin: &str, error: &serde_json::Error) -> Self {
         Self::Answer(admin.to_owned(), error.to_string())
     }
 }
 
 /// GETs `path` below the admin URL; anything but 200 is an error.
-pub async fn get(admin: &str, path: &str) -> Result<Bytes, ClientError> {
+pub(crate) async fn get(admin: &str, path: &str) -> Result<Bytes, ClientError> {
     let base = if admin.contains("://") { admin.to_owned() } else { format!("http://{admin}") };
     let uri: Uri =
         format!("{}{path}", base.trim_end_matches('/')).parse().map_err(|_| ClientError::Url(admin.into()))?;

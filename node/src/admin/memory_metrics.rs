@@ -17,7 +17,11 @@ struct MemoryMetrics {
 }
 
 /// Registers what does not change, and what `index` says whenever it is asked.
-pub fn register_memory(registry: &Registry, shares: &Shares, index: &IndexMemory) -> Result<(), prometheus::Error> {
+pub(crate) fn register_memory(
+    registry: &Registry,
+    shares: &Shares,
+    index: &IndexMemory,
+) -> Result<(), prometheus::Error> {
     let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     let bound = "What the process may have resident; process_resident_memory_bytes is what it has.";
     let parts = Opts::new("cairn_memory_share_bytes", "What each part of the process may hold; together the bound.");

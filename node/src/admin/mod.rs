@@ -1,12 +1,12 @@
 //! The operators' HTTP API of a process, and the client that `cairn status` asks it with.
 
-pub mod client;
+pub(crate) mod client;
 mod memory_metrics;
 mod process_metrics;
 mod server;
 mod subject;
 
-pub use memory_metrics::register_memory;
-pub use process_metrics::ProcessMetrics;
-pub use server::{AdminError, AdminServer};
-pub use subject::Subject;
+pub(crate) use memory_metrics::register_memory;
+pub(crate) use process_metrics::ProcessMetrics;
+pub(crate) use server::{AdminError, AdminServer};
+pub(crate) use subject::Subject;

@@ -15,7 +15,7 @@ use prometheus::{
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Reads /proc/self whenever it is collected.
-pub struct ProcessMetrics {
+pub(crate) struct ProcessMetrics {
     resident_bytes: IntGauge,
     open_fds: IntGauge,
     max_fds: IntGauge,
@@ -26,7 +26,7 @@ pub struct ProcessMetrics {
 }
 
 impl ProcessMetrics {
-    pub fn new(max_fds: Option<u64>) -> Result<Self, prometheus::Error> {
+    pub(crate) fn new(max_fds: Option<u64>) -> Result<Self, prometheus::Error> {
         let build = Opts::new("cairn_build_info", "Always 1; the label names the build.")
             .const_label("version", env!("CARGO_PKG_VERSION"));
         let metrics = Self {
@@ -45,7 +45,7 @@ impl ProcessMetrics {
         Ok(metrics)
     }
 
-    pub fn register(registry: &Registry, max_fds: Option<u64>) -> Result<(), prometheus::Error> {
+    pub(crate) fn register(registry: &Registry, max_fds: Option<u64>) -> Result<(), prometheus::Error> {
         registry.register(Box::new(Self::new(max_fds)?))
     }
 

@@ -33,7 +33,7 @@ const MAX_HEADER_BYTES: usize = 16 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug, thiserror::Error)]
-pub enum AdminError {
+pub(crate) enum AdminError {
     #[error("admin API: listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
 }
@@ -50,7 +50,7 @@ struct Pages {
 }
 
 /// A running admin server.
-pub struct AdminServer {
+pub(crate) struct AdminServer {
     local_addr: SocketAddr,
     pages: Arc<Pages>,
     stop: watch::Sender<bool>,
@@ -60,7 +60,7 @@ pub struct AdminServer {
 impl AdminServer {
     /// Listens at once: `/healthz` answers, `/v1/status` does once [`AdminServer::serve`] is called, and `/readyz` says
     /// no until [`AdminServer::open`] is. `stopping` turns readiness off as soon as a shutdown begins.
-    pub async fn start(
+    pub(crate) async fn start(
         listen: SocketAddr,
         registry: Registry,
         stopping: watch::Receiver<bool>,
@@ -81,29 +81,29 @@ impl AdminServer {
         Ok(Self { local_addr, pages, stop, task })
     }
 
-    pub fn local_addr(&self) -> SocketAddr {
+    pub(crate) fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
     /// Says what to answer about. Only the first call counts.
-    pub fn serve(&self, subject: Subject) {
+    pub(crate) fn serve(&self, subject: Subject) {
         if self.pages.subject.set(subject).is_err() {
             tracing::warn!("the admin API has a subject already");
         }
     }
 
     /// Says that clients are served from now on.
-    pub fn open(&self) {
+    pub(crate) fn open(&self) {
         self.pages.open.get_or_init(|| ());
     }
 
     /// Whether the process could do its work now, though clients may not be served yet.
-    pub async fn able(&self) -> Result<(), String> {
+    pub(crate) async fn able(&self) -> Result<(), String> {
         self.pages.able().await
     }
 
     /// Closes the listener and all connections.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.send_replace(true);
         if let Err(error) = self.task.await {
             tracing::warn!(%error, "admin API ended badly");

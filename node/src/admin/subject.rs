@@ -15,14 +15,14 @@ const METADATA_SERVER: &str = "(metadata server)";
 const STATUS_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Set once the process serves.
-pub enum Subject {
+pub(crate) enum Subject {
     /// The first node's store is the one the gateway uses, and its view of the cluster is the one shown.
     Nodes(Vec<NodeRuntime>),
     Metadata(Meta),
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub struct ProcessStatus {
+pub(crate) struct ProcessStatus {
     pub version: &'static str,
     pub pid: u32,
     pub uptime_seconds: u64,
@@ -30,7 +30,7 @@ pub struct ProcessStatus {
 
 /// `/v1/status`: the cluster's status with a word about the process that answers.
 #[derive(Debug, Serialize)]
-pub struct StatusPage {
+pub(crate) struct StatusPage {
     pub process: ProcessStatus,
     #[serde(flatten)]
     pub cluster: Option<ClusterStatus>,
@@ -59,7 +59,7 @@ impl Subject {
         }
     }
 
-    pub async fn status(&self, process: ProcessStatus) -> Result<StatusPage, String> {
+    pub(crate) async fn status(&self, process: ProcessStatus) -> Result<StatusPage, String> {
         let Self::Nodes(nodes) = self else { return Ok(StatusPage { process, cluster: None }) };
         let Some((first, others)) = nodes.split_first() else { return Err("no node runs here".to_owned()) };
         let mut cluster = match timeout(STATUS_DEADLINE, first.status()).await {
@@ -78,12 +78,12 @@ impl Subject {
 
 /// The last probe's result, shared by everyone who asks within [`PROBE_KEPT`].
 #[derive(Default)]
-pub struct Readiness {
+pub(super) struct Readiness {
     last: Mutex<Option<(Instant, Result<(), String>)>>,
 }
 
 impl Readiness {
-    pub async fn check(&self, subject: &Subject) -> Result<(), String> {
+    pub(super) async fn check(&self, subject: &Subject) -> Result<(), String> {
         // Held across the probe on purpose: askers that come meanwhile wait for its result instead of probing too.
         let mut last = self.last.lock().await;
         if let Some((when, result)) = last.as_ref()

@@ -18,13 +18,13 @@ use crate::config::{LogFormat, Size};
     The environment variable CAIRN_LOG sets what is logged, such as `info,cairn_actors=debug`.\n\n\
     Exit codes: 0 done or stopped; 1 refused, or failed; 2 not a command line; 3 a server that ended itself, because its\n\
     metadata store takes no more changes until it is opened again; 130 a second signal ended it at once.")]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     pub command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run a whole cluster in this process: six nodes in six racks, S3 on 127.0.0.1:9000
     Dev(DevArgs),
     /// Run one node of a cluster
@@ -53,7 +53,7 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
-pub struct LogArgs {
+pub(crate) struct LogArgs {
     /// How to log to standard error: lines for people, or one JSON object a line [default: human, or as the
     /// configuration file says]
     #[arg(long, value_name = "FORMAT")]
@@ -65,7 +65,7 @@ pub struct LogArgs {
     CAIRN_ROOT_ACCESS_KEY and CAIRN_ROOT_SECRET_KEY say otherwise.\n\n\
     Examples:\n  cairn dev\n  cairn dev --racks 1 --disks 6 --failure-domain disk    one machine with six disks\n  \
     cairn dev --scheme 8+4 --racks 6 --nodes-per-rack 2     twelve nodes")]
-pub struct DevArgs {
+pub(crate) struct DevArgs {
     /// Folder of everything the cluster keeps: disks, metadata, certificates, its layout
     #[arg(long, value_name = "DIR", default_value = "cairn-data")]
     pub data: PathBuf,
@@ -110,7 +110,7 @@ pub struct DevArgs {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum DomainArg {
+pub(crate) enum DomainArg {
     Disk,
     Node,
     Rack,
@@ -118,7 +118,7 @@ pub enum DomainArg {
 }
 
 impl DomainArg {
-    pub fn domain(self) -> FailureDomain {
+    pub(crate) fn domain(self) -> FailureDomain {
         match self {
             Self::Disk => FailureDomain::Disk,
             Self::Node => FailureDomain::Node,
@@ -129,7 +129,7 @@ impl DomainArg {
 }
 
 #[derive(Debug, Args)]
-pub struct ServeArgs {
+pub(crate) struct ServeArgs {
     /// The configuration file; ops/config has commented examples
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
@@ -141,7 +141,7 @@ pub struct ServeArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct StatusArgs {
+pub(crate) struct StatusArgs {
     /// The admin API of any node
     #[arg(long, value_name = "URL", env = "CAIRN_ADMIN", default_value = "http://127.0.0.1:9001")]
     pub admin: String,
@@ -151,7 +151,7 @@ pub struct StatusArgs {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum ConfigCommand {
+pub(crate) enum ConfigCommand {
     /// Check a node.toml or meta.toml without starting or changing anything
     ///
     /// Looks at the text, and at what it comes to on this machine: certificates, keys, disks, ports, the metadata store
@@ -167,7 +167,7 @@ pub enum ConfigCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum CertCommand {
+pub(crate) enum CertCommand {
     /// Make a certificate authority: ca.pem and ca.key
     ///
     /// Keep ca.key away from the nodes: whoever has it can make nodes that the cluster trusts. Existing files are never
@@ -197,14 +197,14 @@ pub enum CertCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum AdminCommand {
+pub(crate) enum AdminCommand {
     /// Export all metadata to a file, or import it into an empty store
     #[command(subcommand)]
     Metadata(MetadataCommand),
 }
 
 #[derive(Debug, Subcommand)]
-pub enum MetadataCommand {
+pub(crate) enum MetadataCommand {
     /// Write all metadata to one file: a backup, and the way to another backend
     ///
     /// The file is versioned and checksummed, as of one moment, and holds secrets: access keys and, with them,
@@ -241,7 +241,7 @@ pub enum MetadataCommand {
 /// Which metadata store is meant.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-pub struct StoreArgs {
+pub(crate) struct StoreArgs {
     /// The store that a node.toml or meta.toml names
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -251,7 +251,7 @@ pub struct StoreArgs {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum DiskCommand {
+pub(crate) enum DiskCommand {
     /// Show what a disk's folder holds: its identity, segments, fragments, garbage
     Inspect {
         /// The disk's folder, as in disks.path

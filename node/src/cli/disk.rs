@@ -15,7 +15,7 @@ use crate::{
 const MAX_LINES: usize = 20;
 
 /// The report to print, and what is wrong with the disk, if anything.
-pub fn run(command: &DiskCommand) -> Result<(String, Option<Failure>), Failure> {
+pub(crate) fn run(command: &DiskCommand) -> Result<(String, Option<Failure>), Failure> {
     match command {
         DiskCommand::Inspect { dir, json } => {
             let report = tools::inspect(dir).map_err(Failure::Disk)?;

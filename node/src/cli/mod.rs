@@ -1,8 +1,8 @@
 //! The command line and the commands that end by themselves.
 
 mod args;
-pub mod disk;
-pub mod status;
-pub mod version;
+pub(crate) mod disk;
+pub(crate) mod status;
+pub(crate) mod version;
 
-pub use args::*;
+pub(crate) use args::*;

@@ -14,7 +14,7 @@ const MAX_LINES: usize = 20;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct StatusView {
+pub(crate) struct StatusView {
     process: ProcessView,
     /// None from a metadata server.
     cluster: Option<String>,
@@ -109,11 +109,11 @@ struct ActorView {
 }
 
 impl StatusView {
-    pub fn read(json: &[u8]) -> Result<Self, serde_json::Error> {
+    pub(crate) fn read(json: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(json)
     }
 
-    pub fn in_words(&self) -> String {
+    pub(crate) fn in_words(&self) -> String {
         let mut text = String::new();
         let Some(cluster) = &self.cluster else {
             let _ = writeln!(text, "a metadata server, up for {}", duration(self.process.uptime_seconds));

@@ -44,7 +44,7 @@ const CHANGES_PARTS: u64 = 4;
 
 /// Who shares the memory of a process.
 #[derive(Clone, Copy, Debug)]
-pub struct Sharers {
+pub(crate) struct Sharers {
     pub nodes: u64,
     /// Of all nodes together.
     pub disks: u64,
@@ -57,7 +57,7 @@ pub struct Sharers {
 
 /// What each part of the process may hold, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shares {
+pub(crate) struct Shares {
     pub bound: u64,
     pub program: u64,
     pub metadata_cache: u64,
@@ -71,7 +71,7 @@ pub struct Shares {
 
 /// A bound that is too small for those who share it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooSmall {
+pub(crate) struct TooSmall {
     pub least: Size,
     nodes: u64,
     disks: u64,
@@ -93,7 +93,7 @@ impl fmt::Display for TooSmall {
 }
 
 impl Shares {
-    pub fn divide(bound: Size, sharers: &Sharers) -> Result<Self, TooSmall> {
+    pub(crate) fn divide(bound: Size, sharers: &Sharers) -> Result<Self, TooSmall> {
         Self::of(bound.0, sharers).ok_or_else(|| TooSmall {
             least: Size(least(sharers)),
             nodes: sharers.nodes,
@@ -127,23 +127,23 @@ impl Shares {
     }
 
     /// For the embedded metadata store.
-    pub fn metadata(&self) -> EmbeddedOptions {
+    pub(crate) fn metadata(&self) -> EmbeddedOptions {
         EmbeddedOptions { cache_bytes: self.metadata_cache, memtable_bytes: self.metadata_changes / CHANGES_PARTS }
     }
 
     /// For the indexes of all `disks` together: give each a clone.
-    pub fn index(&self, disks: usize) -> IndexMemory {
+    pub(crate) fn index(&self, disks: usize) -> IndexMemory {
         IndexMemory::shared(self.index_cache, self.index_changes, disks)
     }
 
     /// For one of `nodes`, of which one has all the clients.
-    pub fn node(&self, nodes: usize) -> NodeMemory {
+    pub(crate) fn node(&self, nodes: usize) -> NodeMemory {
         let nodes = nodes.max(1) as u64;
         NodeMemory { stripes: self.stripes, served: self.served / nodes, background: self.background / nodes }
     }
 
     /// Names of the parts, and what each may hold.
-    pub fn parts(&self) -> [(&'static str, u64); 8] {
+    pub(crate) fn parts(&self) -> [(&'static str, u64); 8] {
         [
             ("program", self.program),
             ("metadata_cache", self.metadata_cache),

@@ -15,7 +15,7 @@ use super::{
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct MetaFile {
+pub(crate) struct MetaFile {
     pub version: u32,
     pub meta: MetaSection,
     pub tls: TlsSection,
@@ -27,7 +27,7 @@ pub struct MetaFile {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct MetaSection {
+pub(crate) struct MetaSection {
     /// The name in this server's certificate; nodes dial it under this name.
     pub id: NodeId,
     /// Folder of the embedded store.

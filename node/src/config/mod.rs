@@ -10,18 +10,18 @@ mod values;
 
 use std::path::{Path, PathBuf};
 
-pub use memory::{Sharers, Shares, TooSmall};
-pub use meta_file::MetaFile;
+pub(crate) use memory::{Sharers, Shares, TooSmall};
+pub(crate) use meta_file::MetaFile;
 #[cfg(feature = "fdb")]
-pub use node_file::DEFAULT_PREFIX;
-pub use node_file::{DiskSection, MetadataKind, MetadataSection, NodeFile};
-pub use problem::{ConfigError, Findings};
+pub(crate) use node_file::DEFAULT_PREFIX;
+pub(crate) use node_file::{DiskSection, MetadataKind, MetadataSection, NodeFile};
+pub(crate) use problem::{ConfigError, Findings};
 use serde::de::DeserializeOwned;
-pub use shared::{LogFormat, LogSection, TlsSection};
-pub use values::{Period, SchemeText, Size};
+pub(crate) use shared::{LogFormat, LogSection, TlsSection};
+pub(crate) use values::{Period, SchemeText, Size};
 
 /// A file that is read, checked and then used.
-pub trait ConfigFile: DeserializeOwned {
+pub(crate) trait ConfigFile: DeserializeOwned {
     /// Everything that can be judged from the text alone.
     fn check(&self, findings: &mut Findings<'_>);
     /// Makes relative paths relative to the folder of the file they stand in, so that they mean the same from anywhere.
@@ -30,14 +30,14 @@ pub trait ConfigFile: DeserializeOwned {
 
 /// Which kind of process a file configures.
 #[derive(Debug)]
-pub enum AnyFile {
+pub(crate) enum AnyFile {
     Node(Box<Loaded<NodeFile>>),
     Meta(Box<Loaded<MetaFile>>),
 }
 
 /// A file whose text is good, with the text, so that what turns out to be wrong later is told with its line.
 #[derive(Debug)]
-pub struct Loaded<F> {
+pub(crate) struct Loaded<F> {
     pub file: F,
     path: PathBuf,
     text: String,
@@ -45,7 +45,7 @@ pub struct Loaded<F> {
 
 impl<F> Loaded<F> {
     /// Looks at it once more; whatever `look` notes is an error.
-    pub fn check(&self, look: impl FnOnce(&F, &mut Findings<'_>)) -> Result<(), ConfigError> {
+    pub(crate) fn check(&self, look: impl FnOnce(&F, &mut Findings<'_>)) -> Result<(), ConfigError> {
         let mut findings = Findings::new(&self.text);
         look(&self.file, &mut findings);
         findings.verdict(&self.path)
@@ -53,12 +53,12 @@ impl<F> Loaded<F> {
 }
 
 /// Reads `path` and checks its text.
-pub fn load<F: ConfigFile>(path: &Path) -> Result<Loaded<F>, ConfigError> {
+pub(crate) fn load<F: ConfigFile>(path: &Path) -> Result<Loaded<F>, ConfigError> {
     of_text(path, read(path)?)
 }
 
 /// Like [`load`] for a file of either kind: one with a `[meta]` table is a metadata server's, any other a node's.
-pub fn load_any(path: &Path) -> Result<AnyFile, ConfigError> {
+pub(crate) fn load_any(path: &Path) -> Result<AnyFile, ConfigError> {
     let text = read(path)?;
     let is_meta = toml::from_str::<toml::Table>(&text).is_ok_and(|table| table.contains_key("meta"));
     if is_meta {
@@ -75,7 +75,7 @@ fn of_text<F: ConfigFile>(path: &Path, text: String) -> Result<Loaded<F>, Config
 }
 
 /// Parses and checks a text as if it stood in `path`.
-pub fn parse<F: ConfigFile>(path: &Path, text: &str) -> Result<F, ConfigError> {
+pub(crate) fn parse<F: ConfigFile>(path: &Path, text: &str) -> Result<F, ConfigError> {
     let mut findings = Findings::new(text);
     match toml::from_str::<F>(text) {
         Ok(file) => {

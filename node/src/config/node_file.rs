@@ -23,7 +23,7 @@ use super::{
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NodeFile {
+pub(crate) struct NodeFile {
     pub version: u32,
     pub node: NodeSection,
     pub disks: Vec<DiskSection>,
@@ -46,7 +46,7 @@ pub struct NodeFile {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NodeSection {
+pub(crate) struct NodeSection {
     /// The name in this node's certificate.
     pub id: NodeId,
     pub rack: String,
@@ -55,7 +55,7 @@ pub struct NodeSection {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DiskSection {
+pub(crate) struct DiskSection {
     pub path: PathBuf,
     /// Caps the disk below its file system's size.
     pub capacity: Option<Size>,
@@ -77,7 +77,7 @@ fn default_segment() -> Size {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ListenSection {
+pub(crate) struct ListenSection {
     /// QUIC (UDP): fragments and probes between nodes.
     pub quic: SocketAddr,
     /// Gossip (UDP).
@@ -86,13 +86,13 @@ pub struct ListenSection {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct GossipSection {
+pub(crate) struct GossipSection {
     pub seeds: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum MetadataKind {
+pub(crate) enum MetadataKind {
     /// In this process: for a cluster of one node.
     Embedded,
     /// Served by `cairn meta`.
@@ -103,7 +103,7 @@ pub enum MetadataKind {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct MetadataSection {
+pub(crate) struct MetadataSection {
     pub kind: MetadataKind,
     /// embedded: the store's folder.
     pub path: Option<PathBuf>,
@@ -118,12 +118,12 @@ pub struct MetadataSection {
 }
 
 /// What a FoundationDB's keys start with.
-pub const DEFAULT_PREFIX: &str = "cairn/";
+pub(crate) const DEFAULT_PREFIX: &str = "cairn/";
 
 /// The same on every node of a cluster.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PolicySection {
+pub(crate) struct PolicySection {
     pub scheme: SchemeText,
     #[serde(default = "default_small_scheme")]
     pub small_scheme: SchemeText,
@@ -155,7 +155,7 @@ fn default_fragment() -> Size {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct TimingsSection {
+pub(crate) struct TimingsSection {
     pub gossip_interval: Period,
     pub probe_timeout: Period,
     pub down_to_lost: Period,
@@ -180,7 +180,7 @@ impl Default for TimingsSection {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct LimitsSection {
+pub(crate) struct LimitsSection {
     /// What the whole process may have resident; see [`Shares`].
     pub memory: Size,
     /// Of it, what one client's address or access key may take while nobody else takes any. The more take some, the
@@ -220,7 +220,7 @@ impl Default for LimitsSection {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct S3Section {
+pub(crate) struct S3Section {
     pub listen: SocketAddr,
     #[serde(default = "default_region")]
     pub region: String,
@@ -337,7 +337,7 @@ impl NodeFile {
     }
 
     /// How the process divides its memory.
-    pub fn memory(&self) -> Result<Shares, TooSmall> {
+    pub(crate) fn memory(&self) -> Result<Shares, TooSmall> {
         let sharers = Sharers {
             nodes: 1,
             disks: self.disks.len() as u64,
@@ -438,7 +438,7 @@ impl MetadataSection {
 }
 
 impl MetadataKind {
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Embedded => "embedded",
             Self::Remote => "remote",

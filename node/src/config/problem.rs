@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 /// One thing wrong in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// From 1; None when nothing in the file can be pointed at.
     pub line: Option<usize>,
     /// Such as `policy.scheme` or `disks[1].path`.
@@ -22,7 +22,7 @@ pub struct Problem {
 
 /// A file that cannot be used as a configuration.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     #[error("{}: cannot be read: {why}", file.display())]
     Read { file: PathBuf, why: String },
     #[error("{}", Listing(file, problems))]
@@ -55,26 +55,26 @@ impl fmt::Display for Listing<'_> {
 }
 
 /// Collects problems of one file and finds the lines of its fields.
-pub struct Findings<'a> {
+pub(crate) struct Findings<'a> {
     text: &'a str,
     table: Option<DeTable<'a>>,
     pub problems: Vec<Problem>,
 }
 
 impl<'a> Findings<'a> {
-    pub fn new(text: &'a str) -> Self {
+    pub(crate) fn new(text: &'a str) -> Self {
         let table = DeTable::parse(text).ok().map(toml::Spanned::into_inner);
         Self { text, table, problems: Vec::new() }
     }
 
     /// Notes that `field` is wrong. Its line is that of the field or, if it is absent, of the nearest table around it.
-    pub fn refuse(&mut self, field: &str, what: impl Into<String>, fix: impl Into<String>) {
+    pub(crate) fn refuse(&mut self, field: &str, what: impl Into<String>, fix: impl Into<String>) {
         let line = self.span_of(field).map(|span| self.line_at(span.start));
         self.problems.push(Problem { line, field: Some(field.to_owned()), what: what.into(), fix: fix.into() });
     }
 
     /// Notes what the parser refused.
-    pub fn refuse_parse(&mut self, error: &toml::de::Error) {
+    pub(crate) fn refuse_parse(&mut self, error: &toml::de::Error) {
         let span = error.span();
         let line = span.as_ref().map(|span| self.line_at(span.start));
         let field = span.and_then(|span| self.field_at(span));
@@ -87,7 +87,7 @@ impl<'a> Findings<'a> {
     }
 
     /// Whether anything was noted, as the error of the file at `path`.
-    pub fn verdict(self, path: &Path) -> Result<(), ConfigError> {
+    pub(crate) fn verdict(self, path: &Path) -> Result<(), ConfigError> {
         if self.problems.is_empty() {
             return Ok(());
         }

@@ -13,19 +13,19 @@ use tracing_subscriber::EnvFilter;
 use super::Findings;
 
 /// The only format of configuration files so far.
-pub const FILE_VERSION: u32 = 1;
+pub(super) const FILE_VERSION: u32 = 1;
 
 /// Mutual TLS between the processes of a cluster: PEM files, as `cairn cert` makes them.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TlsSection {
+pub(crate) struct TlsSection {
     pub ca: PathBuf,
     pub cert: PathBuf,
     pub key: PathBuf,
 }
 
 impl TlsSection {
-    pub fn resolve(&mut self, folder: &Path) {
+    pub(crate) fn resolve(&mut self, folder: &Path) {
         for path in [&mut self.ca, &mut self.cert, &mut self.key] {
             *path = folder.join(&*path);
         }
@@ -35,7 +35,7 @@ impl TlsSection {
 /// Metrics, health and status over HTTP; for operators only.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct AdminSection {
+pub(crate) struct AdminSection {
     pub listen: SocketAddr,
     /// The admin API asks for no credentials, so listening beyond this machine must be said twice.
     pub allow_remote: bool,
@@ -48,7 +48,7 @@ impl Default for AdminSection {
 }
 
 impl AdminSection {
-    pub fn check(&self, findings: &mut Findings<'_>) {
+    pub(crate) fn check(&self, findings: &mut Findings<'_>) {
         if !self.listen.ip().is_loopback() && !self.allow_remote {
             findings.refuse(
                 "admin.listen",
@@ -64,7 +64,7 @@ impl AdminSection {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// Lines for people.
     #[default]
     Human,
@@ -74,14 +74,14 @@ pub enum LogFormat {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct LogSection {
+pub(crate) struct LogSection {
     pub format: LogFormat,
     /// What to log, such as "info" or "info,cairn_actors=debug"; `CAIRN_LOG` overrides it.
     pub filter: Option<String>,
 }
 
 impl LogSection {
-    pub fn check(&self, findings: &mut Findings<'_>) {
+    pub(crate) fn check(&self, findings: &mut Findings<'_>) {
         if let Some(filter) = &self.filter
             && let Err(error) = EnvFilter::try_new(filter)
         {
@@ -94,7 +94,7 @@ impl LogSection {
     }
 }
 
-pub fn check_version(version: u32, findings: &mut Findings<'_>) {
+pub(super) fn check_version(version: u32, findings: &mut Findings<'_>) {
     if version != FILE_VERSION {
         findings.refuse(
             "version",
@@ -105,7 +105,7 @@ pub fn check_version(version: u32, findings: &mut Findings<'_>) {
 }
 
 /// An address that peers dial: it is told to them as it stands.
-pub fn check_dialled(field: &str, address: SocketAddr, findings: &mut Findings<'_>) {
+pub(super) fn check_dialled(field: &str, address: SocketAddr, findings: &mut Findings<'_>) {
     if address.ip().is_unspecified() {
         findings.refuse(
             field,
@@ -116,14 +116,14 @@ pub fn check_dialled(field: &str, address: SocketAddr, findings: &mut Findings<'
 }
 
 /// Two sockets of one protocol cannot have the same address, unless the system picks their ports.
-pub fn check_apart([(first, taken), (field, address)]: [(&str, SocketAddr); 2], findings: &mut Findings<'_>) {
+pub(super) fn check_apart([(first, taken), (field, address)]: [(&str, SocketAddr); 2], findings: &mut Findings<'_>) {
     if address == taken && address.port() != 0 {
         findings.refuse(field, format!("{address} is {first} already"), "choose another port");
     }
 }
 
 /// Racks and zones are labels in metrics and messages: short and plain.
-pub fn check_label(field: &str, text: &str, findings: &mut Findings<'_>) {
+pub(super) fn check_label(field: &str, text: &str, findings: &mut Findings<'_>) {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if text.is_empty() || text.len() > 63 || !text.chars().all(plain) {
         findings.refuse(
@@ -135,7 +135,7 @@ pub fn check_label(field: &str, text: &str, findings: &mut Findings<'_>) {
 }
 
 /// `host:port`, resolved only when it is dialled.
-pub fn check_host_port(field: &str, text: &str, findings: &mut Findings<'_>) {
+pub(super) fn check_host_port(field: &str, text: &str, findings: &mut Findings<'_>) {
     let good = text
         .rsplit_once(':')
         .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0));

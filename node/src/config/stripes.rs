@@ -6,10 +6,10 @@ use cairn_schema::{record::Scheme, verbs::most_absent};
 use super::{Findings, Size};
 
 /// Fragments are read in blocks, and a stripe of them is held in memory.
-pub const FRAGMENT_RANGE: (Size, Size) = (Size::kib(64), Size::mib(16));
+pub(super) const FRAGMENT_RANGE: (Size, Size) = (Size::kib(64), Size::mib(16));
 
 /// What decides how many stripes the largest object has.
-pub struct Cut {
+pub(super) struct Cut {
     pub scheme: Scheme,
     pub small_scheme: Scheme,
     /// Objects smaller than this have `small_scheme`.
@@ -19,7 +19,7 @@ pub struct Cut {
     pub prefix_bytes: usize,
 }
 
-pub fn check(cut: &Cut, findings: &mut Findings<'_>) {
+pub(super) fn check(cut: &Cut, findings: &mut Findings<'_>) {
     let most = most_absent(cut.prefix_bytes) as u64;
     let small = cut.small_below.0.min(OBJECT_MAX_BYTES);
     for (field, scheme, object) in

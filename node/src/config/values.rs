@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, de};
 /// A text that is not the value it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{} is not a {what}: write {want}", Shown(text))]
-pub struct ValueError {
+pub(crate) struct ValueError {
     text: String,
     what: &'static str,
     want: &'static str,
@@ -22,7 +22,7 @@ impl ValueError {
 
 /// A number of bytes: `"64 MiB"`, `"4 TB"` or a plain integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Size(pub u64);
+pub(crate) struct Size(pub u64);
 
 const SIZE_UNITS: [(&str, u64); 10] = [
     ("B", 1),
@@ -38,13 +38,13 @@ const SIZE_UNITS: [(&str, u64); 10] = [
 ];
 
 impl Size {
-    pub const fn mib(count: u64) -> Self {
+    pub(crate) const fn mib(count: u64) -> Self {
         Self(count << 20)
     }
-    pub const fn kib(count: u64) -> Self {
+    pub(crate) const fn kib(count: u64) -> Self {
         Self(count << 10)
     }
-    pub const fn gib(count: u64) -> Self {
+    pub(crate) const fn gib(count: u64) -> Self {
         Self(count << 30)
     }
 }
@@ -74,15 +74,15 @@ impl fmt::Display for Size {
 
 /// A span of time: `"250 ms"`, `"30 s"`, `"10 min"`, `"6 h"`, `"7 d"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Period(pub Duration);
+pub(crate) struct Period(pub Duration);
 
 const PERIOD_UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("min", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 impl Period {
-    pub const fn millis(count: u64) -> Self {
+    pub(crate) const fn millis(count: u64) -> Self {
         Self(Duration::from_millis(count))
     }
-    pub const fn seconds(count: u64) -> Self {
+    pub(crate) const fn seconds(count: u64) -> Self {
         Self(Duration::from_secs(count))
     }
 }
@@ -113,7 +113,7 @@ impl fmt::Display for Period {
 
 /// A scheme in its own words: `"8+4"`, `"8+4/novelpoly"`, `"replicated(3)"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SchemeText(pub Scheme);
+pub(crate) struct SchemeText(pub Scheme);
 
 impl<'de> Deserialize<'de> for SchemeText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

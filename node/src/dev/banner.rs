@@ -7,7 +7,7 @@ use cairn_actors::policy::Policy;
 use super::layout::{Layout, domain_name};
 use crate::{config::Size, keys::RootKeys, ready_file::Ready, words::plural};
 
-pub fn print(layout: &Layout, recorded: bool, data: &Path, ready: &Ready, keys: &RootKeys) {
+pub(super) fn print(layout: &Layout, recorded: bool, data: &Path, ready: &Ready, keys: &RootKeys) {
     // A closed standard output is no reason to stop serving.
     let _ = std::io::Write::write_all(&mut std::io::stdout(), text(layout, recorded, data, ready, keys).as_bytes());
 }

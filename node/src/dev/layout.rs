@@ -11,7 +11,7 @@ const MAX_NODES: u32 = 64;
 const MAX_DISKS_PER_NODE: u32 = 64;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DevNode {
+pub(crate) struct DevNode {
     pub id: String,
     pub rack: String,
     pub zone: String,
@@ -20,7 +20,7 @@ pub struct DevNode {
 
 /// Everything that must stay the same, or only grow, from one start to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layout {
+pub(crate) struct Layout {
     pub scheme: Scheme,
     pub small_scheme: Scheme,
     pub failure_domain: FailureDomain,
@@ -29,7 +29,7 @@ pub struct Layout {
 
 /// What the command line asks for; None: the default at birth, what is recorded afterwards.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     pub racks: Option<u32>,
     pub nodes_per_rack: Option<u32>,
     pub disks: Option<u32>,
@@ -40,7 +40,7 @@ pub struct Wanted {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LayoutError {
+pub(crate) enum LayoutError {
     #[error("{flag} {value} is out of bounds: use 1 to {most}")]
     Bounds { flag: &'static str, value: u32, most: u32 },
     #[error("{0} nodes are too many for one process: use at most {MAX_NODES} (--racks times --nodes-per-rack)")]
@@ -63,7 +63,7 @@ const DEFAULT_DISKS: u32 = 2;
 
 impl Layout {
     /// The layout of a new cluster.
-    pub fn create(wanted: &Wanted) -> Result<Self, LayoutError> {
+    pub(crate) fn create(wanted: &Wanted) -> Result<Self, LayoutError> {
         let default_scheme = Scheme::Rs { data: 4, parity: 2, code: cairn_schema::record::ErasureCode::Gf256 };
         let empty = Self {
             scheme: wanted.scheme.unwrap_or(default_scheme),
@@ -83,7 +83,7 @@ impl Layout {
     }
 
     /// The recorded layout with what was asked for besides: more racks, nodes or disks are added, less is refused.
-    pub fn adopt(&self, wanted: &Wanted) -> Result<Self, LayoutError> {
+    pub(crate) fn adopt(&self, wanted: &Wanted) -> Result<Self, LayoutError> {
         same("--scheme", wanted.scheme, self.scheme)?;
         same("--small-scheme", wanted.small_scheme, self.small_scheme)?;
         let name = |domain| Name(domain_name(domain));
@@ -132,7 +132,7 @@ impl Layout {
     }
 
     /// Both schemes must fit, or no object of that kind could ever be written.
-    pub fn check(&self) -> Result<(), LayoutError> {
+    pub(crate) fn check(&self) -> Result<(), LayoutError> {
         self.check_scheme("--scheme", self.scheme)?;
         self.check_scheme("--small-scheme", self.small_scheme)
     }
@@ -196,12 +196,12 @@ impl Layout {
         disks
     }
 
-    pub fn total_disks(&self) -> usize {
+    pub(crate) fn total_disks(&self) -> usize {
         self.nodes.iter().map(|node| node.disks as usize).sum()
     }
 
     /// Racks with the number of their nodes.
-    pub fn racks(&self) -> BTreeMap<&str, usize> {
+    pub(crate) fn racks(&self) -> BTreeMap<&str, usize> {
         let mut racks = BTreeMap::new();
         for node in &self.nodes {
             *racks.entry(node.rack.as_str()).or_insert(0) += 1;
@@ -214,7 +214,7 @@ impl Layout {
     }
 }
 
-pub fn domain_name(domain: FailureDomain) -> &'static str {
+pub(super) fn domain_name(domain: FailureDomain) -> &'static str {
     match domain {
         FailureDomain::Disk => "disk",
         FailureDomain::Node => "node",

@@ -3,7 +3,7 @@
 
 mod banner;
 mod layout;
-pub mod record;
+pub(crate) mod record;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
@@ -40,7 +40,7 @@ const LEAST_SEGMENTS: u64 = 4;
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 /// Runs until `stop`.
-pub async fn run(args: &DevArgs, max_fds: Option<u64>, json: bool, mut stop: Stop) -> Result<(), Failure> {
+pub(crate) async fn run(args: &DevArgs, max_fds: Option<u64>, json: bool, mut stop: Stop) -> Result<(), Failure> {
     if !args.admin.ip().is_loopback() && !args.admin_allow_remote {
         return Err(Failure::AdminRemote(args.admin));
     }

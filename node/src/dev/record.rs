@@ -14,7 +14,7 @@ use crate::files::{self, FileError};
 const VERSION: u32 = 1;
 
 #[derive(Debug, thiserror::Error)]
-pub enum RecordError {
+pub(crate) enum RecordError {
     #[error(transparent)]
     File(#[from] FileError),
     #[error("{} is in use by another `cairn dev`: stop it, or choose another folder with --data", .0.display())]
@@ -28,14 +28,14 @@ pub enum RecordError {
 }
 
 /// A data folder that this process alone uses, for as long as this value lives.
-pub struct DataDir {
+pub(crate) struct DataDir {
     root: PathBuf,
     _lock: File,
 }
 
 impl DataDir {
     /// Creates the folder if need be, and takes it.
-    pub fn take(root: &Path) -> Result<Self, RecordError> {
+    pub(crate) fn take(root: &Path) -> Result<Self, RecordError> {
         let fresh = match std::fs::read_dir(root) {
             Ok(mut entries) => entries.next().is_none(),
             Err(_) => true,
@@ -57,22 +57,22 @@ impl DataDir {
         Ok(Self { root, _lock: lock })
     }
 
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
-    pub fn certs(&self) -> PathBuf {
+    pub(crate) fn certs(&self) -> PathBuf {
         self.root.join("certs")
     }
-    pub fn metadata(&self) -> PathBuf {
+    pub(crate) fn metadata(&self) -> PathBuf {
         self.root.join("metadata")
     }
     /// Disks are numbered from 1.
-    pub fn disk(&self, node: &str, disk: u32) -> PathBuf {
+    pub(crate) fn disk(&self, node: &str, disk: u32) -> PathBuf {
         self.root.join("nodes").join(node).join(format!("disk{disk}"))
     }
 
     /// The layout to run: recorded, created or grown; and whether there was one before.
-    pub fn layout(&self, wanted: &Wanted) -> Result<(Layout, bool), RecordError> {
+    pub(crate) fn layout(&self, wanted: &Wanted) -> Result<(Layout, bool), RecordError> {
         let path = self.root.join("dev.toml");
         let recorded = if path.exists() { Some(read(&path)?) } else { None };
         let layout = match &recorded {

@@ -16,7 +16,7 @@ fn field(index: usize) -> String {
 }
 
 /// Whether a process has one of them open.
-pub fn check(disks: &[DiskSection], depth: Depth, findings: &mut Findings<'_>) -> bool {
+pub(super) fn check(disks: &[DiskSection], depth: Depth, findings: &mut Findings<'_>) -> bool {
     let mut in_use = false;
     let mut sections: HashMap<DiskId, usize> = HashMap::new();
     let mut first: Option<(usize, ClusterId)> = None;
@@ -61,7 +61,7 @@ pub fn check(disks: &[DiskSection], depth: Depth, findings: &mut Findings<'_>) -
 }
 
 /// The clusters that the disks say they are of, by their place in the configuration.
-pub fn clusters(disks: &[DiskSection]) -> Vec<(usize, ClusterId)> {
+pub(super) fn clusters(disks: &[DiskSection]) -> Vec<(usize, ClusterId)> {
     let identities = disks.iter().enumerate().filter_map(|(index, section)| {
         let Glance { identity, .. } = tools::glance(&section.path).ok()?;
         Some((index, identity?.0))
@@ -70,7 +70,7 @@ pub fn clusters(disks: &[DiskSection]) -> Vec<(usize, ClusterId)> {
 }
 
 /// Refuses disks of another cluster than the metadata's. `None` is a metadata store that no node has used yet.
-pub fn check_cluster(disks: &[DiskSection], cluster: Option<ClusterId>, findings: &mut Findings<'_>) {
+pub(super) fn check_cluster(disks: &[DiskSection], cluster: Option<ClusterId>, findings: &mut Findings<'_>) {
     for (index, of) in clusters(disks) {
         if Some(of) == cluster {
             continue;

@@ -10,7 +10,7 @@ use super::look::{read, tls_files};
 use crate::config::{Findings, TlsSection};
 
 /// `named` is the field that says whose certificate it must be, and its value.
-pub fn check(section: &TlsSection, named: (&str, &NodeId), findings: &mut Findings<'_>) {
+pub(super) fn check(section: &TlsSection, named: (&str, &NodeId), findings: &mut Findings<'_>) {
     let [ca, cert, key] = tls_files(section).map(|(field, path)| read(field, path, findings));
     let (Some(ca_pem), Some(cert_pem), Some(key_pem)) = (ca, cert, key) else { return };
     let (field, wanted) = named;

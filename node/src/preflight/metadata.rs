@@ -19,7 +19,7 @@ use crate::{
 const ASK_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Whether a process has the store open, as far as that can be told.
-pub fn check(section: &MetadataSection, depth: Depth, findings: &mut Findings<'_>) -> bool {
+pub(super) fn check(section: &MetadataSection, depth: Depth, findings: &mut Findings<'_>) -> bool {
     match section.kind {
         MetadataKind::Embedded => {
             section.path.as_ref().is_some_and(|path| check_folder("metadata.path", path, findings))
@@ -42,7 +42,7 @@ pub fn check(section: &MetadataSection, depth: Depth, findings: &mut Findings<'_
 }
 
 /// Of an embedded store; whether a process has it open.
-pub fn check_folder(field: &str, path: &Path, findings: &mut Findings<'_>) -> bool {
+pub(super) fn check_folder(field: &str, path: &Path, findings: &mut Findings<'_>) -> bool {
     match embedded::glance(path) {
         Ok(in_use) => {
             if !path.is_dir() {
@@ -73,7 +73,7 @@ fn check_fdb(_section: &MetadataSection, findings: &mut Findings<'_>) {
 }
 
 /// What the store says of its cluster.
-pub enum Answer {
+pub(super) enum Answer {
     /// None for a store that no node has used yet.
     Cluster(Option<ClusterId>),
     /// Why it was not told.
@@ -81,7 +81,7 @@ pub enum Answer {
 }
 
 /// Asks the store, if that changes nothing and it answers soon.
-pub fn ask(file: &NodeFile, network: &Network) -> Result<Answer, Failure> {
+pub(super) fn ask(file: &NodeFile, network: &Network) -> Result<Answer, Failure> {
     if file.metadata.kind == MetadataKind::Embedded {
         // Opening recovers what a crash left, and that changes it.
         return Ok(Answer::Unknown("the metadata store is opened only by a start".to_owned()));

@@ -22,18 +22,18 @@ use crate::{
 use look::{Depth, Notes};
 
 /// Refuses what a node could not start with.
-pub fn before_node(loaded: &Loaded<NodeFile>) -> Result<(), ConfigError> {
+pub(crate) fn before_node(loaded: &Loaded<NodeFile>) -> Result<(), ConfigError> {
     loaded.check(|file, findings| node(file, Depth::Start, findings, &mut Notes::default()))
 }
 
 /// Refuses what a metadata server could not start with.
-pub fn before_meta(loaded: &Loaded<MetaFile>) -> Result<(), ConfigError> {
+pub(crate) fn before_meta(loaded: &Loaded<MetaFile>) -> Result<(), ConfigError> {
     loaded.check(|file, findings| meta(file, Depth::Start, findings, &mut Notes::default()))
 }
 
 /// `cairn config check`: what there is to say of a file that is good. With `here` not only its text is looked at, but
 /// also this machine.
-pub fn check(path: &Path, here: bool) -> Result<String, Failure> {
+pub(crate) fn check(path: &Path, here: bool) -> Result<String, Failure> {
     let mut notes = Notes::default();
     let kind = match crate::config::load_any(path)? {
         AnyFile::Node(loaded) => {

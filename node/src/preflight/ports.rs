@@ -9,7 +9,7 @@ use super::look::Notes;
 use crate::config::Findings;
 
 /// `in_use` says that the process which is configured runs: then the ports are its own.
-pub fn check(
+pub(super) fn check(
     tcp: &[(&str, SocketAddr)],
     udp: &[(&str, SocketAddr)],
     in_use: bool,

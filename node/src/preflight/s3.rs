@@ -9,7 +9,7 @@ use crate::{
     node::gateway_options,
 };
 
-pub fn check(file: &NodeFile, depth: Depth, findings: &mut Findings<'_>, notes: &mut Notes) {
+pub(super) fn check(file: &NodeFile, depth: Depth, findings: &mut Findings<'_>, notes: &mut Notes) {
     if let (Some(cert), Some(key)) = (&file.s3.tls_cert, &file.s3.tls_key) {
         let cert = read("s3.tls_cert", cert, findings);
         let key = read("s3.tls_key", key, findings);

@@ -13,10 +13,10 @@ use std::{
 use serde_json::Value;
 
 /// Machines that run tests are small and busy.
-pub const START: Duration = Duration::from_secs(90);
-pub const STOP: Duration = Duration::from_secs(60);
+pub(crate) const START: Duration = Duration::from_secs(90);
+pub(crate) const STOP: Duration = Duration::from_secs(60);
 
-pub fn cairn() -> Command {
+pub(crate) fn cairn() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
     for name in ["CAIRN_ROOT_ACCESS_KEY", "CAIRN_ROOT_SECRET_KEY", "CAIRN_LOG", "CAIRN_ADMIN"] {
         command.env_remove(name);
@@ -25,16 +25,16 @@ pub fn cairn() -> Command {
 }
 
 /// Runs a command that ends by itself.
-pub fn run(arguments: &[&str]) -> Output {
+pub(crate) fn run(arguments: &[&str]) -> Output {
     cairn().args(arguments).output().unwrap()
 }
 
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// A serving process; killed when dropped.
-pub struct Serving {
+pub(crate) struct Serving {
     pub ready: Value,
     ready_file: PathBuf,
     log: PathBuf,
@@ -43,14 +43,14 @@ pub struct Serving {
 
 impl Serving {
     /// Starts it in `folder` and waits until it serves.
-    pub fn start(folder: &Path, name: &str, command: Command) -> Self {
+    pub(crate) fn start(folder: &Path, name: &str, command: Command) -> Self {
         let mut serving = Self::spawn(folder, name, command);
         serving.wait();
         serving
     }
 
     /// Starts it in `folder`; it does not serve yet.
-    pub fn spawn(folder: &Path, name: &str, mut command: Command) -> Self {
+    pub(crate) fn spawn(folder: &Path, name: &str, mut command: Command) -> Self {
         let ready_file = folder.join(format!("{name}.ready.json"));
         let _ = fs::remove_file(&ready_file);
         let log = folder.join(format!("{name}.log"));
@@ -62,7 +62,7 @@ impl Serving {
     }
 
     /// Waits until its ready file is there.
-    pub fn wait(&mut self) {
+    pub(crate) fn wait(&mut self) {
         let deadline = Instant::now() + START;
         while !self.ready_file.exists() {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -74,37 +74,37 @@ impl Serving {
         self.ready = serde_json::from_slice(&fs::read(&self.ready_file).unwrap()).unwrap();
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    pub fn address(&self, name: &str) -> SocketAddr {
+    pub(crate) fn address(&self, name: &str) -> SocketAddr {
         self.ready[name].as_str().unwrap_or_else(|| panic!("no {name} in {}", self.ready)).parse().unwrap()
     }
 
-    pub fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
         request(self.address("admin"), "GET", path)
     }
 
-    pub fn json(&self, path: &str) -> Value {
+    pub(crate) fn json(&self, path: &str) -> Value {
         let (status, body) = self.get(path);
         assert_eq!(status, 200, "{path}: {body}");
         serde_json::from_str(&body).unwrap()
     }
 
-    pub fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// SIGTERM, and the exit code.
-    pub fn terminate(self) -> Option<i32> {
+    pub(crate) fn terminate(self) -> Option<i32> {
         self.signal(rustix::process::Signal::TERM);
         self.end().0
     }
 
     /// Waits until it ends in order; its exit code and what it logged.
-    pub fn end(self) -> (Option<i32>, String) {
+    pub(crate) fn end(self) -> (Option<i32>, String) {
         let ready_file = self.ready_file.clone();
         let ended = self.killed();
         assert!(!ready_file.exists(), "the ready file outlived the process");
@@ -112,7 +112,7 @@ impl Serving {
     }
 
     /// Waits until it ends, in order or not.
-    pub fn killed(mut self) -> (Option<i32>, String) {
+    pub(crate) fn killed(mut self) -> (Option<i32>, String) {
         let deadline = Instant::now() + STOP;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -132,7 +132,7 @@ impl Drop for Serving {
 }
 
 /// One HTTP exchange by hand: the test should not share code with what it tests.
-pub fn request(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
+pub(crate) fn request(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
@@ -144,10 +144,10 @@ pub fn request(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
 }
 
 /// A free port of this moment, for what must be known before it is bound.
-pub fn free_udp() -> SocketAddr {
+pub(crate) fn free_udp() -> SocketAddr {
     UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-pub fn free_tcp() -> SocketAddr {
+pub(crate) fn free_tcp() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

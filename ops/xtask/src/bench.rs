@@ -14,7 +14,7 @@ use crate::{
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub struct Options {
+pub(crate) struct Options {
     #[command(subcommand)]
     what: Option<What>,
     /// Without a word it is put-get.
@@ -61,7 +61,7 @@ struct Passed {
     options: Vec<OsString>,
 }
 
-pub fn run(options: &Options) -> ExitCode {
+pub(crate) fn run(options: &Options) -> ExitCode {
     match &options.what {
         None => put_get(&options.put_get),
         Some(What::PutGet(options)) => put_get(options),

@@ -10,7 +10,7 @@ use std::{
 use crate::workspace::{root, target};
 
 /// The environment's `bin` folder.
-pub fn environment() -> Result<PathBuf, String> {
+pub(crate) fn environment() -> Result<PathBuf, String> {
     let list = root().join("ops/clients/requirements.txt");
     let wanted = fs::read_to_string(&list).map_err(|error| format!("{}: {error}", list.display()))?;
     let folder = target().join("clients-venv");

@@ -13,13 +13,13 @@ enum Verdict {
 
 /// Runs steps and remembers how each ended; a failure does not keep the later ones from running.
 #[derive(Default)]
-pub struct Report {
+pub(crate) struct Report {
     steps: Vec<(String, Verdict)>,
 }
 
 impl Report {
     /// Runs a command to its end, its output going to the terminal. Returns whether it succeeded.
-    pub fn command(&mut self, name: &str, command: &mut Command) -> bool {
+    pub(crate) fn command(&mut self, name: &str, command: &mut Command) -> bool {
         self.step(name, || match command.status() {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => Err(format!("{status}")),
@@ -27,7 +27,7 @@ impl Report {
         })
     }
 
-    pub fn step(&mut self, name: &str, run: impl FnOnce() -> Result<(), String>) -> bool {
+    pub(crate) fn step(&mut self, name: &str, run: impl FnOnce() -> Result<(), String>) -> bool {
         println!("\n==> {name}");
         let start = Instant::now();
         let verdict = match run() {
@@ -42,13 +42,13 @@ impl Report {
         passed
     }
 
-    pub fn skip(&mut self, name: &str, why: &str) {
+    pub(crate) fn skip(&mut self, name: &str, why: &str) {
         println!("\n==> {name}: SKIPPED, {why}");
         self.steps.push((name.into(), Verdict::Skipped(why.into())));
     }
 
     /// Prints the table; the exit code fails when any step did.
-    pub fn finish(self) -> ExitCode {
+    pub(crate) fn finish(self) -> ExitCode {
         println!("\nWhat ran:");
         let (mut passed, mut failed, mut skipped) = (0, 0, 0);
         for (name, verdict) in &self.steps {

@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[derive(Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// Also the 1 GiB round trip of every client and the 5 GiB stream. On by itself in CI.
     #[arg(long, env = "CI", value_parser = clap::builder::FalseyValueParser::new())]
     large: bool,
@@ -38,7 +38,7 @@ const WITH_FDB: [(&str, &str); 4] = [
     ("two racks of six killed", "racks"),
 ];
 
-pub fn run(options: &Options) -> ExitCode {
+pub(crate) fn run(options: &Options) -> ExitCode {
     let mut report = Report::default();
     report.command("format", cargo("fmt").args(["--all", "--check"]));
     report.command("lints", cargo("clippy").args(["--workspace", "--all-targets", "--", "-D", "warnings"]));

@@ -5,9 +5,9 @@
 //! it: so what is durable of the index is always exactly the state at one position of the log, and opening a disk
 //! replays the log from there.
 
-pub mod rows;
-pub mod segments;
-pub mod tree;
+pub(crate) mod rows;
+pub(crate) mod segments;
+pub(crate) mod tree;
 
 use std::path::{Path, PathBuf};
 
@@ -25,13 +25,13 @@ use self::{
 };
 use super::{format::Place, memory::IndexMemory};
 
-pub fn index_path(dir: &Path) -> PathBuf {
+pub(crate) fn index_path(dir: &Path) -> PathBuf {
     dir.join("index")
 }
 
 /// The position in the log up to which the index knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Position {
+pub(crate) struct Position {
     pub segment: u32,
     pub end: u64,
     pub next_batch: u64,
@@ -39,7 +39,7 @@ pub struct Position {
 
 /// What becomes true with a record that is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// `replaces`: the record that counted until now.
     Put { name: FragmentName, entry: Entry, replaces: Option<Entry> },
     /// `live`: the killed record, if it is the one that counts.
@@ -57,7 +57,7 @@ struct State {
 
 /// Where every fragment of a disk lies, and how much of each segment is needed.
 #[derive(Debug)]
-pub struct Index {
+pub(crate) struct Index {
     tree: Tree,
     disk: DiskId,
     /// Also held while rows change: a checkpoint sees all of a batch or nothing.
@@ -72,7 +72,7 @@ impl From<IndexError> for DiskError {
 
 impl Index {
     /// Opens what is at `path`; the segments are as its last checkpoint knew them.
-    pub fn open(path: &Path, disk: DiskId, memory: &IndexMemory) -> Result<Self, IndexError> {
+    pub(crate) fn open(path: &Path, disk: DiskId, memory: &IndexMemory) -> Result<Self, IndexError> {
         let tree = Tree::open(path, memory)?;
         let head = tree.get(&rows::HEAD_KEY)?.ok_or(IndexError::Missing)?;
         let head = rows::decode_head(&head)?;
@@ -89,11 +89,11 @@ impl Index {
     }
 
     /// An empty one at `path`, whatever was there.
-    pub fn create(path: &Path, disk: DiskId, memory: &IndexMemory) -> Result<Self, IndexError> {
+    pub(crate) fn create(path: &Path, disk: DiskId, memory: &IndexMemory) -> Result<Self, IndexError> {
         Ok(Self { tree: Tree::create(path, memory)?, disk, state: RwLock::default() })
     }
 
-    pub fn get(&self, name: &FragmentName) -> Result<Option<Entry>, IndexError> {
+    pub(crate) fn get(&self, name: &FragmentName) -> Result<Option<Entry>, IndexError> {
         let Some(row) = self.tree.get(&rows::name_key(name))? else { return Ok(None) };
         let entry = rows::decode_entry(&row)?;
         // A row may outlive the segment it points to, if that vanished.
@@ -101,7 +101,7 @@ impl Index {
     }
 
     /// Fragments in name order from after `after`, of one group if given, at most `limit`.
-    pub fn list(
+    pub(crate) fn list(
         &self,
         group: Option<GroupId>,
         after: Option<FragmentName>,
@@ -131,36 +131,36 @@ impl Index {
         Ok(entries)
     }
 
-    pub fn totals(&self) -> Totals {
+    pub(crate) fn totals(&self) -> Totals {
         self.state.read().segments.totals()
     }
 
-    pub fn position(&self) -> Position {
+    pub(crate) fn position(&self) -> Position {
         self.state.read().position
     }
 
     /// Looks at the segments.
-    pub fn segments<T>(&self, look: impl FnOnce(&Segments) -> T) -> T {
+    pub(crate) fn segments<T>(&self, look: impl FnOnce(&Segments) -> T) -> T {
         look(&self.state.read().segments)
     }
 
     /// Changes the segments, with no change to any fragment.
-    pub fn change_segments<T>(&self, change: impl FnOnce(&mut Segments) -> T) -> T {
+    pub(crate) fn change_segments<T>(&self, change: impl FnOnce(&mut Segments) -> T) -> T {
         let mut state = self.state.write();
         state.changed = true;
         change(&mut state.segments)
     }
 
-    pub fn salt(&self, segment: u32) -> Option<u64> {
+    pub(crate) fn salt(&self, segment: u32) -> Option<u64> {
         self.state.read().segments.get(segment).map(|state| state.salt)
     }
 
-    pub fn set_position(&self, position: Position) {
+    pub(crate) fn set_position(&self, position: Position) {
         self.state.write().position = position;
     }
 
     /// Makes a batch true, all of it at once for whoever takes a checkpoint.
-    pub fn apply(&self, position: Position, effects: impl IntoIterator<Item = Effect>) {
+    pub(crate) fn apply(&self, position: Position, effects: impl IntoIterator<Item = Effect>) {
         let mut state = self.state.write();
         state.segments.advance(position.segment, position.end);
         state.position = position;
@@ -171,7 +171,7 @@ impl Index {
     }
 
     /// Makes one record true that a recovery has read.
-    pub fn replay(&self, effect: Effect) {
+    pub(crate) fn replay(&self, effect: Effect) {
         let mut state = self.state.write();
         state.changed = true;
         self.one(&mut state.segments, effect);
@@ -193,16 +193,16 @@ impl Index {
         }
     }
 
-    pub fn unflushed(&self) -> u64 {
+    pub(crate) fn unflushed(&self) -> u64 {
         self.tree.unflushed()
     }
 
-    pub fn has_changed(&self) -> bool {
+    pub(crate) fn has_changed(&self) -> bool {
         self.state.read().changed
     }
 
     /// Makes room in memory while the index is made anew: without a head, what is flushed is not believed by anyone.
-    pub fn spill(&self) -> Result<(), IndexError> {
+    pub(crate) fn spill(&self) -> Result<(), IndexError> {
         self.tree.rotate();
         self.tree.flush()?;
         match self.tree.merge() {
@@ -213,7 +213,7 @@ impl Index {
 
     /// Makes the index durable as it is now. Returns the sealed segments that held no fragment at that instant, and so
     /// never will.
-    pub fn checkpoint(&self) -> Result<Vec<u32>, IndexError> {
+    pub(crate) fn checkpoint(&self) -> Result<Vec<u32>, IndexError> {
         let empty = self.seal_changes();
         if let Err(error) = self.tree.flush() {
             self.state.write().changed = true;
@@ -245,26 +245,26 @@ impl Index {
     }
 
     /// Forgets a segment whose file is gone.
-    pub fn forget_segment(&self, segment: u32) -> Option<SegmentState> {
+    pub(crate) fn forget_segment(&self, segment: u32) -> Option<SegmentState> {
         let mut state = self.state.write();
         state.changed = true;
         self.tree.remove(self.tree.next(), &rows::segment_key(segment));
         state.segments.remove(segment)
     }
 
-    pub fn is_damaged(&self) -> bool {
+    pub(crate) fn is_damaged(&self) -> bool {
         self.tree.is_damaged()
     }
 
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.tree.close();
     }
 
-    pub fn disk_bytes(&self) -> u64 {
+    pub(crate) fn disk_bytes(&self) -> u64 {
         self.tree.disk_bytes()
     }
 
-    pub fn pinned_bytes(&self) -> u64 {
+    pub(crate) fn pinned_bytes(&self) -> u64 {
         self.tree.pinned_bytes()
     }
 }

@@ -22,14 +22,14 @@ use crate::format::Place;
 
 const VERSION: u8 = 1;
 const FRAGMENT: u8 = 1;
-pub const HEAD_KEY: [u8; 2] = [0, b'H'];
+pub(crate) const HEAD_KEY: [u8; 2] = [0, b'H'];
 /// All segment rows lie between these.
-pub const SEGMENT_KEYS: ([u8; 2], [u8; 2]) = ([0, b'S'], [0, b'T']);
-pub const NAME_BYTES: usize = 26;
+pub(crate) const SEGMENT_KEYS: ([u8; 2], [u8; 2]) = ([0, b'S'], [0, b'T']);
+pub(crate) const NAME_BYTES: usize = 26;
 
 /// Up to where the index knows the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
+pub(crate) struct Head {
     pub disk: DiskId,
     pub written_ms: u64,
     pub next_batch: u64,
@@ -80,7 +80,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-pub fn name_key(name: &FragmentName) -> [u8; NAME_BYTES] {
+pub(crate) fn name_key(name: &FragmentName) -> [u8; NAME_BYTES] {
     let mut key = [0; NAME_BYTES];
     key[0] = FRAGMENT;
     key[1..5].copy_from_slice(&name.group.0.to_be_bytes());
@@ -90,7 +90,7 @@ pub fn name_key(name: &FragmentName) -> [u8; NAME_BYTES] {
     key
 }
 
-pub fn decode_name(key: &[u8]) -> Result<FragmentName, RowError> {
+pub(crate) fn decode_name(key: &[u8]) -> Result<FragmentName, RowError> {
     const WHAT: &str = "fragment key";
     let mut fields = match key.split_first() {
         Some((&FRAGMENT, rest)) => Fields { what: WHAT, rest },
@@ -104,7 +104,7 @@ pub fn decode_name(key: &[u8]) -> Result<FragmentName, RowError> {
     Ok(FragmentName { group, blob, stripe, position })
 }
 
-pub fn encode_entry(entry: &Entry) -> [u8; 21] {
+pub(crate) fn encode_entry(entry: &Entry) -> [u8; 21] {
     let mut row = [0; 21];
     row[0] = VERSION;
     row[1..5].copy_from_slice(&entry.place.segment.to_le_bytes());
@@ -114,7 +114,7 @@ pub fn encode_entry(entry: &Entry) -> [u8; 21] {
     row
 }
 
-pub fn decode_entry(row: &[u8]) -> Result<Entry, RowError> {
+pub(crate) fn decode_entry(row: &[u8]) -> Result<Entry, RowError> {
     let mut fields = Fields::of("fragment row", row)?;
     let place = Place { segment: fields.u32()?, unit: fields.u32()? };
     let entry = Entry { place, length: fields.u32()?, written_ms: fields.u64()? };
@@ -122,7 +122,7 @@ pub fn decode_entry(row: &[u8]) -> Result<Entry, RowError> {
     Ok(entry)
 }
 
-pub fn encode_head(head: &Head) -> Vec<u8> {
+pub(crate) fn encode_head(head: &Head) -> Vec<u8> {
     let mut row = vec![VERSION];
     row.extend(head.disk.0);
     row.extend(head.written_ms.to_le_bytes());
@@ -132,7 +132,7 @@ pub fn encode_head(head: &Head) -> Vec<u8> {
     row
 }
 
-pub fn decode_head(row: &[u8]) -> Result<Head, RowError> {
+pub(crate) fn decode_head(row: &[u8]) -> Result<Head, RowError> {
     let mut fields = Fields::of("head row", row)?;
     let head = Head {
         disk: DiskId(fields.take()?),
@@ -145,13 +145,13 @@ pub fn decode_head(row: &[u8]) -> Result<Head, RowError> {
     Ok(head)
 }
 
-pub fn segment_key(number: u32) -> [u8; 6] {
+pub(crate) fn segment_key(number: u32) -> [u8; 6] {
     let mut key = [0, b'S', 0, 0, 0, 0];
     key[2..].copy_from_slice(&number.to_be_bytes());
     key
 }
 
-pub fn decode_segment_key(key: &[u8]) -> Result<u32, RowError> {
+pub(crate) fn decode_segment_key(key: &[u8]) -> Result<u32, RowError> {
     match key {
         [0, b'S', number @ ..] => {
             number.try_into().map(u32::from_be_bytes).map_err(|_| RowError::Garbled("segment key"))
@@ -160,7 +160,7 @@ pub fn decode_segment_key(key: &[u8]) -> Result<u32, RowError> {
     }
 }
 
-pub fn encode_segment(state: &SegmentState) -> Vec<u8> {
+pub(crate) fn encode_segment(state: &SegmentState) -> Vec<u8> {
     let mut row = vec![VERSION, u8::from(state.sealed)];
     row.extend(state.salt.to_le_bytes());
     row.extend(state.end.to_le_bytes());
@@ -181,7 +181,7 @@ pub fn encode_segment(state: &SegmentState) -> Vec<u8> {
     row
 }
 
-pub fn decode_segment(row: &[u8]) -> Result<SegmentState, RowError> {
+pub(crate) fn decode_segment(row: &[u8]) -> Result<SegmentState, RowError> {
     let mut fields = Fields::of("segment row", row)?;
     let [sealed] = fields.take()?;
     let mut state = SegmentState {

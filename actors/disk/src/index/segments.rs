@@ -8,11 +8,11 @@ use cairn_schema::ids::FragmentName;
 use crate::format::{Place, SEGMENT_HEADER_BYTES, UNIT, fragment_units};
 
 /// Space is given back in pages of this size.
-pub const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 
 /// A fragment that is here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     pub place: Place,
     pub length: u32,
     pub written_ms: u64,
@@ -20,14 +20,14 @@ pub struct Entry {
 
 impl Entry {
     /// What the disk says of the fragment, whose name is `name`.
-    pub fn info(self, name: FragmentName) -> FragmentInfo {
+    pub(crate) fn info(self, name: FragmentName) -> FragmentInfo {
         FragmentInfo { name, length: self.length, written_ms: self.written_ms }
     }
 }
 
 /// A run of 64-byte units of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Extent {
+pub(crate) struct Extent {
     pub unit: u32,
     pub units: u32,
 }
@@ -35,7 +35,7 @@ pub struct Extent {
 /// What a segment holds that another segment's file, while it exists, makes necessary: without it a rebuilt index would
 /// resurrect records of that file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Needs {
+pub(crate) struct Needs {
     /// Tombstones for its records.
     pub tombstones: u32,
     /// Newer records of fragments that it also holds.
@@ -44,7 +44,7 @@ pub struct Needs {
 
 /// One segment file as the index sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SegmentState {
+pub(crate) struct SegmentState {
     pub salt: u64,
     /// Bytes up to which records have been accepted.
     pub end: u64,
@@ -69,29 +69,29 @@ pub struct SegmentState {
 }
 
 impl SegmentState {
-    pub fn new(salt: u64, end: u64) -> Self {
+    pub(crate) fn new(salt: u64, end: u64) -> Self {
         Self { salt, end, occupied: end, dirty: true, ..Self::default() }
     }
 
     /// Bytes of records that are needed, and of damage.
-    pub fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         let damaged: u64 = self.damaged.iter().map(|extent| u64::from(extent.units)).sum();
         (self.units + self.tombstones + damaged) * UNIT
     }
 
     /// Bytes it takes for nothing.
-    pub fn dead(&self) -> u64 {
+    pub(crate) fn dead(&self) -> u64 {
         self.occupied.saturating_sub(SEGMENT_HEADER_BYTES + self.held())
     }
 
     /// A file of which not even the header could be read: nobody knows that it is not needed.
-    pub fn unreadable(&self) -> bool {
+    pub(crate) fn unreadable(&self) -> bool {
         self.damaged.iter().any(|extent| extent.unit == 0)
     }
 }
 
 /// The pages that only the record at `place` lies on.
-pub fn whole_pages(place: Place, units: u32) -> Option<Range<u64>> {
+pub(crate) fn whole_pages(place: Place, units: u32) -> Option<Range<u64>> {
     let start = place.offset().next_multiple_of(PAGE);
     let end = (place.offset() + u64::from(units) * UNIT) / PAGE * PAGE;
     (start < end).then_some(start..end)
@@ -99,7 +99,7 @@ pub fn whole_pages(place: Place, units: u32) -> Option<Range<u64>> {
 
 /// Sums over all segments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
+pub(crate) struct Totals {
     pub fragments: u64,
     /// Bytes of records that are needed, their heads and padding included.
     pub held: u64,
@@ -113,33 +113,33 @@ pub struct Totals {
 
 /// All segments of a disk, with running totals.
 #[derive(Debug, Default)]
-pub struct Segments {
+pub(crate) struct Segments {
     map: BTreeMap<u32, SegmentState>,
     totals: Totals,
 }
 
 impl Segments {
-    pub fn get(&self, number: u32) -> Option<&SegmentState> {
+    pub(crate) fn get(&self, number: u32) -> Option<&SegmentState> {
         self.map.get(&number)
     }
 
-    pub fn contains(&self, number: u32) -> bool {
+    pub(crate) fn contains(&self, number: u32) -> bool {
         self.map.contains_key(&number)
     }
 
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (u32, &SegmentState)> + DoubleEndedIterator {
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (u32, &SegmentState)> + DoubleEndedIterator {
         self.map.iter().map(|(number, state)| (*number, state))
     }
 
-    pub fn last(&self) -> Option<u32> {
+    pub(crate) fn last(&self) -> Option<u32> {
         self.map.keys().next_back().copied()
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.map.len()
     }
 
-    pub fn totals(&self) -> Totals {
+    pub(crate) fn totals(&self) -> Totals {
         self.totals
     }
 
@@ -153,14 +153,14 @@ impl Segments {
         Some(result)
     }
 
-    pub fn insert(&mut self, number: u32, state: SegmentState) {
+    pub(crate) fn insert(&mut self, number: u32, state: SegmentState) {
         self.remove(number);
         self.totals.enter(&state);
         self.map.insert(number, state);
     }
 
     /// Forgets a segment whose file is gone, and with it what others held only because of it.
-    pub fn remove(&mut self, number: u32) -> Option<SegmentState> {
+    pub(crate) fn remove(&mut self, number: u32) -> Option<SegmentState> {
         let state = self.map.remove(&number)?;
         self.totals.leave(&state);
         let holders: Vec<u32> =
@@ -175,7 +175,7 @@ impl Segments {
     }
 
     /// A record of a fragment has become the one that counts; `replaces` is the one that did.
-    pub fn put(&mut self, entry: Entry, replaces: Option<Entry>) {
+    pub(crate) fn put(&mut self, entry: Entry, replaces: Option<Entry>) {
         self.change(entry.place.segment, |state| {
             state.fragments += 1;
             state.units += u64::from(fragment_units(entry.length));
@@ -193,7 +193,7 @@ impl Segments {
     }
 
     /// A tombstone at `at` for a record of `kills` counts; `live` is that record if it was the one of its fragment.
-    pub fn kill(&mut self, at: Place, kills: Place, live: Option<Entry>) {
+    pub(crate) fn kill(&mut self, at: Place, kills: Place, live: Option<Entry>) {
         if self.contains(kills.segment) {
             self.change(at.segment, |state| {
                 state.needs.entry(kills.segment).or_default().tombstones += 1;
@@ -221,7 +221,7 @@ impl Segments {
     }
 
     /// Records up to `end` of a segment are durable.
-    pub fn advance(&mut self, number: u32, end: u64) {
+    pub(crate) fn advance(&mut self, number: u32, end: u64) {
         self.change(number, |state| {
             state.occupied += end.saturating_sub(state.end);
             state.end = state.end.max(end);
@@ -229,7 +229,7 @@ impl Segments {
     }
 
     /// Its tombstones have been written again elsewhere.
-    pub fn tombstones_moved(&mut self, number: u32) {
+    pub(crate) fn tombstones_moved(&mut self, number: u32) {
         self.change(number, |state| {
             state.needs.values_mut().for_each(|needs| needs.tombstones = 0);
             state.needs.retain(|_, needs| needs.successors > 0);
@@ -237,26 +237,26 @@ impl Segments {
         });
     }
 
-    pub fn seal(&mut self, number: u32) {
+    pub(crate) fn seal(&mut self, number: u32) {
         self.change(number, |state| state.sealed = true);
     }
 
-    pub fn add_damage(&mut self, number: u32, extent: Extent) {
+    pub(crate) fn add_damage(&mut self, number: u32, extent: Extent) {
         self.change(number, |state| state.damaged.push(extent));
     }
 
     /// What the file was found to take from the file system.
-    pub fn measured(&mut self, number: u32, allocated: u64) {
+    pub(crate) fn measured(&mut self, number: u32, allocated: u64) {
         self.change(number, |state| state.occupied = allocated.min(state.end));
     }
 
     /// Pages of a segment were given back.
-    pub fn gave_back(&mut self, number: u32, bytes: u64) {
+    pub(crate) fn gave_back(&mut self, number: u32, bytes: u64) {
         self.change(number, |state| state.occupied = state.occupied.saturating_sub(bytes));
     }
 
     /// The rows that are out of date, which from now on count as written.
-    pub fn take_dirty(&mut self) -> Vec<(u32, SegmentState)> {
+    pub(crate) fn take_dirty(&mut self) -> Vec<(u32, SegmentState)> {
         let dirty = self.map.iter_mut().filter(|(_, state)| state.dirty);
         let taken = dirty.map(|(number, state)| {
             state.dirty = false;
@@ -266,7 +266,7 @@ impl Segments {
     }
 
     /// Sealed segments that hold no fragment. Never the newest one: its number must not be given out again.
-    pub fn empty(&self) -> Vec<u32> {
+    pub(crate) fn empty(&self) -> Vec<u32> {
         let last = self.last();
         let empty = |number: u32, state: &SegmentState| {
             state.sealed && state.fragments == 0 && !state.unreadable() && Some(number) != last
@@ -275,7 +275,7 @@ impl Segments {
     }
 
     /// Those of [`Segments::empty`] that hold nothing else anyone needs.
-    pub fn removable(&self) -> Vec<u32> {
+    pub(crate) fn removable(&self) -> Vec<u32> {
         let unneeded = |number: &u32| self.map[number].needs.keys().all(|about| about == number);
         self.empty().into_iter().filter(unneeded).collect()
     }

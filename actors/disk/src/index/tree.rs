@@ -65,10 +65,10 @@ impl From<lsm_tree::Error> for IndexError {
 }
 
 /// A pair of key and value.
-pub type Row = (lsm_tree::UserKey, lsm_tree::UserValue);
+pub(crate) type Row = (lsm_tree::UserKey, lsm_tree::UserValue);
 
 /// The sorted tables of an index.
-pub struct Tree {
+pub(crate) struct Tree {
     path: PathBuf,
     /// Its files: a directory in `path` with a name that is never used again. A tree that was let go of and whose last
     /// reader is only now done removes tables by name, which must not be those of the one made after it.
@@ -96,7 +96,7 @@ fn marker(path: &Path) -> PathBuf {
 }
 
 /// Removes the index at `path`, so that the next opening makes it anew.
-pub fn remove(path: &Path) -> std::io::Result<()> {
+pub(crate) fn remove(path: &Path) -> std::io::Result<()> {
     // The marker goes last: half an index must not be taken for a whole one.
     for removed in [std::fs::remove_dir_all(path), std::fs::remove_file(marker(path))] {
         match removed {
@@ -148,7 +148,7 @@ fn check_manifest(path: &Path) -> Result<(), IndexError> {
 
 impl Tree {
     /// Opens the index that is at `path`.
-    pub fn open(path: &Path, memory: &IndexMemory) -> Result<Self, IndexError> {
+    pub(crate) fn open(path: &Path, memory: &IndexMemory) -> Result<Self, IndexError> {
         if marker(path).exists() {
             return Err(IndexError::Marked);
         }
@@ -182,7 +182,7 @@ impl Tree {
     }
 
     /// An empty index at `path`, whatever was there.
-    pub fn create(path: &Path, memory: &IndexMemory) -> Result<Self, IndexError> {
+    pub(crate) fn create(path: &Path, memory: &IndexMemory) -> Result<Self, IndexError> {
         let made = remove(path).and_then(|()| std::fs::create_dir_all(path));
         made.map_err(|error| IndexError::Tree(error.to_string()))?;
         Self::open_or_create(path, path.join(format!("{:016x}", rand::random::<u64>())), memory)
@@ -240,22 +240,22 @@ impl Tree {
         }
     }
 
-    pub fn is_damaged(&self) -> bool {
+    pub(crate) fn is_damaged(&self) -> bool {
         self.damaged.load(Ordering::Acquire)
     }
 
     /// From now on the files are somebody else's: nothing is written to them any more.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         let _idle = self.writing.lock();
         self.closed.store(true, Ordering::Release);
     }
 
-    pub fn get(&self, key: &[u8]) -> Result<Option<lsm_tree::UserValue>, IndexError> {
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<lsm_tree::UserValue>, IndexError> {
         self.guarded(|| Ok(self.tree.get(key, NEWEST)?))
     }
 
     /// The rows from `from` (excluded if `after`) to before `to`, in order, until `sink` says that it has enough.
-    pub fn range(
+    pub(crate) fn range(
         &self,
         from: &[u8],
         after: bool,
@@ -278,31 +278,31 @@ impl Tree {
     }
 
     /// A number for the changes that follow: later changes win.
-    pub fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         self.numbers.next()
     }
 
-    pub fn insert(&self, number: u64, key: &[u8], value: &[u8]) {
+    pub(crate) fn insert(&self, number: u64, key: &[u8], value: &[u8]) {
         self.tree.insert(key, value, number);
     }
 
-    pub fn remove(&self, number: u64, key: &[u8]) {
+    pub(crate) fn remove(&self, number: u64, key: &[u8]) {
         self.tree.remove(key, number);
     }
 
     /// Bytes of changes that are only in memory.
-    pub fn unflushed(&self) -> u64 {
+    pub(crate) fn unflushed(&self) -> u64 {
         self.tree.active_memtable().size() + self.sealed.load(Ordering::Relaxed)
     }
 
     /// What has been changed so far is what the next [`Tree::flush`] makes durable, all of it or nothing.
-    pub fn rotate(&self) {
+    pub(crate) fn rotate(&self) {
         self.sealed.fetch_add(self.tree.active_memtable().size(), Ordering::Relaxed);
         self.tree.rotate_memtable();
     }
 
     /// Makes everything up to the last [`Tree::rotate`] durable. Blocks.
-    pub fn flush(&self) -> Result<(), IndexError> {
+    pub(crate) fn flush(&self) -> Result<(), IndexError> {
         let _one = self.writing.lock();
         self.open_still()?;
         self.guarded(|| {
@@ -320,7 +320,7 @@ impl Tree {
 
     /// Merges tables as far as they need it. Blocks. Not where there may be too little space for it: the crate leaves
     /// what it has written of a table when a merge fails.
-    pub fn merge(&self) -> Result<(), IndexError> {
+    pub(crate) fn merge(&self) -> Result<(), IndexError> {
         let _one = self.writing.lock();
         self.open_still()?;
         let fs = rustix::fs::statvfs(&self.path).map_err(|error| IndexError::Tree(error.to_string()))?;
@@ -341,18 +341,18 @@ impl Tree {
     }
 
     /// Bytes its tables take.
-    pub fn disk_bytes(&self) -> u64 {
+    pub(crate) fn disk_bytes(&self) -> u64 {
         self.tree.disk_space()
     }
 
     /// Bytes of filters and block indexes that stay in memory; the cache comes on top.
-    pub fn pinned_bytes(&self) -> u64 {
+    pub(crate) fn pinned_bytes(&self) -> u64 {
         (self.tree.pinned_filter_size() + self.tree.pinned_block_index_size()) as u64
     }
 }
 
 /// Copies the index at `from` to `to`, to be opened there without a change to the disk.
-pub fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+pub(crate) fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     if marker(from).exists() {
         return Err(std::io::Error::other("it was found damaged before"));
     }

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ANSWER: &str = "> ";
 
 /// The other process. Each test file that uses it has a test named `child` that calls [`serve_if_child`].
-pub struct DiskProcess {
+pub(crate) struct DiskProcess {
     process: Child,
     stdin: ChildStdin,
     answers: Receiver<String>,
@@ -32,7 +32,7 @@ pub struct DiskProcess {
 
 impl DiskProcess {
     /// Opens the disk at `dir` there.
-    pub fn start(dir: &Path) -> Self {
+    pub(crate) fn start(dir: &Path) -> Self {
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["child", "--exact", "--nocapture", "--test-threads=1"])
             .env(FOLDER, dir)
@@ -61,23 +61,23 @@ impl DiskProcess {
     }
 
     /// `ok …`, or the error's kind and text.
-    pub fn ask(&mut self, what: &str) -> String {
+    pub(crate) fn ask(&mut self, what: &str) -> String {
         writeln!(self.stdin, "{what}").unwrap();
         self.answer()
     }
 
     /// Puts all of `numbers` at once and tells which were acknowledged, and why the others were not.
-    pub fn put_many(&mut self, numbers: std::ops::Range<u32>, length: usize) -> Vec<(u32, String)> {
+    pub(crate) fn put_many(&mut self, numbers: std::ops::Range<u32>, length: usize) -> Vec<(u32, String)> {
         let answer = self.ask(&format!("put-many {} {} {length}", numbers.start, numbers.end));
         let words = answer.strip_prefix("ok ").unwrap();
         numbers.zip(words.split(' ').map(str::to_owned)).collect()
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }
 
-    pub fn close(mut self) {
+    pub(crate) fn close(mut self) {
         assert_eq!(self.ask("close"), "ok");
         assert!(self.process.wait().unwrap().success());
     }
@@ -91,7 +91,7 @@ impl Drop for DiskProcess {
 }
 
 /// In the child process: does what it is told until it is told to close. Elsewhere: nothing.
-pub fn serve_if_child() {
+pub(crate) fn serve_if_child() {
     let Some(dir) = std::env::var_os(FOLDER) else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let disk = match DiskHandle::open(options(Path::new(&dir))) {
@@ -145,14 +145,14 @@ async fn answer(disk: &DiskHandle, words: &[&str]) -> Result<String, DiskError> 
 }
 
 /// `strace` at work on a process, making some of its system calls fail. Dropping it lets the process go.
-pub struct Injection {
+pub(crate) struct Injection {
     strace: Child,
     log: tempfile::NamedTempFile,
 }
 
 impl Injection {
     /// None, said loudly, where strace is absent or not allowed. `what`: as for `strace -e inject=`.
-    pub fn into(disk: &DiskProcess, what: &str) -> Option<Self> {
+    pub(crate) fn into(disk: &DiskProcess, what: &str) -> Option<Self> {
         let calls = what.split(':').next().unwrap();
         let log = tempfile::NamedTempFile::new().unwrap();
         let spawned = Command::new("strace")
@@ -201,12 +201,12 @@ impl Injection {
     }
 
     /// How many system calls it made fail so far.
-    pub fn injected(&self) -> usize {
+    pub(crate) fn injected(&self) -> usize {
         std::fs::read_to_string(self.log.path()).unwrap().matches("(INJECTED)").count()
     }
 
     /// Lets the process go; returns how many system calls were made to fail.
-    pub fn end(mut self) -> usize {
+    pub(crate) fn end(mut self) -> usize {
         self.detach();
         self.injected()
     }

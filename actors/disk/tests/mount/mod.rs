@@ -12,25 +12,25 @@ use std::{
 const UNMOUNT_PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     Xfs,
     Ext4,
 }
 
 /// A file system on a loop device. Dropping it unmounts and removes it.
-pub struct LoopFs {
+pub(crate) struct LoopFs {
     kind: Kind,
     mounted: bool,
     dir: tempfile::TempDir,
 }
 
 /// Says on the real standard error, past the capture of the test harness, that something was not tested.
-pub fn skipped(what: &str, why: &str) {
+pub(crate) fn skipped(what: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "\nSKIPPED: {what}: {why}\n");
 }
 
 /// Runs a command; its output is the error when it fails.
-pub fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     let output = Command::new(program).args(arguments).output().map_err(|error| format!("{program}: {error}"))?;
     if output.status.success() {
         return Ok(());
@@ -41,7 +41,7 @@ pub fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
 
 impl LoopFs {
     /// A mounted file system of `mib` MiB; None, said loudly, where this user or machine cannot make one.
-    pub fn new(kind: Kind, mib: u64, test: &str) -> Option<Self> {
+    pub(crate) fn new(kind: Kind, mib: u64, test: &str) -> Option<Self> {
         match Self::try_new(kind, mib) {
             Ok(made) => Some(made),
             Err(why) => {
@@ -76,7 +76,7 @@ impl LoopFs {
     }
 
     /// Where it is mounted.
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().join("mnt")
     }
 
@@ -89,12 +89,12 @@ impl LoopFs {
     }
 
     /// Replays the file system's log, as after a power cut.
-    pub fn mount(&mut self) {
+    pub(crate) fn mount(&mut self) {
         self.try_mount().unwrap();
     }
 
     /// Waits for whoever still has files open.
-    pub fn unmount(&mut self) {
+    pub(crate) fn unmount(&mut self) {
         let deadline = Instant::now() + UNMOUNT_PATIENCE;
         while let Err(why) = run("umount", &[text(&self.path())]) {
             assert!(Instant::now() < deadline, "{why}");
@@ -104,13 +104,13 @@ impl LoopFs {
     }
 
     /// Takes it away under those who use it; they keep the files they have open.
-    pub fn detach(&mut self) {
+    pub(crate) fn detach(&mut self) {
         run("umount", &["-l", text(&self.path())]).unwrap();
         self.mounted = false;
     }
 
     /// Has ext4 meet an error, upon which it makes itself read-only. False if this kernel cannot be asked to.
-    pub fn meet_error(&self) -> bool {
+    pub(crate) fn meet_error(&self) -> bool {
         let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
         let path = self.path();
         let device = mounts.lines().find_map(|line| {
@@ -125,13 +125,13 @@ impl LoopFs {
     }
 
     /// Mends an unmounted ext4 that met an error.
-    pub fn mend(&self) {
+    pub(crate) fn mend(&self) {
         // It exits with 1 when it has mended something.
         let _ = run("e2fsck", &["-f", "-y", text(&self.image())]);
     }
 
     /// From now on nothing reaches the medium any more, as in a power cut: what was not synced is lost.
-    pub fn cut_power(&self) {
+    pub(crate) fn cut_power(&self) {
         run("xfs_io", &["-x", "-c", "shutdown", text(&self.path())]).unwrap();
     }
 }
@@ -145,6 +145,6 @@ impl Drop for LoopFs {
     }
 }
 
-pub fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }

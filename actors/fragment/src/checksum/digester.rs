@@ -72,7 +72,7 @@ impl Others {
         }
     }
 
-    pub fn update(&mut self, bytes: &[u8]) {
+    pub(super) fn update(&mut self, bytes: &[u8]) {
         self.length += bytes.len() as u64;
         self.xxh3.update(bytes);
         for crc in [&mut self.crc32, &mut self.crc32c, &mut self.crc64nvme].into_iter().flatten() {
@@ -86,7 +86,7 @@ impl Others {
         }
     }
 
-    pub fn finish(self) -> BodyDigests {
+    pub(super) fn finish(self) -> BodyDigests {
         let crc32 = |digest: crc_fast::Digest| (digest.finalize() as u32).to_be_bytes();
         let digests = Digests {
             length: self.length,

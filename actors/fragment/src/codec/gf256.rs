@@ -28,14 +28,14 @@ struct Losses {
 }
 
 impl Gf256 {
-    pub fn new(scheme: Scheme) -> Result<Self, CodecError> {
+    pub(super) fn new(scheme: Scheme) -> Result<Self, CodecError> {
         let wrong = |error: rusty_erasure::MatrixError| CodecError::Scheme { scheme, why: error.to_string() };
         let matrix = compat::reed_solomon_erasure_matrix(scheme.data(), scheme.parity()).map_err(wrong)?;
         let coder = rusty_erasure::coder(matrix).map_err(wrong)?;
         Ok(Self { coder, plans: Mutex::new(Vec::new()) })
     }
 
-    pub fn encode(&self, stripe: Bytes, fragment_len: usize) -> Result<Vec<Bytes>, CodecError> {
+    pub(super) fn encode(&self, stripe: Bytes, fragment_len: usize) -> Result<Vec<Bytes>, CodecError> {
         let (k, m) = (self.coder.k(), self.coder.p());
         let mut fragments = Vec::with_capacity(k + m);
         let mut padding = None;
@@ -63,7 +63,12 @@ impl Gf256 {
         Ok(fragments)
     }
 
-    pub fn reconstruct(&self, present: &[Fragment], wanted: &[u8], len: usize) -> Result<Vec<Bytes>, CodecError> {
+    pub(super) fn reconstruct(
+        &self,
+        present: &[Fragment],
+        wanted: &[u8],
+        len: usize,
+    ) -> Result<Vec<Bytes>, CodecError> {
         let width = self.coder.k() + self.coder.p();
         let mut fragments: Vec<Option<&[u8]>> = vec![None; width];
         for (position, bytes) in present {
@@ -94,7 +99,7 @@ impl Gf256 {
         wanted.iter().map(find).collect()
     }
 
-    pub fn decode_stripe(
+    pub(super) fn decode_stripe(
         &self,
         present: &[Fragment],
         stripe_len: usize,

@@ -18,7 +18,7 @@ pub(super) struct Novelpoly {
 }
 
 impl Novelpoly {
-    pub fn new(scheme: Scheme) -> Result<Self, CodecError> {
+    pub(super) fn new(scheme: Scheme) -> Result<Self, CodecError> {
         let params = CodeParams::derive_parameters(scheme.width(), scheme.data())
             .map_err(|error| CodecError::Scheme { scheme, why: error.to_string() })?;
         let needed = geometry::needed_fragments(scheme);
@@ -29,12 +29,12 @@ impl Novelpoly {
         Ok(Self { code: params.make_encoder(), width: scheme.width(), needed })
     }
 
-    pub fn encode(&self, stripe: &[u8]) -> Result<Vec<Bytes>, CodecError> {
+    pub(super) fn encode(&self, stripe: &[u8]) -> Result<Vec<Bytes>, CodecError> {
         let fragments = self.code.encode::<WrappedShard>(stripe).map_err(failed)?;
         Ok(fragments.into_iter().map(|fragment| Bytes::from(fragment.into_inner())).collect())
     }
 
-    pub fn decode_stripe(&self, present: &[Fragment], stripe_len: usize) -> Result<Bytes, CodecError> {
+    pub(super) fn decode_stripe(&self, present: &[Fragment], stripe_len: usize) -> Result<Bytes, CodecError> {
         let mut stripe = self.decode_padded(present)?;
         if stripe.len() < stripe_len {
             return Err(CodecError::Code(format!("{} bytes decoded, {stripe_len} expected", stripe.len())));
@@ -44,7 +44,12 @@ impl Novelpoly {
     }
 
     /// Decodes the stripe with its padding and encodes it again: padding is zeros, so the fragments come out the same.
-    pub fn reconstruct(&self, present: &[Fragment], wanted: &[u8], len: usize) -> Result<Vec<Bytes>, CodecError> {
+    pub(super) fn reconstruct(
+        &self,
+        present: &[Fragment],
+        wanted: &[u8],
+        len: usize,
+    ) -> Result<Vec<Bytes>, CodecError> {
         let held = |position: &u8| present.iter().find(|(held, _)| held == position).map(|(_, bytes)| bytes.clone());
         if let Some(all) = wanted.iter().map(held).collect::<Option<Vec<Bytes>>>() {
             return Ok(all);

@@ -27,35 +27,35 @@ use cairn_net::{
 use cairn_schema::ids::{BlobId, DiskId, FragmentName, GroupId, NodeId};
 use parking_lot::Mutex;
 
-pub fn node(name: &str) -> NodeId {
+pub(crate) fn node(name: &str) -> NodeId {
     name.parse().unwrap()
 }
 
-pub fn name(stripe: u32) -> FragmentName {
+pub(crate) fn name(stripe: u32) -> FragmentName {
     FragmentName { group: GroupId(3), blob: BlobId([9; 16]), stripe, position: 1 }
 }
 
-pub fn bytes(seed: u64, len: usize) -> Bytes {
+pub(crate) fn bytes(seed: u64, len: usize) -> Bytes {
     use rand::{RngCore, SeedableRng};
     let mut out = vec![0; len];
     rand::rngs::StdRng::seed_from_u64(seed).fill_bytes(&mut out);
     out.into()
 }
 
-pub fn fragment(stripe: u32, payload: Bytes) -> NewFragment {
+pub(crate) fn fragment(stripe: u32, payload: Bytes) -> NewFragment {
     NewFragment { name: name(stripe), block_checksums: block_checksums(&payload), payload }
 }
 
-pub fn soon() -> Instant {
+pub(crate) fn soon() -> Instant {
     Instant::now() + Duration::from_secs(20)
 }
 
-pub fn after_ms(ms: u64) -> Instant {
+pub(crate) fn after_ms(ms: u64) -> Instant {
     Instant::now() + Duration::from_millis(ms)
 }
 
 /// Waits for a condition, not for time to pass.
-pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = soon();
     while !condition() {
         assert!(Instant::now() < deadline, "never: {what}");
@@ -64,7 +64,7 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// The disk engine's twin in memory.
-pub struct MemoryDisk {
+pub(crate) struct MemoryDisk {
     pub id: DiskId,
     pub fragments: Mutex<BTreeMap<FragmentName, Bytes>>,
     /// While set, reads and writes never end.
@@ -74,7 +74,7 @@ pub struct MemoryDisk {
 }
 
 impl MemoryDisk {
-    pub fn new(id: u8) -> Arc<Self> {
+    pub(crate) fn new(id: u8) -> Arc<Self> {
         Arc::new(Self {
             id: DiskId([id; 16]),
             fragments: Mutex::default(),
@@ -157,14 +157,14 @@ impl LocalDisk for MemoryDisk {
 
 /// What a node knows of the others.
 #[derive(Default)]
-pub struct Known {
+pub(crate) struct Known {
     disks: Mutex<HashMap<DiskId, NodeId>>,
     nodes: Mutex<HashMap<NodeId, SocketAddr>>,
 }
 
 impl Known {
     /// Replaces all that was known.
-    pub fn set(&self, disks: Vec<(DiskId, NodeId)>, nodes: Vec<(NodeId, SocketAddr)>) {
+    pub(crate) fn set(&self, disks: Vec<(DiskId, NodeId)>, nodes: Vec<(NodeId, SocketAddr)>) {
         *self.disks.lock() = disks.into_iter().collect();
         *self.nodes.lock() = nodes.into_iter().collect();
     }
@@ -180,7 +180,7 @@ impl Directory for Known {
 }
 
 /// One node: an endpoint that serves one disk, and a router.
-pub struct Node {
+pub(crate) struct Node {
     pub id: NodeId,
     pub endpoint: Endpoint,
     pub router: Router,
@@ -189,25 +189,25 @@ pub struct Node {
     pub metrics: prometheus::Registry,
 }
 
-pub fn ca() -> PemPair {
+pub(crate) fn ca() -> PemPair {
     tls::new_ca("test").unwrap()
 }
 
-pub fn loopback() -> SocketAddr {
+pub(crate) fn loopback() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
 impl Node {
-    pub async fn start(ca: &PemPair, id: &str, disk: u8) -> Self {
+    pub(crate) async fn start(ca: &PemPair, id: &str, disk: u8) -> Self {
         Self::start_at(ca, id, disk, loopback(), QuicOptions::default()).await
     }
 
-    pub async fn start_at(ca: &PemPair, id: &str, disk: u8, listen: SocketAddr, options: QuicOptions) -> Self {
+    pub(crate) async fn start_at(ca: &PemPair, id: &str, disk: u8, listen: SocketAddr, options: QuicOptions) -> Self {
         let identity = Identity::issue(ca, &node(id), &[]).unwrap();
         Self::with_identity(&identity, disk, listen, options).await
     }
 
-    pub async fn with_identity(identity: &Identity, disk: u8, listen: SocketAddr, options: QuicOptions) -> Self {
+    pub(crate) async fn with_identity(identity: &Identity, disk: u8, listen: SocketAddr, options: QuicOptions) -> Self {
         let metrics = prometheus::Registry::new();
         let options = QuicOptions { metrics: Some(metrics.clone()), ..options };
         let endpoint = Endpoint::bind(listen, identity, options).await.unwrap();
@@ -219,14 +219,14 @@ impl Node {
         Self { id: endpoint.node().clone(), endpoint, router, known, disk, metrics }
     }
 
-    pub fn knows(&self, others: &[&Node]) {
+    pub(crate) fn knows(&self, others: &[&Node]) {
         let disks = others.iter().map(|node| (node.disk.id, node.id.clone())).collect();
         let nodes = others.iter().map(|node| (node.id.clone(), node.endpoint.local_addr())).collect();
         self.known.set(disks, nodes);
     }
 
     /// The sum of a counter or gauge over the labels that match.
-    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+    pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let families = self.metrics.gather();
         let family = families.iter().filter(|family| family.name() == name);
         let matching = family.flat_map(|family| family.get_metric()).filter(|metric| {

@@ -49,13 +49,13 @@ enum NoRoom {
 }
 
 /// A commit that waits for its outcome.
-pub struct Pending {
+pub(super) struct Pending {
     pub request: CommitRequest,
     pub waiting: Waiting,
 }
 
 /// Who is to be told the outcome.
-pub struct Waiting {
+pub(super) struct Waiting {
     pub answer: oneshot::Sender<Result<CommitVersion, KvError>>,
     /// Its share of the queue's bound in bytes, released with the answer.
     pub _permit: OwnedSemaphorePermit,
@@ -68,7 +68,7 @@ impl Waiting {
     }
 }
 
-pub struct Committer {
+pub(super) struct Committer {
     db: Database,
     /// What the store says about itself: the version of the last commit.
     about: Keyspace,
@@ -83,7 +83,7 @@ pub struct Committer {
 }
 
 /// The version of the last commit; 0 for a new store.
-pub fn stored_version(about: &Keyspace, mark: Mark) -> Result<u64, String> {
+pub(super) fn stored_version(about: &Keyspace, mark: Mark) -> Result<u64, String> {
     let stored = about.get(VERSION_KEY).map_err(|error| error.to_string())?;
     stored.map_or(Ok(0), |value| mark.version(&value))
 }
@@ -123,7 +123,7 @@ struct Group<'a> {
 }
 
 impl Committer {
-    pub fn new(db: Database, about: Keyspace, shared: Arc<Shared>, version: u64, lock: DirectoryLock) -> Self {
+    pub(super) fn new(db: Database, about: Keyspace, shared: Arc<Shared>, version: u64, lock: DirectoryLock) -> Self {
         let room = Room { memtables_waiting: MEMTABLES_WAITING, runs_waiting: RUNS_WAITING, timeout: ROOM_TIMEOUT };
         Self {
             db,
@@ -138,12 +138,12 @@ impl Committer {
     }
 
     /// Why no commit is taken any more, once that is so.
-    pub fn failure(&self) -> watch::Receiver<Option<String>> {
+    pub(super) fn failure(&self) -> watch::Receiver<Option<String>> {
         self.poisoned.subscribe()
     }
 
     /// Commits until every sender is gone.
-    pub fn run(mut self, mut commits: mpsc::Receiver<Pending>) {
+    pub(super) fn run(mut self, mut commits: mpsc::Receiver<Pending>) {
         while let Some(first) = commits.blocking_recv() {
             let mut bytes = first.request.bytes();
             let mut gathered = vec![first];

@@ -47,7 +47,7 @@ pub enum OpenError {
 }
 
 /// A directory that no other process has open.
-pub struct DirectoryLock {
+pub(super) struct DirectoryLock {
     path: PathBuf,
     mark: Mark,
     _file: File,
@@ -55,7 +55,7 @@ pub struct DirectoryLock {
 
 impl DirectoryLock {
     /// Creates the directory if needed, locks it and checks its format.
-    pub fn take(path: &Path) -> Result<Self, OpenError> {
+    pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
         let io = |source| OpenError::Io { path: path.to_owned(), source };
         std::fs::create_dir_all(path).map_err(io)?;
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path.join("LOCK"));
@@ -72,16 +72,16 @@ impl DirectoryLock {
         Ok(Self { path: path.to_owned(), mark: format(path)?, _file: file })
     }
 
-    pub fn mark(&self) -> Mark {
+    pub(super) fn mark(&self) -> Mark {
         self.mark
     }
 
-    pub fn store_path(&self) -> PathBuf {
+    pub(super) fn store_path(&self) -> PathBuf {
         self.path.join(STORE)
     }
 
     /// Where to make a store, if there is none: what an earlier try left is taken away.
-    pub fn to_make(&self) -> Result<Option<PathBuf>, OpenError> {
+    pub(super) fn to_make(&self) -> Result<Option<PathBuf>, OpenError> {
         let io = |source| OpenError::Io { path: self.path.clone(), source };
         if self.store_path().try_exists().map_err(io)? {
             return Ok(None);
@@ -96,7 +96,7 @@ impl DirectoryLock {
     }
 
     /// Puts a store that was made in its place, durably.
-    pub fn put_in_place(&self, made: &Path) -> Result<(), OpenError> {
+    pub(super) fn put_in_place(&self, made: &Path) -> Result<(), OpenError> {
         let durable = || {
             sync_tree(made)?;
             std::fs::rename(made, self.store_path())?;

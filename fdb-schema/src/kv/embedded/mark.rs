@@ -8,36 +8,36 @@ const MARK_BYTES: usize = 16;
 const VERSION_BYTES: usize = 8;
 
 /// The row that every batch begins with; its value is the version of the commit, big-endian, and the store's mark.
-pub const VERSION_KEY: &[u8; 7] = b"version";
+pub(super) const VERSION_KEY: &[u8; 7] = b"version";
 /// Far below what fjall compresses.
-pub const VERSION_VALUE_BYTES: usize = VERSION_BYTES + MARK_BYTES;
+pub(super) const VERSION_VALUE_BYTES: usize = VERSION_BYTES + MARK_BYTES;
 /// Where the mark begins in that value.
-pub const MARK_IN_VALUE: usize = VERSION_BYTES;
+pub(super) const MARK_IN_VALUE: usize = VERSION_BYTES;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark([u8; MARK_BYTES]);
+pub(super) struct Mark([u8; MARK_BYTES]);
 
 impl Mark {
-    pub fn random() -> Self {
+    pub(super) fn random() -> Self {
         Self(rand::random())
     }
 
-    pub fn to_hex(self) -> String {
+    pub(super) fn to_hex(self) -> String {
         hex::encode(self.0)
     }
 
-    pub fn from_hex(text: &str) -> Option<Self> {
+    pub(super) fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; MARK_BYTES];
         hex::decode_to_slice(text, &mut bytes).ok()?;
         Some(Self(bytes))
     }
 
-    pub fn bytes(&self) -> &[u8; MARK_BYTES] {
+    pub(super) fn bytes(&self) -> &[u8; MARK_BYTES] {
         &self.0
     }
 
     /// The value of the version row.
-    pub fn value(self, version: u64) -> [u8; VERSION_VALUE_BYTES] {
+    pub(super) fn value(self, version: u64) -> [u8; VERSION_VALUE_BYTES] {
         let mut value = [0; VERSION_VALUE_BYTES];
         value[..MARK_IN_VALUE].copy_from_slice(&version.to_be_bytes());
         value[MARK_IN_VALUE..].copy_from_slice(&self.0);
@@ -45,7 +45,7 @@ impl Mark {
     }
 
     /// The version in a value that this store wrote.
-    pub fn version(self, value: &[u8]) -> Result<u64, String> {
+    pub(super) fn version(self, value: &[u8]) -> Result<u64, String> {
         let garbled = || "its version row is garbled".to_owned();
         let value = <&[u8; VERSION_VALUE_BYTES]>::try_from(value).map_err(|_| garbled())?;
         let (version, mark) = value.split_at(MARK_IN_VALUE);

@@ -7,28 +7,28 @@ use foundationdb::FdbError;
 use crate::kv::{KvError, limits};
 
 mod code {
-    pub const TIMED_OUT: i32 = 1004;
-    pub const ALL_ALTERNATIVES_FAILED: i32 = 1006;
-    pub const TRANSACTION_TOO_OLD: i32 = 1007;
-    pub const FUTURE_VERSION: i32 = 1009;
-    pub const SERVER_REQUEST_QUEUE_FULL: i32 = 1012;
-    pub const NOT_COMMITTED: i32 = 1020;
-    pub const TRANSACTION_CANCELLED: i32 = 1025;
-    pub const CONNECTION_FAILED: i32 = 1026;
-    pub const COORDINATORS_CHANGED: i32 = 1027;
-    pub const REQUEST_MAYBE_DELIVERED: i32 = 1030;
-    pub const TRANSACTION_TIMED_OUT: i32 = 1031;
-    pub const LOOKUP_FAILED: i32 = 1041;
-    pub const SHUTDOWN_IN_PROGRESS: i32 = 1043;
-    pub const CONNECTION_UNREFERENCED: i32 = 1048;
-    pub const CONNECTION_IDLE: i32 = 1049;
-    pub const BROKEN_PROMISE: i32 = 1100;
-    pub const OPERATION_CANCELLED: i32 = 1101;
-    pub const SERVER_OVERLOADED: i32 = 1211;
-    pub const TRANSACTION_TOO_LARGE: i32 = 2101;
-    pub const KEY_TOO_LARGE: i32 = 2102;
-    pub const VALUE_TOO_LARGE: i32 = 2103;
-    pub const PERMISSION_DENIED: i32 = 6000;
+    pub(super) const TIMED_OUT: i32 = 1004;
+    pub(super) const ALL_ALTERNATIVES_FAILED: i32 = 1006;
+    pub(super) const TRANSACTION_TOO_OLD: i32 = 1007;
+    pub(super) const FUTURE_VERSION: i32 = 1009;
+    pub(super) const SERVER_REQUEST_QUEUE_FULL: i32 = 1012;
+    pub(super) const NOT_COMMITTED: i32 = 1020;
+    pub(super) const TRANSACTION_CANCELLED: i32 = 1025;
+    pub(super) const CONNECTION_FAILED: i32 = 1026;
+    pub(super) const COORDINATORS_CHANGED: i32 = 1027;
+    pub(super) const REQUEST_MAYBE_DELIVERED: i32 = 1030;
+    pub(super) const TRANSACTION_TIMED_OUT: i32 = 1031;
+    pub(super) const LOOKUP_FAILED: i32 = 1041;
+    pub(super) const SHUTDOWN_IN_PROGRESS: i32 = 1043;
+    pub(super) const CONNECTION_UNREFERENCED: i32 = 1048;
+    pub(super) const CONNECTION_IDLE: i32 = 1049;
+    pub(super) const BROKEN_PROMISE: i32 = 1100;
+    pub(super) const OPERATION_CANCELLED: i32 = 1101;
+    pub(super) const SERVER_OVERLOADED: i32 = 1211;
+    pub(super) const TRANSACTION_TOO_LARGE: i32 = 2101;
+    pub(super) const KEY_TOO_LARGE: i32 = 2102;
+    pub(super) const VALUE_TOO_LARGE: i32 = 2103;
+    pub(super) const PERMISSION_DENIED: i32 = 6000;
 }
 
 /// Wrong uses of the client, which it notices before anything is sent.
@@ -54,7 +54,7 @@ const PASSING: [i32; 14] = [
 ];
 
 /// An error of anything but a commit.
-pub fn of_read(error: FdbError) -> KvError {
+pub(super) fn of_read(error: FdbError) -> KvError {
     let described = || format!("FoundationDB: {error} ({})", error.code());
     match error.code() {
         code::NOT_COMMITTED => KvError::Conflict,
@@ -77,7 +77,7 @@ fn over(what: &'static str, limit: usize) -> KvError {
 
 /// An error of a commit. It was not done only if that is certain; of everything else (no answer in time, a lost
 /// connection, an error that nobody foresaw) it may have been done, or be done later.
-pub fn of_commit(error: FdbError) -> KvError {
+pub(super) fn of_commit(error: FdbError) -> KvError {
     let not_done = error.is_retryable_not_committed()
         || CLIENT_ERRORS.contains(&error.code())
         || error.code() == code::PERMISSION_DENIED;

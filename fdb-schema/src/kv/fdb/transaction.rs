@@ -23,7 +23,7 @@ pub(super) struct FdbTransaction {
 }
 
 impl FdbTransaction {
-    pub fn new(inner: foundationdb::Transaction, prefix: Bytes) -> Self {
+    pub(super) fn new(inner: foundationdb::Transaction, prefix: Bytes) -> Self {
         Self { inner, prefix, bytes: 0, life: Life::begin(), writes: false, refused: None }
     }
 

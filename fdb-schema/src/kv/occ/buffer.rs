@@ -20,7 +20,7 @@ enum Pending {
 
 /// Writes in order, for the commit, and folded by key, for reads.
 #[derive(Debug, Default)]
-pub struct WriteBuffer {
+pub(super) struct WriteBuffer {
     mutations: Vec<Mutation>,
     keys: BTreeMap<Bytes, Pending>,
     /// Cleared ranges, begin to end; they do not overlap.
@@ -29,42 +29,42 @@ pub struct WriteBuffer {
 }
 
 /// What a read of a key must still ask the store.
-pub enum Lookup {
+pub(super) enum Lookup {
     Known(Option<Bytes>),
     Store,
     StorePlus(i64),
 }
 
 impl WriteBuffer {
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.mutations.is_empty()
     }
 
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub fn into_mutations(self) -> Vec<Mutation> {
+    pub(super) fn into_mutations(self) -> Vec<Mutation> {
         self.mutations
     }
 
-    pub fn mutations(&self) -> &[Mutation] {
+    pub(super) fn mutations(&self) -> &[Mutation] {
         &self.mutations
     }
 
-    pub fn set(&mut self, key: Bytes, value: Bytes) {
+    pub(super) fn set(&mut self, key: Bytes, value: Bytes) {
         self.bytes += limits::write_bytes(key.len(), value.len());
         self.keys.insert(key.clone(), Pending::Value(value.clone()));
         self.mutations.push(Mutation::Set(key, value));
     }
 
-    pub fn clear(&mut self, key: Bytes) {
+    pub(super) fn clear(&mut self, key: Bytes) {
         self.bytes += limits::write_bytes(key.len(), 0);
         self.keys.insert(key.clone(), Pending::Cleared);
         self.mutations.push(Mutation::Clear(key));
     }
 
-    pub fn clear_range(&mut self, begin: Bytes, end: Bytes) {
+    pub(super) fn clear_range(&mut self, begin: Bytes, end: Bytes) {
         if begin >= end {
             return;
         }
@@ -98,7 +98,7 @@ impl WriteBuffer {
         self.cleared.insert(begin, end);
     }
 
-    pub fn add(&mut self, key: Bytes, delta: i64) {
+    pub(super) fn add(&mut self, key: Bytes, delta: i64) {
         self.bytes += limits::write_bytes(key.len(), 8);
         let folded = match self.lookup(&key) {
             Lookup::Known(value) => {
@@ -113,7 +113,7 @@ impl WriteBuffer {
     }
 
     /// The row cannot be read back: its key is not known before the commit.
-    pub fn set_versionstamped(&mut self, prefix: Bytes, suffix: Bytes, value: Bytes) {
+    pub(super) fn set_versionstamped(&mut self, prefix: Bytes, suffix: Bytes, value: Bytes) {
         self.bytes += limits::write_bytes(prefix.len() + suffix.len() + 10, value.len());
         self.mutations.push(Mutation::SetVersionstamped(prefix, suffix, value));
     }
@@ -125,7 +125,7 @@ impl WriteBuffer {
             .is_some_and(|(_, end)| key < &end[..])
     }
 
-    pub fn lookup(&self, key: &[u8]) -> Lookup {
+    pub(super) fn lookup(&self, key: &[u8]) -> Lookup {
         match self.keys.get(key) {
             Some(Pending::Value(value)) => Lookup::Known(Some(value.clone())),
             Some(Pending::Cleared) => Lookup::Known(None),
@@ -137,7 +137,7 @@ impl WriteBuffer {
 
     /// The store's rows of a range, which must be all it has there, with this transaction's writes over them, in key
     /// order.
-    pub fn overlay(&self, begin: &[u8], end: &[u8], rows: Vec<Row>) -> Vec<Row> {
+    pub(super) fn overlay(&self, begin: &[u8], end: &[u8], rows: Vec<Row>) -> Vec<Row> {
         let mut ours = self.keys.range::<[u8], _>((Included(begin), Excluded(end))).peekable();
         if ours.peek().is_none() && self.cleared.is_empty() {
             return rows;
@@ -172,7 +172,7 @@ impl WriteBuffer {
         }
     }
 
-    pub fn touches(&self, begin: &[u8], end: &[u8]) -> bool {
+    pub(super) fn touches(&self, begin: &[u8], end: &[u8]) -> bool {
         self.keys.range::<[u8], _>((Included(begin), Excluded(end))).next().is_some() || !self.cleared.is_empty()
     }
 }

@@ -9,10 +9,10 @@ use crate::kv::{
 };
 
 /// 1: the first.
-pub const WIRE_VERSION: u8 = 1;
+pub(super) const WIRE_VERSION: u8 = 1;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Request {
+pub(super) enum Request {
     /// The newest committed version.
     Version,
     /// `at` None reads at the newest version, which the response tells.
@@ -30,7 +30,7 @@ pub enum Request {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Response {
+pub(super) enum Response {
     Version(u64),
     /// Values of the first keys asked for: as many as fit in a response, at least one.
     Values {
@@ -107,7 +107,7 @@ impl From<WireError> for KvError {
 
 /// Bytes that are not a message of a version we know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WireFault {
+pub(super) enum WireFault {
     #[error("empty message")]
     Empty,
     #[error("message of format version {0}; this program speaks {WIRE_VERSION}")]
@@ -116,14 +116,14 @@ pub enum WireFault {
     Garbled(String),
 }
 
-pub fn encode<T: Serialize>(message: &T) -> Bytes {
+pub(super) fn encode<T: Serialize>(message: &T) -> Bytes {
     let mut bytes = vec![WIRE_VERSION];
     // Writing to memory fails only for types that rmp cannot express, which these are not.
     rmp_serde::encode::write(&mut bytes, message).expect("wire messages can be encoded");
     bytes.into()
 }
 
-pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireFault> {
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireFault> {
     match bytes.split_first() {
         None => Err(WireFault::Empty),
         Some((&WIRE_VERSION, body)) => rmp_serde::from_slice(body).map_err(|e| WireFault::Garbled(e.to_string())),

@@ -24,7 +24,7 @@ struct Module {
 }
 
 /// The files of product code, each with the files that it imports something from.
-pub fn read(sources: &[(PathBuf, String)]) -> BTreeMap<PathBuf, BTreeSet<PathBuf>> {
+pub(crate) fn read(sources: &[(PathBuf, String)]) -> BTreeMap<PathBuf, BTreeSet<PathBuf>> {
     let roots: BTreeSet<&Path> = sources.iter().filter_map(|(file, _)| root_of(file)).collect();
     let mut crates: BTreeMap<&Path, Crate> = BTreeMap::new();
     for (file, text) in sources {
@@ -45,7 +45,7 @@ pub fn read(sources: &[(PathBuf, String)]) -> BTreeMap<PathBuf, BTreeSet<PathBuf
 
 /// What is left when every file is taken away that imports none of the others, or that none of the others imports:
 /// files in loops.
-pub fn loops(mut imports: BTreeMap<PathBuf, BTreeSet<PathBuf>>) -> BTreeMap<PathBuf, BTreeSet<PathBuf>> {
+pub(crate) fn loops(mut imports: BTreeMap<PathBuf, BTreeSet<PathBuf>>) -> BTreeMap<PathBuf, BTreeSet<PathBuf>> {
     loop {
         let before = imports.len();
         let imported: BTreeSet<PathBuf> = imports.values().flatten().cloned().collect();

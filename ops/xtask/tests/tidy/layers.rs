@@ -1,7 +1,7 @@
 //! What lies on what: the crates, and the modules of each crate from the top floor down.
 
 /// Which of our crates each may import: the layers of ARCHITECTURE.md.
-pub const CRATES: [(&str, &[&str]); 10] = [
+pub(crate) const CRATES: [(&str, &[&str]); 10] = [
     ("fdb-schema", &[]),
     ("actors/fragment", &["cairn-schema"]),
     ("actors/disk", &["cairn-schema", "cairn-fragment"]),
@@ -16,7 +16,7 @@ pub const CRATES: [(&str, &[&str]); 10] = [
 
 /// The modules of a crate's root, floor by floor: each may import those of the floors below its own, and nobody imports
 /// the root itself. A new module is written on the lowest floor that is above all that it imports.
-pub const FLOORS: [(&str, &[&str]); 5] = [
+pub(crate) const FLOORS: [(&str, &[&str]); 5] = [
     (
         "fdb-schema",
         &[

@@ -5,20 +5,20 @@ use std::time::Duration;
 use quinn::VarInt;
 
 /// The caller no longer wants the answer.
-pub const CANCELLED: VarInt = VarInt::from_u32(1);
+pub(super) const CANCELLED: VarInt = VarInt::from_u32(1);
 /// The frame makes no sense here.
-pub const BAD_FRAME: VarInt = VarInt::from_u32(2);
+pub(super) const BAD_FRAME: VarInt = VarInt::from_u32(2);
 /// The frame is of a version not spoken here.
-pub const BAD_VERSION: VarInt = VarInt::from_u32(3);
-pub const TOO_LARGE: VarInt = VarInt::from_u32(4);
-pub const SHUTTING_DOWN: VarInt = VarInt::from_u32(5);
-pub const BUSY: VarInt = VarInt::from_u32(6);
+pub(super) const BAD_VERSION: VarInt = VarInt::from_u32(3);
+pub(super) const TOO_LARGE: VarInt = VarInt::from_u32(4);
+pub(super) const SHUTTING_DOWN: VarInt = VarInt::from_u32(5);
+pub(super) const BUSY: VarInt = VarInt::from_u32(6);
 /// The certificate names no node.
-pub const NO_NODE: VarInt = VarInt::from_u32(7);
+pub(super) const NO_NODE: VarInt = VarInt::from_u32(7);
 /// The frame was not complete in time.
-pub const TOO_SLOW: VarInt = VarInt::from_u32(8);
+pub(super) const TOO_SLOW: VarInt = VarInt::from_u32(8);
 
-pub fn meaning(code: VarInt) -> &'static str {
+pub(super) fn meaning(code: VarInt) -> &'static str {
     match code {
         CANCELLED => "cancelled",
         BAD_FRAME => "frame not understood",

@@ -17,23 +17,23 @@ pub(super) struct SendGuard {
 }
 
 impl SendGuard {
-    pub fn new(stream: SendStream) -> Self {
+    pub(super) fn new(stream: SendStream) -> Self {
         Self { stream, finished: false }
     }
 
-    pub fn stream(&mut self) -> &mut SendStream {
+    pub(super) fn stream(&mut self) -> &mut SendStream {
         &mut self.stream
     }
 
     /// Everything is written. (Not: has arrived.)
-    pub fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         self.finished = true;
         // Fails only when the stream is over already.
         let _ = self.stream.finish();
     }
 
     /// Gives up, saying why.
-    pub fn reset(mut self, code: VarInt) {
+    pub(super) fn reset(mut self, code: VarInt) {
         self.finished = true;
         let _ = self.stream.reset(code);
     }
@@ -55,13 +55,13 @@ pub(super) struct BytePermits {
 }
 
 impl BytePermits {
-    pub fn new(total: u32) -> Self {
+    pub(super) fn new(total: u32) -> Self {
         let total = total.max(1);
         Self { semaphore: Arc::new(Semaphore::new(total as usize)), total }
     }
 
     /// Waits; the caller bounds the time. `None` for no bytes.
-    pub async fn acquire(&self, bytes: u32) -> Option<OwnedSemaphorePermit> {
+    pub(super) async fn acquire(&self, bytes: u32) -> Option<OwnedSemaphorePermit> {
         if bytes == 0 {
             return None;
         }
@@ -96,14 +96,14 @@ pub(super) struct ServedBytes {
 impl ServedBytes {
     /// Waits; the caller bounds the time. First for the peer's own: one that has none left must not hold what others
     /// could use.
-    pub async fn acquire(&self, bytes: u32) -> (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>) {
+    pub(super) async fn acquire(&self, bytes: u32) -> (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>) {
         let own = self.of_peer.acquire(bytes).await;
         (own, self.of_all.acquire(bytes).await)
     }
 }
 
 impl PeerTable {
-    pub fn new(options: &QuicOptions) -> Arc<Self> {
+    pub(super) fn new(options: &QuicOptions) -> Arc<Self> {
         let QuicOptions { max_connections, max_requests, max_bytes, max_served_bytes, .. } = *options;
         let all_bytes = BytePermits::new(max_served_bytes);
         // One peer that takes its answers slowly must leave something to the others.
@@ -112,7 +112,7 @@ impl PeerTable {
     }
 
     /// `None` when the peer has as many connections as it may.
-    pub fn admit(self: &Arc<Self>, peer: &NodeId) -> Option<Admitted> {
+    pub(super) fn admit(self: &Arc<Self>, peer: &NodeId) -> Option<Admitted> {
         let mut peers = self.peers.lock();
         let entry = peers.entry(peer.clone()).or_insert_with(|| Entry {
             connections: 0,

@@ -26,7 +26,7 @@ const SECONDS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 2.0, 10.0];
 
 impl Metrics {
-    pub fn new(node: &NodeId, registry: Option<&Registry>) -> Result<Self, QuicError> {
+    pub(super) fn new(node: &NodeId, registry: Option<&Registry>) -> Result<Self, QuicError> {
         let failed = |error: prometheus::Error| QuicError::Metrics(error.to_string());
         let opts = |name: &str, help: &str| Opts::new(name, help).const_label("node", node.as_str());
         let counter = |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(opts(name, help), labels);
@@ -64,7 +64,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    pub fn refuse(&self, what: &str, reason: &str) {
+    pub(super) fn refuse(&self, what: &str, reason: &str) {
         self.refused.with_label_values(&[what, reason]).inc();
     }
 }

@@ -42,7 +42,7 @@ struct Serving {
 }
 
 impl Acceptor {
-    pub fn new(
+    pub(super) fn new(
         endpoint: quinn::Endpoint,
         handler: Arc<dyn Handler>,
         options: QuicOptions,
@@ -56,7 +56,7 @@ impl Acceptor {
         Self { serving: Arc::new(serving) }
     }
 
-    pub async fn run(self) {
+    pub(super) async fn run(self) {
         let Serving { endpoint, metrics, closing, tasks, handshakes, options, .. } = &*self.serving;
         loop {
             let incoming = tokio::select! {

@@ -26,7 +26,7 @@ pub(super) struct Socket {
 
 impl Socket {
     /// For datagrams of at most `largest` bytes.
-    pub fn new(inner: Arc<dyn AsyncUdpSocket>, largest: u16) -> Self {
+    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, largest: u16) -> Self {
         let segments = MOST_RECEIVED.div_ceil(usize::from(largest.max(1)));
         Self { segments: segments.min(inner.max_receive_segments()), inner }
     }

@@ -30,7 +30,7 @@ pub(super) enum StreamError {
 
 impl StreamError {
     /// What to tell the other side.
-    pub fn code(&self) -> VarInt {
+    pub(super) fn code(&self) -> VarInt {
         match self {
             Self::Frame(FrameError::Version(_)) => code::BAD_VERSION,
             Self::Frame(FrameError::PayloadTooLarge { .. } | FrameError::HeaderTooLarge(_)) => code::TOO_LARGE,
@@ -40,7 +40,7 @@ impl StreamError {
     }
 
     /// For metrics.
-    pub fn reason(&self) -> &'static str {
+    pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::Frame(FrameError::Version(_)) => "version",
             Self::Frame(FrameError::HeaderTooLarge(_)) => "header_too_large",

@@ -25,7 +25,7 @@ const CLEAR: u8 = 4;
 const MAGIC: &[u8] = b"FJL\x03";
 
 /// The tag and what follows it.
-pub const START_BYTES: usize = 1 + 4 + 8;
+pub(super) const START_BYTES: usize = 1 + 4 + 8;
 const ITEM_HEADER_BYTES: usize = 1 + 1 + 8 + 2 + 4 + 4;
 const CLEAR_BYTES: usize = 8;
 const END_BYTES: usize = 8 + MAGIC.len();
@@ -37,7 +37,7 @@ const MARK_IN_BATCH: usize = START_BYTES + 1 + ITEM_HEADER_BYTES + MARK_IN_ROW;
 
 /// What begins at a place of a journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub(super) enum Found {
     /// A whole batch and its number.
     Batch(u64),
     /// A whole batch without this store's mark.
@@ -62,23 +62,23 @@ impl From<io::Error> for Broken {
 }
 
 /// Reads batches one after the other, in little memory whatever their lengths say.
-pub struct Cursor<R> {
+pub(super) struct Cursor<R> {
     reader: R,
     mark: Mark,
     at: u64,
 }
 
 impl<R: Read> Cursor<R> {
-    pub fn new(reader: R, mark: Mark) -> Self {
+    pub(super) fn new(reader: R, mark: Mark) -> Self {
         Self { reader, mark, at: 0 }
     }
 
-    pub fn at(&self) -> u64 {
+    pub(super) fn at(&self) -> u64 {
         self.at
     }
 
     /// What begins here; goes on after it if it is a batch.
-    pub fn next(&mut self) -> io::Result<Found> {
+    pub(super) fn next(&mut self) -> io::Result<Found> {
         let mut tag = [0];
         if self.reader.read(&mut tag)? == 0 {
             return Ok(Found::Nothing);
@@ -177,16 +177,16 @@ fn le(bytes: &[u8]) -> u64 {
 
 /// Where batches with the mark begin, if those are batches. Only a batch of the store's own has the mark in it, so
 /// there are few, and none of them costs more than its own length.
-pub fn starts<'a>(bytes: &'a [u8], mark: &'a Mark) -> impl Iterator<Item = usize> + 'a {
+pub(super) fn starts<'a>(bytes: &'a [u8], mark: &'a Mark) -> impl Iterator<Item = usize> + 'a {
     memchr::memmem::find_iter(bytes, mark.bytes()).filter_map(|at| at.checked_sub(MARK_IN_BATCH))
 }
 
 /// Whether these bytes end as a batch does.
-pub fn has_end(bytes: &[u8]) -> bool {
+pub(super) fn has_end(bytes: &[u8]) -> bool {
     bytes.ends_with(MAGIC)
 }
 
 /// Whether these bytes begin with a whole batch of this store.
-pub fn is_whole(bytes: &[u8], mark: Mark) -> bool {
+pub(super) fn is_whole(bytes: &[u8], mark: Mark) -> bool {
     matches!(Cursor::new(bytes, mark).next(), Ok(Found::Batch(_)))
 }

@@ -50,7 +50,7 @@ pub enum JournalError {
 
 /// What was cut off the last journal that was written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mended {
+pub(super) struct Mended {
     pub path: PathBuf,
     /// The journal's length now.
     pub at: u64,
@@ -61,7 +61,7 @@ pub struct Mended {
 /// # Errors
 /// [`JournalError::Damaged`] when acknowledged commits are not readable, [`JournalError::Foreign`] when the mark is not
 /// that of the store; then nothing was changed.
-pub fn mend(store: &Path, mark: Mark) -> Result<Option<Mended>, JournalError> {
+pub(super) fn mend(store: &Path, mark: Mark) -> Result<Option<Mended>, JournalError> {
     let journals = journals(store)?;
     let mut seqno = None;
     for (index, path) in journals.iter().enumerate() {

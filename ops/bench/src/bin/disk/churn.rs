@@ -103,7 +103,7 @@ impl Churn<'_> {
     }
 }
 
-pub fn all(setting: &Setting, live_mib: u64, turnovers: u64) -> Result<(), Failure> {
+pub(crate) fn all(setting: &Setting, live_mib: u64, turnovers: u64) -> Result<(), Failure> {
     let dir = setting.dir.join("churn");
     let disk = DiskHandle::open(options(&dir, SEGMENT_BYTES))?;
     let pools = MIX.iter().map(|(length, _)| Arc::new(Pool::new(*length))).collect();

@@ -27,7 +27,7 @@ fn resident() -> Result<u64, Failure> {
     Ok(kib << 10)
 }
 
-pub fn all(setting: &Setting, fragments: u64) -> Result<(), Failure> {
+pub(crate) fn all(setting: &Setting, fragments: u64) -> Result<(), Failure> {
     let dir = setting.dir.join("open");
     let disk = DiskHandle::open(options(&dir, SEGMENT_BYTES))?;
     let pool = Arc::new(Pool::new(PAYLOAD_BYTES));
@@ -56,7 +56,7 @@ pub fn all(setting: &Setting, fragments: u64) -> Result<(), Failure> {
 }
 
 /// What the fresh process does.
-pub fn child(runtime: &tokio::runtime::Runtime, dir: &Path) -> Result<(), Failure> {
+pub(crate) fn child(runtime: &tokio::runtime::Runtime, dir: &Path) -> Result<(), Failure> {
     let before = resident()?;
     let started = Instant::now();
     let disk = DiskHandle::open(options(dir, SEGMENT_BYTES))?;

@@ -12,7 +12,7 @@ use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, fdatasync};
 use crate::setup::{Clock, Failure, Pool, Took};
 
 /// A new file of `bytes`, space reserved, and its size durable: what appending to it costs is only the data.
-pub fn preallocated(path: &Path, bytes: u64) -> Result<File, Failure> {
+pub(crate) fn preallocated(path: &Path, bytes: u64) -> Result<File, Failure> {
     let file = File::options().create(true).truncate(true).read(true).write(true).open(path)?;
     fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
     file.sync_all()?;
@@ -20,7 +20,7 @@ pub fn preallocated(path: &Path, bytes: u64) -> Result<File, Failure> {
 }
 
 /// Appends `count` payloads, `batch` of them by one write and one fdatasync.
-pub fn append(path: &Path, pool: &Pool, count: usize, batch: usize) -> Result<Took, Failure> {
+pub(crate) fn append(path: &Path, pool: &Pool, count: usize, batch: usize) -> Result<Took, Failure> {
     let length = pool.payload(0).len();
     let file = preallocated(path, (count * length) as u64)?;
     let clock = Clock::start();
@@ -49,7 +49,7 @@ fn write_all(file: &File, mut slices: Vec<IoSlice<'_>>, mut at: u64) -> Result<(
 }
 
 /// `count` payloads by `threads` threads, each write followed by its own fdatasync of the one file.
-pub fn sync_each(path: &Path, pool: &Pool, count: usize, threads: usize) -> Result<Took, Failure> {
+pub(crate) fn sync_each(path: &Path, pool: &Pool, count: usize, threads: usize) -> Result<Took, Failure> {
     let length = pool.payload(0).len();
     let file = preallocated(path, (count * length) as u64)?;
     let clock = Clock::start();
@@ -77,14 +77,14 @@ pub fn sync_each(path: &Path, pool: &Pool, count: usize, threads: usize) -> Resu
 
 /// Bytes of a file.
 #[derive(Clone, Debug)]
-pub struct Extent {
+pub(crate) struct Extent {
     pub path: PathBuf,
     pub offset: u64,
     pub length: usize,
 }
 
 /// Reads all extents with `threads` threads, each into a buffer of its own that it uses again and again.
-pub fn read(extents: &[Extent], threads: usize) -> Result<Took, Failure> {
+pub(crate) fn read(extents: &[Extent], threads: usize) -> Result<Took, Failure> {
     let mut paths: Vec<&PathBuf> = extents.iter().map(|extent| &extent.path).collect();
     paths.sort();
     paths.dedup();
@@ -126,7 +126,7 @@ pub fn read(extents: &[Extent], threads: usize) -> Result<Took, Failure> {
 }
 
 /// Every file below `dir`.
-pub fn files_below(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
+pub(crate) fn files_below(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
@@ -141,7 +141,7 @@ pub fn files_below(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
 
 /// Asks the kernel to forget what it has cached of all files below `dir`. The host below a virtual machine may still
 /// remember.
-pub fn forget_cached(dir: &Path) -> Result<(), Failure> {
+pub(crate) fn forget_cached(dir: &Path) -> Result<(), Failure> {
     for path in files_below(dir)? {
         let file = File::open(path)?;
         fdatasync(&file)?;
@@ -151,7 +151,7 @@ pub fn forget_cached(dir: &Path) -> Result<(), Failure> {
 }
 
 /// What all files below `dir` take from the file system.
-pub fn allocated(dir: &Path) -> Result<u64, Failure> {
+pub(crate) fn allocated(dir: &Path) -> Result<u64, Failure> {
     use std::os::unix::fs::MetadataExt;
     let mut sum = 0;
     for path in files_below(dir)? {

@@ -98,7 +98,7 @@ async fn get_all(disk: &DiskHandle, targets: &Arc<Vec<Target>>) -> Result<Took, 
     Ok(clock.stop())
 }
 
-pub fn all(setting: &Setting) -> Result<(), Failure> {
+pub(crate) fn all(setting: &Setting) -> Result<(), Failure> {
     let dir = setting.dir.join("read");
     let disk = DiskHandle::open(options(&dir, SEGMENT_BYTES))?;
     let pool = Arc::new(Pool::new(MIB));

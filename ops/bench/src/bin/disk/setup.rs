@@ -14,11 +14,11 @@ use cairn_actors::{
 use cairn_schema::ids::{BlobId, ClusterId, FragmentName, GroupId};
 use rand::{RngCore, SeedableRng, rngs::SmallRng};
 
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-pub const MIB: usize = 1 << 20;
+pub(crate) const MIB: usize = 1 << 20;
 
-pub struct Setting {
+pub(crate) struct Setting {
     pub dir: PathBuf,
     pub runtime: tokio::runtime::Runtime,
     pub rounds: usize,
@@ -27,7 +27,7 @@ pub struct Setting {
 }
 
 /// As a node opens its disks, with segments of `segment_bytes`.
-pub fn options(path: &Path, segment_bytes: u64) -> DiskOptions {
+pub(crate) fn options(path: &Path, segment_bytes: u64) -> DiskOptions {
     DiskOptions {
         path: path.to_owned(),
         cluster: ClusterId([7; 16]),
@@ -41,25 +41,25 @@ pub fn options(path: &Path, segment_bytes: u64) -> DiskOptions {
 }
 
 /// Names as a node sees them: ten groups, random blobs, a position.
-pub fn name(n: u64) -> FragmentName {
+pub(crate) fn name(n: u64) -> FragmentName {
     let mut blob = [0; 16];
     SmallRng::seed_from_u64(n).fill_bytes(&mut blob);
     FragmentName { group: GroupId((n % 10) as u32), blob: BlobId(blob), stripe: 0, position: (n % 6) as u8 }
 }
 
 /// Numbers no fragment of this process has had yet.
-pub fn fresh(count: usize) -> std::ops::Range<u32> {
+pub(crate) fn fresh(count: usize) -> std::ops::Range<u32> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let first = NEXT.fetch_add(count as u32, Ordering::Relaxed);
     first..first + count as u32
 }
 
 /// Payloads with the checksums that whoever made them would send along.
-pub struct Pool(Vec<(Bytes, Vec<u64>)>);
+pub(crate) struct Pool(Vec<(Bytes, Vec<u64>)>);
 
 impl Pool {
     /// As many different payloads of `length` bytes as fit into 64 MiB, at most 256.
-    pub fn new(length: usize) -> Self {
+    pub(crate) fn new(length: usize) -> Self {
         let count = (64 * MIB / length.max(1)).clamp(1, 256);
         let mut random = SmallRng::seed_from_u64(length as u64);
         let one = |_| {
@@ -71,18 +71,18 @@ impl Pool {
         Self((0..count).map(one).collect())
     }
 
-    pub fn payload(&self, n: u64) -> &Bytes {
+    pub(crate) fn payload(&self, n: u64) -> &Bytes {
         &self.0[n as usize % self.0.len()].0
     }
 
-    pub fn fragment(&self, n: u64) -> NewFragment {
+    pub(crate) fn fragment(&self, n: u64) -> NewFragment {
         let (payload, block_checksums) = &self.0[n as usize % self.0.len()];
         NewFragment { name: name(n), payload: payload.clone(), block_checksums: block_checksums.clone() }
     }
 }
 
 /// Puts the fragments `numbers` with `writers` at once.
-pub async fn put_all(
+pub(crate) async fn put_all(
     disk: &DiskHandle,
     writers: usize,
     numbers: std::ops::Range<u64>,
@@ -109,7 +109,7 @@ pub async fn put_all(
 
 /// What a side took.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Took {
+pub(crate) struct Took {
     pub wall: Duration,
     /// Processor time of the whole process. On a machine with other work it is steadier than the wall's.
     pub processor: Duration,
@@ -124,20 +124,20 @@ impl std::ops::AddAssign for Took {
 
 impl Took {
     /// As if it had been done so many times more.
-    pub fn times(self, factor: f64) -> Self {
+    pub(crate) fn times(self, factor: f64) -> Self {
         Self { wall: self.wall.mul_f64(factor), processor: self.processor.mul_f64(factor) }
     }
 }
 
 /// Runs and clocks between [`Clock::start`] and [`Clock::stop`].
-pub struct Clock(Instant, Duration);
+pub(crate) struct Clock(Instant, Duration);
 
 impl Clock {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self(Instant::now(), processor())
     }
 
-    pub fn stop(self) -> Took {
+    pub(crate) fn stop(self) -> Took {
         Took { wall: self.0.elapsed(), processor: processor().saturating_sub(self.1) }
     }
 }
@@ -149,7 +149,7 @@ fn processor() -> Duration {
 
 /// Both sides in turn, the first to go changing each round. Returns the times (ours, raw) of each round; the first,
 /// which warms up, is left out.
-pub fn in_turns(
+pub(crate) fn in_turns(
     rounds: usize,
     mut ours: impl FnMut() -> Result<Took, Failure>,
     mut raw: impl FnMut() -> Result<Took, Failure>,
@@ -170,7 +170,7 @@ pub fn in_turns(
     Ok(times)
 }
 
-pub fn median(mut numbers: Vec<f64>) -> f64 {
+pub(crate) fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_unstable_by(f64::total_cmp);
     let middle = numbers.len() / 2;
     if numbers.len() % 2 == 1 { numbers[middle] } else { (numbers[middle - 1] + numbers[middle]) / 2.0 }
@@ -178,7 +178,7 @@ pub fn median(mut numbers: Vec<f64>) -> f64 {
 
 /// How many times as fast as the raw side we were in each round; prints the median, its spread, whether the goal is
 /// met, and how much processor time each of the `amount` took.
-pub fn print_ratio(what: &str, amount: f64, unit: &str, times: &[(Took, Took)], goal: f64) {
+pub(crate) fn print_ratio(what: &str, amount: f64, unit: &str, times: &[(Took, Took)], goal: f64) {
     let ratio = |pair: &(Took, Took)| pair.1.wall.as_secs_f64() / pair.0.wall.as_secs_f64();
     let mut ratios: Vec<f64> = times.iter().map(ratio).collect();
     ratios.sort_unstable_by(f64::total_cmp);

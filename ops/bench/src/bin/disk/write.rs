@@ -26,7 +26,7 @@ fn batches(disk: &DiskHandle) -> (f64, u64) {
     (histogram.get_sample_sum(), histogram.get_sample_count())
 }
 
-pub fn large(setting: &Setting) -> Result<(), Failure> {
+pub(crate) fn large(setting: &Setting) -> Result<(), Failure> {
     let dir = setting.dir.join("write");
     let disk = DiskHandle::open(options(&dir, SEGMENT_BYTES))?;
     let pool = Arc::new(Pool::new(MIB));
@@ -53,7 +53,7 @@ pub fn large(setting: &Setting) -> Result<(), Failure> {
     Ok(())
 }
 
-pub fn small(setting: &Setting) -> Result<(), Failure> {
+pub(crate) fn small(setting: &Setting) -> Result<(), Failure> {
     let dir = setting.dir.join("small");
     let disk = DiskHandle::open(options(&dir, SEGMENT_BYTES))?;
     let pool = Arc::new(Pool::new(SMALL_BYTES));

@@ -30,7 +30,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// Keys of the bucket that has the big one's folders with little in them.
 const THIN_KEYS: u64 = 50_000;
 
-pub async fn run(store: &Store, options: &Options, table: &mut Table) -> Result<(), Failure> {
+pub(crate) async fn run(store: &Store, options: &Options, table: &mut Table) -> Result<(), Failure> {
     let meta = store.meta.clone().with_deadline(DEADLINE);
     let bench = Bench { store, group: prepare(&meta).await?, meta, options };
     if options.wants(Measure::Commit) {

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum BackendKind {
+pub(crate) enum BackendKind {
     /// The store in this process.
     Embedded,
     /// The same, served over QUIC with mutual TLS on loopback.
@@ -18,7 +18,7 @@ pub enum BackendKind {
 
 /// Figures of the metadata backends.
 #[derive(Parser)]
-pub struct Options {
+pub(crate) struct Options {
     /// Which backends, separated by commas: a column each.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "embedded,remote")]
     pub backend: Vec<BackendKind>,
@@ -43,7 +43,7 @@ pub struct Options {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Measure {
+pub(crate) enum Measure {
     Commit,
     Get,
     List,
@@ -52,7 +52,7 @@ pub enum Measure {
 }
 
 impl Options {
-    pub fn wants(&self, measure: Measure) -> bool {
+    pub(crate) fn wants(&self, measure: Measure) -> bool {
         self.only.is_empty() || self.only.contains(&measure)
     }
 }

@@ -2,7 +2,7 @@
 
 use cairn_schema::{Meta, MetaError, ids::*, record::*, verbs::*};
 
-pub async fn prepare(meta: &Meta) -> Result<Group, MetaError> {
+pub(crate) async fn prepare(meta: &Meta) -> Result<Group, MetaError> {
     let mut members = Vec::new();
     for index in 0..3u8 {
         let disk = Disk {
@@ -19,7 +19,7 @@ pub async fn prepare(meta: &Meta) -> Result<Group, MetaError> {
     meta.create_group(Scheme::Replicated { copies: 3 }, members).await
 }
 
-pub fn bucket(name: &str) -> Bucket {
+pub(crate) fn bucket(name: &str) -> Bucket {
     Bucket {
         name: name.into(),
         created_ms: 1,
@@ -52,7 +52,7 @@ fn attributes() -> Attributes {
     }
 }
 
-pub fn put(group: &Group, bucket: &str, key: String) -> CommitObject {
+pub(crate) fn put(group: &Group, bucket: &str, key: String) -> CommitObject {
     let size = 4096;
     CommitObject {
         attempt: AttemptId::random(),
@@ -70,7 +70,7 @@ pub fn put(group: &Group, bucket: &str, key: String) -> CommitObject {
     }
 }
 
-pub fn delete(bucket: &str, key: String) -> DeleteObject {
+pub(crate) fn delete(bucket: &str, key: String) -> DeleteObject {
     DeleteObject {
         attempt: AttemptId::random(),
         bucket: bucket.into(),
@@ -80,7 +80,7 @@ pub fn delete(bucket: &str, key: String) -> DeleteObject {
     }
 }
 
-pub fn upload(bucket: &str, key: String) -> Upload {
+pub(crate) fn upload(bucket: &str, key: String) -> Upload {
     Upload {
         id: UploadId::random(),
         bucket: bucket.into(),
@@ -92,7 +92,7 @@ pub fn upload(bucket: &str, key: String) -> Upload {
     }
 }
 
-pub fn put_part(group: &Group, upload: &Upload, number: u16) -> PutPart {
+pub(crate) fn put_part(group: &Group, upload: &Upload, number: u16) -> PutPart {
     let length = 5 << 20;
     PutPart {
         attempt: AttemptId::random(),
@@ -107,7 +107,7 @@ pub fn put_part(group: &Group, upload: &Upload, number: u16) -> PutPart {
     }
 }
 
-pub fn complete(upload: &Upload, parts: &[UploadedPart]) -> CompleteUpload {
+pub(crate) fn complete(upload: &Upload, parts: &[UploadedPart]) -> CompleteUpload {
     CompleteUpload {
         attempt: AttemptId::random(),
         upload: upload.id,

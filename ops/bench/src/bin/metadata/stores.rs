@@ -26,7 +26,7 @@ const CALLS: u32 = 1024;
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
 /// A store and what it stands on.
-pub struct Store {
+pub(crate) struct Store {
     pub name: &'static str,
     pub meta: Meta,
     /// The embedded store below, whose commits and syncs are counted.
@@ -38,12 +38,12 @@ pub struct Store {
 }
 
 impl Store {
-    pub fn stats(&self) -> Option<EmbeddedStats> {
+    pub(crate) fn stats(&self) -> Option<EmbeddedStats> {
         self.embedded.as_ref().map(OccKv::stats)
     }
 
     /// Leaves nothing behind.
-    pub async fn close(self) -> Result<(), Failure> {
+    pub(crate) async fn close(self) -> Result<(), Failure> {
         for endpoint in &self.endpoints {
             endpoint.close(CLOSE_GRACE).await;
         }
@@ -64,7 +64,7 @@ impl Store {
     }
 }
 
-pub async fn open(kind: BackendKind, options: &Options, network: &Network) -> Result<Store, Failure> {
+pub(crate) async fn open(kind: BackendKind, options: &Options, network: &Network) -> Result<Store, Failure> {
     match kind {
         BackendKind::Embedded => embedded(options.folder.as_deref()),
         BackendKind::Remote => remote(options.folder.as_deref()).await,
@@ -109,14 +109,14 @@ async fn endpoint(ca: &tls::PemPair, name: &str) -> Result<Endpoint, Failure> {
 }
 
 /// FoundationDB's client library, if it is wanted.
-pub struct Network {
+pub(crate) struct Network {
     #[cfg(feature = "fdb")]
     fdb: Option<cairn_schema::kv::fdb::FdbNetwork>,
 }
 
 #[cfg(not(feature = "fdb"))]
 impl Network {
-    pub fn start(backends: &[BackendKind]) -> Result<Self, Failure> {
+    pub(crate) fn start(backends: &[BackendKind]) -> Result<Self, Failure> {
         if backends.contains(&BackendKind::Fdb) {
             return Err("this build has no FoundationDB: build it with --features fdb".into());
         }
@@ -130,7 +130,7 @@ impl Network {
 
 #[cfg(feature = "fdb")]
 impl Network {
-    pub fn start(backends: &[BackendKind]) -> Result<Self, Failure> {
+    pub(crate) fn start(backends: &[BackendKind]) -> Result<Self, Failure> {
         if !backends.contains(&BackendKind::Fdb) {
             return Ok(Self { fdb: None });
         }

@@ -2,18 +2,18 @@
 
 /// Measures with a figure for each backend, in the order in which they came.
 #[derive(Default)]
-pub struct Table {
+pub(crate) struct Table {
     columns: Vec<String>,
     rows: Vec<(String, Vec<String>)>,
 }
 
 impl Table {
-    pub fn column(&mut self, name: &str) {
+    pub(crate) fn column(&mut self, name: &str) {
         self.columns.push(name.to_owned());
     }
 
     /// A figure of the last column.
-    pub fn set(&mut self, measure: &str, figure: String) {
+    pub(crate) fn set(&mut self, measure: &str, figure: String) {
         eprintln!("  {measure}: {figure}");
         let place = self.columns.len() - 1;
         let row = match self.rows.iter_mut().position(|(name, _)| name == measure) {
@@ -27,7 +27,7 @@ impl Table {
         self.rows[row].1.push(figure);
     }
 
-    pub fn print(&self) {
+    pub(crate) fn print(&self) {
         println!("| | {} |", self.columns.join(" | "));
         println!("|---|{}", "---|".repeat(self.columns.len()));
         for (measure, figures) in &self.rows {
