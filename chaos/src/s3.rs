@@ -210,8 +210,10 @@ impl S3 {
         headers: &[(&'static str, &str)],
     ) -> Result<(HeaderMap, Bytes), S3Error> {
         let failed = |why: String| S3Error::Transport { method: method.clone(), path: path.to_owned(), why };
+        // hyper leaves the length of an empty body out, and S3 refuses a PUT without one.
+        let length = (method == Method::PUT).then_some(body.len() as u64);
         let exchange = async {
-            let answer = self.answer(&method, path, single(body), None, headers).await?;
+            let answer = self.answer(&method, path, single(body), length, headers).await?;
             let (head, body) = answer.into_parts();
             let collected = body.collect().await.map_err(|error| failed(error.to_string()))?;
             Ok((head.headers, collected.to_bytes()))
