@@ -96,9 +96,31 @@ fn dev_serves_stops_and_starts_again() {
     let (code, log) = again.end();
     assert_eq!(code, Some(0));
     // Starts and stops are ordinary: an operator who is warned of them does not read the next warning.
-    let alarming: Vec<_> = log.lines().filter(|line| line.contains(" WARN ") || line.contains("ERROR ")).collect();
-    assert!(alarming.is_empty(), "{alarming:#?}");
+    assert_eq!(alarming(&log), Vec::<&str>::new());
     assert!(log.contains("a disk is up"), "{log}");
+}
+
+/// As when a terminal is closed or a machine loses power: nothing to be alarmed by either.
+#[test]
+fn dev_that_was_killed_before_its_first_checkpoint_starts_again_without_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let first = Serving::start(folder.path(), "killed", dev(&data, &[]));
+    // It writes a row and an object.
+    assert_eq!(first.get("/readyz").0, 200, "{}", first.log());
+    first.signal(rustix::process::Signal::KILL);
+    assert_eq!(first.killed().0, None);
+    let again = Serving::start(folder.path(), "again", dev(&data, &[]));
+    assert_eq!(again.get("/readyz").0, 200, "{}", again.log());
+    again.signal(rustix::process::Signal::TERM);
+    let (code, log) = again.end();
+    assert_eq!(code, Some(0));
+    assert!(log.contains("before it wrote its index"), "{log}");
+    assert_eq!(alarming(&log), Vec::<&str>::new());
+}
+
+fn alarming(log: &str) -> Vec<&str> {
+    log.lines().filter(|line| line.contains(" WARN ") || line.contains("ERROR ")).collect()
 }
 
 #[test]

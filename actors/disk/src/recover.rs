@@ -30,6 +30,8 @@ use super::{
 pub struct RecoveryReport {
     /// None: the index was used as it was and only the tail of the log was read.
     pub index_unusable: Option<String>,
+    /// There is no index because the disk ended before its first checkpoint: it has only its first segment.
+    pub index_not_yet_written: bool,
     pub segments: u64,
     pub segments_scanned: u64,
     pub records_replayed: u64,
@@ -112,6 +114,7 @@ pub(crate) fn recover(
     let index = match usable {
         Ok(index) => index,
         Err(why) => {
+            report.index_not_yet_written = matches!(why, IndexError::Missing) && numbers.len() <= 1;
             report.index_unusable = Some(why.to_string());
             Index::create(&path, identity.disk, memory).map_err(|error| refused(&path, error.to_string()))?
         }
@@ -337,7 +340,11 @@ pub(crate) fn log_report(identity: &Identity, report: &RecoveryReport) {
     if let Some(why) = &report.index_unusable
         && report.segments > 0
     {
-        tracing::warn!(%disk, %why, segments = report.segments, "the index was made anew from the segments");
+        if report.index_not_yet_written {
+            tracing::info!(%disk, "the disk ended before it wrote its index for the first time: it is made from the segment");
+        } else {
+            tracing::warn!(%disk, %why, segments = report.segments, "the index was made anew from the segments");
+        }
     }
     if !report.damaged.is_empty() || !report.unreadable_segments.is_empty() || report.lost_with_segments > 0 {
         tracing::error!(%disk, damaged_regions = report.damaged.len(), unreadable_segments = report.unreadable_segments.len(),
