@@ -8,6 +8,8 @@ mod status;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
+
 pub use options::{NodeMemory, NodeOptions, RuntimeError};
 pub use status::{ActorStatus, ClusterStatus, DiskLine, GroupStatus, NodeStatus, ReachStatus, ToleranceStatus};
 
@@ -19,7 +21,9 @@ pub use crate::{
 use crate::{store::Store, supervisor::ChildStatus};
 use boot::Running;
 
-/// A running node. Cheap to clone. It runs until [`NodeRuntime::stop`]: dropping it abandons its work half-way.
+/// A running node. Its futures are boxed, as [`Store`]'s. Cheap to clone.
+///
+/// It runs until [`NodeRuntime::stop`]: dropping it abandons its work half-way.
 #[derive(Clone)]
 pub struct NodeRuntime {
     running: Arc<Running>,
@@ -28,9 +32,11 @@ pub struct NodeRuntime {
 impl NodeRuntime {
     /// Numbered start-up: disks, transport, registration, gossip, placement, background actors. When a step fails,
     /// those before it are undone.
-    pub async fn start(options: NodeOptions) -> Result<Self, RuntimeError> {
-        let running = Box::pin(boot::start(options)).await?;
-        Ok(Self { running: Arc::new(running) })
+    pub fn start(options: NodeOptions) -> BoxFuture<'static, Result<Self, RuntimeError>> {
+        Box::pin(async move {
+            let running = boot::start(options).await?;
+            Ok(Self { running: Arc::new(running) })
+        })
     }
 
     pub fn store(&self) -> Store {
@@ -43,8 +49,8 @@ impl NodeRuntime {
     }
 
     /// The cluster as this node sees it now. Disks that do not answer at once are shown without their contents.
-    pub async fn status(&self) -> Result<ClusterStatus, RuntimeError> {
-        status::gather(&self.running).await
+    pub fn status(&self) -> BoxFuture<'_, Result<ClusterStatus, RuntimeError>> {
+        Box::pin(status::gather(&self.running))
     }
 
     /// In the order of their start.
@@ -64,7 +70,7 @@ impl NodeRuntime {
     }
 
     /// Reverse of the start-up; waits up to `grace` for work in flight. A second call waits for the first.
-    pub async fn stop(&self, grace: Duration) {
-        self.running.stop(grace).await;
+    pub fn stop(&self, grace: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(self.running.stop(grace))
     }
 }

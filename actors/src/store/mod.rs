@@ -1,10 +1,13 @@
-//! The facade the gateway calls: objects in, objects out, as plain async functions.
+//! The facade the gateway calls: objects in, objects out. Its futures are boxed, so that the data path is compiled in
+//! this crate, once, and not in every crate and test that awaits it (the body of an `async fn` is compiled where it is
+//! awaited).
 
 mod probe;
 
 use std::{sync::Arc, time::Duration};
 
 use cairn_schema::{Meta, record::*, verbs::*};
+use futures::future::BoxFuture;
 
 pub use crate::{
     data_path::{Requester, StoreLimits, StoreParts},
@@ -33,41 +36,45 @@ impl Store {
 
     /// Streams a body into fragments and commits it. Durable when it returns. Dropping the future stores nothing,
     /// unless the commit was under way already.
-    pub async fn put(&self, request: PutObject) -> Result<Committed, StoreError> {
-        put::put(&self.data, request).await
+    pub fn put(&self, request: PutObject) -> BoxFuture<'_, Result<Committed, StoreError>> {
+        Box::pin(put::put(&self.data, request))
     }
 
     /// As [`Store::put`], for one part of a multipart upload.
-    pub async fn put_part(&self, request: PutUploadPart) -> Result<UploadedPart, StoreError> {
-        put::put_part(&self.data, request).await
+    pub fn put_part(&self, request: PutUploadPart) -> BoxFuture<'_, Result<UploadedPart, StoreError>> {
+        Box::pin(put::put_part(&self.data, request))
     }
 
     /// A part that shares the blobs of its source. `Err(Meta(Stale))` when the source's bytes are others by now: locate
     /// it again.
-    pub async fn copy_part(&self, request: CopyUploadPart) -> Result<UploadedPart, StoreError> {
-        put::copy_part(&self.data, request).await
+    pub fn copy_part(&self, request: CopyUploadPart) -> BoxFuture<'_, Result<UploadedPart, StoreError>> {
+        Box::pin(put::copy_part(&self.data, request))
     }
 
     /// Metadata first: the gateway decides preconditions on it (and answers HEAD from it), then calls [`Store::open`].
-    pub async fn locate(
-        &self,
-        bucket: &str,
-        key: &str,
+    pub fn locate<'a>(
+        &'a self,
+        bucket: &'a str,
+        key: &'a str,
         selector: VersionSelector,
         range: RangeRequest,
-    ) -> Result<Located, StoreError> {
-        Ok(self.data.meta.locate(bucket, key, selector, range).await?)
+    ) -> BoxFuture<'a, Result<Located, StoreError>> {
+        Box::pin(async move { Ok(self.data.meta.locate(bucket, key, selector, range).await?) })
     }
 
     /// Returns once the first bytes are verified; an unreadable object is an error here, not a broken body.
-    pub async fn open(&self, requester: &Requester, located: Located) -> Result<GotObject, StoreError> {
-        get::open(self.data.clone(), requester, located).await
+    pub fn open<'a>(
+        &'a self,
+        requester: &'a Requester,
+        located: Located,
+    ) -> BoxFuture<'a, Result<GotObject, StoreError>> {
+        Box::pin(get::open(self.data.clone(), requester, located))
     }
 
     /// Proves that a small write can be made durable on this cluster and be read back, for readiness. Leaves nothing
     /// behind.
-    pub async fn probe_write(&self) -> Result<(), StoreError> {
-        probe::probe_write(&self.data).await
+    pub fn probe_write(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(probe::probe_write(&self.data))
     }
 
     /// The memory in flight now and its bound, in bytes.
@@ -77,13 +84,15 @@ impl Store {
 
     /// Waits until what failed writes left behind is deleted and what reads found damaged is reported, for at most
     /// `grace`. Call it after the last request has ended.
-    pub async fn settle(&self, grace: Duration) {
-        let all = async {
-            self.data.cleaner.idle().await;
-            self.data.damage.flushed().await;
-        };
-        if tokio::time::timeout(grace, all).await.is_err() {
-            tracing::warn!("stopped before all that failed writes left behind was deleted; scrub will find it");
-        }
+    pub fn settle(&self, grace: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let all = async {
+                self.data.cleaner.idle().await;
+                self.data.damage.flushed().await;
+            };
+            if tokio::time::timeout(grace, all).await.is_err() {
+                tracing::warn!("stopped before all that failed writes left behind was deleted; scrub will find it");
+            }
+        })
     }
 }

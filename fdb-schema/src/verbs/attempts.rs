@@ -11,7 +11,7 @@ use crate::{
     kv::RangeQuery,
     record::rows::AttemptRow,
     verbs::{
-        Meta,
+        Meta, Verb,
         tx::{Outcome, Tx, transact},
     },
 };
@@ -19,8 +19,8 @@ use crate::{
 impl Meta {
     /// Forgets attempts and completed uploads of before a time, at most `limit` in one call; how many there were. A
     /// Complete repeated after this finds no upload. Call it now and then, with a time that no retry can outlive.
-    pub async fn expire_attempts(&self, before_ms: u64, limit: usize) -> Result<usize> {
-        transact!(self, "expire_attempts", |tx| expire(tx, before_ms, limit))
+    pub fn expire_attempts(&self, before_ms: u64, limit: usize) -> Verb<'_, usize> {
+        Box::pin(async move { transact!(self, "expire_attempts", |tx| expire(tx, before_ms, limit)) })
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
         rows::{PartList, PartRow, ReclaimRow},
     },
     verbs::{
-        Meta, ledger,
+        Meta, Verb, ledger,
         tx::{Outcome, Tx, all_rows, transact},
     },
 };
@@ -37,20 +37,22 @@ pub const fn most_absent(prefix_bytes: usize) -> usize {
 
 impl Meta {
     /// None for those with no row (never committed, or reclaimed).
-    pub async fn blobs(&self, ids: &[BlobId]) -> Result<Vec<Option<Blob>>> {
-        let keys: Vec<Bytes> = ids.iter().map(|id| keyspace::blob(*id)).collect();
-        transact!(self, "blobs", |tx| tx.get_many(&keys))
+    pub fn blobs<'a>(&'a self, ids: &'a [BlobId]) -> Verb<'a, Vec<Option<Blob>>> {
+        Box::pin(async move {
+            let keys: Vec<Bytes> = ids.iter().map(|id| keyspace::blob(*id)).collect();
+            transact!(self, "blobs", |tx| tx.get_many(&keys))
+        })
     }
 
     /// How many stripes each group holds, of groups that hold any. None in a store of before they were counted: an
     /// export of it, imported into a new one, counts them.
-    pub async fn group_stripes(&self) -> Result<Option<BTreeMap<GroupId, u64>>> {
-        transact!(self, "group_stripes", |tx| group_stripes(tx))
+    pub fn group_stripes(&self) -> Verb<'_, Option<BTreeMap<GroupId, u64>>> {
+        Box::pin(async move { transact!(self, "group_stripes", |tx| group_stripes(tx)) })
     }
 
     /// Blobs with stripes in the group, in id order: what scrub expects to find.
-    pub async fn group_blobs(&self, group: GroupId, after: Option<BlobId>, limit: usize) -> Result<Vec<Blob>> {
-        transact!(self, "group_blobs", |tx| group_blobs(tx, group, after, limit))
+    pub fn group_blobs(&self, group: GroupId, after: Option<BlobId>, limit: usize) -> Verb<'_, Vec<Blob>> {
+        Box::pin(async move { transact!(self, "group_blobs", |tx| group_blobs(tx, group, after, limit)) })
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     kv::{RangeQuery, counter, key_after, prefix_end},
     record::{Bucket, Usage, Versioning, rows::AttemptRow},
     verbs::{
-        Meta, attempts, multipart,
+        Meta, Verb, attempts, multipart,
         tx::{Outcome, Tx, transact},
     },
 };
@@ -22,40 +22,46 @@ const MAX_ABORTING: usize = 1000;
 
 impl Meta {
     /// Err(BucketExists) when the same owner has it, Err(BucketOwnedByOther) otherwise.
-    pub async fn create_bucket(&self, bucket: Bucket) -> Result<()> {
-        let attempt = AttemptId::random();
-        transact!(self, "create_bucket", |tx| create(tx, attempt, &bucket))
+    pub fn create_bucket(&self, bucket: Bucket) -> Verb<'_, ()> {
+        Box::pin(async move {
+            let attempt = AttemptId::random();
+            transact!(self, "create_bucket", |tx| create(tx, attempt, &bucket))
+        })
     }
 
-    pub async fn bucket(&self, name: &str) -> Result<Bucket> {
-        transact!(self, "bucket", |tx| tx.bucket(name))
+    pub fn bucket<'a>(&'a self, name: &'a str) -> Verb<'a, Bucket> {
+        Box::pin(async move { transact!(self, "bucket", |tx| tx.bucket(name)) })
     }
 
     /// Err(BucketNotEmpty) while it has a version or a delete marker. Unfinished uploads are aborted: together with the
     /// deletion unless there are very many, of which some are then aborted before, each time only if there is no
     /// version.
-    pub async fn delete_bucket(&self, name: &str) -> Result<()> {
-        let attempt = AttemptId::random();
-        for _ in 0..MAX_ABORTING {
-            if transact!(self, "delete_bucket", |tx| delete(tx, attempt, name))? {
-                return Ok(());
+    pub fn delete_bucket<'a>(&'a self, name: &'a str) -> Verb<'a, ()> {
+        Box::pin(async move {
+            let attempt = AttemptId::random();
+            for _ in 0..MAX_ABORTING {
+                if transact!(self, "delete_bucket", |tx| delete(tx, attempt, name))? {
+                    return Ok(());
+                }
             }
-        }
-        Err(MetaError::Contention)
+            Err(MetaError::Contention)
+        })
     }
 
     /// In order of name.
-    pub async fn list_buckets(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Bucket>> {
-        transact!(self, "list_buckets", |tx| list(tx, prefix, after, limit))
+    pub fn list_buckets<'a>(&'a self, prefix: &'a str, after: Option<&'a str>, limit: usize) -> Verb<'a, Vec<Bucket>> {
+        Box::pin(async move { transact!(self, "list_buckets", |tx| list(tx, prefix, after, limit)) })
     }
 
-    pub async fn set_versioning(&self, bucket: &str, versioning: Versioning) -> Result<()> {
-        let attempt = AttemptId::random();
-        transact!(self, "set_versioning", |tx| set_versioning(tx, attempt, bucket, versioning))
+    pub fn set_versioning<'a>(&'a self, bucket: &'a str, versioning: Versioning) -> Verb<'a, ()> {
+        Box::pin(async move {
+            let attempt = AttemptId::random();
+            transact!(self, "set_versioning", |tx| set_versioning(tx, attempt, bucket, versioning))
+        })
     }
 
-    pub async fn usage(&self, bucket: &str) -> Result<Usage> {
-        transact!(self, "usage", |tx| usage(tx, bucket))
+    pub fn usage<'a>(&'a self, bucket: &'a str) -> Verb<'a, Usage> {
+        Box::pin(async move { transact!(self, "usage", |tx| usage(tx, bucket)) })
     }
 }
 

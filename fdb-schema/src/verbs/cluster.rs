@@ -8,25 +8,25 @@ use crate::{
     keyspace,
     record::rows::ClusterRow,
     verbs::{
-        ClusterInfo, Meta,
+        ClusterInfo, Meta, Verb,
         tx::{Outcome, Tx, transact},
     },
 };
 
 impl Meta {
     /// The cluster's identity; created by the first caller. Err(Corrupt) while an import is unfinished.
-    pub async fn cluster(&self) -> Result<ClusterInfo> {
-        transact!(self, "cluster", |tx| cluster(tx))
+    pub fn cluster(&self) -> Verb<'_, ClusterInfo> {
+        Box::pin(async move { transact!(self, "cluster", |tx| cluster(tx)) })
     }
 
     /// The cluster's identity, if it has one: changes nothing. Err(Corrupt) while an import is unfinished.
-    pub async fn existing_cluster(&self) -> Result<Option<ClusterInfo>> {
-        transact!(self, "existing_cluster", |tx| existing(tx))
+    pub fn existing_cluster(&self) -> Verb<'_, Option<ClusterInfo>> {
+        Box::pin(async move { transact!(self, "existing_cluster", |tx| existing(tx)) })
     }
 
     /// A cheap read: whether the store answers at all.
-    pub async fn ping(&self) -> Result<()> {
-        transact!(self, "ping", |tx| ping(tx))
+    pub fn ping(&self) -> Verb<'_, ()> {
+        Box::pin(async move { transact!(self, "ping", |tx| ping(tx)) })
     }
 
     /// Commits a row and reads it back: whether the store takes changes and keeps them. A process has one row, under
@@ -34,16 +34,18 @@ impl Meta {
     ///
     /// # Errors
     /// Stale when what is read is not what was written.
-    pub async fn prove(&self, name: &str) -> Result<()> {
-        // A second time, because a late commit of an earlier call may have come between.
-        for _ in 0..2 {
-            let written = Bytes::copy_from_slice(&rand::random::<[u8; 16]>());
-            transact!(self, "prove", |tx| write_proof(tx, name, &written))?;
-            if transact!(self, "prove", |tx| read_proof(tx, name))? == Some(written) {
-                return Ok(());
+    pub fn prove<'a>(&'a self, name: &'a str) -> Verb<'a, ()> {
+        Box::pin(async move {
+            // A second time, because a late commit of an earlier call may have come between.
+            for _ in 0..2 {
+                let written = Bytes::copy_from_slice(&rand::random::<[u8; 16]>());
+                transact!(self, "prove", |tx| write_proof(tx, name, &written))?;
+                if transact!(self, "prove", |tx| read_proof(tx, name))? == Some(written) {
+                    return Ok(());
+                }
             }
-        }
-        Err(MetaError::Stale("a row reads back otherwise than it was committed"))
+            Err(MetaError::Stale("a row reads back otherwise than it was committed"))
+        })
     }
 }
 

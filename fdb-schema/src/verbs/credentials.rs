@@ -6,31 +6,37 @@ use crate::{
     keyspace::{self, Space},
     record::{Credential, rows::AttemptRow},
     verbs::{
-        Meta, attempts,
+        Meta, Verb, attempts,
         tx::{Outcome, Tx, all, transact},
     },
 };
 
 impl Meta {
     /// Creates or replaces.
-    pub async fn put_credential(&self, credential: Credential) -> Result<()> {
-        let attempt = AttemptId::random();
-        transact!(self, "put_credential", |tx| put(tx, attempt, &credential))
+    pub fn put_credential(&self, credential: Credential) -> Verb<'_, ()> {
+        Box::pin(async move {
+            let attempt = AttemptId::random();
+            transact!(self, "put_credential", |tx| put(tx, attempt, &credential))
+        })
     }
 
-    pub async fn credential(&self, access_key: &str) -> Result<Option<Credential>> {
-        let key = keyspace::credential(access_key);
-        transact!(self, "credential", |tx| tx.get(&key))
+    pub fn credential<'a>(&'a self, access_key: &'a str) -> Verb<'a, Option<Credential>> {
+        Box::pin(async move {
+            let key = keyspace::credential(access_key);
+            transact!(self, "credential", |tx| tx.get(&key))
+        })
     }
 
     /// In order of access key.
-    pub async fn credentials(&self) -> Result<Vec<Credential>> {
-        transact!(self, "credentials", |tx| all(tx, Space::Credential))
+    pub fn credentials(&self) -> Verb<'_, Vec<Credential>> {
+        Box::pin(async move { transact!(self, "credentials", |tx| all(tx, Space::Credential)) })
     }
 
-    pub async fn delete_credential(&self, access_key: &str) -> Result<()> {
-        let attempt = AttemptId::random();
-        transact!(self, "delete_credential", |tx| delete(tx, attempt, access_key))
+    pub fn delete_credential<'a>(&'a self, access_key: &'a str) -> Verb<'a, ()> {
+        Box::pin(async move {
+            let attempt = AttemptId::random();
+            transact!(self, "delete_credential", |tx| delete(tx, attempt, access_key))
+        })
     }
 }
 

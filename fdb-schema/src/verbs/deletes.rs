@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt, stream};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 
 use crate::{
     error::{MetaError, Result},
@@ -30,15 +30,17 @@ const CONCURRENT_SINGLE: usize = 64;
 
 impl Meta {
     /// Each on its own: one may fail without the others. Same order as given. At most 1000.
-    pub async fn delete_objects(&self, requests: Vec<DeleteObject>) -> Vec<Result<Deleted>> {
-        // Each has the time of a verb: once the store has let one of them wait in vain, the rest would only make the
-        // caller wait longer.
-        let gone: OnceLock<MetaError> = OnceLock::new();
-        // Boxed and collected, because a stream over a closure that lends is not `Send` for every lifetime, as its
-        // callers need.
-        let parts: Vec<_> = requests.chunks(TOGETHER).map(|part| self.delete_part(part, &gone).boxed()).collect();
-        let answers: Vec<Vec<_>> = stream::iter(parts).buffered(CONCURRENT).collect().await;
-        answers.into_iter().flatten().collect()
+    pub fn delete_objects(&self, requests: Vec<DeleteObject>) -> BoxFuture<'_, Vec<Result<Deleted>>> {
+        Box::pin(async move {
+            // Each has the time of a verb: once the store has let one of them wait in vain, the rest would only make
+            // the caller wait longer.
+            let gone: OnceLock<MetaError> = OnceLock::new();
+            // Boxed and collected, because a stream over a closure that lends is not `Send` for every lifetime, as its
+            // callers need.
+            let parts: Vec<_> = requests.chunks(TOGETHER).map(|part| self.delete_part(part, &gone).boxed()).collect();
+            let answers: Vec<Vec<_>> = stream::iter(parts).buffered(CONCURRENT).collect().await;
+            answers.into_iter().flatten().collect()
+        })
     }
 
     async fn delete_part(&self, requests: &[DeleteObject], gone: &OnceLock<MetaError>) -> Vec<Result<Deleted>> {

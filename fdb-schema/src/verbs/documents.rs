@@ -11,7 +11,7 @@ use crate::{
         rows::AttemptRow,
     },
     verbs::{
-        Meta, attempts,
+        Meta, Verb, attempts,
         tx::{Outcome, Tx, transact},
     },
 };
@@ -20,23 +20,25 @@ use crate::{
 const MAX_ROWS: usize = 1 + document::MAX_BYTES.div_ceil(document::CHUNK_BYTES);
 
 impl Meta {
-    pub async fn bucket_document(&self, bucket: &str, document: BucketDocument) -> Result<Option<Vec<u8>>> {
-        transact!(self, "bucket_document", |tx| read(tx, bucket, document))
+    pub fn bucket_document<'a>(&'a self, bucket: &'a str, document: BucketDocument) -> Verb<'a, Option<Vec<u8>>> {
+        Box::pin(async move { transact!(self, "bucket_document", |tx| read(tx, bucket, document)) })
     }
 
     /// None removes it.
     ///
     /// # Errors
     /// TooLarge over [`document::MAX_BYTES`].
-    pub async fn set_bucket_document(
-        &self,
-        bucket: &str,
+    pub fn set_bucket_document<'a>(
+        &'a self,
+        bucket: &'a str,
         document: BucketDocument,
         body: Option<Vec<u8>>,
-    ) -> Result<()> {
-        let rows = body.map(|body| document::rows(&body)).transpose()?.unwrap_or_default();
-        let attempt = AttemptId::random();
-        transact!(self, "set_bucket_document", |tx| write(tx, attempt, bucket, document, &rows))
+    ) -> Verb<'a, ()> {
+        Box::pin(async move {
+            let rows = body.map(|body| document::rows(&body)).transpose()?.unwrap_or_default();
+            let attempt = AttemptId::random();
+            transact!(self, "set_bucket_document", |tx| write(tx, attempt, bucket, document, &rows))
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     kv::RangeQuery,
     record::{Blob, Reclaim, rows::PartRow},
     verbs::{
-        Meta, blobs,
+        Meta, Verb, blobs,
         tx::{Outcome, Tx, transact},
     },
 };
@@ -26,23 +26,27 @@ const FORGET_ROUNDS: usize = 10_000;
 
 impl Meta {
     /// Blobs queued before `before_ms`, from one of `RECLAIM_BUCKETS` buckets of the queue, oldest first.
-    pub async fn reclaimable(&self, bucket: u8, before_ms: u64, limit: usize) -> Result<Vec<Reclaim>> {
-        for _ in 0..LIST_PAGES {
-            let (blobs, list) = transact!(self, "reclaimable", |tx| queued(tx, bucket, before_ms, limit))?;
-            let Some((queued_ms, list)) = list else { return Ok(blobs) };
-            transact!(self, "reclaim_list", |tx| unroll(tx, queued_ms, list))?;
-        }
-        Ok(transact!(self, "reclaimable", |tx| queued(tx, bucket, before_ms, limit))?.0)
+    pub fn reclaimable(&self, bucket: u8, before_ms: u64, limit: usize) -> Verb<'_, Vec<Reclaim>> {
+        Box::pin(async move {
+            for _ in 0..LIST_PAGES {
+                let (blobs, list) = transact!(self, "reclaimable", |tx| queued(tx, bucket, before_ms, limit))?;
+                let Some((queued_ms, list)) = list else { return Ok(blobs) };
+                transact!(self, "reclaim_list", |tx| unroll(tx, queued_ms, list))?;
+            }
+            Ok(transact!(self, "reclaimable", |tx| queued(tx, bucket, before_ms, limit))?.0)
+        })
     }
 
     /// Forgets a blob whose fragments are deleted, with its ledger rows.
-    pub async fn reclaimed(&self, reclaim: &Reclaim) -> Result<()> {
-        for _ in 0..FORGET_ROUNDS {
-            if !transact!(self, "reclaimed", |tx| forget(tx, reclaim))? {
-                return Ok(());
+    pub fn reclaimed<'a>(&'a self, reclaim: &'a Reclaim) -> Verb<'a, ()> {
+        Box::pin(async move {
+            for _ in 0..FORGET_ROUNDS {
+                if !transact!(self, "reclaimed", |tx| forget(tx, reclaim))? {
+                    return Ok(());
+                }
             }
-        }
-        Err(MetaError::Storage(format!("blob {} has too many ledger rows to forget", reclaim.blob.id)))
+            Err(MetaError::Storage(format!("blob {} has too many ledger rows to forget", reclaim.blob.id)))
+        })
     }
 }
 

@@ -11,21 +11,23 @@ use crate::{
     keyspace,
     record::{Lease, rows::AttemptRow},
     verbs::{
-        Meta, attempts,
+        Meta, Verb, attempts,
         tx::{Outcome, Tx, transact},
     },
 };
 
 impl Meta {
     /// Takes or renews; None when another holds it.
-    pub async fn lease(&self, name: &str, holder: &str, ttl_ms: u64) -> Result<Option<Lease>> {
-        transact!(self, "lease", |tx| take(tx, name, holder, ttl_ms))
+    pub fn lease<'a>(&'a self, name: &'a str, holder: &'a str, ttl_ms: u64) -> Verb<'a, Option<Lease>> {
+        Box::pin(async move { transact!(self, "lease", |tx| take(tx, name, holder, ttl_ms)) })
     }
 
     /// Gives it back before its time; nothing happens if another has it by now.
-    pub async fn release(&self, lease: &Lease) -> Result<()> {
-        let attempt = AttemptId::random();
-        transact!(self, "release", |tx| release(tx, attempt, lease))
+    pub fn release<'a>(&'a self, lease: &'a Lease) -> Verb<'a, ()> {
+        Box::pin(async move {
+            let attempt = AttemptId::random();
+            transact!(self, "release", |tx| release(tx, attempt, lease))
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     kv::{RangeQuery, counter, key_after, prefix_end},
     record::{Blob, Group, LedgerEntry, rows::LedgerRow},
     verbs::{
-        Meta,
+        Meta, Verb,
         tx::{Outcome, Tx, transact},
     },
 };
@@ -21,27 +21,31 @@ const ADD_PAGE: usize = 256;
 impl Meta {
     /// Adds rows for fragments found missing; those of blobs that no longer exist are skipped. A row that is there
     /// stays as it is. When it fails some may have been added; adding them again is harmless.
-    pub async fn ledger_add(&self, entries: &[LedgerEntry]) -> Result<()> {
-        for page in entries.chunks(ADD_PAGE) {
-            transact!(self, "ledger_add", |tx| add(tx, page))?;
-        }
-        Ok(())
+    pub fn ledger_add<'a>(&'a self, entries: &'a [LedgerEntry]) -> Verb<'a, ()> {
+        Box::pin(async move {
+            for page in entries.chunks(ADD_PAGE) {
+                transact!(self, "ledger_add", |tx| add(tx, page))?;
+            }
+            Ok(())
+        })
     }
 
     /// In order of fragment name.
-    pub async fn ledger(&self, after: Option<FragmentName>, limit: usize) -> Result<Vec<LedgerEntry>> {
-        transact!(self, "ledger", |tx| list(tx, after, limit))
+    pub fn ledger(&self, after: Option<FragmentName>, limit: usize) -> Verb<'_, Vec<LedgerEntry>> {
+        Box::pin(async move { transact!(self, "ledger", |tx| list(tx, after, limit)) })
     }
 
-    pub async fn ledger_len(&self) -> Result<u64> {
-        transact!(self, "ledger_len", |tx| len(tx))
+    pub fn ledger_len(&self) -> Verb<'_, u64> {
+        Box::pin(async move { transact!(self, "ledger_len", |tx| len(tx)) })
     }
 
     /// Removes a row once its fragment is verified to be durable, if the group's epoch still is `epoch`; Err(Stale)
     /// otherwise.
-    pub async fn ledger_clear(&self, fragment: FragmentName, epoch: u64) -> Result<()> {
-        let mut first_seen = None;
-        transact!(self, "ledger_clear", |tx| clear(tx, fragment, epoch, &mut first_seen))
+    pub fn ledger_clear(&self, fragment: FragmentName, epoch: u64) -> Verb<'_, ()> {
+        Box::pin(async move {
+            let mut first_seen = None;
+            transact!(self, "ledger_clear", |tx| clear(tx, fragment, epoch, &mut first_seen))
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     kv::{RangeQuery, Row, key_after, prefix_end},
     record::{VersionKind, rows::HeadRow},
     verbs::{
-        ListEntry, ListPage, ListQuery, ListedObject, Meta,
+        ListEntry, ListPage, ListQuery, ListedObject, Meta, Verb,
         tx::{Outcome, Tx, transact},
         version_rows::MAX_KEY_BYTES,
     },
@@ -31,19 +31,21 @@ const FIRST_ROWS: usize = 64;
 const MOST_LONG_ROWS: usize = 128;
 
 impl Meta {
-    pub async fn list_objects(&self, query: &ListQuery) -> Result<ListPage> {
-        let limit = query.limit.min(MAX_ENTRIES);
-        let mut listing = Listing { page: ListPage::default(), at: start(query, limit), last: None };
-        let deadline = tokio::time::Instant::now() + self.deadline;
-        loop {
-            listing = transact!(self, "list_objects", |tx| list(tx, query, limit, &listing))?;
-            if listing.at.is_none() {
-                return Ok(listing.page);
+    pub fn list_objects<'a>(&'a self, query: &'a ListQuery) -> Verb<'a, ListPage> {
+        Box::pin(async move {
+            let limit = query.limit.min(MAX_ENTRIES);
+            let mut listing = Listing { page: ListPage::default(), at: start(query, limit), last: None };
+            let deadline = tokio::time::Instant::now() + self.deadline;
+            loop {
+                listing = transact!(self, "list_objects", |tx| list(tx, query, limit, &listing))?;
+                if listing.at.is_none() {
+                    return Ok(listing.page);
+                }
+                if tokio::time::Instant::now() >= deadline {
+                    return Err(MetaError::Timeout("list_objects: too many delete markers".into()));
+                }
             }
-            if tokio::time::Instant::now() >= deadline {
-                return Err(MetaError::Timeout("list_objects: too many delete markers".into()));
-            }
-        }
+        })
     }
 }
 

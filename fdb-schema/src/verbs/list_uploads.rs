@@ -9,7 +9,7 @@ use crate::{
     kv::{key_after, prefix_end},
     record::Upload,
     verbs::{
-        ListUploadsPage, ListUploadsQuery, Meta,
+        ListUploadsPage, ListUploadsQuery, Meta, Verb,
         list::{MAX_ENTRIES, PAGE_BYTES, Scan, common_prefix},
         tx::{Outcome, Tx, transact},
         version_rows::MAX_KEY_BYTES,
@@ -18,8 +18,8 @@ use crate::{
 
 impl Meta {
     /// In order of key, then of upload id.
-    pub async fn list_uploads(&self, query: &ListUploadsQuery) -> Result<ListUploadsPage> {
-        transact!(self, "list_uploads", |tx| list(tx, query))
+    pub fn list_uploads<'a>(&'a self, query: &'a ListUploadsQuery) -> Verb<'a, ListUploadsPage> {
+        Box::pin(async move { transact!(self, "list_uploads", |tx| list(tx, query)) })
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     kv::{key_after, prefix_end},
     record::rows::{HeadRow, VersionRow},
     verbs::{
-        ListVersionsEntry, ListVersionsPage, ListVersionsQuery, Meta,
+        ListVersionsEntry, ListVersionsPage, ListVersionsQuery, Meta, Verb,
         list::{MAX_ENTRIES, PAGE_BYTES, Scan, common_prefix},
         tx::{Outcome, Tx, transact},
         version_rows::MAX_KEY_BYTES,
@@ -22,8 +22,8 @@ impl Meta {
     /// Keys in order, the versions of each newest first. The markers are exclusive; a version marker that is gone still
     /// says where to go on, unless it was the null version, whose key then is listed from its newest. A page of
     /// versions with very much metadata may have fewer than asked for and yet a next one.
-    pub async fn list_versions(&self, query: &ListVersionsQuery) -> Result<ListVersionsPage> {
-        transact!(self, "list_versions", |tx| list(tx, query))
+    pub fn list_versions<'a>(&'a self, query: &'a ListVersionsQuery) -> Verb<'a, ListVersionsPage> {
+        Box::pin(async move { transact!(self, "list_versions", |tx| list(tx, query)) })
     }
 }
 

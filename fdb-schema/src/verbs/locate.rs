@@ -19,7 +19,7 @@ use crate::{
         rows::{BlobRef, PartFacts, PartList, PartRow, PartRun},
     },
     verbs::{
-        Located, Meta, ObjectParts, RangeRequest, VersionSelector,
+        Located, Meta, ObjectParts, RangeRequest, Verb, VersionSelector,
         tx::{Outcome, Tx, transact},
         version_rows,
     },
@@ -30,26 +30,28 @@ const PAGE: usize = 1000;
 
 impl Meta {
     /// A delete marker as the current version gives KeyDeleted; named by id gives IsDeleteMarker.
-    pub async fn locate(
-        &self,
-        bucket: &str,
-        key: &str,
+    pub fn locate<'a>(
+        &'a self,
+        bucket: &'a str,
+        key: &'a str,
         selector: VersionSelector,
         range: RangeRequest,
-    ) -> Result<Located> {
-        transact!(self, "locate", |tx| locate(tx, bucket, key, selector, range))
+    ) -> Verb<'a, Located> {
+        Box::pin(async move { transact!(self, "locate", |tx| locate(tx, bucket, key, selector, range)) })
     }
 
     /// Up to `limit` parts of a multipart object after the first `after` ones. An object that was put whole has none.
-    pub async fn object_parts(
-        &self,
-        bucket: &str,
-        key: &str,
+    pub fn object_parts<'a>(
+        &'a self,
+        bucket: &'a str,
+        key: &'a str,
         selector: VersionSelector,
         after: u16,
         limit: usize,
-    ) -> Result<ObjectParts> {
-        transact!(self, "object_parts", |tx| object_parts(tx, bucket, key, selector, after, limit))
+    ) -> Verb<'a, ObjectParts> {
+        Box::pin(
+            async move { transact!(self, "object_parts", |tx| object_parts(tx, bucket, key, selector, after, limit)) },
+        )
     }
 }
 

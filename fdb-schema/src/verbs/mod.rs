@@ -24,7 +24,7 @@ pub(crate) mod version_rows;
 pub use blobs::most_absent;
 pub use multipart::{MAX_PARTS, MAX_REFERENCES, MAX_SLICES};
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use crate::{
     error::{MetaError, Result},
@@ -90,6 +90,11 @@ impl Meta {
         Self::new(Arc::new(kv::remote::kv(transport)))
     }
 }
+
+/// What a verb returns. Boxed, so that its transaction is compiled here, once: the body of an `async fn` is compiled in
+/// every crate that awaits it, and the transactions are most of this crate. One allocation beside an exchange with a
+/// store is nothing.
+pub type Verb<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
 impl From<OpenError> for MetaError {
     fn from(error: OpenError) -> Self {

@@ -13,7 +13,7 @@ use crate::{
         rows::{AttemptRow, BlobRef, CompletedRow, HeadRow, PartFacts, PartList, PartRow, PartRun},
     },
     verbs::{
-        Committed, CompleteUpload, CopyPart, Meta, PartsPage, PutPart, RangeRequest, attempts, blobs, locate,
+        Committed, CompleteUpload, CopyPart, Meta, PartsPage, PutPart, RangeRequest, Verb, attempts, blobs, locate,
         tx::{Outcome, Tx, transact},
         version_rows::{self, Draft},
     },
@@ -40,49 +40,57 @@ const PAGE: usize = 2500;
 const MAX_LISTED: usize = 1000;
 
 impl Meta {
-    pub async fn create_upload(&self, upload: Upload) -> Result<()> {
-        version_rows::check_key(&upload.key)?;
-        let attempt = AttemptId::random();
-        transact!(self, "create_upload", |tx| create(tx, attempt, &upload))
+    pub fn create_upload(&self, upload: Upload) -> Verb<'_, ()> {
+        Box::pin(async move {
+            version_rows::check_key(&upload.key)?;
+            let attempt = AttemptId::random();
+            transact!(self, "create_upload", |tx| create(tx, attempt, &upload))
+        })
     }
 
-    pub async fn upload(&self, bucket: &str, key: &str, id: UploadId) -> Result<Upload> {
-        transact!(self, "upload", |tx| read(tx, bucket, key, id))
+    pub fn upload<'a>(&'a self, bucket: &'a str, key: &'a str, id: UploadId) -> Verb<'a, Upload> {
+        Box::pin(async move { transact!(self, "upload", |tx| read(tx, bucket, key, id)) })
     }
 
     /// A part uploaded again replaces the one before, whose blob is reclaimed.
-    pub async fn put_part(&self, request: PutPart) -> Result<UploadedPart> {
-        check_number(request.number)?;
-        let length = request.blob.as_ref().map_or(0, |new| new.blob.length);
-        if length != request.length {
-            let why = format!("part of {} bytes with a blob of {length}", request.length);
-            return Err(MetaError::Invalid { what: "blob", why });
-        }
-        transact!(self, "put_part", |tx| put_part(tx, &request))
+    pub fn put_part(&self, request: PutPart) -> Verb<'_, UploadedPart> {
+        Box::pin(async move {
+            check_number(request.number)?;
+            let length = request.blob.as_ref().map_or(0, |new| new.blob.length);
+            if length != request.length {
+                let why = format!("part of {} bytes with a blob of {length}", request.length);
+                return Err(MetaError::Invalid { what: "blob", why });
+            }
+            transact!(self, "put_part", |tx| put_part(tx, &request))
+        })
     }
 
     /// A part of bytes that other objects have: it shares their blobs.
     ///
     /// # Errors
     /// Stale when the source's bytes are not those of `slices` any more, TooLarge for more than [`MAX_SLICES`].
-    pub async fn copy_part(&self, request: CopyPart) -> Result<UploadedPart> {
-        check_number(request.number)?;
-        if request.slices.len() > MAX_SLICES {
-            let (actual, limit) = (request.slices.len() as u64, MAX_SLICES as u64);
-            return Err(MetaError::TooLarge { what: "slices of a part", actual, limit });
-        }
-        transact!(self, "copy_part", |tx| copy_part(tx, &request))
+    pub fn copy_part(&self, request: CopyPart) -> Verb<'_, UploadedPart> {
+        Box::pin(async move {
+            check_number(request.number)?;
+            if request.slices.len() > MAX_SLICES {
+                let (actual, limit) = (request.slices.len() as u64, MAX_SLICES as u64);
+                return Err(MetaError::TooLarge { what: "slices of a part", actual, limit });
+            }
+            transact!(self, "copy_part", |tx| copy_part(tx, &request))
+        })
     }
 
-    pub async fn list_parts(
-        &self,
-        bucket: &str,
-        key: &str,
+    pub fn list_parts<'a>(
+        &'a self,
+        bucket: &'a str,
+        key: &'a str,
         id: UploadId,
         after: u16,
         limit: usize,
-    ) -> Result<PartsPage> {
-        transact!(self, "list_parts", |tx| list_parts(tx, bucket, key, id, after, limit.min(MAX_LISTED)))
+    ) -> Verb<'a, PartsPage> {
+        Box::pin(async move {
+            transact!(self, "list_parts", |tx| list_parts(tx, bucket, key, id, after, limit.min(MAX_LISTED)))
+        })
     }
 
     /// One transaction. Repeating it after success answers the same.
@@ -90,13 +98,15 @@ impl Meta {
     /// # Errors
     /// Beside what the request or the parts may have wrong: TooManyPieces for an object of more than
     /// [`MAX_REFERENCES`].
-    pub async fn complete_upload(&self, request: CompleteUpload) -> Result<Committed> {
-        transact!(self, "complete_upload", |tx| complete(tx, &request))
+    pub fn complete_upload(&self, request: CompleteUpload) -> Verb<'_, Committed> {
+        Box::pin(async move { transact!(self, "complete_upload", |tx| complete(tx, &request)) })
     }
 
-    pub async fn abort_upload(&self, bucket: &str, key: &str, id: UploadId) -> Result<()> {
-        let attempt = AttemptId::random();
-        transact!(self, "abort_upload", |tx| abort(tx, attempt, bucket, key, id))
+    pub fn abort_upload<'a>(&'a self, bucket: &'a str, key: &'a str, id: UploadId) -> Verb<'a, ()> {
+        Box::pin(async move {
+            let attempt = AttemptId::random();
+            transact!(self, "abort_upload", |tx| abort(tx, attempt, bucket, key, id))
+        })
     }
 }
 

@@ -9,37 +9,43 @@ use crate::{
         rows::{AttemptRow, BlobRef, HeadRow, PartList, PartRow, VersionRow},
     },
     verbs::{
-        CommitObject, Committed, CopyObject, DeleteObject, Deleted, Meta, VersionSelector, attempts, blobs,
+        CommitObject, Committed, CopyObject, DeleteObject, Deleted, Meta, Verb, VersionSelector, attempts, blobs,
         tx::{Outcome, Tx, transact},
         version_rows::{self, Draft},
     },
 };
 
 impl Meta {
-    pub async fn commit_object(&self, request: CommitObject) -> Result<Committed> {
-        version_rows::check_key(&request.key)?;
-        transact!(self, "commit_object", |tx| commit(tx, &request))
+    pub fn commit_object(&self, request: CommitObject) -> Verb<'_, Committed> {
+        Box::pin(async move {
+            version_rows::check_key(&request.key)?;
+            transact!(self, "commit_object", |tx| commit(tx, &request))
+        })
     }
 
-    pub async fn delete_object(&self, request: DeleteObject) -> Result<Deleted> {
-        transact!(self, "delete_object", |tx| delete(tx, &request))
+    pub fn delete_object(&self, request: DeleteObject) -> Verb<'_, Deleted> {
+        Box::pin(async move { transact!(self, "delete_object", |tx| delete(tx, &request)) })
     }
 
-    pub async fn copy_object(&self, request: CopyObject) -> Result<Committed> {
-        version_rows::check_key(&request.key)?;
-        transact!(self, "copy_object", |tx| copy(tx, &request))
+    pub fn copy_object(&self, request: CopyObject) -> Verb<'_, Committed> {
+        Box::pin(async move {
+            version_rows::check_key(&request.key)?;
+            transact!(self, "copy_object", |tx| copy(tx, &request))
+        })
     }
 
     /// Replaces the tags of a version in place; returns its id.
-    pub async fn set_tags(
-        &self,
-        bucket: &str,
-        key: &str,
+    pub fn set_tags<'a>(
+        &'a self,
+        bucket: &'a str,
+        key: &'a str,
         selector: VersionSelector,
         tags: Vec<(String, String)>,
-    ) -> Result<VersionId> {
-        let attempt = AttemptId::random();
-        transact!(self, "set_tags", |tx| set_tags(tx, attempt, bucket, key, selector, &tags))
+    ) -> Verb<'a, VersionId> {
+        Box::pin(async move {
+            let attempt = AttemptId::random();
+            transact!(self, "set_tags", |tx| set_tags(tx, attempt, bucket, key, selector, &tags))
+        })
     }
 }
 

@@ -8,66 +8,68 @@ use crate::{
     keyspace::{self, Space},
     record::{Disk, DiskState, Group, GroupState, Node, Scheme, rows::AttemptRow},
     verbs::{
-        Meta, attempts,
+        Meta, Verb, attempts,
         tx::{Outcome, Tx, all, transact},
     },
 };
 
 impl Meta {
     /// Creates or replaces the node's row.
-    pub async fn register_node(&self, node: Node) -> Result<()> {
-        transact!(self, "register_node", |tx| register_node(tx, &node))
+    pub fn register_node(&self, node: Node) -> Verb<'_, ()> {
+        Box::pin(async move { transact!(self, "register_node", |tx| register_node(tx, &node)) })
     }
 
-    pub async fn nodes(&self) -> Result<Vec<Node>> {
-        transact!(self, "nodes", |tx| all(tx, Space::Node))
+    pub fn nodes(&self) -> Verb<'_, Vec<Node>> {
+        Box::pin(async move { transact!(self, "nodes", |tx| all(tx, Space::Node)) })
     }
 
     /// Creates the disk as Up, or updates where it is and its capacity, keeping its state.
-    pub async fn register_disk(&self, disk: Disk) -> Result<Disk> {
-        transact!(self, "register_disk", |tx| register_disk(tx, &disk))
+    pub fn register_disk(&self, disk: Disk) -> Verb<'_, Disk> {
+        Box::pin(async move { transact!(self, "register_disk", |tx| register_disk(tx, &disk)) })
     }
 
-    pub async fn disks(&self) -> Result<Vec<Disk>> {
-        transact!(self, "disks", |tx| all(tx, Space::Disk))
+    pub fn disks(&self) -> Verb<'_, Vec<Disk>> {
+        Box::pin(async move { transact!(self, "disks", |tx| all(tx, Space::Disk)) })
     }
 
     /// Changes the state if it still is `from`; Err(Stale) otherwise. Returns the disk as it is now.
-    pub async fn set_disk_state(&self, disk: DiskId, from: DiskState, to: DiskState) -> Result<Disk> {
-        let attempt = AttemptId::random();
-        transact!(self, "set_disk_state", |tx| set_disk_state(tx, attempt, disk, from, to))
+    pub fn set_disk_state(&self, disk: DiskId, from: DiskState, to: DiskState) -> Verb<'_, Disk> {
+        Box::pin(async move {
+            let attempt = AttemptId::random();
+            transact!(self, "set_disk_state", |tx| set_disk_state(tx, attempt, disk, from, to))
+        })
     }
 
     /// Creates a group with epoch 1 and the next free id. Err(Stale) when a member is not Up.
-    pub async fn create_group(&self, scheme: Scheme, members: Vec<DiskId>) -> Result<Group> {
-        let attempt = AttemptId::random();
-        transact!(self, "create_group", |tx| create_group(tx, attempt, scheme, &members))
+    pub fn create_group(&self, scheme: Scheme, members: Vec<DiskId>) -> Verb<'_, Group> {
+        Box::pin(async move {
+            let attempt = AttemptId::random();
+            transact!(self, "create_group", |tx| create_group(tx, attempt, scheme, &members))
+        })
     }
 
-    pub async fn group(&self, id: GroupId) -> Result<Option<Group>> {
-        let key = keyspace::group(id);
-        transact!(self, "group", |tx| tx.get(&key))
+    pub fn group(&self, id: GroupId) -> Verb<'_, Option<Group>> {
+        Box::pin(async move {
+            let key = keyspace::group(id);
+            transact!(self, "group", |tx| tx.get(&key))
+        })
     }
 
-    pub async fn groups(&self) -> Result<Vec<Group>> {
-        transact!(self, "groups", |tx| all(tx, Space::Group))
+    pub fn groups(&self) -> Verb<'_, Vec<Group>> {
+        Box::pin(async move { transact!(self, "groups", |tx| all(tx, Space::Group)) })
     }
 
     /// Replaces members or state if the epoch still is `epoch`; the new epoch is one more when the members changed.
-    pub async fn update_group(
-        &self,
-        id: GroupId,
-        epoch: u64,
-        members: Vec<DiskId>,
-        state: GroupState,
-    ) -> Result<Group> {
-        let attempt = AttemptId::random();
-        transact!(self, "update_group", |tx| update_group(tx, attempt, id, epoch, &members, state))
+    pub fn update_group(&self, id: GroupId, epoch: u64, members: Vec<DiskId>, state: GroupState) -> Verb<'_, Group> {
+        Box::pin(async move {
+            let attempt = AttemptId::random();
+            transact!(self, "update_group", |tx| update_group(tx, attempt, id, epoch, &members, state))
+        })
     }
 
     /// A number that grows with every change of nodes, disks or groups: poll it to know when to read them again.
-    pub async fn placement_revision(&self) -> Result<u64> {
-        transact!(self, "placement_revision", |tx| revision(tx))
+    pub fn placement_revision(&self) -> Verb<'_, u64> {
+        Box::pin(async move { transact!(self, "placement_revision", |tx| revision(tx)) })
     }
 }
 

@@ -8,6 +8,7 @@ mod tests;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use cairn_actors::Store;
+use futures::future::BoxFuture;
 use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
     server::conn::auto::Builder,
@@ -55,10 +56,13 @@ impl Gateway {
         }
     }
 
-    /// Binds, registers metrics and begins to serve.
-    pub async fn start(store: Store, options: GatewayOptions) -> Result<Self, GatewayError> {
-        options.check()?;
-        Self::serve(Operations::new(store, &options), options)
+    /// Binds, registers metrics and begins to serve. Boxed, so that all that serves a request is compiled in this
+    /// crate.
+    pub fn start(store: Store, options: GatewayOptions) -> BoxFuture<'static, Result<Self, GatewayError>> {
+        Box::pin(async move {
+            options.check()?;
+            Self::serve(Operations::new(store, &options), options)
+        })
     }
 
     /// Serves any operations: those of the tests of this layer need no store.
