@@ -11,6 +11,7 @@ pub mod process;
 pub mod registers;
 pub mod s3;
 pub mod scenario;
+pub mod setting;
 pub mod target;
 
 pub use error::ChaosError;

@@ -14,7 +14,7 @@ use crate::{
     dev::DevCluster,
     error::ChaosError,
     s3::{Account, S3},
-    scenario::Setting,
+    setting::Setting,
 };
 
 const READY: &str = "ready";

@@ -9,7 +9,7 @@ use cairn_schema::{MetaError, ids::NodeId};
 use crate::{
     admin::{AdminError, client::ClientError},
     config::{ConfigError, Size, TooSmall},
-    dev::record::RecordError,
+    data_dir::RecordError,
     files::FileError,
 };
 

@@ -4,7 +4,8 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use cairn_chaos::{
     ChaosError,
-    scenario::{Setting, away, clients, corrupt, metadata, racks, restart, stream},
+    scenario::{away, clients, corrupt, metadata, racks, restart, stream},
+    setting::Setting,
 };
 use clap::{Parser, Subcommand};
 

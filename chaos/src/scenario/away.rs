@@ -7,11 +7,11 @@ use std::{process::Command, time::Duration};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::Setting;
 use crate::{
     ChaosError, admin,
     cluster::{ACCESS_KEY, Cluster, Metadata, SECRET_KEY, Spec},
     s3::{Account, S3},
+    setting::Setting,
 };
 
 const RACKS: usize = 6;

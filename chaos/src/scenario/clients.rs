@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
-use super::Setting;
 use crate::{
     ChaosError,
     cluster::{ACCESS_KEY, SECRET_KEY},
+    setting::Setting,
     target::Target,
 };
 

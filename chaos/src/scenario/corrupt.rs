@@ -12,8 +12,7 @@ use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::Value;
 
-use super::Setting;
-use crate::{ChaosError, admin, target::Target};
+use crate::{ChaosError, admin, setting::Setting, target::Target};
 
 /// Sizes of the objects: replicated, one short stripe, several stripes.
 const OBJECTS: [usize; 4] = [900, 100_000, 700_000, 11_000_000];

@@ -12,13 +12,13 @@ use std::{
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::Value;
 
-use super::Setting;
 use crate::{
     ChaosError, admin,
     cluster::{ACCESS_KEY, Cluster, Metadata, SECRET_KEY, Spec},
     fdb::FdbServer,
     registers::{BUCKET, Registers},
     s3::{Account, S3},
+    setting::Setting,
 };
 
 const CLIENTS: usize = 12;

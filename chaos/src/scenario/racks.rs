@@ -11,10 +11,11 @@ use std::{
 use rand::{SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::Value;
 
-use super::{Setting, workload::Workload};
+use super::workload::Workload;
 use crate::{
     ChaosError, admin,
     cluster::{Cluster, Metadata, Spec},
+    setting::Setting,
 };
 
 const RACKS: usize = 6;

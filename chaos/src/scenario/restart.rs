@@ -12,8 +12,7 @@ use std::{
 use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use super::Setting;
-use crate::{ChaosError, admin, s3::S3, target::Target};
+use crate::{ChaosError, admin, s3::S3, setting::Setting, target::Target};
 
 const WRITERS: u64 = 8;
 const OBJECTS_BEFORE_THE_KILL: usize = 100;

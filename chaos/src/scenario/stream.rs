@@ -7,12 +7,12 @@ use bytes::Bytes;
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
 use sha2::{Digest, Sha256};
 
-use super::Setting;
 use crate::{
     ChaosError,
     dev::DevCluster,
     process::{peak_rss_bytes, reset_peak_rss, rss_bytes},
     s3::S3,
+    setting::Setting,
 };
 
 const PIECE: usize = 1 << 20;

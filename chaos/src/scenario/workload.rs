@@ -7,10 +7,10 @@ use std::{
 
 use serde_json::Value;
 
-use super::Setting;
 use crate::{
     ChaosError,
     cluster::{ACCESS_KEY, SECRET_KEY},
+    setting::Setting,
 };
 
 pub(super) struct Workload {

@@ -4,7 +4,7 @@ use std::{fmt::Write, path::Path};
 
 use cairn_actors::policy::Policy;
 
-use super::layout::{Layout, domain_name};
+use crate::layout::{Layout, domain_name};
 use crate::{config::Size, keys::RootKeys, ready_file::Ready, words::plural};
 
 pub(super) fn print(layout: &Layout, recorded: bool, data: &Path, ready: &Ready, keys: &RootKeys) {
@@ -67,7 +67,7 @@ fn write_text(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::{dev::layout::Wanted, ready_file::ReadyNode};
+    use crate::{layout::Wanted, ready_file::ReadyNode};
 
     #[test]
     fn it_names_the_endpoint_and_a_first_command_but_no_private_key() {

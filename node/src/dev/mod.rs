@@ -2,8 +2,6 @@
 //! metadata store and the gateway are shared.
 
 mod banner;
-mod layout;
-pub(crate) mod record;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
@@ -16,17 +14,15 @@ use cairn_gateway::GatewayOptions;
 use cairn_schema::ids::NodeId;
 use prometheus::Registry;
 
-use self::{
-    layout::{DevNode, Layout, Wanted},
-    record::DataDir,
-};
 use crate::{
     certs,
     cli::{DevArgs, DomainArg},
     config::{Sharers, Shares},
+    data_dir::DataDir,
     failure::Failure,
     files,
     keys::RootKeys,
+    layout::{DevNode, Layout, Wanted},
     metadata,
     process::{Stop, stopped},
     serve::{MAX_QUEUED_BYTES, MAX_QUEUED_READS, Plan, Serving},

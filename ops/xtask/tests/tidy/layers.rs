@@ -16,7 +16,7 @@ pub(crate) const CRATES: [(&str, &[&str]); 10] = [
 
 /// The modules of a crate's root, floor by floor: each may import those of the floors below its own, and nobody imports
 /// the root itself. A new module is written on the lowest floor that is above all that it imports.
-pub(crate) const FLOORS: [(&str, &[&str]); 5] = [
+pub(crate) const FLOORS: [(&str, &[&str]); 8] = [
     (
         "fdb-schema",
         &[
@@ -60,4 +60,30 @@ pub(crate) const FLOORS: [(&str, &[&str]); 5] = [
             "error policy",
         ],
     ),
+    (
+        "gateway",
+        &[
+            "server",
+            "service",
+            "admit op",
+            "auth body query_headers",
+            "checksum context honour",
+            "error tls",
+            "connection options query shown",
+            "answer expect fault http_date metrics pace percent verified xml",
+        ],
+    ),
+    (
+        "node",
+        &[
+            "preflight",
+            "dev meta_server node transfer",
+            "certs cli keys metadata serve",
+            "failure",
+            "data_dir",
+            "admin layout process ready_file",
+            "config files heap notice words",
+        ],
+    ),
+    ("chaos", &["scenario", "target", "dev fdb", "cluster load registers", "admin process", "error", "s3 setting"]),
 ];

@@ -100,7 +100,7 @@ fn modules_import_only_the_floors_below() {
         let src = Path::new(of).join("src");
         let module = |file: &Path| -> Option<String> {
             let name = Path::new(file.strip_prefix(&src).ok()?.iter().next()?).file_stem()?.to_str()?;
-            (name != "lib").then(|| name.to_owned())
+            (!matches!(name, "lib" | "main" | "bin")).then(|| name.to_owned())
         };
         let floor = |name: &str| floors.iter().position(|floor| floor.split(' ').any(|module| module == name));
         let written: BTreeSet<String> = floors.iter().flat_map(|floor| floor.split(' ')).map(str::to_owned).collect();

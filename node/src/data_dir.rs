@@ -8,8 +8,8 @@ use std::{
 use cairn_schema::record::{FailureDomain, Scheme};
 use serde::{Deserialize, Serialize};
 
-use super::layout::{DevNode, Layout, LayoutError, Wanted};
 use crate::files::{self, FileError};
+use crate::layout::{DevNode, Layout, LayoutError, Wanted};
 
 const VERSION: u32 = 1;
 

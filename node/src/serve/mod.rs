@@ -198,5 +198,4 @@ async fn first_write(admin: &AdminServer) -> Result<(), String> {
 }
 
 #[cfg(test)]
-#[path = "serve_tests.rs"]
 mod tests;

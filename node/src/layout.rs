@@ -214,7 +214,7 @@ impl Layout {
     }
 }
 
-pub(super) fn domain_name(domain: FailureDomain) -> &'static str {
+pub(crate) fn domain_name(domain: FailureDomain) -> &'static str {
     match domain {
         FailureDomain::Disk => "disk",
         FailureDomain::Node => "node",
