@@ -69,20 +69,9 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 fn lint_fdb(report: &mut Report) {
     let name = "lints with the fdb feature";
     if has_libclang() {
-        let arguments = [
-            "-p",
-            "cairn",
-            "-p",
-            "cairn-schema",
-            "-p",
-            "cairn-bench",
-            "--features",
-            "fdb",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ];
+        // The whole workspace, so that what does not depend on the feature is not checked twice.
+        let features = "cairn/fdb,cairn-schema/fdb,cairn-bench/fdb";
+        let arguments = ["--workspace", "--features", features, "--all-targets", "--", "-D", "warnings"];
         report.command(name, cargo("clippy").args(arguments));
     } else {
         report.skip(name, "libclang was not found (apt-get install libclang-dev)");
@@ -129,9 +118,12 @@ struct Fdb {
 
 fn scenarios(report: &mut Report, options: &Options, bin: &Path, fdb: Fdb) {
     let mut build = cargo("build");
-    build.args(["-p", "cairn", "-p", "cairn-chaos", "--bins"]);
     if fdb.cluster || fdb.server {
-        build.args(["--features", "cairn/fdb"]);
+        build.args(["-p", "cairn", "-p", "cairn-chaos", "--bins", "--features", "cairn/fdb"]);
+    } else {
+        // With the tests, which were just built: alone, the binaries would have their libraries compiled once more,
+        // with other features.
+        build.args(["--workspace", "--bins", "--tests"]);
     }
     if !report.command("build the binaries", &mut build) {
         report.skip("real clients and chaos", "the binaries were not built");
