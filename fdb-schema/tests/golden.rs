@@ -167,7 +167,8 @@ fn records_have_their_golden_bytes() {
         "0195a161a173a175c301",
     );
     // lease
-    goldens.check(Lease { name: "l".into(), holder: "h".into(), expires_ms: 9, term: 2 }, "0194a16ca1680902");
+    let lease = Lease { name: "l".into(), holder: "h".into(), ttl_ms: 9, term: 2, renewal: 3 };
+    goldens.check(lease, "0295a16ca168090203");
     // cluster
     goldens.check(ClusterRow { id: ClusterId([8; 16]), created_ms: 3 }, "0192c4100808080808080808080808080808080803");
     // head
@@ -329,4 +330,14 @@ proptest::proptest! {
         let heads = keyspace::head("b", &a).cmp(&keyspace::head("b", &b));
         proptest::prop_assert_eq!(heads, a.as_bytes().cmp(b.as_bytes()));
     }
+}
+
+/// Its rows told when a lease ends by its holder's clock: 0 for one that was given back.
+#[test]
+fn leases_of_the_first_version_are_read() {
+    let read = |row: &str| Lease::decode(&hex::decode(row).unwrap());
+    let lease = |ttl_ms| Lease { name: "l".into(), holder: "h".into(), ttl_ms, term: 2, renewal: 0 };
+    assert_eq!(read("0194a16ca1680902"), Ok(lease(60_000)));
+    assert_eq!(read("0194a16ca1680002"), Ok(lease(0)));
+    assert!(matches!(read("0193a16ca16809"), Err(CodecError::Garbled(_))));
 }

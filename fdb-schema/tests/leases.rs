@@ -1,10 +1,13 @@
-//! Leases: random holders with clocks that differ, under faults, against what their clocks allow.
+//! Leases: random holders whose clocks tell anything, under faults, against the time that really passes.
 #![allow(clippy::unwrap_used)]
 
 mod common;
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use cairn_schema::{
@@ -19,20 +22,24 @@ use common::*;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 const HOLDERS: usize = 4;
-/// How much clocks differ at most.
-const SKEW: u64 = 20;
+const DAY_MS: u64 = 86_400_000;
 
 struct Holder {
     name: String,
     meta: Meta,
-    skew: u64,
-    held: Option<Lease>,
+    /// What it holds, and when it asked for it.
+    held: Option<(Lease, u64)>,
+}
+
+/// The store as a process sees it whose steady clock began `offset` before the real time.
+fn with_clocks(kv: SharedKv, time: &Arc<AtomicU64>, wall: u64, offset: u64) -> Meta {
+    let time = time.clone();
+    let steady = move || Duration::from_millis(time.load(Ordering::SeqCst) + offset);
+    Meta::new(kv).with_clock(move || wall).with_steady_clock(steady)
 }
 
 impl Holder {
     fn new(kv: &SharedKv, time: &Arc<AtomicU64>, index: usize, rng: &mut StdRng) -> Self {
-        let skew = rng.random_range(0..=SKEW);
-        let time = time.clone();
         let mut faults = StdRng::seed_from_u64(rng.random());
         let decide = move || match faults.random_range(0..10) {
             0 => Fault::Conflict,
@@ -40,14 +47,14 @@ impl Holder {
             2 => Fault::UnknownNotApplied,
             _ => Fault::None,
         };
-        let meta = Meta::new(Arc::new(Injecting::new(kv.clone(), decide)));
-        let meta = meta.with_clock(move || time.load(Ordering::SeqCst) + skew);
-        Self { name: format!("h{index}"), meta, skew, held: None }
+        let kv: SharedKv = Arc::new(Injecting::new(kv.clone(), decide));
+        let meta = with_clocks(kv, time, rng.random_range(0..2 * DAY_MS), rng.random_range(0..DAY_MS));
+        Self { name: format!("h{index}"), meta, held: None }
     }
 
-    /// Whether it works: it stops early enough for any clock.
+    /// Whether it works: until the time of its lease is over, from before it asked.
     fn works(&self, time: u64) -> bool {
-        self.held.as_ref().is_some_and(|lease| time + self.skew + SKEW < lease.expires_ms)
+        self.held.as_ref().is_some_and(|(lease, asked)| time < asked + lease.ttl_ms)
     }
 }
 
@@ -83,10 +90,10 @@ async fn two_holders_never_both_hold() {
                         }
                         last = Some((holder.name.clone(), lease.term));
                     }
-                    holder.held = taken;
+                    holder.held = taken.map(|lease| (lease, now));
                 }
                 5 => {
-                    if let Some(lease) = holder.held.take() {
+                    if let Some((lease, _)) = holder.held.take() {
                         holder.meta.release(&lease).await.unwrap();
                     }
                 }
@@ -99,5 +106,37 @@ async fn two_holders_never_both_hold() {
             assert!(working <= 1, "seed {seed}, {name}: {working} hold the lease");
         }
         assert!(takeovers > 10, "seed {seed}: {takeovers} takeovers");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_whose_clock_is_a_day_ahead_blocks_nobody_after_its_lease() {
+    let (kvs, _directory) = every_kv();
+    for (name, kv) in kvs {
+        let time = Arc::new(AtomicU64::new(1000));
+        let ahead = with_clocks(kv.clone(), &time, 2 * DAY_MS, 7);
+        let other = with_clocks(kv.clone(), &time, DAY_MS, 0);
+        assert_eq!(ahead.lease("l", "ahead", 100).await.unwrap().unwrap().term, 1, "{name}");
+        // It dies. Its row must be seen unchanged for the whole time of the lease.
+        assert_eq!(other.lease("l", "other", 100).await.unwrap(), None, "{name}");
+        time.fetch_add(99, Ordering::SeqCst);
+        assert_eq!(other.lease("l", "other", 100).await.unwrap(), None, "{name}");
+        time.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(other.lease("l", "other", 100).await.unwrap().unwrap().term, 2, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_whose_clock_stands_still_keeps_what_it_renews() {
+    let (kvs, _directory) = every_kv();
+    for (name, kv) in kvs {
+        let time = Arc::new(AtomicU64::new(1000));
+        let holder = with_clocks(kv.clone(), &time, DAY_MS, 0);
+        let other = with_clocks(kv.clone(), &time, 2 * DAY_MS, 0);
+        for _ in 0..10 {
+            assert!(holder.lease("l", "holder", 100).await.unwrap().is_some(), "{name}");
+            assert_eq!(other.lease("l", "other", 100).await.unwrap(), None, "{name}");
+            time.fetch_add(60, Ordering::SeqCst);
+        }
     }
 }

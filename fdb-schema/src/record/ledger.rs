@@ -1,4 +1,4 @@
-//! The ledger of missing redundancy, the reclaim queue and leases.
+//! The ledger of missing redundancy and the reclaim queue.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,14 +32,4 @@ pub struct Reclaim {
     pub blob: Blob,
     /// When the last reference went, in milliseconds since the Unix epoch.
     pub queued_ms: u64,
-}
-
-/// A right to do something alone, for a while.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lease {
-    pub name: String,
-    pub holder: String,
-    pub expires_ms: u64,
-    /// Grows with every change of holder: a fencing token.
-    pub term: u64,
 }

@@ -3,6 +3,7 @@
 mod blob;
 mod bucket;
 pub mod document;
+mod lease;
 mod ledger;
 pub mod part_runs;
 mod placement;
@@ -14,6 +15,7 @@ mod version;
 
 pub use blob::*;
 pub use bucket::*;
+pub use lease::Lease;
 pub use ledger::*;
 pub use placement::*;
 pub use scheme::*;

@@ -1,16 +1,19 @@
 //! The table of all records that have a stored form: what each is called, and the version of its format.
 
-use super::{Blob, Bucket, Credential, Disk, Group, Lease, Node, Upload, rows};
-use crate::codec::Stored;
+use super::{Blob, Bucket, Credential, Disk, Group, Lease, Node, Upload, lease, rows};
+use crate::codec::{CodecError, Stored};
 
 macro_rules! stored {
-    ($($record:ty => $what:literal $(, version $version:literal)?);+ $(;)?) => {
+    ($($record:ty => $what:literal $(, version $version:literal)? $(, older by $migrate:path)?);+ $(;)?) => {
         /// What every record is called: a test holds that each has its bytes pinned.
         pub const RECORDS: &[&str] = &[$($what),+];
 
         $(impl Stored for $record {
             const WHAT: &'static str = $what;
             $(const VERSION: u8 = $version;)?
+            $(fn migrate(version: u8, body: &[u8]) -> Option<Result<Self, CodecError>> {
+                $migrate(version, body)
+            })?
         })+
     };
 }
@@ -23,7 +26,7 @@ stored! {
     Disk => "disk row";
     Group => "group row";
     Credential => "credential row";
-    Lease => "lease row";
+    Lease => "lease row", version 2, older by lease::older;
     rows::DocumentHead => "bucket document head", version 2;
     rows::ClusterRow => "cluster row";
     rows::HeadRow => "head row";

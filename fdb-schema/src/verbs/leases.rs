@@ -1,9 +1,14 @@
 //! Leases: the right to do something alone, for a while.
 //!
-//! Clocks: a lease ends by the clock of whoever asks for it. If clocks differ by at most `d`, a holder that stops `d`
-//! before the end (by its own clock) never works beside the next one; one that does not may, for `d`. Leases therefore
-//! only spare work. What must not be done twice is guarded by what the work writes: a group's epoch, a row that must
-//! still be there. The term tells holders apart: it grows with each change of holder, and is never used again.
+//! No clock is compared with another: whoever wants a lease that another holds watches its row, and takes it over after
+//! it has seen it unchanged for the lease's whole time, on its own clock that never goes back. A holder counts its time
+//! from before it asked, so the two never work at once as long as their clocks run at one speed; a holder that was
+//! stopped (a frozen machine) may go on for a moment afterwards. Leases therefore only spare work. What must not be
+//! done twice is guarded by what the work writes: a group's epoch, a row that must still be there. The term tells
+//! holders apart: it grows with each change of holder, and is never used again.
+//!
+//! The scheme is that of C. Gray and D. Cheriton, "Leases: an efficient fault-tolerant mechanism for distributed file
+//! cache consistency" (SOSP 1989), with the wait of the observer in place of clocks that agree.
 
 use crate::{
     error::Result,
@@ -13,13 +18,21 @@ use crate::{
     verbs::{
         Meta, Verb, attempts,
         tx::{Outcome, Tx, transact},
+        watched::Watched,
     },
 };
 
 impl Meta {
-    /// Takes or renews; None when another holds it.
+    /// Takes or renews; None when another holds it. One that its holder does not renew is had by asking again, once it
+    /// has been seen unchanged for its whole time.
     pub fn lease<'a>(&'a self, name: &'a str, holder: &'a str, ttl_ms: u64) -> Verb<'a, Option<Lease>> {
-        Box::pin(async move { transact!(self, "lease", |tx| take(tx, name, holder, ttl_ms)) })
+        Box::pin(async move {
+            let lease = transact!(self, "lease", |tx| take(tx, &self.watched, name, holder, ttl_ms))?;
+            if lease.is_some() {
+                self.watched.forget(name);
+            }
+            Ok(lease)
+        })
     }
 
     /// Gives it back before its time; nothing happens if another has it by now.
@@ -31,17 +44,15 @@ impl Meta {
     }
 }
 
-async fn take(tx: &mut Tx, name: &str, holder: &str, ttl_ms: u64) -> Outcome<Option<Lease>> {
+async fn take(tx: &mut Tx, watched: &Watched, name: &str, holder: &str, ttl_ms: u64) -> Outcome<Option<Lease>> {
     let key = keyspace::lease(name);
-    let held = tx.get::<Lease>(&key).await?;
-    let term = match &held {
-        None => 1,
-        Some(held) if held.holder == holder => held.term,
-        Some(held) if held.expires_ms > tx.now_ms => return Ok(None),
-        Some(held) => held.term + 1,
+    let (term, renewal) = match &tx.get::<Lease>(&key).await? {
+        None => (1, 0),
+        Some(held) if held.holder == holder => (held.term, held.renewal + 1),
+        Some(held) if held.ttl_ms == 0 || watched.is_over(held) => (held.term + 1, 0),
+        Some(_) => return Ok(None),
     };
-    let lease =
-        Lease { name: name.to_owned(), holder: holder.to_owned(), expires_ms: tx.now_ms.saturating_add(ttl_ms), term };
+    let lease = Lease { name: name.to_owned(), holder: holder.to_owned(), ttl_ms, term, renewal };
     tx.set(key, &lease);
     Ok(Some(lease))
 }
@@ -56,8 +67,8 @@ async fn release(tx: &mut Tx, attempt: AttemptId, lease: &Lease) -> Outcome<()> 
         && held.holder == lease.holder
         && held.term == lease.term
     {
-        // The row stays, expired: its term must not start again.
-        tx.set(key, &Lease { expires_ms: 0, ..held });
+        // The row stays, given back: its term must not start again.
+        tx.set(key, &Lease { ttl_ms: 0, ..held });
         attempts::remember(tx, attempt, &AttemptRow::Done);
     }
     Ok(())

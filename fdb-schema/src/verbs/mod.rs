@@ -20,6 +20,7 @@ mod placement;
 pub(crate) mod tx;
 mod usage;
 pub(crate) mod version_rows;
+mod watched;
 
 pub use blobs::most_absent;
 pub use multipart::{MAX_PARTS, MAX_REFERENCES, MAX_SLICES};
@@ -42,6 +43,7 @@ use crate::{
 pub struct Meta {
     pub(crate) kv: SharedKv,
     pub(crate) clock: Arc<dyn Fn() -> u64 + Send + Sync>,
+    pub(crate) watched: Arc<watched::Watched>,
     deadline: Duration,
 }
 
@@ -51,7 +53,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 impl Meta {
     /// Over any store.
     pub fn new(kv: SharedKv) -> Self {
-        Self { kv, clock: Arc::new(crate::clock::now_ms), deadline: DEADLINE }
+        Self { kv, clock: Arc::new(crate::clock::now_ms), watched: Arc::default(), deadline: DEADLINE }
     }
 
     /// Over a new store in memory, for tests.
@@ -73,6 +75,11 @@ impl Meta {
     /// With another clock: milliseconds since the Unix epoch.
     pub fn with_clock(self, clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
         Self { clock: Arc::new(clock), ..self }
+    }
+
+    /// With another clock for leases: the time since any moment, which never goes back.
+    pub fn with_steady_clock(self, clock: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Self { watched: Arc::new(watched::Watched::by(clock)), ..self }
     }
 
     /// With another bound on the time of each verb.
