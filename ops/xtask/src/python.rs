@@ -1,5 +1,5 @@
 //! The Python with the S3 clients: a virtual environment under the target folder, made anew when the pinned list
-//! changes.
+//! or its own place changes.
 
 use std::{
     fs,
@@ -12,8 +12,10 @@ use crate::workspace::{root, target};
 /// The environment's `bin` folder.
 pub(crate) fn environment() -> Result<PathBuf, String> {
     let list = root().join("ops/clients/requirements.txt");
-    let wanted = fs::read_to_string(&list).map_err(|error| format!("{}: {error}", list.display()))?;
+    let listed = fs::read_to_string(&list).map_err(|error| format!("{}: {error}", list.display()))?;
     let folder = target().join("clients-venv");
+    // Its scripts name their own folder: in a clone that was moved or copied they start nothing.
+    let wanted = format!("{}\n{listed}", folder.display());
     let (bin, mark) = (folder.join("bin"), folder.join("installed.txt"));
     if fs::read_to_string(&mark).is_ok_and(|installed| installed == wanted) {
         return Ok(bin);
