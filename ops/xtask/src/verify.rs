@@ -30,6 +30,8 @@ pub(crate) struct Options {
 const FDB: &str = "CAIRN_FDB_CLUSTER_FILE";
 /// The `fdbserver` that a scenario may start and kill, with `fdbcli` beside it.
 const FDB_SERVER: &str = "CAIRN_FDB_SERVER";
+/// Given to the whole workspace, so that what does not depend on the backend is not compiled twice.
+const FDB_FEATURES: &str = "cairn/fdb,cairn-schema/fdb,cairn-bench/fdb";
 /// What runs with the metadata in FoundationDB too.
 const WITH_FDB: [(&str, &str); 4] = [
     ("real clients", "clients"),
@@ -49,7 +51,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     report.command("Rust tests", cargo("test").args(["--workspace", "--no-fail-fast"]));
     let fdb = std::env::var_os(FDB).map(PathBuf::from);
     if fdb.is_some() {
-        let arguments = ["-p", "cairn-schema", "--features", "fdb", "--test", "fdb"];
+        let arguments = ["--workspace", "--features", FDB_FEATURES, "--test", "fdb"];
         report.command("metadata tests on FoundationDB", cargo("test").args(arguments));
     } else {
         report.skip("metadata tests on FoundationDB", &format!("{FDB} is not set"));
@@ -69,9 +71,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 fn lint_fdb(report: &mut Report) {
     let name = "lints with the fdb feature";
     if has_libclang() {
-        // The whole workspace, so that what does not depend on the feature is not checked twice.
-        let features = "cairn/fdb,cairn-schema/fdb,cairn-bench/fdb";
-        let arguments = ["--workspace", "--features", features, "--all-targets", "--", "-D", "warnings"];
+        let arguments = ["--workspace", "--features", FDB_FEATURES, "--all-targets", "--", "-D", "warnings"];
         report.command(name, cargo("clippy").args(arguments));
     } else {
         report.skip(name, "libclang was not found (apt-get install libclang-dev)");
@@ -119,7 +119,7 @@ struct Fdb {
 fn scenarios(report: &mut Report, options: &Options, bin: &Path, fdb: Fdb) {
     let mut build = cargo("build");
     if fdb.cluster || fdb.server {
-        build.args(["-p", "cairn", "-p", "cairn-chaos", "--bins", "--features", "cairn/fdb"]);
+        build.args(["--workspace", "--bins", "--test", "fdb", "--features", FDB_FEATURES]);
     } else {
         // With the tests, which were just built: alone, the binaries would have their libraries compiled once more,
         // with other features.
