@@ -175,8 +175,9 @@ impl Compaction {
                 return None;
             }
             let last = segments.last();
+            let may = |number: u32| Some(number) != last && !segments.is_leaving(number);
             let candidates =
-                || segments.iter().filter(|(number, state)| Some(*number) != last && self.can_empty(*number, state));
+                || segments.iter().filter(|(number, state)| may(*number) && self.can_empty(*number, state));
             let dead: u64 = candidates().map(|(_, state)| state.dead()).sum();
             let share = |state: &SegmentState| u128::from(state.dead() << 20) / u128::from(state.occupied.max(1));
             let most = candidates().max_by_key(|(_, state)| share(state));
@@ -226,6 +227,8 @@ impl Compaction {
         match self.step(log, &mut victim, end) {
             Ok(()) if victim.at >= end => self.emptied(&victim),
             Ok(()) => self.victim = Some(victim),
+            // Nothing in it is needed any more: a checkpoint removed it meanwhile.
+            Err(_) if self.core.index.segments(|segments| segments.is_leaving(victim.number)) => self.look = None,
             Err(error) => {
                 tracing::warn!(disk = %self.core.identity.disk, segment = victim.number, %error, "a segment could not be emptied");
                 self.refuse(victim.number, None);

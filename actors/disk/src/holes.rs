@@ -116,7 +116,7 @@ fn punch(core: &Core, place: Place, units: u32) {
     let file = match core.files.get(place.segment) {
         Ok(file) => file,
         // Its file went with everything in it.
-        Err(_) if !core.index.segments(|segments| segments.contains(place.segment)) => return,
+        Err(_) if core.index.segments(|segments| segments.is_leaving(place.segment)) => return,
         Err(error) => return not_given_back(core, &error),
     };
     let _tidying = core.io.tidying();

@@ -260,10 +260,12 @@ impl Core {
             }
             empty = later;
             for number in now {
+                self.index.change_segments(|segments| segments.leave(number));
                 match self.remove_segment(number) {
                     Ok(()) => drop(self.index.forget_segment(number)),
                     // It stays in the index as long as it is there; the next checkpoint tries again.
                     Err(error) => {
+                        self.index.change_segments(|segments| segments.stay(number));
                         tracing::warn!(disk = %self.identity.disk, %error, "an empty segment was not removed")
                     }
                 }

@@ -1,6 +1,9 @@
 //! How much of each segment is still needed, and by what. A few numbers a segment, whatever it holds.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use cairn_fragment::FragmentInfo;
 use cairn_schema::ids::FragmentName;
@@ -116,6 +119,8 @@ pub(crate) struct Totals {
 pub(crate) struct Segments {
     map: BTreeMap<u32, SegmentState>,
     totals: Totals,
+    /// Those whose files are being removed. They are forgotten only when that is durable, which takes a sync.
+    leaving: BTreeSet<u32>,
 }
 
 impl Segments {
@@ -143,6 +148,21 @@ impl Segments {
         self.totals
     }
 
+    /// Its file is going to be removed.
+    pub(crate) fn leave(&mut self, number: u32) {
+        self.leaving.insert(number);
+    }
+
+    /// Its file could not be removed.
+    pub(crate) fn stay(&mut self, number: u32) {
+        self.leaving.remove(&number);
+    }
+
+    /// Whether its file may be gone, and rightly: nobody needs anything of it any more.
+    pub(crate) fn is_leaving(&self, number: u32) -> bool {
+        self.leaving.contains(&number) || !self.contains(number)
+    }
+
     /// Changes one segment and the totals with it. Nothing happens to a segment that is not there.
     fn change<T>(&mut self, number: u32, change: impl FnOnce(&mut SegmentState) -> T) -> Option<T> {
         let state = self.map.get_mut(&number)?;
@@ -161,6 +181,7 @@ impl Segments {
 
     /// Forgets a segment whose file is gone, and with it what others held only because of it.
     pub(crate) fn remove(&mut self, number: u32) -> Option<SegmentState> {
+        self.leaving.remove(&number);
         let state = self.map.remove(&number)?;
         self.totals.leave(&state);
         let holders: Vec<u32> =
