@@ -14,8 +14,8 @@ pub(crate) fn root() -> PathBuf {
 /// `cargo` with the flag that lets s3s build, in the workspace.
 pub(crate) fn cargo(command: &str) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // What cargo says to a program that it runs is about that program. Build scripts that look at it would run again, and
-    // half of the libraries be compiled again, each time that cargo is called by xtask and by hand in turn.
+    // What cargo says to a program that it runs is about that program. Build scripts that look at it would run again,
+    // and half of the libraries be compiled again, each time that cargo is called by xtask and by hand in turn.
     for (name, _) in std::env::vars_os() {
         let of_xtask = ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.to_string_lossy().starts_with(start));
         if of_xtask {
