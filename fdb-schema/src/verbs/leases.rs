@@ -48,7 +48,7 @@ async fn take(tx: &mut Tx, watched: &Watched, name: &str, holder: &str, ttl_ms: 
     let key = keyspace::lease(name);
     let (term, renewal) = match &tx.get::<Lease>(&key).await? {
         None => (1, 0),
-        Some(held) if held.holder == holder => (held.term, held.renewal + 1),
+        Some(held) if held.holder == holder => (held.term, held.renewal.wrapping_add(1)),
         Some(held) if held.ttl_ms == 0 || watched.is_over(held) => (held.term + 1, 0),
         Some(_) => return Ok(None),
     };
