@@ -2,13 +2,16 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use cairn_actors::{fragment::DiskError, runtime::RuntimeError};
+use cairn_actors::{
+    fragment::DiskError,
+    runtime::{NodeFailure, RuntimeError},
+};
 use cairn_gateway::GatewayError;
 use cairn_schema::{MetaError, ids::NodeId};
 
 use crate::{
     admin::{AdminError, client::ClientError},
-    config::{ConfigError, Size, TooSmall},
+    config::{ConfigError, MetaShares, Size, TooSmall},
     data_dir::RecordError,
     files::FileError,
 };
@@ -37,8 +40,10 @@ pub(crate) enum Failure {
     MetadataAway { place: String, limit: Duration, why: String },
     #[error("ended because {place} cannot be written to: {why}")]
     MetadataFailed { place: String, why: String },
-    #[error("ended because node {node} cannot go on: its actor {actor} failed too often, the last time with: {why}")]
-    ActorGivenUp { node: NodeId, actor: String, why: String },
+    #[error("ended because node {0} cannot go on: {1}")]
+    NodeFailed(NodeId, NodeFailure),
+    #[error("ended because its {0} accepts no connections any more; the log says why")]
+    Deaf(&'static str),
     #[error("there is no metadata store in {}: check the path", .0.display())]
     NoStore(PathBuf),
     #[error("{problems} contradictions in the metadata: {first}")]
@@ -57,6 +62,8 @@ pub(crate) enum Failure {
     DamagedDisk(PathBuf),
     #[error("encode the report: {0}")]
     Encode(String),
+    #[error("meta.memory: {0} is too little: give at least {least}", least = MetaShares::LEAST)]
+    MetaMemory(Size),
     #[error("--memory: {0} {1}: give at least {least}", least = .1.least)]
     Memory(Size, TooSmall),
     #[error("root keys: {0}")]
@@ -84,7 +91,7 @@ impl Failure {
         match self {
             // A server that went on would only refuse: whoever supervises it should start it again, and look when that
             // repeats.
-            Self::MetadataFailed { .. } | Self::ActorGivenUp { .. } => 3,
+            Self::MetadataFailed { .. } | Self::NodeFailed(..) | Self::Deaf(_) => 3,
             _ => 1,
         }
     }

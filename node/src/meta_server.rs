@@ -8,19 +8,16 @@ use cairn_actors::transport::{
 };
 use cairn_schema::{
     Meta, MetaError,
-    kv::{
-        embedded::{self, EmbeddedOptions},
-        occ::OccKv,
-        remote::RemoteServer,
-    },
+    kv::{embedded, occ::OccKv, remote::RemoteServer},
 };
 
 use crate::{
-    admin::{AdminServer, ProcessMetrics, Subject},
+    admin::{AdminServer, ProcessMetrics, Subject, register_memory},
     certs,
-    config::MetaFile,
+    config::{MetaFile, MetaShares},
     failure::Failure,
     files,
+    heap::Keeper,
     process::{Stop, stopped},
     ready_file::Ready,
 };
@@ -40,14 +37,22 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     // 1. Who we are, which has been looked at already.
     let identity = certs::read_identity(&file.tls)?;
+    let shares = file.meta.shares().ok_or(Failure::MetaMemory(file.meta.memory))?;
+    let heap = Keeper::start(shares.bound).map_err(Failure::Runtime)?;
     // 2. The admin API: it says "starting" while the store recovers.
     let registry = prometheus::Registry::new();
     ProcessMetrics::register(&registry, max_fds)?;
+    register_memory(&registry, shares.bound, &shares.parts())?;
     let admin = AdminServer::start(file.admin.listen, registry.clone(), stop.clone()).await?;
     // 3. The store.
-    let (meta, server) = open(&file.meta.path).await?;
+    let (meta, server) = open(&file.meta.path, &shares).await?;
     // 4. QUIC.
-    let options = QuicOptions { metrics: Some(registry), max_requests: CALLS_PER_NODE, ..QuicOptions::default() };
+    let options = QuicOptions {
+        metrics: Some(registry),
+        max_requests: CALLS_PER_NODE,
+        max_served_bytes: u32::try_from(shares.served).unwrap_or(u32::MAX),
+        ..QuicOptions::default()
+    };
     let quic = |error: QuicError| Failure::Quic(error.to_string());
     let endpoint = Endpoint::bind(file.meta.listen, &identity, options).await.map_err(quic)?;
     endpoint.serve(Arc::new(MetaService::new(server)));
@@ -66,6 +71,8 @@ pub(crate) async fn run(
 
     let ended = tokio::select! {
         () = stopped(&mut stop) => Ok(()),
+        () = endpoint.ended() => Err(Failure::Deaf("metadata's QUIC endpoint")),
+        () = admin.ended() => Err(Failure::Deaf("admin API")),
         why = failing.failed() => Err(Failure::MetadataFailed { place: file.meta.path.display().to_string(), why }),
     };
     if let Some(path) = ready_file {
@@ -73,16 +80,17 @@ pub(crate) async fn run(
     }
     endpoint.close(CLOSE_GRACE).await;
     admin.stop().await;
+    drop(heap);
     tracing::info!("stopped");
     ended
 }
 
-async fn open(path: &Path) -> Result<(Meta, RemoteServer), Failure> {
+async fn open(path: &Path, shares: &MetaShares) -> Result<(Meta, RemoteServer), Failure> {
     files::create_folder(path)?;
     let failure = |why: String| Failure::Metadata(path.display().to_string(), MetaError::Storage(why));
-    let folder = path.to_owned();
+    let (folder, options) = (path.to_owned(), shares.metadata());
     // Recovery reads the whole journal.
-    let opened = tokio::task::spawn_blocking(move || embedded::open(&folder, EmbeddedOptions::default())).await;
+    let opened = tokio::task::spawn_blocking(move || embedded::open(&folder, options)).await;
     let store = opened.map_err(|error| failure(error.to_string()))?.map_err(|error| failure(error.to_string()))?;
     Ok((Meta::new(Arc::new(OccKv(store.0.clone()))), RemoteServer::new(store)))
 }

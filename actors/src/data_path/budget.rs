@@ -7,13 +7,20 @@
 //!
 //! Memory is not held for clients that send nothing. What comes of a body before there is enough for a stripe to be
 //! worth a grant is *gathered*, and costs what has come; a stripe that takes long to come keeps no more than has come;
-//! and the base grant of a client that sends nothing goes back. Whoever sends again has to take its memory again.
+//! and the base grant of a client that sends nothing goes back. Whoever sends again has to take its memory again. Nor is
+//! it held for clients that do not read, once somebody wants it; see [`super::stalls`].
 //!
 //! Small units and what is gathered have a pool of their own, so that they do not wait for large ones. In each pool
 //! every client has a share; see [`super::pool`]. Rebuilding a lost fragment needs short-lived memory besides; it has a
 //! share of its own, whose holders wait for disks but never for clients.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -22,6 +29,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use super::{
     pool::{Grant, Pool},
     requester::Requester,
+    stalls::Stalls,
 };
 use crate::error::StoreError;
 
@@ -48,25 +56,33 @@ struct Shares {
     rebuilds: Arc<Semaphore>,
     rebuild_grains: u32,
     wait: Duration,
+    stalls: Arc<Stalls>,
 }
 
 impl Budget {
     /// `bytes` for everything; a stream waits at most `wait` for its base grant. A client alone may take `percent` of
-    /// it.
-    pub(crate) fn new(bytes: u64, wait: Duration, percent: u8) -> Self {
+    /// it. A body of which nothing was asked for `stall` gives back what it holds when somebody waits.
+    pub(crate) fn new(bytes: u64, wait: Duration, percent: u8, stall: Duration) -> Self {
         let grains = grains(bytes).max(8);
         // An eighth suffices for rebuilding: it is held for the time of one round of fragment reads.
         let (rebuild_grains, small_grains) = (grains / 8, grains / 8);
         let large_grains = grains - rebuild_grains - small_grains;
+        let stalls = Stalls::new(stall);
         Self {
             shares: Arc::new(Shares {
-                large: Pool::new(large_grains, percent),
-                small: Pool::new(small_grains, percent),
+                large: Pool::new(large_grains, percent, stalls.clone()),
+                small: Pool::new(small_grains, percent, stalls.clone()),
                 rebuilds: Arc::new(Semaphore::new(rebuild_grains as usize)),
                 rebuild_grains,
                 wait,
+                stalls,
             }),
         }
+    }
+
+    /// The bodies that give back when somebody waits.
+    pub(crate) fn stalls(&self) -> &Arc<Stalls> {
+        &self.shares.stalls
     }
 
     /// The base grant of a stream whose largest unit of work takes `unit_bytes`. A unit larger than its pool gets the
@@ -253,24 +269,31 @@ impl StreamGrant {
     }
 
     fn slot_of(&self, grant: Grant, home: Option<Arc<Home>>) -> Slot {
-        Slot { grant: Some(grant), home, unit: self.unit, wait: self.wait }
+        let held = Mutex::new(SlotState { grant: Some(grant), home });
+        Slot { held, handed_out: AtomicU64::new(0), unit: self.unit, wait: self.wait }
     }
 }
 
 /// Memory for one unit of work, returned when dropped: to the stream if it is the base grant, to everybody if extra.
 pub(crate) struct Slot {
+    held: Mutex<SlotState>,
+    /// Bytes in other hands, see [`Slot::hold`].
+    handed_out: AtomicU64,
+    unit: u32,
+    wait: Duration,
+}
+
+struct SlotState {
     /// None only while it is dropped.
     grant: Option<Grant>,
     /// Of the base grant.
     home: Option<Arc<Home>>,
-    unit: u32,
-    wait: Duration,
 }
 
 impl Slot {
     /// Keeps memory for so many bytes only.
     pub(crate) fn shrink(&mut self, bytes: u64) {
-        if let Some(grant) = &mut self.grant {
+        if let Some(grant) = &mut self.held.get_mut().grant {
             grant.shrink(grains(bytes));
         }
     }
@@ -278,7 +301,7 @@ impl Slot {
     /// Takes memory again until it is enough for so many bytes, or for the whole unit.
     pub(crate) async fn grow(&mut self, bytes: u64) -> Result<(), StoreError> {
         let grains = grains(bytes).min(self.unit);
-        match &mut self.grant {
+        match &mut self.held.get_mut().grant {
             Some(grant) => grant.grow(grains, self.wait * AGAIN).await,
             None => Ok(()),
         }
@@ -291,13 +314,31 @@ impl Slot {
 
     /// Bytes that keep the grant until their last reference goes.
     pub(crate) fn hold(self: &Arc<Self>, bytes: Bytes) -> Bytes {
-        Bytes::from_owner(Held { bytes, _slot: self.clone() })
+        self.handed_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Bytes::from_owner(Held { bytes, slot: self.clone() })
+    }
+
+    /// Nothing is wanted of it any more but those of its bytes that are in other hands: the rest goes back, and the
+    /// stream is without its base grant if this was it.
+    pub(crate) fn let_go(&self) {
+        let mut held = self.held.lock();
+        let handed_out = self.handed_out.load(Ordering::Relaxed);
+        let home = held.home.take();
+        if let Some(grant) = &mut held.grant {
+            grant.shrink(grains(handed_out));
+        }
+        drop(held);
+        if let Some(home) = home {
+            home.state.lock().in_use = false;
+            home.freed.notify_one();
+        }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let (Some(grant), Some(home)) = (self.grant.take(), &self.home) else { return };
+        let SlotState { grant, home } = self.held.get_mut();
+        let (Some(grant), Some(home)) = (grant.take(), home.take()) else { return };
         let mut state = home.state.lock();
         state.in_use = false;
         // What is less than a unit is of no use to the stream, which is about to fail.
@@ -312,7 +353,13 @@ impl Drop for Slot {
 
 struct Held {
     bytes: Bytes,
-    _slot: Arc<Slot>,
+    slot: Arc<Slot>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.slot.handed_out.fetch_sub(self.bytes.len() as u64, Ordering::Relaxed);
+    }
 }
 
 impl AsRef<[u8]> for Held {
@@ -329,7 +376,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(20);
 
     fn budget(bytes: u64) -> Budget {
-        Budget::new(bytes, SHORT, 75)
+        Budget::new(bytes, SHORT, 75, SHORT)
     }
 
     /// The node itself, which has no share to keep to.
@@ -394,6 +441,28 @@ mod tests {
         drop(grant);
         assert_eq!(budget.in_use(), 1 << 20);
         drop(slot);
+        assert_eq!(budget.in_use(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_nothing_keeps_what_it_was_given_and_takes_the_rest_again() {
+        let budget = budget(8 << 20);
+        let grant = budget.open(&nobody(), 4 << 20).await.unwrap();
+        let slot = Arc::new(grant.slot().await);
+        let given = slot.hold(Bytes::from(vec![1; 1 << 20]));
+        let ready = slot.hold(Bytes::from(vec![2; 1 << 20]));
+        grant.leave();
+        drop(ready);
+        slot.let_go();
+        drop(slot);
+        assert_eq!(budget.in_use(), 1 << 20);
+        grant.come_back().await.unwrap();
+        assert_eq!(budget.in_use(), 5 << 20);
+        // What goes late does not take the base grant with it.
+        drop(given);
+        assert_eq!(budget.in_use(), 4 << 20);
+        assert!(grant.try_slot().is_some());
+        drop(grant);
         assert_eq!(budget.in_use(), 0);
     }
 

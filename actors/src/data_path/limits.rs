@@ -14,7 +14,8 @@ pub struct StoreLimits {
     /// Of the memory for stripes, what one client's address or access key may take while nobody else takes any; 1 to
     /// 100. The more take some, the less each may.
     pub client_memory_percent: u8,
-    /// A body that has not brought a stripe in this time keeps memory for what has come of it only.
+    /// A body that has not brought a stripe in this time keeps memory for what has come of it only; one that was not
+    /// asked for more in this time keeps what it holds only as long as nobody waits for memory.
     pub stall: Duration,
     /// How long fragments that are not needed for the quorum are waited for at the end of a body.
     pub straggler_grace: Duration,

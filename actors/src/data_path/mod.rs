@@ -11,6 +11,7 @@ mod metrics;
 mod pool;
 mod reach;
 mod requester;
+mod stalls;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ pub(crate) use {
     codecs::Codecs,
     damage::{DamageReports, Finding},
     reach::{Reach, Unread},
+    stalls::{Stallable, Watched},
 };
 
 use crate::{
@@ -70,7 +72,7 @@ impl DataPath {
         let metrics = Metrics::new(&metrics);
         let deadline = timings.fragment_deadline;
         Arc::new(Self {
-            budget: Budget::new(memory_bytes, limits.memory_wait, limits.client_memory_percent),
+            budget: Budget::new(memory_bytes, limits.memory_wait, limits.client_memory_percent, limits.stall),
             codecs: Codecs::default(),
             damage: DamageReports::start(meta.clone(), metrics.clone()),
             cleaner: Cleaner::new(fragments.clone(), deadline, metrics.clone()),

@@ -7,18 +7,24 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
-use super::requester::{Party, Requester};
+use super::{
+    requester::{Party, Requester},
+    stalls::Stalls,
+};
 use crate::error::StoreError;
 
 /// Requests that may wait at once; more are refused without waiting.
 const MAX_WAITING: usize = 4096;
+/// While one waits, bodies that stall are looked for this often.
+const LOOK_FOR_STALLS: Duration = Duration::from_millis(250);
 
 /// Grains of memory. Cheap to clone.
 #[derive(Clone)]
@@ -28,6 +34,8 @@ struct Shared {
     capacity: u32,
     /// Of the capacity that one requester alone may have; 100 means that nobody has a share to keep to.
     percent: u8,
+    /// Who can be asked for memory.
+    stalls: Arc<Stalls>,
     state: Mutex<State>,
 }
 
@@ -54,9 +62,9 @@ enum Refusal {
 }
 
 impl Pool {
-    pub(super) fn new(capacity: u32, percent: u8) -> Self {
+    pub(super) fn new(capacity: u32, percent: u8, stalls: Arc<Stalls>) -> Self {
         let state = State { free: capacity, taken: HashMap::new(), waiting: VecDeque::new() };
-        Self(Arc::new(Shared { capacity, percent: percent.clamp(1, 100), state: Mutex::new(state) }))
+        Self(Arc::new(Shared { capacity, percent: percent.clamp(1, 100), stalls, state: Mutex::new(state) }))
     }
 
     pub(super) fn capacity(&self) -> u32 {
@@ -90,10 +98,16 @@ impl Pool {
         };
         // Dropped after the place in the queue, also if this future is: those behind may have waited only for it.
         let _place = Place(self);
-        match tokio::time::timeout(wait, coming).await {
-            Ok(Ok(grant)) => Ok(grant),
-            Ok(Err(_)) => Err(StoreError::ShuttingDown),
-            Err(_) => Err(StoreError::Busy("no memory for another stripe came free in time")),
+        let (deadline, mut coming) = (Instant::now() + wait, pin!(coming));
+        loop {
+            self.0.stalls.sweep();
+            let look = deadline.min(Instant::now() + LOOK_FOR_STALLS);
+            match tokio::time::timeout_at(look, coming.as_mut()).await {
+                Ok(Ok(grant)) => return Ok(grant),
+                Ok(Err(_)) => return Err(StoreError::ShuttingDown),
+                Err(_) if look < deadline => {}
+                Err(_) => return Err(StoreError::Busy("no memory for another stripe came free in time")),
+            }
         }
     }
 
@@ -264,6 +278,10 @@ mod tests {
 
     const SHORT: Duration = Duration::from_millis(20);
 
+    fn pool(capacity: u32, percent: u8) -> Pool {
+        Pool::new(capacity, percent, Stalls::new(SHORT))
+    }
+
     fn by(key: &str) -> Requester {
         Requester::new(None, Some(key.into()))
     }
@@ -274,7 +292,7 @@ mod tests {
 
     #[test]
     fn one_alone_takes_its_percentage_and_each_newcomer_finds_some() {
-        let pool = Pool::new(1000, 75);
+        let pool = pool(1000, 75);
         let mut held = Vec::new();
         for key in ["a", "b", "c", "d", "e"] {
             let grants = all(&pool, &by(key), 5);
@@ -291,7 +309,7 @@ mod tests {
 
     #[test]
     fn an_address_and_an_access_key_have_a_share_each() {
-        let pool = Pool::new(1000, 75);
+        let pool = pool(1000, 75);
         let from = |address: &str, key: &str| Requester::new(Some(address.parse().unwrap()), Some(key.into()));
         let flood = all(&pool, &from("127.0.0.1", "a"), 10);
         assert!(pool.try_take(&from("127.0.0.2", "a"), 10).is_none(), "the key has its share");
@@ -303,7 +321,7 @@ mod tests {
 
     #[test]
     fn who_has_none_may_take_all_if_it_is_free() {
-        let pool = Pool::new(100, 50);
+        let pool = pool(100, 50);
         let grant = pool.try_take(&by("a"), 100).unwrap();
         assert!(pool.try_take(&by("a"), 1).is_none());
         drop(grant);
@@ -312,7 +330,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_has_its_share_lets_others_pass_and_nobody_else_does() {
-        let pool = Pool::new(100, 50);
+        let pool = pool(100, 50);
         let mut first = all(&pool, &by("a"), 10);
         assert_eq!(first.len(), 5);
         let (requester, patience) = (by("a"), Duration::from_secs(60));
@@ -338,7 +356,7 @@ mod tests {
 
     #[tokio::test]
     async fn requests_of_one_that_wait_behind_each_other_keep_nobody_else_waiting() {
-        let pool = Pool::new(100, 50);
+        let pool = pool(100, 50);
         let mut held = all(&pool, &by("a"), 10);
         held.pop();
         assert_eq!(held.len(), 4);
@@ -353,7 +371,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_gives_up_waiting_lets_those_behind_have_theirs() {
-        let pool = Pool::new(100, 75);
+        let pool = pool(100, 75);
         let held = pool.try_take(&by("a"), 60).unwrap();
         let (b, c) = (by("b"), by("c"));
         let large = pool.take(&b, 50, SHORT);
@@ -366,7 +384,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_gives_up_waiting_keeps_nothing() {
-        let pool = Pool::new(10, 100);
+        let pool = pool(10, 100);
         let held = pool.try_take(&by("a"), 10).unwrap();
         let busy = pool.take(&by("b"), 5, SHORT).await;
         assert!(matches!(busy, Err(StoreError::Busy(_))));
@@ -376,7 +394,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_grant_shrinks_and_grows() {
-        let pool = Pool::new(10, 100);
+        let pool = pool(10, 100);
         let mut grant = pool.try_take(&by("a"), 10).unwrap();
         grant.shrink(3);
         let other = pool.try_take(&by("b"), 5).unwrap();

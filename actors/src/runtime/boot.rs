@@ -13,7 +13,7 @@ use cairn_schema::{Meta, ids::*, record::*};
 use prometheus::Registry;
 use tokio::sync::{Mutex, OnceCell, watch};
 
-use super::{NodeOptions, Policy, RuntimeError, disk_actor::spawn_disk};
+use super::{NodeFailure, NodeOptions, Policy, RuntimeError, disk_actor::spawn_disk};
 use crate::{
     background::{
         BackgroundMemory, Context, HealingMetrics, gc::Gc, placement::PlacementKeeper, repair::Repair, scrub::Scrub,
@@ -360,16 +360,14 @@ impl Running {
         supervisors.into_iter().flatten().flat_map(Supervisor::status).collect()
     }
 
-    /// The essential actor that was given up, if one was.
-    pub(super) fn failure(&self) -> Option<ChildStatus> {
-        self.begun.actors.as_ref().and_then(Supervisor::failure)
-    }
-
-    /// Waits until an essential actor is given up.
-    pub(super) async fn failed(&self) -> ChildStatus {
-        match &self.begun.actors {
-            Some(actors) => actors.failed().await,
-            None => std::future::pending().await,
+    /// Waits until an essential actor is given up, or peers are not heard any more.
+    pub(super) async fn failed(&self) -> NodeFailure {
+        let (Some(actors), Some(endpoint)) = (&self.begun.actors, &self.begun.endpoint) else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            actor = actors.failed() => actor.into(),
+            () = endpoint.ended() => NodeFailure::Deaf,
         }
     }
 

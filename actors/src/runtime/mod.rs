@@ -3,13 +3,15 @@
 
 mod boot;
 pub mod disk_actor;
+mod failure;
 mod options;
 mod status;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 
+pub use failure::NodeFailure;
 pub use options::{NodeMemory, NodeOptions, RuntimeError};
 pub use status::{ActorStatus, ClusterStatus, DiskLine, GroupStatus, NodeStatus, ReachStatus, ToleranceStatus};
 
@@ -58,14 +60,13 @@ impl NodeRuntime {
         self.running.actors()
     }
 
-    /// The actor that the node cannot go on without and that was given up, if there is one: its own restarts did not
-    /// help.
-    pub fn failure(&self) -> Option<ChildStatus> {
-        self.running.failure()
+    /// What the node cannot go on without and has lost, if there is anything.
+    pub fn failure(&self) -> Option<NodeFailure> {
+        self.running.failed().now_or_never()
     }
 
     /// Waits until there is a [`NodeRuntime::failure`].
-    pub async fn failed(&self) -> ChildStatus {
+    pub async fn failed(&self) -> NodeFailure {
         self.running.failed().await
     }
 

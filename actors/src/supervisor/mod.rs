@@ -96,12 +96,7 @@ impl Supervisor {
         self.children.table.lock().values().cloned().collect()
     }
 
-    /// The first essential child that was given up.
-    pub fn failure(&self) -> Option<ChildStatus> {
-        self.children.failure.borrow().clone()
-    }
-
-    /// Waits until an essential child is given up, and returns what became of it.
+    /// Waits until an essential child is given up, and returns what became of the first one.
     pub async fn failed(&self) -> ChildStatus {
         let mut failure = self.children.failure.clone();
         if let Ok(failed) = failure.wait_for(Option::is_some).await

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
@@ -153,10 +154,10 @@ async fn an_essential_child_that_is_given_up_fails_the_whole() {
     until("given up", || status(&supervisor, "helpful").state == ChildState::GivenUp).await;
     child.cast(Order::Panic).unwrap();
     until("restarted", || status(&supervisor, "essential").restarts == 1).await;
-    assert_eq!(supervisor.failure(), None);
+    assert_eq!(supervisor.failed().now_or_never(), None);
     until("given up", || {
         let _ = child.cast(Order::Panic);
-        supervisor.failure().is_some()
+        supervisor.failed().now_or_never().is_some()
     })
     .await;
     let failed = tokio::time::timeout(LIMIT, supervisor.failed()).await.unwrap();

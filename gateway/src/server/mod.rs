@@ -43,6 +43,8 @@ pub struct Gateway {
     local_addr: SocketAddr,
     stop: CancellationToken,
     accepting: JoinHandle<TaskTracker>,
+    /// Cancelled when the accepting task ends, by whatever way.
+    ended: CancellationToken,
     kill: DropGuard,
 }
 
@@ -88,14 +90,24 @@ impl Gateway {
             stop: stop.clone(),
             kill: kill.clone(),
         };
-        let accepting = tokio::spawn(acceptor.run(listener));
+        let ended = CancellationToken::new();
+        let ending = ended.clone().drop_guard();
+        let accepting = tokio::spawn(async move {
+            let _ending = ending;
+            acceptor.run(listener).await
+        });
         tracing::info!(%local_addr, tls = options.tls.is_some(), "S3 is served");
-        Ok(Self { local_addr, stop, accepting, kill: kill.drop_guard() })
+        Ok(Self { local_addr, stop, accepting, ended, kill: kill.drop_guard() })
     }
 
     /// Where it really listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Waits until no connection is accepted any more: a gateway that nobody told to stop cannot go on then.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 
     /// Accepts no more, lets requests under way finish for up to `grace`, then closes what is left.

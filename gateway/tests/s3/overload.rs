@@ -128,6 +128,40 @@ async fn bnd_1_uploads_that_stall_within_a_stripe_or_after_one_keep_no_more_than
     world.stop().await;
 }
 
+/// Each of these clients reads a little of an answer, not the same, and then nothing: together they could have all of
+/// the memory.
+#[tokio::test]
+async fn bnd_1_answers_that_are_not_read_leave_memory_for_others() {
+    const STALLED: usize = 200;
+    let world = World::with_bucket("busy").await;
+    let other = user(&world, "other").await;
+    let body = bytes(4 * MIB + 12_345, 5);
+    world.ok(Request::put("/busy/object").body(&body[..])).await;
+    let host = world.address().to_string();
+    let get = Request::get("/busy/object").encode(&host, &world.signer());
+    let mut stalled = Vec::new();
+    for number in 0..STALLED {
+        let mut wire = Wire::connect_from(ELSEWHERE, world.address()).await;
+        wire.send(&get).await;
+        wire.read_at_least(number * 4099 + 1).await;
+        stalled.push(wire);
+    }
+    others_are_served(&world, &other).await;
+    // Also for the one whose downloads they are.
+    others_are_served(&world, &world.signer()).await;
+    // They go on as soon as their clients do, where they were.
+    let going_on = stalled.iter_mut().step_by(9);
+    let answers = futures::future::join_all(going_on.map(|wire| wire.answer(true))).await;
+    for answer in answers {
+        let answer = answer.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(answer.body == body, "{} bytes, and not those of the object", answer.body.len());
+    }
+    drop(stalled);
+    memory_of(&world, |bytes| bytes == 0).await;
+    world.stop().await;
+}
+
 /// As many uploads at once as one client can have under way, each of them moving.
 #[tokio::test]
 async fn bnd_1_a_flood_by_one_credential_leaves_memory_for_another() {

@@ -1,4 +1,4 @@
-//! The bound, its parts, and what is known of their use.
+//! The bound of a process, its parts, and what is known of their use.
 
 use cairn_actors::disk::IndexMemory;
 use prometheus::{
@@ -7,50 +7,41 @@ use prometheus::{
     proto::MetricFamily,
 };
 
-use crate::config::Shares;
+/// Registers what a process and each part of it may hold, in bytes.
+pub(crate) fn register_memory(registry: &Registry, bound: u64, parts: &[(&str, u64)]) -> Result<(), prometheus::Error> {
+    let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let about = "What the process may have resident; process_resident_memory_bytes is what it has.";
+    let whole = IntGauge::new("cairn_memory_bound_bytes", about)?;
+    whole.set(bytes(bound));
+    registry.register(Box::new(whole))?;
+    let about = "What each part of the process may hold; together the bound.";
+    let shares = IntGaugeVec::new(Opts::new("cairn_memory_share_bytes", about), &["part"])?;
+    for (part, share) in parts {
+        shares.with_label_values(&[part]).set(bytes(*share));
+    }
+    registry.register(Box::new(shares))
+}
 
-struct MemoryMetrics {
-    bound: IntGauge,
-    parts: IntGaugeVec,
-    index_cached: IntGauge,
+/// Registers what the disks' indexes have in their cache.
+pub(crate) fn register_index_cache(registry: &Registry, index: &IndexMemory) -> Result<(), prometheus::Error> {
+    let about = "Blocks of the disks' indexes in their cache.";
+    let cached = IntGauge::new("cairn_memory_index_cache_bytes", about)?;
+    registry.register(Box::new(IndexCache { cached, index: index.clone() }))
+}
+
+/// Asks the indexes whenever it is asked itself.
+struct IndexCache {
+    cached: IntGauge,
     index: IndexMemory,
 }
 
-/// Registers what does not change, and what `index` says whenever it is asked.
-pub(crate) fn register_memory(
-    registry: &Registry,
-    shares: &Shares,
-    index: &IndexMemory,
-) -> Result<(), prometheus::Error> {
-    let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-    let bound = "What the process may have resident; process_resident_memory_bytes is what it has.";
-    let parts = Opts::new("cairn_memory_share_bytes", "What each part of the process may hold; together the bound.");
-    let metrics = MemoryMetrics {
-        bound: IntGauge::new("cairn_memory_bound_bytes", bound)?,
-        parts: IntGaugeVec::new(parts, &["part"])?,
-        index_cached: IntGauge::new("cairn_memory_index_cache_bytes", "Blocks of the disks' indexes in their cache.")?,
-        index: index.clone(),
-    };
-    metrics.bound.set(bytes(shares.bound));
-    for (part, share) in shares.parts() {
-        metrics.parts.with_label_values(&[part]).set(bytes(share));
-    }
-    registry.register(Box::new(metrics))
-}
-
-impl MemoryMetrics {
-    fn collectors(&self) -> [&dyn Collector; 3] {
-        [&self.bound, &self.parts, &self.index_cached]
-    }
-}
-
-impl Collector for MemoryMetrics {
+impl Collector for IndexCache {
     fn desc(&self) -> Vec<&Desc> {
-        self.collectors().into_iter().flat_map(Collector::desc).collect()
+        self.cached.desc()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        self.index_cached.set(i64::try_from(self.index.cached()).unwrap_or(i64::MAX));
-        self.collectors().into_iter().flat_map(Collector::collect).collect()
+        self.cached.set(i64::try_from(self.index.cached()).unwrap_or(i64::MAX));
+        self.cached.collect()
     }
 }

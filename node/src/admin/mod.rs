@@ -6,7 +6,7 @@ mod process_metrics;
 mod server;
 mod subject;
 
-pub(crate) use memory_metrics::register_memory;
+pub(crate) use memory_metrics::{register_index_cache, register_memory};
 pub(crate) use process_metrics::ProcessMetrics;
 pub(crate) use server::{AdminError, AdminServer};
 pub(crate) use subject::Subject;

@@ -20,6 +20,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinHandle,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::subject::{ProcessStatus, Readiness, Subject};
 
@@ -55,6 +56,8 @@ pub(crate) struct AdminServer {
     pages: Arc<Pages>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    /// Cancelled when the accepting task ends, by whatever way.
+    ended: CancellationToken,
 }
 
 impl AdminServer {
@@ -77,8 +80,13 @@ impl AdminServer {
             stopping,
         });
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(accept(listener, pages.clone(), stopped));
-        Ok(Self { local_addr, pages, stop, task })
+        let ended = CancellationToken::new();
+        let (ending, served) = (ended.clone().drop_guard(), pages.clone());
+        let task = tokio::spawn(async move {
+            let _ending = ending;
+            accept(listener, served, stopped).await;
+        });
+        Ok(Self { local_addr, pages, stop, task, ended })
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
@@ -100,6 +108,11 @@ impl AdminServer {
     /// Whether the process could do its work now, though clients may not be served yet.
     pub(crate) async fn able(&self) -> Result<(), String> {
         self.pages.able().await
+    }
+
+    /// Waits until no connection is accepted any more: a server that nobody told to stop cannot go on then.
+    pub(crate) async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 
     /// Closes the listener and all connections.

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use cairn_schema::Meta;
+use futures::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -91,4 +92,12 @@ async fn bnd_1_connections_are_bounded() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_accepts_nobody_any_more_says_so() {
+    let (server, _stop) = server().await;
+    assert!(server.ended().now_or_never().is_none());
+    server.task.abort();
+    server.ended().await;
 }

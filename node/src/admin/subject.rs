@@ -43,9 +43,8 @@ impl Subject {
             match self {
                 Self::Nodes(nodes) => {
                     // All of them, though clients are served by the first: the others hold its fragments.
-                    if let Some(actor) = nodes.iter().find_map(NodeRuntime::failure) {
-                        let why = actor.last_failure.unwrap_or_default();
-                        return Err(format!("the actor {} was given up: {why}", actor.name));
+                    if let Some(failure) = nodes.iter().find_map(NodeRuntime::failure) {
+                        return Err(format!("a node cannot go on: {failure}"));
                     }
                     let Some(first) = nodes.first() else { return Err("no node runs here".to_owned()) };
                     first.store().probe_write().await.map_err(|error| error.to_string())

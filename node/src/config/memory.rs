@@ -40,7 +40,7 @@ const LEAST_SERVED: u64 = 4;
 const LEAST_STRIPES: u64 = 4;
 /// Parts of the metadata's changes: rows gather in one, one or two are being written, one is spare for what rows take
 /// beside their bytes.
-const CHANGES_PARTS: u64 = 4;
+pub(super) const CHANGES_PARTS: u64 = 4;
 
 /// Who shares the memory of a process.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,7 @@ use cairn_schema::ids::NodeId;
 use serde::Deserialize;
 
 use super::{
-    ConfigFile, Findings,
+    ConfigFile, Findings, MetaShares, Size,
     shared::{AdminSection, LogSection, TlsSection, check_version},
 };
 
@@ -34,6 +34,20 @@ pub(crate) struct MetaSection {
     pub path: PathBuf,
     /// QUIC.
     pub listen: SocketAddr,
+    /// What the whole process may have resident; see [`MetaShares`].
+    #[serde(default = "usual_memory")]
+    pub memory: Size,
+}
+
+fn usual_memory() -> Size {
+    Size::mib(256)
+}
+
+impl MetaSection {
+    /// How the process divides its memory. None: it has too little.
+    pub(crate) fn shares(&self) -> Option<MetaShares> {
+        MetaShares::divide(self.memory)
+    }
 }
 
 impl ConfigFile for MetaFile {
@@ -41,6 +55,14 @@ impl ConfigFile for MetaFile {
         check_version(self.version, findings);
         if self.meta.path.as_os_str().is_empty() {
             findings.refuse("meta.path", "is empty", "name a folder on a disk that is synced and backed up");
+        }
+        if self.meta.shares().is_none() {
+            let least = MetaShares::LEAST;
+            findings.refuse(
+                "meta.memory",
+                format!("{} is too little", self.meta.memory),
+                format!("give at least {least}"),
+            );
         }
         self.admin.check(findings);
         self.log.check(findings);

@@ -2,6 +2,7 @@
 
 mod memory;
 mod meta_file;
+mod meta_memory;
 mod node_file;
 mod problem;
 mod shared;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use memory::{Sharers, Shares, TooSmall};
 pub(crate) use meta_file::MetaFile;
+pub(crate) use meta_memory::MetaShares;
 #[cfg(feature = "fdb")]
 pub(crate) use node_file::DEFAULT_PREFIX;
 pub(crate) use node_file::{DiskSection, MetadataKind, MetadataSection, NodeFile};

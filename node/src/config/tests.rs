@@ -100,6 +100,15 @@ fn a_broken_text_names_the_line_and_reads_like_a_compiler() {
 }
 
 #[test]
+fn a_metadata_server_without_enough_memory_is_refused() {
+    let text = META.replace("memory = \"256 MiB\"", "memory = \"100 MiB\"");
+    let [problem] = &problems::<MetaFile>(&text)[..] else { panic!("one problem, of the memory") };
+    assert_eq!(problem.field.as_deref(), Some("meta.memory"));
+    assert!(problem.what.contains("too little"), "{problem:?}");
+    assert_eq!(problems::<MetaFile>(&META.replace("memory = \"256 MiB\"", "")), []);
+}
+
+#[test]
 fn the_admin_api_listens_remotely_only_when_told_twice() {
     let text = META.replace("listen = \"127.0.0.1:9002\"", "listen = \"10.0.0.1:9002\"");
     assert_ne!(text, META);

@@ -19,7 +19,7 @@ use futures::{
 use tokio::net::TcpListener;
 
 use crate::{
-    admin::{AdminServer, ProcessMetrics, Subject, register_memory},
+    admin::{AdminServer, ProcessMetrics, Subject, register_index_cache, register_memory},
     config::Shares,
     failure::Failure,
     heap::Keeper,
@@ -88,7 +88,8 @@ impl Serving {
         let s3 = plan.gateway.listen;
         drop(TcpListener::bind(s3).await.map_err(|error| GatewayError::Listen(s3, error))?);
         let (shares, index) = plan.memory;
-        register_memory(&plan.metrics, &shares, &index)?;
+        register_memory(&plan.metrics, shares.bound, &shares.parts())?;
+        register_index_cache(&plan.metrics, &index)?;
         self.heap = Some(Keeper::start(shares.bound).map_err(Failure::Runtime)?);
         // 1. The admin API: an operator can see from the first moment that the process lives and is starting.
         ProcessMetrics::register(&plan.metrics, plan.max_fds)?;
@@ -142,15 +143,23 @@ impl Serving {
         Ready::of_nodes(self.gateway.as_ref().map(Gateway::local_addr), admin, nodes.collect())
     }
 
-    /// Waits until a node cannot go on, and says why. Its process should end: whoever supervises it starts it again.
+    /// Waits until a part of it cannot go on, and says which and why. Its process should end: whoever supervises it
+    /// starts it again.
     pub(crate) async fn failed(&self) -> Failure {
+        tokio::select! {
+            failure = self.node_failed() => failure,
+            () = forever_unless(self.gateway.as_ref().map(Gateway::ended)) => Failure::Deaf("S3 gateway"),
+            () = forever_unless(self.admin.as_ref().map(AdminServer::ended)) => Failure::Deaf("admin API"),
+        }
+    }
+
+    async fn node_failed(&self) -> Failure {
         if self.nodes.is_empty() {
             return std::future::pending().await;
         }
         let failures = self.nodes.iter().map(|(id, node)| async move { (id, node.failed().await) }.boxed());
-        let ((node, actor), ..) = select_all(failures).await;
-        let why = actor.last_failure.unwrap_or_else(|| "no reason given".to_owned());
-        Failure::ActorGivenUp { node: node.clone(), actor: actor.name, why }
+        let ((node, failure), ..) = select_all(failures).await;
+        Failure::NodeFailed(node.clone(), failure)
     }
 
     /// The reverse of the start, every step with its own bound.
@@ -167,6 +176,14 @@ impl Serving {
         }
         drop(self.heap);
         tracing::info!(after = ?begun.elapsed(), "stopped");
+    }
+}
+
+/// Waits for the end of what there is; what there is not does not end.
+async fn forever_unless(end: Option<impl Future<Output = ()>>) {
+    match end {
+        Some(end) => end.await,
+        None => std::future::pending().await,
     }
 }
 

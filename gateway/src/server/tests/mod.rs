@@ -10,7 +10,7 @@ mod wire;
 
 use bytes::Bytes;
 use cairn_actors::StoreError;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::{client::legacy::Client, rt::TokioIo};
 use s3s::{S3, S3Request, S3Response, S3Result, dto::*, s3_error, service::S3ServiceBuilder};
@@ -114,6 +114,14 @@ impl Running {
         });
         matching.map(|metric| metric.get_counter().get_value() + metric.get_gauge().get_value()).sum()
     }
+}
+
+#[tokio::test]
+async fn a_gateway_that_accepts_nobody_any_more_says_so() {
+    let running = run(|_| ());
+    assert!(running.gateway.ended().now_or_never().is_none());
+    running.gateway.accepting.abort();
+    running.gateway.ended().await;
 }
 
 const GET: &str = "GET /bucket/whole HTTP/1.1\r\nhost: h\r\n\r\n";

@@ -47,6 +47,8 @@ struct Sockets {
     options: QuicOptions,
     metrics: Arc<Metrics>,
     closing: CancellationToken,
+    /// Cancelled when the accepting task ends, by whatever way.
+    ended: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -68,6 +70,7 @@ impl Endpoint {
                 options,
                 metrics,
                 closing: CancellationToken::new(),
+                ended: CancellationToken::new(),
                 tasks: TaskTracker::new(),
             }),
         })
@@ -102,7 +105,16 @@ impl Endpoint {
             closing.clone(),
             tasks.clone(),
         );
-        tasks.spawn(acceptor.run());
+        let ending = self.sockets.ended.clone().drop_guard();
+        tasks.spawn(async move {
+            let _ending = ending;
+            acceptor.run().await;
+        });
+    }
+
+    /// Waits until peers are not answered any more: an endpoint that serves and was not closed cannot go on then.
+    pub async fn ended(&self) {
+        self.sockets.ended.cancelled().await;
     }
 
     /// Takes no more requests, waits up to `grace` for those in hand, then closes every connection.
