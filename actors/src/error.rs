@@ -13,6 +13,9 @@ pub enum StoreError {
     /// Too few disks answered for the write to be safe.
     #[error("only {durable} of the {needed} fragments needed became durable: {why}")]
     NotEnoughFragments { durable: usize, needed: usize, why: String },
+    /// As many fragments as are needed became durable, but too many of them in one failure domain.
+    #[error("the loss of one failure domain would leave {left} of the {needed} fragments needed to read: {why}")]
+    TooCrowded { left: usize, needed: usize, why: String },
     /// No group of disks can take a stripe of this scheme now.
     #[error("no placement for {scheme}: {why}")]
     NoPlacement { scheme: String, why: String },

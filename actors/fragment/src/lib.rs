@@ -12,6 +12,7 @@ pub mod codec;
 mod fragment;
 pub mod geometry;
 mod local;
+mod positions;
 
 pub use {
     blocks::{BLOCK_BYTES, block_checksum, block_checksums, block_count, verify_blocks},
@@ -19,4 +20,5 @@ pub use {
     cluster::{Directory, Fragments, Probes, TransportError},
     fragment::{DiskError, DiskStatus, FragmentInfo, NewFragment},
     local::LocalDisk,
+    positions::Positions,
 };

@@ -5,16 +5,8 @@ use std::sync::Arc;
 use cairn_schema::{ids::*, record::*};
 use rand::Rng;
 
-use super::{DiskView, Placement, Topology};
+use super::{DiskView, Placement, Topology, write_quorum};
 use crate::error::StoreError;
-
-/// Durable fragments at which a stripe is safe: the data's number plus the margin, never more than there are; copies
-/// need at least one besides the first wherever there is a second.
-pub fn write_quorum(scheme: Scheme, margin: u8) -> usize {
-    let wanted = scheme.data() + usize::from(margin);
-    let least = if matches!(scheme, Scheme::Replicated { .. }) { 2 } else { 0 };
-    wanted.max(least).min(scheme.width())
-}
 
 impl Placement {
     /// A group for the next stripe of a scheme, not among `avoid`.
@@ -73,22 +65,4 @@ fn less_burdened<'a>(topology: &Topology, groups: &'a [Arc<Group>]) -> &'a Arc<G
     let second = (first + rng.random_range(1..groups.len())) % groups.len();
     let (first, second) = (&groups[first], &groups[second]);
     if topology.burden(second) < topology.burden(first) { second } else { first }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn quorum_is_data_plus_margin_and_copies_need_a_second() {
-        let quorum = |scheme: &str, margin| write_quorum(scheme.parse().unwrap(), margin);
-        assert_eq!(quorum("4+2", 1), 5);
-        assert_eq!(quorum("4+2", 0), 4);
-        assert_eq!(quorum("4+2", 9), 6);
-        assert_eq!(quorum("replicated(1)", 1), 1);
-        assert_eq!(quorum("replicated(2)", 0), 2);
-        assert_eq!(quorum("replicated(3)", 1), 2);
-        assert_eq!(quorum("replicated(3)", 2), 3);
-    }
 }

@@ -5,6 +5,7 @@ mod groups;
 mod health;
 pub mod members;
 mod rows;
+mod safety;
 pub mod tolerance;
 pub mod topology;
 
@@ -20,8 +21,8 @@ use cairn_schema::{Meta, MetaError, ids::*, record::*};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-pub use choose::write_quorum;
 pub use rows::Rows;
+pub use safety::{Safety, write_quorum};
 pub use topology::{DiskLoad, DiskView, Liveness, Topology};
 
 /// What placement depends on; the same on every node of a cluster.

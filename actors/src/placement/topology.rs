@@ -95,6 +95,11 @@ impl DiskView {
         }
     }
 
+    /// Whether it may take a fragment of a stripe that is written to a group that it is in, late perhaps.
+    pub fn may_take(&self) -> bool {
+        !self.known_dead() && self.load.is_none_or(|load| load.writable)
+    }
+
     /// Whether it could, if it answered. Of a disk that failed once only it is not known that it does not: it may just
     /// have been slow.
     pub fn may_be_fit(&self) -> bool {

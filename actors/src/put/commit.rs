@@ -51,7 +51,7 @@ where
     // While nothing has been sent, dropping `pending` deletes: that is right for every early return of this loop's
     // first turn.
     reread(data, &pending.groups_of_two_minds(), &mut now).await?;
-    let mut to_commit = pending.to_commit(id, scheme, &now, data.policy.write_margin)?;
+    let mut to_commit = pending.to_commit(id, scheme, &now, &data.placement)?;
     // From here a panic or a lost runtime must not delete: only a certain failure does.
     let remains = pending.disarm();
     let mut unsure = false;
@@ -74,7 +74,7 @@ where
                 if let Err(error) = reread(data, &pending.groups(), &mut now).await {
                     break Err(error);
                 }
-                match pending.to_commit(id, scheme, &now, data.policy.write_margin) {
+                match pending.to_commit(id, scheme, &now, &data.placement) {
                     Ok(again) => to_commit = again,
                     Err(error) => break Err(error),
                 }

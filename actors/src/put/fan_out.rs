@@ -6,38 +6,15 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use cairn_fragment::{NewFragment, TransportError, block_checksums, codec::Codec};
+use cairn_fragment::{NewFragment, Positions, TransportError, block_checksums, codec::Codec};
 use cairn_schema::{MetaError, ids::*, record::Group};
 use tokio::task::JoinSet;
 
 use crate::{
     data_path::{Reach, Remains, Span},
     error::StoreError,
-    placement::{Heard, Topology},
+    placement::{Heard, Safety, Topology},
 };
-
-/// A set of positions in a stripe.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Positions([u64; 4]);
-
-impl Positions {
-    pub(crate) fn insert(&mut self, position: u8) {
-        self.0[usize::from(position >> 6)] |= 1 << (position & 63);
-    }
-
-    pub(crate) fn contains(self, position: u8) -> bool {
-        self.0[usize::from(position >> 6)] & (1 << (position & 63)) != 0
-    }
-
-    pub(crate) fn len(self) -> usize {
-        self.0.iter().map(|word| word.count_ones() as usize).sum()
-    }
-
-    /// The lowest.
-    pub(crate) fn first(self) -> Option<u8> {
-        (0..=u8::MAX).find(|position| self.contains(*position))
-    }
-}
 
 /// A stripe cut into fragments, with the checksums that travel with them.
 pub(crate) struct EncodedStripe {
@@ -90,6 +67,7 @@ pub(crate) struct Sending {
     width: usize,
     /// Fragments that a stripe of the group can lose.
     spare: usize,
+    safety: Safety,
     /// What the first few failures were, for the error's text.
     why: Vec<String>,
     disks: Vec<DiskId>,
@@ -105,6 +83,7 @@ impl Sending {
             settled: Positions::default(),
             width: group.members.len().min(stripe.fragments.len()),
             spare: group.scheme.parity(),
+            safety: topology.safety(group, reach.placement.policy()),
             why: Vec::new(),
             disks: group.members.clone(),
         };
@@ -128,17 +107,21 @@ impl Sending {
         sending
     }
 
-    /// Waits until `quorum` fragments are durable, or until so many failed that it cannot be reached.
-    pub(crate) async fn quorum(&mut self, quorum: usize) -> Result<(), StoreError> {
-        while self.durable.len() < quorum {
-            let failed = self.settled.len() - self.durable.len();
-            let hopeless = self.width - failed < quorum;
-            if hopeless || !self.next().await {
-                let why = if self.why.is_empty() { "the group is too small".to_owned() } else { self.why.join("; ") };
-                return Err(StoreError::NotEnoughFragments { durable: self.durable.len(), needed: quorum, why });
+    /// Waits until the stripe is safe, or until so much failed that it cannot be.
+    pub(crate) async fn safe(&mut self) -> Result<(), StoreError> {
+        while !self.safety.holds(self.durable) {
+            let positions = (0..self.width).map(|position| position as u8);
+            let possible = positions.filter(|p| !self.settled.contains(*p) || self.durable.contains(*p)).collect();
+            if !self.safety.holds(possible) || !self.next().await {
+                return Err(self.unsafe_still());
             }
         }
         Ok(())
+    }
+
+    fn unsafe_still(&self) -> StoreError {
+        let why = if self.why.is_empty() { "the group is too small".to_owned() } else { self.why.join("; ") };
+        self.safety.refusal(self.durable, why)
     }
 
     /// Waits for one more fragment; false when none is under way.

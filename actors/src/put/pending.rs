@@ -2,13 +2,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use cairn_fragment::Positions;
 use cairn_schema::{ids::*, record::*};
 
 use super::stripe::WriteContext;
 use crate::{
     data_path::{Remains, Span},
     error::StoreError,
-    placement::write_quorum,
+    placement::Placement,
 };
 
 /// A blob whose stripes are all safe and that no metadata names. Dropping it deletes its fragments.
@@ -50,20 +51,20 @@ impl PendingBlob {
 
     /// The blob as it is to be committed, where `now` are the groups as they are now, if other than when they were
     /// written to. A fragment whose position has since moved to another disk counts as missing; if that leaves a stripe
-    /// below its quorum the answer is an error, and the client must send the body again.
+    /// unsafe the answer is an error, and the client must send the body again.
     pub(super) fn to_commit(
         &self,
         blob: BlobId,
         scheme: Scheme,
         now: &HashMap<GroupId, Arc<Group>>,
-        margin: u8,
+        placement: &Placement,
     ) -> Result<NewBlob, StoreError> {
         let mut runs: Vec<StripeRun> = Vec::new();
         let mut epochs: Vec<(GroupId, u64)> = Vec::new();
         let mut missing = Vec::new();
         let mut absent = self.absent.clone();
         absent.sort_unstable();
-        let quorum = write_quorum(scheme, margin);
+        let topology = placement.topology();
         for span in &self.written {
             let current = now.get(&span.group.id).unwrap_or(&span.group);
             if !epochs.iter().any(|(id, _)| *id == current.id) {
@@ -74,6 +75,7 @@ impl PendingBlob {
                 _ => runs.push(StripeRun { group: span.group.id, stripes: span.stripes }),
             }
             let moved = moved_positions(&span.group, current);
+            let safety = topology.safety(current, placement.policy());
             for stripe in span.first..span.first + span.stripes {
                 let from = absent.partition_point(|(other, _)| *other < stripe);
                 let mut gone: Vec<u8> =
@@ -81,10 +83,14 @@ impl PendingBlob {
                 gone.extend(&moved);
                 gone.sort_unstable();
                 gone.dedup();
-                let durable = scheme.width().saturating_sub(gone.len());
-                if durable < quorum {
-                    let why = format!("{} was given other members while it was written to", span.group.id);
-                    return Err(StoreError::NotEnoughFragments { durable, needed: quorum, why });
+                // Without moves it is as safe as it was when it was written.
+                if !moved.is_empty() {
+                    let positions = (0..scheme.width()).map(|position| position as u8);
+                    let durable: Positions = positions.filter(|position| !gone.contains(position)).collect();
+                    if !safety.holds(durable) {
+                        let why = format!("{} was given other members while it was written to", span.group.id);
+                        return Err(safety.refusal(durable, why));
+                    }
                 }
                 let name = |position| FragmentName { group: span.group.id, blob, stripe, position };
                 missing.extend(gone.into_iter().map(name));

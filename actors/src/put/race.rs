@@ -14,7 +14,7 @@ use super::{
     fan_out::{EncodedStripe, Sending},
     stripe::{SentStripe, WriteContext},
 };
-use crate::{error::StoreError, placement::write_quorum};
+use crate::error::StoreError;
 
 /// Groups that a stripe is sent to at the same time. More would only add load where something is slow already.
 const AT_ONCE: usize = 2;
@@ -33,7 +33,6 @@ struct Race {
     context: Arc<WriteContext>,
     stripe: u32,
     encoded: EncodedStripe,
-    quorum: usize,
     /// Every group that it was sent to.
     tried: Vec<GroupId>,
     /// Those that may still make it safe.
@@ -55,9 +54,8 @@ type Verdict = (usize, Result<(), StoreError>);
 
 impl Race {
     fn new(context: Arc<WriteContext>, stripe: u32, encoded: EncodedStripe) -> Self {
-        let quorum = write_quorum(context.scheme, context.data.policy.write_margin);
         let (tried, running) = (Vec::new(), Vec::new());
-        Self { context, stripe, encoded, quorum, tried, running, alone: false, failure: None }
+        Self { context, stripe, encoded, tried, running, alone: false, failure: None }
     }
 
     async fn run(mut self) -> Result<SentStripe, StoreError> {
@@ -79,8 +77,8 @@ impl Race {
     /// Waits until a group has made the stripe safe or cannot any more; None when another was begun beside a slow one
     /// instead.
     async fn verdict(&mut self) -> Option<Verdict> {
-        let Some(hedge_at) = self.hedge_at() else { return Some(first(&mut self.running, self.quorum).await) };
-        match tokio::time::timeout_at(hedge_at.into(), first(&mut self.running, self.quorum)).await {
+        let Some(hedge_at) = self.hedge_at() else { return Some(first(&mut self.running).await) };
+        match tokio::time::timeout_at(hedge_at.into(), first(&mut self.running)).await {
             Ok(verdict) => Some(verdict),
             Err(_) => self.hedge().await,
         }
@@ -116,7 +114,7 @@ impl Race {
         let (context, tried) = (self.context.clone(), self.tried.clone());
         let choice = tokio::spawn(async move { context.group(&tried).await });
         tokio::select! {
-            verdict = first(&mut self.running, self.quorum) => Some(verdict),
+            verdict = first(&mut self.running) => Some(verdict),
             choice = choice => {
                 if let Ok(Ok(group)) = choice {
                     tracing::debug!(blob = %self.context.blob, stripe = self.stripe, group = %group.id, "a slow stripe goes to another group as well");
@@ -173,9 +171,9 @@ impl Race {
     }
 }
 
-/// The first of the attempts, of which there is at least one, that reaches its quorum or cannot any more.
-async fn first(running: &mut [Attempt], quorum: usize) -> Verdict {
-    let quorums = running.iter_mut().map(|attempt| Box::pin(attempt.sending.quorum(quorum)));
-    let (result, index, _) = select_all(quorums).await;
+/// The first of the attempts, of which there is at least one, that makes the stripe safe or cannot any more.
+async fn first(running: &mut [Attempt]) -> Verdict {
+    let attempts = running.iter_mut().map(|attempt| Box::pin(attempt.sending.safe()));
+    let (result, index, _) = select_all(attempts).await;
     (index, result)
 }

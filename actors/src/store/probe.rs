@@ -12,7 +12,6 @@ use cairn_schema::{
 use crate::{
     data_path::{DataPath, Remains},
     error::StoreError,
-    placement::write_quorum,
     put::{EncodedStripe, Sending},
 };
 
@@ -33,7 +32,7 @@ async fn probe_scheme(data: &Arc<DataPath>, scheme: Scheme) -> Result<(), StoreE
     let stripe = EncodedStripe::encode(&data.codec(scheme)?, blob, 0, payload)?;
     let sending = Sending::start(&data.reach, &group, &stripe);
     let mut probe = Probe { data: data.clone(), blob, group: group.clone(), sending: Some(sending) };
-    let position = probe.written(write_quorum(scheme, data.policy.write_margin)).await?;
+    let position = probe.written().await?;
 
     let (name, expected) = stripe.fragment(&group, position);
     let read = data.reach.get(group.members[usize::from(position)], name, 0..expected.len() as u32).await;
@@ -57,12 +56,11 @@ struct Probe {
 }
 
 impl Probe {
-    /// Waits for the quorum; returns a position that is durable.
-    async fn written(&mut self, quorum: usize) -> Result<u8, StoreError> {
-        let nothing =
-            || StoreError::NotEnoughFragments { durable: 0, needed: quorum, why: "nothing was written".into() };
+    /// Waits until the stripe is safe; returns a position that is durable.
+    async fn written(&mut self) -> Result<u8, StoreError> {
+        let nothing = || StoreError::NotEnoughFragments { durable: 0, needed: 1, why: "nothing was written".into() };
         let sending = self.sending.as_mut().ok_or_else(nothing)?;
-        sending.quorum(quorum).await?;
+        sending.safe().await?;
         sending.durable().first().ok_or_else(nothing)
     }
 

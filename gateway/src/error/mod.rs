@@ -110,6 +110,7 @@ pub(crate) fn from_store(error: StoreError) -> S3Error {
         },
         StoreError::ShuttingDown => s3_error!(ServiceUnavailable, "The node is shutting down; please try again."),
         StoreError::NotEnoughFragments { .. }
+        | StoreError::TooCrowded { .. }
         | StoreError::NoPlacement { .. }
         | StoreError::Unreadable { .. }
         | StoreError::Timeout(_) => {

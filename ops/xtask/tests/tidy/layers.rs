@@ -31,7 +31,7 @@ pub(crate) const FLOORS: [(&str, &[&str]); 8] = [
             "bytes16 clock text",
         ],
     ),
-    ("actors/fragment", &["bounded checksum codec local", "cluster geometry", "fragment blocks"]),
+    ("actors/fragment", &["bounded checksum codec local", "cluster geometry", "fragment blocks positions"]),
     (
         "actors/disk",
         &[
