@@ -1,9 +1,9 @@
 //! Which group takes the next stripe.
 
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 
 use cairn_schema::{ids::*, record::*};
-use rand::Rng;
+use rand::{Rng, seq::SliceRandom};
 
 use super::{DiskView, Placement, Topology, write_quorum};
 use crate::error::StoreError;
@@ -12,7 +12,7 @@ impl Placement {
     /// A group for the next stripe of a scheme, not among `avoid`.
     ///
     /// In this order: one of two random healthy groups (the less burdened); a group formed now from the disks that
-    /// live; an old group of which enough members for the write quorum live; at first, one of which enough members may
+    /// live; an old group whose members that live can make the stripe safe; at first, one whose members could that may
     /// only have been slow; else [`StoreError::NoPlacement`] that says what is lacking.
     pub async fn choose(&self, scheme: Scheme, avoid: &[GroupId]) -> Result<Arc<Group>, StoreError> {
         if let Some(group) = pick_healthy(&self.topology(), scheme, avoid) {
@@ -30,17 +30,19 @@ impl Placement {
             .ok_or_else(|| StoreError::NoPlacement { scheme: scheme.to_string(), why })
     }
 
-    /// One of the open groups with the most such members, if they are enough for the write quorum.
+    /// One of the open groups that such members can make a stripe safe in: of those with the most members that are fit
+    /// as far as is known, any.
     fn pick_degraded(&self, scheme: Scheme, avoid: &[GroupId], such: impl Fn(&DiskView) -> bool) -> Option<Arc<Group>> {
         let topology = self.topology();
         let quorum = write_quorum(scheme, self.policy.write_margin);
-        let groups = topology.open_groups(scheme).into_iter().filter(|group| !avoid.contains(&group.id));
-        let enough =
-            groups.map(|group| (topology.members_that(&group, &such), group)).filter(|(fit, _)| *fit >= quorum);
-        let enough: Vec<_> = enough.collect();
-        let most = enough.iter().map(|(fit, _)| *fit).max()?;
-        let best: Vec<_> = enough.into_iter().filter(|(fit, _)| *fit == most).map(|(_, group)| group).collect();
-        Some(best[rand::rng().random_range(0..best.len())].clone())
+        let mut groups = topology.open_groups(scheme);
+        groups.retain(|group| !avoid.contains(&group.id) && topology.members_that(group, &such).len() >= quorum);
+        groups.shuffle(&mut rand::rng());
+        groups.sort_by_cached_key(|group| Reverse(topology.fit_members(group)));
+        // Not by their number alone: a group whose fit members lie in too few domains would only cost a deadline.
+        groups
+            .into_iter()
+            .find(|group| topology.safety(group, &self.policy).holds(topology.members_that(group, &such)))
     }
 }
 

@@ -46,6 +46,9 @@ impl Shuns {
             shun.failures = shun.failures.saturating_add(1);
             shun.until = now + (FIRST * 2u32.saturating_pow(shun.failures.saturating_sub(1).min(8))).min(LONGEST);
             shun.active = true;
+        } else {
+            // It is still not answering: it is not to be chosen again the moment its time is up.
+            shun.until = shun.until.max(now + FIRST);
         }
         self.plan(&disks);
         !was_active
@@ -105,8 +108,11 @@ mod tests {
         assert!(shuns.failed(disk, start));
         assert!(!shuns.failed(disk, start), "already shunned");
         assert!(!shuns.ended(start + FIRST / 2));
-        assert_eq!(shuns.failures(disk), 1);
-        assert!(shuns.ended(start + FIRST + Duration::from_millis(1)));
+        let again = start + FIRST / 2;
+        assert!(!shuns.failed(disk, again));
+        assert!(!shuns.ended(start + FIRST + Duration::from_millis(1)), "what failed since keeps it away a little longer");
+        assert_eq!(shuns.failures(disk), 1, "not a failure of its own");
+        assert!(shuns.ended(again + FIRST + Duration::from_millis(1)));
         assert_eq!(shuns.failures(disk), 0);
         let second = start + FIRST * 2;
         assert!(shuns.failed(disk, second));

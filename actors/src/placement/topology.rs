@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use cairn_fragment::Positions;
 use cairn_schema::{ids::*, record::*};
 
 use super::{
@@ -234,12 +235,13 @@ impl Topology {
 
     /// Members that can take a fragment now.
     pub fn fit_members(&self, group: &Group) -> usize {
-        self.members_that(group, |disk| disk.fit().is_ok())
+        self.members_that(group, |disk| disk.fit().is_ok()).len()
     }
 
-    /// How many members of a group are such disks.
-    pub fn members_that(&self, group: &Group, such: impl Fn(&DiskView) -> bool) -> usize {
-        group.members.iter().filter(|id| self.disk(**id).is_some_and(&such)).count()
+    /// The positions of a group whose members are such disks.
+    pub fn members_that(&self, group: &Group, such: impl Fn(&DiskView) -> bool) -> Positions {
+        let members = group.members.iter().enumerate().filter(|(_, id)| self.disk(**id).is_some_and(&such));
+        members.map(|(position, _)| position as u8).collect()
     }
 
     /// The largest number of members that any one failure domain holds. Disks not known here count as domains of their
