@@ -24,6 +24,7 @@ fn quick() -> Watch {
         first_retry: Duration::from_millis(20),
         longest_retry: Duration::from_millis(100),
         stuck_after: Duration::from_secs(30),
+        hung_after: Duration::from_secs(60),
     }
 }
 
@@ -72,6 +73,39 @@ async fn a_failed_disk_is_opened_again_behind_the_same_handle() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(tools::verify(dir.path()).unwrap().is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_can_read_nothing_stays_failed_until_it_reads_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let supervisor = Supervisor::start("test").await.unwrap();
+    let faults = Arc::new(Faults::default());
+    let disk = DiskHandle::open_with(options(dir.path()), Some(faults.clone())).unwrap();
+    supervise_disk(&supervisor, &disk, quick()).await.unwrap();
+    for n in 0..20 {
+        disk.put(fragment(n, 5000)).await.unwrap();
+    }
+    faults.reads.store(u32::MAX, Ordering::Relaxed);
+    for n in 0..20 {
+        assert!(matches!(whole(&disk, n).await, Err(DiskError::Unreadable { .. })), "{n}");
+    }
+    let why = disk.status().failed.unwrap();
+    assert!(why.contains("could not be read"), "{why}");
+    // Opened again and again, and each time found to read nothing.
+    let reads = faults.reads.load(Ordering::Relaxed);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while faults.reads.load(Ordering::Relaxed) > reads - 20 {
+        assert!(Instant::now() < deadline, "it is not opened again");
+        assert!(disk.status().failed.is_some() && !disk.status().writable);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    faults.reads.store(0, Ordering::Relaxed);
+    until(&disk, "reads again", |status| status.writable && status.failed.is_none()).await;
+    for n in 0..20 {
+        assert_eq!(whole(&disk, n).await.unwrap(), payload(n, 5000));
+    }
+    disk.close().await;
+    supervisor.stop(Duration::from_secs(5)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

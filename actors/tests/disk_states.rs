@@ -34,6 +34,7 @@ fn quick() -> Watch {
         first_retry: Duration::from_millis(20),
         longest_retry: Duration::from_millis(60),
         stuck_after: Duration::from_secs(30),
+        hung_after: Duration::from_secs(60),
     }
 }
 
@@ -67,7 +68,7 @@ fn placement_says(disk: &DiskHandle) -> Result<(), Unfit> {
         write_us: status.write_us,
     };
     let view =
-        DiskView { disk: record, liveness: Liveness::Alive, load: Some(load), shunned: 0, sending: Arc::default() };
+        DiskView { disk: record, liveness: Liveness::Alive, load: Some(load), shunned_reads: 0, shunned_writes: 0, sending: Arc::default() };
     view.fit()
 }
 
@@ -285,7 +286,8 @@ async fn a_disk_whose_sync_hangs_refuses_writes_until_it_moves_again() {
     let disk = DiskHandle::open_with(options(dir.path()), Some(Arc::new(faults))).unwrap();
     disk.put(fragment(1, 5000)).await.unwrap();
     let supervisor = Supervisor::start("test").await.unwrap();
-    let impatient = Watch { stuck_after: Duration::from_millis(200), ..quick() };
+    let limit = Duration::from_millis(200);
+    let impatient = Watch { stuck_after: limit, hung_after: limit * 10, ..quick() };
     supervise_disk(&supervisor, &disk, impatient).await.unwrap();
     // A machine under load may be that slow without a gate.
     until(&disk, "writable", |status| status.writable).await;
@@ -304,6 +306,9 @@ async fn a_disk_whose_sync_hangs_refuses_writes_until_it_moves_again() {
     let asked = Instant::now();
     assert!(matches!(disk.put(fragment(3, 5000)).await, Err(DiskError::ReadOnly(_))));
     assert!(asked.elapsed() < Duration::from_secs(1), "refused late");
+    until(&disk, "failed", |status| status.failed.is_some()).await;
+    let why = disk.status().failed.unwrap();
+    assert!(why.contains("a write has not returned"), "{why}");
     assert_eq!(whole(&disk, 1).await.unwrap(), payload(1, 5000));
     // Not synced, so neither acknowledged nor to be seen (DUR-2).
     assert!(!acknowledged.load(Ordering::SeqCst));
@@ -316,6 +321,63 @@ async fn a_disk_whose_sync_hangs_refuses_writes_until_it_moves_again() {
     all_there(&disk, 1..4, 5000).await;
     disk.close().await;
     supervisor.stop(Duration::from_secs(5)).await;
+}
+
+/// More reads than the process has threads to share hang: the disk counts as failed while they do, its neighbour does
+/// not notice, nor does other work.
+#[test]
+fn bnd_1_a_disk_whose_reads_hang_fails_and_costs_its_neighbours_nothing() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let gate = Arc::new(Gate::default());
+        let hung = gate.clone();
+        let faults = Faults { on_read: Some(Box::new(move |_| hung.pass())), ..Faults::default() };
+        let disk = DiskHandle::open_with(options(dir.path()), Some(Arc::new(faults))).unwrap();
+        let neighbour = DiskHandle::open(options(other.path())).unwrap();
+        for n in 0..20 {
+            disk.put(fragment(n, 5000)).await.unwrap();
+            neighbour.put(fragment(n, 100_000)).await.unwrap();
+        }
+        let supervisor = Supervisor::start("test").await.unwrap();
+        let limit = Duration::from_millis(300);
+        let impatient = Watch { stuck_after: limit, hung_after: limit * 2, ..quick() };
+        supervise_disk(&supervisor, &disk, impatient).await.unwrap();
+        gate.set(true);
+        let reads: Vec<_> = (0..20)
+            .map(|n| {
+                let disk = disk.clone();
+                tokio::spawn(async move { whole(&disk, n).await })
+            })
+            .collect();
+        until(&disk, "failed", |status| status.failed.is_some()).await;
+        let why = disk.status().failed.unwrap();
+        assert!(why.contains("a read has not returned"), "{why}");
+        assert!(matches!(disk.put(fragment(50, 5000)).await, Err(DiskError::ReadOnly(_))));
+        for n in 0..20 {
+            assert_eq!(whole(&neighbour, n).await.unwrap(), payload(n, 100_000));
+            neighbour.put(fragment(100 + n, 100_000)).await.unwrap();
+        }
+        assert_eq!(tokio::task::spawn_blocking(|| 7).await.unwrap(), 7);
+        gate.set(false);
+        for (n, read) in (0..).zip(reads) {
+            // Those that waited for their turn were told to come again.
+            match read.await.unwrap() {
+                Ok(bytes) => assert_eq!(bytes, payload(n, 5000)),
+                Err(error) => assert!(matches!(error, DiskError::Busy), "{error}"),
+            }
+        }
+        until(&disk, "answering again", |status| status.writable && status.failed.is_none()).await;
+        all_there(&disk, 0..20, 5000).await;
+        disk.close().await;
+        neighbour.close().await;
+        supervisor.stop(Duration::from_secs(5)).await;
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,7 @@ use cairn_actors::{
     StoreError,
     checksum::{DigestPlan, Digests},
     fragment::Bounded,
-    placement::{Heard, Liveness, Placement, PlacementPolicy},
+    placement::{Heard, Liveness, Placement, PlacementPolicy, Use},
     store::{Requester, StoreLimits},
 };
 use cairn_schema::{MetaError, ids::*, record::*, verbs::*};
@@ -147,7 +147,7 @@ async fn disks_that_were_all_slow_once_are_tried_before_a_write_is_refused() {
     let twin = twin(Shape::default()).await;
     let bytes = random_bytes(9_000, 1);
     twin.put("before", &bytes).await.unwrap();
-    let avoid_all = || twin.disks.iter().for_each(|disk| twin.placement.report(*disk, Heard::Nothing));
+    let avoid_all = || twin.disks.iter().for_each(|disk| twin.placement.report(*disk, Use::Write, Heard::Nothing));
     avoid_all();
     twin.put("late", &bytes).await.unwrap();
     assert_eq!(twin.get_all("late").await.unwrap(), bytes);

@@ -295,14 +295,13 @@ impl Compaction {
     }
 }
 
-/// Appends a live record again. One that is damaged stays where it is.
+/// Appends a live record again. One that is damaged, or cannot be read, stays where it is until it has been made anew.
 fn move_fragment(core: &Core, log: &mut Log, name: FragmentName, entry: Entry) -> Result<(), DiskError> {
     let read = core.on_record(name, entry, |record| Ok((record.verify()?, record.range(0..entry.length)?)));
     let (block_checksums, payload): (Vec<u64>, Bytes) = match read {
         Ok(read) => read,
-        Err(error @ DiskError::Corrupt { .. }) => {
-            core.metrics.checksum_failures.inc();
-            tracing::error!(disk = %core.identity.disk, segment = entry.place.segment, %error, "a fragment is damaged");
+        Err(error) if error.is_damage() => {
+            core.note_damage(entry, &error);
             return Ok(());
         }
         Err(error) => return Err(error),

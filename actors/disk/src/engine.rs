@@ -4,7 +4,7 @@ use std::{
     ops::Range,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -24,10 +24,13 @@ use super::{
     log::Log,
     metrics::{DiskMetrics, Smoothed},
     pace::Clients,
+    outstanding::{Operation, Outstanding},
     queue::{Delete, Job, Put, Queue},
+    read_errors::ReadErrors,
     recover::{IndexAt, RecoveryReport, log_report, recover},
     segment::{Files, segments_dir},
     state::{Core, Space},
+    threads::Threads,
     writer::Writer,
 };
 
@@ -36,7 +39,7 @@ use super::{
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
 /// Reads have deadlines and alternatives (other fragments): they give up sooner.
 const READ_PATIENCE: Duration = Duration::from_secs(2);
-/// Reads that run at once on one disk; the others wait their turn. Also bounds the threads a hung disk can hold.
+/// Reads that run at once on one disk, each on a thread; the others wait their turn.
 const READS_AT_ONCE: usize = 16;
 /// Delete jobs that may wait.
 const QUEUED_DELETES: usize = 256;
@@ -53,6 +56,8 @@ pub(crate) struct Extras {
     pub faults: Option<Arc<Faults>>,
     /// Carried over from the engine's predecessor, so that counters go on.
     pub metrics: Option<Arc<DiskMetrics>>,
+    /// Carried over as well: opening a disk again makes nothing of it readable.
+    pub read_errors: Arc<ReadErrors>,
 }
 
 /// An open disk. Dropping it without [`Engine::close`] is safe: the next opening replays the log's tail.
@@ -63,6 +68,7 @@ pub(crate) struct Engine {
     delete_room: Arc<Semaphore>,
     read_room: Arc<Semaphore>,
     read_turns: Arc<Semaphore>,
+    readers: Threads,
     /// True when the writer thread has ended.
     ended: watch::Receiver<bool>,
 }
@@ -104,8 +110,10 @@ impl Engine {
             space: Space::default(),
             failed: ArcSwapOption::empty(),
             can_punch: AtomicBool::new(true),
-            busy_since: AtomicU64::new(0),
-            stuck: AtomicBool::new(false),
+            outstanding: Outstanding::default(),
+            stuck: ArcSwapOption::empty(),
+            hung: ArcSwapOption::empty(),
+            read_errors: extras.read_errors,
             metrics,
             read_latency: Smoothed::default(),
             write_latency: Smoothed::default(),
@@ -139,6 +147,7 @@ impl Engine {
             delete_room: Arc::new(Semaphore::new(QUEUED_DELETES)),
             read_room: Arc::new(Semaphore::new(core.options.max_queued_reads.clamp(1, Semaphore::MAX_PERMITS))),
             read_turns: Arc::new(Semaphore::new(READS_AT_ONCE)),
+            readers: Threads::new(format!("read-{}", &core.identity.disk.to_string()[..8]), READS_AT_ONCE),
             core,
             report: recovered.report,
             ended,
@@ -259,16 +268,32 @@ impl Engine {
 
     pub(crate) fn status(&self) -> DiskStatus {
         let core = &self.core;
-        let failed = core.failed.load_full().map(|why| why.as_ref().clone());
+        let failed = core.failed.load_full().or_else(|| core.hung.load_full());
         DiskStatus {
             capacity_bytes: core.space.capacity.load(Ordering::Relaxed),
             used_bytes: core.space.used.load(Ordering::Relaxed),
             free_bytes: core.space.free.load(Ordering::Relaxed).saturating_sub(core.options.reserved_bytes),
             fragments: core.index.totals().fragments,
             writable: core.writable(0).is_ok(),
-            failed,
+            failed: failed.map(|why| why.as_ref().clone()),
             read_us: core.read_latency.get(),
             write_us: core.write_latency.get(),
+        }
+    }
+
+    /// After an opening: tries some of the fragments again that the disk could not read. It stays failed for them unless
+    /// one is read or gone. Blocks.
+    pub(crate) fn look_at_suspects(&self) {
+        const SUSPECTS: usize = 4;
+        let core = &self.core;
+        for name in core.read_errors.suspects(SUSPECTS) {
+            match core.read(name, |record| record.verify()) {
+                Err(DiskError::Unreadable { .. }) => {}
+                _ => core.read_errors.succeeded(),
+            }
+        }
+        if let Some(why) = core.read_errors.verdict(Instant::now()) {
+            core.fail(why);
         }
     }
 
@@ -299,7 +324,7 @@ impl Engine {
         result
     }
 
-    /// Runs `work` on a blocking thread when it is its turn.
+    /// Runs `work` on a thread of the disk when it is its turn.
     async fn reading<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Core) -> Result<T, DiskError> + Send + 'static,
@@ -307,12 +332,15 @@ impl Engine {
         let room = patience(READ_PATIENCE, self.read_room.clone().acquire_owned()).await?;
         let turn = patience(READ_PATIENCE, self.read_turns.clone().acquire_owned()).await?;
         let core = self.core.clone();
-        let done = tokio::task::spawn_blocking(move || {
+        let (told, done) = oneshot::channel();
+        let failed = |why: String| DiskError::Io { operation: "read", why };
+        let begun = self.readers.run(move || {
             // The permits stay with the work, even if the caller goes away.
-            let _held = (room, turn);
-            work(&core)
+            let _held = (room, turn, core.outstanding.begin(Operation::Read));
+            let _ = told.send(work(&core));
         });
-        done.await.unwrap_or_else(|error| Err(DiskError::Io { operation: "read", why: error.to_string() }))
+        begun.map_err(|error| failed(format!("no thread for it: {error}")))?;
+        done.await.unwrap_or_else(|_| Err(failed("it ended without a result".into())))
     }
 
     fn note<T>(&self, kind: &str, result: &Result<T, DiskError>) {

@@ -28,6 +28,8 @@ pub struct Faults {
     pub reads: AtomicU32,
     /// Cutting off what a failed batch left.
     pub cuts: AtomicU32,
+    /// Called before every read of a segment, with its path; it may take its time.
+    pub on_read: Option<ReadHook>,
     /// Called around every sync of a batch.
     pub on_sync: Option<SyncHook>,
     /// Whoever holds this to write sees no checkpoint, no segment removed and no hole punched meanwhile: a copy of the
@@ -37,6 +39,7 @@ pub struct Faults {
     pub moving: Arc<RwLock<()>>,
 }
 
+pub(crate) type ReadHook = Box<dyn Fn(&Path) + Send + Sync>;
 pub(crate) type SyncHook = Box<dyn Fn(&SyncPoint<'_>) + Send + Sync>;
 
 /// A batch about to be synced, or just synced.
@@ -60,6 +63,38 @@ pub(crate) fn disk_error(operation: &'static str, path: &Path, error: impl Into<
         Some(Errno::NOSPC | Errno::DQUOT) => DiskError::Full { free: 0, reserved: 0 },
         Some(Errno::NODEV | Errno::NXIO | Errno::STALE) => DiskError::Gone(why),
         _ => DiskError::Io { operation, why },
+    }
+}
+
+/// A read that the system refused.
+#[derive(Debug)]
+pub(crate) struct ReadError {
+    path: PathBuf,
+    errno: Errno,
+}
+
+impl ReadError {
+    fn new(path: &Path, errno: Errno) -> Self {
+        Self { path: path.to_owned(), errno }
+    }
+
+    /// Whether it tells that these bytes are lost, and not that there was no memory for them, for instance. EIO is a bad
+    /// sector; ENODATA and EREMOTEIO are what some drivers make of one, EUCLEAN and EILSEQ what file systems say of
+    /// checksums that do not match.
+    pub(crate) fn is_loss(&self) -> bool {
+        matches!(self.errno, Errno::IO | Errno::NODATA | Errno::REMOTEIO | Errno::UCLEAN | Errno::ILSEQ)
+    }
+}
+
+impl std::fmt::Display for ReadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.path.display(), std::io::Error::from(self.errno))
+    }
+}
+
+impl From<ReadError> for DiskError {
+    fn from(error: ReadError) -> Self {
+        disk_error("read", &error.path, error.errno)
     }
 }
 
@@ -134,9 +169,12 @@ impl Io {
         path: &Path,
         offset: u64,
         length: usize,
-    ) -> Result<(), DiskError> {
+    ) -> Result<(), ReadError> {
+        if let Some(hook) = self.faults.as_ref().and_then(|faults| faults.on_read.as_ref()) {
+            hook(path);
+        }
         if self.fails(|f| &f.reads) {
-            return Err(disk_error("read", path, Errno::IO));
+            return Err(ReadError::new(path, Errno::IO));
         }
         bytes.reserve_exact(length);
         let begin = bytes.len();
@@ -146,7 +184,7 @@ impl Io {
             // There may be more room than was asked for: only `length` bytes are wanted.
             let spare = &mut bytes.spare_capacity_mut()[..missing];
             let got = retry_on_intr(|| rustix::io::pread(file, &mut *spare, at).map(|(filled, _)| filled.len()))
-                .map_err(|errno| disk_error("read", path, errno))?;
+                .map_err(|errno| ReadError::new(path, errno))?;
             if got == 0 {
                 break;
             }

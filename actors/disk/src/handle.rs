@@ -22,12 +22,13 @@ use super::{
     file::Faults,
     identity::read_identity,
     metrics::DiskMetrics,
+    read_errors::ReadErrors,
     recover::RecoveryReport,
 };
 
 /// An open disk. Cheap to clone. Calls go straight to the queues of whichever engine has the disk open now, bounded by
 /// permits that travel with the work. Who owns the disk watches it with [`DiskHandle::look`] and
-/// [`DiskHandle::watch_writer`], and replaces an engine that has failed with [`DiskHandle::reopen`].
+/// [`DiskHandle::watch_operations`], and replaces an engine that has failed with [`DiskHandle::reopen`].
 #[derive(Clone)]
 pub struct DiskHandle {
     mounted: Arc<Mounted>,
@@ -39,6 +40,7 @@ struct Mounted {
     options: DiskOptions,
     metrics: Arc<DiskMetrics>,
     faults: Option<Arc<Faults>>,
+    read_errors: Arc<ReadErrors>,
     engine: ArcSwapOption<Engine>,
     /// Why there is no engine, when there is none.
     absent: ArcSwap<String>,
@@ -55,12 +57,15 @@ impl DiskHandle {
 
     /// With faults to inject.
     pub fn open_with(options: DiskOptions, faults: Option<Arc<Faults>>) -> Result<Self, DiskError> {
-        let engine = Engine::open(options.clone(), Extras { faults: faults.clone(), metrics: None })?;
+        let read_errors = Arc::<ReadErrors>::default();
+        let extras = Extras { faults: faults.clone(), metrics: None, read_errors: read_errors.clone() };
+        let engine = Engine::open(options.clone(), extras)?;
         let mounted = Mounted {
             id: engine.id(),
             options,
             metrics: engine.core().metrics.clone(),
             faults,
+            read_errors,
             engine: ArcSwapOption::new(Some(Arc::new(engine))),
             absent: ArcSwap::from_pointee(String::new()),
             closed: AtomicBool::new(false),
@@ -153,10 +158,11 @@ impl DiskHandle {
         self.mounted.engine.load().as_ref().is_none_or(|engine| engine.core().failed.load().is_some())
     }
 
-    /// Makes the disk read-only while the batch that is being written takes longer than `limit`. Does not block.
-    pub fn watch_writer(&self, limit: Duration) {
+    /// Makes the disk read-only while an operation takes longer than `stuck_after`, and calls it failed while one takes
+    /// longer than `hung_after`. Does not block.
+    pub fn watch_operations(&self, stuck_after: Duration, hung_after: Duration) {
         if let Some(engine) = &*self.mounted.engine.load() {
-            engine.core().watch_writer(limit);
+            engine.core().watch_operations(stuck_after, hung_after);
         }
     }
 
@@ -185,8 +191,13 @@ impl DiskHandle {
             }
             None => return Err(DiskError::Gone(format!("there is no disk at {}", path.display()))),
         }
-        let extras = Extras { faults: mounted.faults.clone(), metrics: Some(mounted.metrics.clone()) };
+        let extras = Extras {
+            faults: mounted.faults.clone(),
+            metrics: Some(mounted.metrics.clone()),
+            read_errors: mounted.read_errors.clone(),
+        };
         let engine = Arc::new(Engine::open(mounted.options.clone(), extras)?);
+        engine.look_at_suspects();
         mounted.engine.store(Some(engine.clone()));
         // After it is there for all to see: a handle that is closed meanwhile either finds it, or is noticed here.
         if self.is_closed() {

@@ -7,7 +7,7 @@
 //!     segments/N.seg    the truth: records of fragments and tombstones        (format)
 //!
 //!  put ─ permit ─ verify ─▶ queue ─▶ writer thread: a batch, one vectored write, one fdatasync ─▶ index ─▶ replies
-//!  get ─ permit ─▶ index ─▶ blocking thread: pread, verify the blocks touched ─▶ bytes
+//!  get ─ permit ─▶ index ─▶ reader thread: pread, verify the blocks touched ─▶ bytes
 //! ```
 //!
 //! Deletes write a tombstone, then give the pages of large fragments back by punching holes. A tombstone names exactly
@@ -29,13 +29,16 @@ mod log;
 mod memory;
 pub mod metrics;
 mod options;
+mod outstanding;
 pub mod pace;
 mod queue;
+mod read_errors;
 mod reader;
 mod recover;
 mod scan;
 mod segment;
 mod state;
+mod threads;
 pub mod tools;
 mod writer;
 

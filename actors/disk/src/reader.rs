@@ -39,7 +39,14 @@ impl Record<'_> {
 
     fn bytes_onto(&self, bytes: &mut Vec<u8>, from: u64, length: usize) -> Result<(), DiskError> {
         let before = bytes.len();
-        self.io.read_onto(bytes, self.file, self.path, self.entry.place.offset() + from, length)?;
+        let at = self.entry.place.offset() + from;
+        self.io.read_onto(bytes, self.file, self.path, at, length).map_err(|error| {
+            if error.is_loss() {
+                DiskError::Unreadable { name: self.name, why: error.to_string() }
+            } else {
+                error.into()
+            }
+        })?;
         if bytes.len() - before < length { Err(self.corrupt("its segment ends early")) } else { Ok(()) }
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use cairn_fragment::DiskError;
-use cairn_schema::{clock::now_ms, ids::FragmentName};
+use cairn_schema::ids::FragmentName;
 use parking_lot::Mutex;
 
 use super::{
@@ -20,8 +20,10 @@ use super::{
     identity::{Identity, read_identity},
     index::{Index, segments::Entry, tree::IndexError},
     metrics::{DiskMetrics, Smoothed},
+    outstanding::{Operation, Outstanding},
     pace::{Clients, Fill, share},
     queue::Queue,
+    read_errors::ReadErrors,
     reader::Record,
     segment::{Files, segments_dir},
 };
@@ -52,10 +54,12 @@ pub(crate) struct Core {
     /// Why the disk takes no writes any more.
     pub failed: ArcSwapOption<String>,
     pub can_punch: AtomicBool,
-    /// When the batch that is being written began, ms since 1970; 0 between batches.
-    pub busy_since: AtomicU64,
-    /// A batch has been under way for too long; see [`Core::watch`].
-    pub stuck: AtomicBool,
+    pub outstanding: Outstanding,
+    /// Why it is given no writes for now: something takes long; see [`Core::watch_operations`].
+    pub stuck: ArcSwapOption<String>,
+    /// Why it is taken to hang: something takes so long that nobody should wait for the disk.
+    pub hung: ArcSwapOption<String>,
+    pub read_errors: Arc<ReadErrors>,
     pub metrics: Arc<DiskMetrics>,
     pub read_latency: Smoothed,
     pub write_latency: Smoothed,
@@ -116,8 +120,8 @@ impl Core {
         if let Some(why) = self.failed.load().as_deref() {
             return Err(DiskError::ReadOnly(why.clone()));
         }
-        if self.stuck.load(Ordering::Relaxed) {
-            return Err(DiskError::ReadOnly("a write has been stuck for too long".into()));
+        if let Some(why) = self.stuck.load().as_deref() {
+            return Err(DiskError::ReadOnly(why.clone()));
         }
         let (free, reserved) = (self.space.free.load(Ordering::Relaxed), self.options.reserved_bytes);
         if free < reserved.saturating_add(bytes).max(1) {
@@ -128,6 +132,7 @@ impl Core {
 
     /// Looks whether the disk is still there and its writer still moves. Blocks, on a hung disk for long.
     pub(crate) fn watch(&self) {
+        let _look = self.outstanding.begin(Operation::Look);
         match read_identity(&self.dir) {
             Ok(Some(identity)) if identity == self.identity => {}
             Ok(_) => self.fail(format!("the disk is gone: {} is not it any more", self.dir.display())),
@@ -136,17 +141,41 @@ impl Core {
         self.refresh_space();
     }
 
-    /// Notes whether the current batch takes too long. Does not block.
-    pub(crate) fn watch_writer(&self, limit: Duration) {
-        let since = self.busy_since.load(Ordering::Relaxed);
-        let stuck = since != 0 && Duration::from_millis(now_ms().saturating_sub(since)) > limit;
-        if stuck != self.stuck.swap(stuck, Ordering::Relaxed) {
-            let disk = self.identity.disk;
-            if stuck {
-                tracing::warn!(%disk, ?limit, "a write to the disk takes long: it is given no others until that one is done");
-            } else {
-                tracing::info!(%disk, "the disk writes again");
+    /// Notes whether an operation takes too long: for the disk to be given writes, or for anybody to wait for it. Does
+    /// not block.
+    pub(crate) fn watch_operations(&self, stuck_after: Duration, hung_after: Duration) {
+        let (now, disk) = (Instant::now(), self.identity.disk);
+        let hung = self.outstanding.hangs(now, hung_after);
+        let stuck = self.outstanding.hangs(now, stuck_after);
+        match (self.stuck.swap(stuck.clone().map(Arc::new)), stuck) {
+            (None, Some(why)) => tracing::warn!(%disk, %why, "the disk is slow: it is given no writes until it answers"),
+            (Some(_), None) => tracing::info!(%disk, "the disk answers again"),
+            _ => {}
+        }
+        match (self.hung.swap(hung.clone().map(Arc::new)), hung) {
+            (None, Some(why)) => tracing::error!(%disk, %why, "the disk hangs"),
+            _ => {}
+        }
+    }
+
+    /// A fragment could not be read. Too many of them, and the disk as a whole has failed.
+    pub(crate) fn unreadable(&self, name: FragmentName, why: &str) {
+        self.metrics.unreadable.inc();
+        tracing::error!(disk = %self.identity.disk, fragment = %name, %why, "a fragment cannot be read");
+        if let Some(verdict) = self.read_errors.failed(name, Instant::now()) {
+            self.fail(verdict);
+        }
+    }
+
+    /// What is to be known of a read that failed though the record was still there.
+    pub(crate) fn note_damage(&self, entry: Entry, error: &DiskError) {
+        match error {
+            DiskError::Corrupt { .. } => {
+                self.metrics.checksum_failures.inc();
+                tracing::error!(disk = %self.identity.disk, segment = entry.place.segment, %error, "a fragment is damaged");
             }
+            DiskError::Unreadable { name, why } => self.unreadable(*name, why),
+            _ => {}
         }
     }
 
@@ -183,12 +212,12 @@ impl Core {
         for _ in 0..TRIES {
             let entry = self.lookup(&name)?.ok_or(DiskError::NotFound(name))?;
             match self.on_record(name, entry, &with) {
-                Ok(value) => return Ok((value, entry)),
+                Ok(value) => {
+                    self.read_errors.succeeded();
+                    return Ok((value, entry));
+                }
                 Err(error) if self.lookup(&name)? == Some(entry) => {
-                    if matches!(error, DiskError::Corrupt { .. }) {
-                        self.metrics.checksum_failures.inc();
-                        tracing::error!(disk = %self.identity.disk, segment = entry.place.segment, %error, "a fragment is damaged");
-                    }
+                    self.note_damage(entry, &error);
                     return Err(error);
                 }
                 Err(error) => last = error,
@@ -221,6 +250,7 @@ impl Core {
             return Ok(fragments);
         }
         let _tidying = self.io.tidying();
+        let _checkpoint = self.outstanding.begin(Operation::Checkpoint);
         let started = Instant::now();
         let empty = self.index.checkpoint().map_err(|error| self.index_failed(error))?;
         self.remove_segments(empty);

@@ -2,12 +2,12 @@
 //! fdatasync, and only then tells those who wait (DUR-2). Nothing but this thread changes a segment or the index.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use cairn_fragment::{DiskError, NewFragment};
-use cairn_schema::{clock::now_ms, ids::FragmentName};
+use cairn_schema::ids::FragmentName;
 
 use super::{
     batch::{Batch, Pending},
@@ -16,6 +16,7 @@ use super::{
     identity::DiskLock,
     index::segments::Entry,
     log::Log,
+    outstanding::Operation,
     queue::{Delete, Job, Put},
     state::Core,
 };
@@ -60,7 +61,7 @@ impl Writer {
     pub(crate) fn run(mut self) {
         let core = self.core.clone();
         while let Some(jobs) = core.queue.take(BATCH_BYTES, self.patience()) {
-            core.busy_since.store(now_ms(), Ordering::Relaxed);
+            let under_way = core.outstanding.begin(Operation::Write);
             let idle = jobs.is_empty();
             if !idle {
                 self.compaction.look_again();
@@ -73,8 +74,8 @@ impl Writer {
             }
             self.log.commit();
             self.tidy_up(idle);
+            drop(under_way);
             self.bound_index();
-            core.busy_since.store(0, Ordering::Relaxed);
         }
         if core.failed.load().is_none()
             && let Err(error) = core.checkpoint()
@@ -196,6 +197,7 @@ impl Writer {
             }
             Ok(_) => Existing::Other,
             Err(error) => {
+                self.core.note_damage(entry, &error);
                 tracing::warn!(fragment = %fragment.name, %error, "a damaged fragment is replaced");
                 Existing::Damaged
             }

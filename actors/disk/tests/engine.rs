@@ -148,7 +148,7 @@ async fn failed_syncs_fail_their_batch_and_the_disk_goes_on_in_a_fresh_segment()
     disk.put(fragment(2, 5000)).await.unwrap();
     assert!(disk.status().writable);
     faults.reads.store(1, Ordering::Relaxed);
-    assert!(matches!(whole(&disk, 1).await, Err(DiskError::Io { operation: "read", .. })));
+    assert!(matches!(whole(&disk, 1).await, Err(DiskError::Unreadable { .. })));
     assert_eq!(whole(&disk, 1).await.unwrap(), payload(1, 5000));
     faults.syncs.store(3, Ordering::Relaxed);
     for n in 3..6 {

@@ -170,14 +170,14 @@ async fn dur_2_a_disk_whose_syncs_keep_failing_is_given_up_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn int_1_a_read_error_is_an_error_of_the_disk_not_damage() {
+async fn int_1_a_fragment_that_cannot_be_read_is_told_from_one_that_is_damaged() {
     let dir = tempfile::tempdir().unwrap();
     let mut disk = DiskProcess::start(dir.path());
     assert!(disk.put_many(0..10, 200_000).iter().all(|(_, answer)| answer == "ok"));
     let Some(injection) = Injection::into(&disk, &format!("{READS}:error=EIO")) else { return };
     for n in 0..5 {
-        assert_eq!(kind(&disk.ask(&format!("get {n}"))), "io");
-        assert_eq!(kind(&disk.ask(&format!("verify {n}"))), "io");
+        assert_eq!(kind(&disk.ask(&format!("get {n}"))), "unreadable");
+        assert_eq!(kind(&disk.ask(&format!("verify {n}"))), "unreadable");
     }
     assert_eq!(disk.ask("damage"), "ok 0");
     assert_eq!(disk.ask("put 10 5000"), "ok");
@@ -189,6 +189,30 @@ async fn int_1_a_read_error_is_an_error_of_the_disk_not_damage() {
     disk.close();
     let there: Vec<_> = (0..10).map(|n| (n, 200_000)).chain([(10, 5000)]).collect();
     check(dir.path(), &there, &[]).await;
+}
+
+/// It is given up long before every fragment on it has been asked for, and goes on to answer what it can.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_can_read_nothing_has_failed_as_a_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut disk = DiskProcess::start(dir.path());
+    assert!(disk.put_many(0..40, 5000).iter().all(|(_, answer)| answer == "ok"));
+    let Some(injection) = Injection::into(&disk, &format!("{READS}:error=EIO")) else { return };
+    // The same one over and over is one bad sector.
+    for _ in 0..40 {
+        assert_eq!(kind(&disk.ask("get 0")), "unreadable");
+    }
+    assert_eq!(disk.ask("status"), "ok writable=true failed=false");
+    for n in 0..40 {
+        assert_eq!(kind(&disk.ask(&format!("get {n}"))), "unreadable");
+    }
+    assert_eq!(disk.ask("status"), "ok writable=false failed=true");
+    injection.end();
+    for n in 0..40 {
+        assert_eq!(disk.ask(&format!("get {n}")), "ok");
+    }
+    disk.close();
+    check(dir.path(), &(0..40).map(|n| (n, 5000)).collect::<Vec<_>>(), &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

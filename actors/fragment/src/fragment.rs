@@ -29,6 +29,9 @@ pub enum DiskError {
     NotFound(FragmentName),
     #[error("fragment {name} is damaged: {what}")]
     Corrupt { name: FragmentName, what: String },
+    /// The disk could not read where it lies. It may be whole, and is as good as damaged.
+    #[error("fragment {name} cannot be read: {why}")]
+    Unreadable { name: FragmentName, why: String },
     #[error("bytes {start}..{end} lie outside fragment {name} of {length} bytes")]
     OutOfRange { name: FragmentName, start: u64, end: u64, length: u64 },
     /// Fragments are immutable: the name is taken by other bytes, and those are whole.
@@ -66,11 +69,17 @@ pub struct DiskStatus {
 }
 
 impl DiskError {
+    /// Whether the fragment is on the disk and of no use there: it is to be made anew.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Corrupt { .. } | Self::Unreadable { .. })
+    }
+
     /// A short word for metrics.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::NotFound(_) => "not_found",
             Self::Corrupt { .. } => "corrupt",
+            Self::Unreadable { .. } => "unreadable",
             Self::OutOfRange { .. } => "out_of_range",
             Self::Conflict(_) => "conflict",
             Self::BadChecksum => "bad_checksum",

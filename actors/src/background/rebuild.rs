@@ -116,7 +116,10 @@ impl Rebuild<'_> {
                 Ok(info) if info.length == len => self.clear(group, name, mended).await?,
                 // A put replaces a damaged copy; only a whole one of wrong contents must be taken away first.
                 Ok(_) => wanted.push(Wanted { name, disk, replace: true }),
-                Err(TransportError::Disk(DiskError::NotFound(_) | DiskError::Corrupt { .. })) => {
+                Err(TransportError::Disk(DiskError::NotFound(_))) => {
+                    wanted.push(Wanted { name, disk, replace: false });
+                }
+                Err(TransportError::Disk(error)) if error.is_damage() => {
                     wanted.push(Wanted { name, disk, replace: false });
                 }
                 Err(error) => return Err(RebuildError::Fragment(name, error)),
@@ -165,7 +168,7 @@ impl Rebuild<'_> {
     async fn report(&self, fragment: FragmentName, error: &TransportError) -> Result<(), RebuildError> {
         let cause = match error {
             TransportError::Disk(DiskError::NotFound(_)) => MissingCause::NotFound,
-            TransportError::Disk(DiskError::Corrupt { .. }) => MissingCause::Corrupt,
+            TransportError::Disk(error) if error.is_damage() => MissingCause::Corrupt,
             _ => return Ok(()),
         };
         match cause {

@@ -23,6 +23,8 @@ use crate::{
 /// Fragments of one step at most, and bytes after which a step ends early.
 const FRAGMENTS_PER_STEP: usize = 64;
 const BYTES_PER_STEP: u64 = 8 << 20;
+/// How often a step is tried before the fragment that it fails at is passed over.
+const TRIES: u32 = 3;
 
 /// Where a pass is.
 enum Stage {
@@ -40,13 +42,15 @@ pub struct Scrub {
     own: Vec<DiskId>,
     rows: Arc<Rows>,
     stage: Stage,
+    /// How often the present step has failed.
+    tries: u32,
     next_pass: Instant,
 }
 
 impl Scrub {
     /// The first pass begins after `delay`.
     pub fn new(ctx: Context, own: Vec<DiskId>, delay: Duration) -> Self {
-        Self { ctx, own, rows: Arc::default(), stage: Stage::Rest, next_pass: Instant::now() + delay }
+        Self { ctx, own, rows: Arc::default(), stage: Stage::Rest, tries: 0, next_pass: Instant::now() + delay }
     }
 
     /// Begins with the disk, or ends the pass if there is none of this number.
@@ -107,17 +111,28 @@ impl Scrub {
                 self.ctx.metrics.scrubbed_bytes.inc_by(info.length.into());
                 return Ok(());
             }
-            Err(TransportError::Disk(DiskError::Corrupt { what, .. })) => {
-                tracing::error!(%disk, fragment = %info.name, %what, "scrub found damage");
+            Err(TransportError::Disk(error)) if error.is_damage() => {
+                tracing::error!(%disk, fragment = %info.name, %error, "scrub found damage");
                 self.found("corrupt");
                 MissingCause::Corrupt
             }
             // Deleted since it was listed, or gone: the second half of the pass tells which.
             Err(TransportError::Disk(DiskError::NotFound(_))) => return Ok(()),
-            Err(error) => return Err(error.into()),
+            Err(error) => return self.step_over(info.name, error),
         };
         let entry = LedgerEntry { fragment: info.name, cause, since_ms: now_ms() };
         self.ctx.meta.ledger_add(&[entry]).await?;
+        Ok(())
+    }
+
+    /// A fragment that cannot be looked at is tried a few times; then those behind it have their turn, for it must not
+    /// keep the pass from them for ever.
+    fn step_over(&self, name: FragmentName, error: TransportError) -> Result<(), StepError> {
+        if self.tries < TRIES {
+            return Err(error.into());
+        }
+        tracing::warn!(fragment = %name, %error, "scrub cannot look at a fragment and goes on without it until the next pass");
+        self.found("skipped");
         Ok(())
     }
 
@@ -139,9 +154,7 @@ impl Scrub {
         if self.ctx.meta.blobs(&[info.name.blob]).await?.iter().any(Option::is_some) {
             return Ok(());
         }
-        self.ctx.fragments.delete(disk, vec![info.name], self.ctx.deadline()).await?;
-        self.found("orphan");
-        Ok(())
+        self.delete(disk, info.name, "orphan").await
     }
 
     /// A fragment of a live blob that belongs elsewhere, since its group changed: it goes once the disk that now has
@@ -154,8 +167,15 @@ impl Scrub {
         let Some(place) = group.members.get(usize::from(info.name.position)).copied() else { return Ok(()) };
         let there = self.ctx.fragments.verify(place, info.name, self.ctx.deadline()).await;
         if place != disk && there.is_ok_and(|there| there.length == info.length) {
-            self.ctx.fragments.delete(disk, vec![info.name], self.ctx.deadline()).await?;
-            self.found("misplaced");
+            self.delete(disk, info.name, "misplaced").await?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, disk: DiskId, name: FragmentName, kind: &str) -> Result<(), StepError> {
+        match self.ctx.fragments.delete(disk, vec![name], self.ctx.deadline()).await {
+            Ok(_) => self.found(kind),
+            Err(error) => self.step_over(name, error)?,
         }
         Ok(())
     }
@@ -237,11 +257,11 @@ impl Worker for Scrub {
         };
         match self.advance(stage).await {
             Ok((stage, bytes)) => {
-                self.stage = stage;
+                (self.stage, self.tries) = (stage, 0);
                 Ok(Step::Worked { bytes })
             }
             Err(error) => {
-                self.stage = again;
+                (self.stage, self.tries) = (again, self.tries.saturating_add(1));
                 Err(error)
             }
         }

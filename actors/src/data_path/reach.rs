@@ -13,7 +13,7 @@ use cairn_schema::{ids::*, record::MissingCause};
 use rand::Rng;
 
 use super::{latencies::Latencies, metrics::Metrics};
-use crate::placement::{Heard, Placement};
+use crate::placement::{Heard, Placement, Use};
 
 /// The way to the fragments.
 pub(crate) struct Reach {
@@ -44,7 +44,8 @@ impl Unread {
     fn of(error: &TransportError) -> Self {
         match error {
             TransportError::Disk(DiskError::NotFound(_)) => Self::Missing(MissingCause::NotFound),
-            TransportError::Disk(DiskError::Corrupt { .. } | DiskError::OutOfRange { .. } | DiskError::BadChecksum) => {
+            TransportError::Disk(error) if error.is_damage() => Self::Missing(MissingCause::Corrupt),
+            TransportError::Disk(DiskError::OutOfRange { .. } | DiskError::BadChecksum) => {
                 Self::Missing(MissingCause::Corrupt)
             }
             TransportError::Busy(_) | TransportError::Disk(DiskError::Busy) => Self::Busy,
@@ -85,7 +86,7 @@ impl Reach {
             tries += 1;
             let Err(error) = self.fragments.put(disk, fragment.clone(), deadline).await else {
                 self.write_latencies.observe(fragment.payload.len(), started.elapsed());
-                self.placement.report(disk, Heard::Answer);
+                self.placement.report(disk, Use::Write, Heard::Answer);
                 return Ok(());
             };
             if let Some(pause) = pause_before_retry(&error, tries)
@@ -95,7 +96,7 @@ impl Reach {
                 continue;
             }
             self.metrics.fragment_write_failures.inc();
-            self.blame(disk, &error);
+            self.blame(disk, Use::Write, &error);
             tracing::debug!(%disk, fragment = %fragment.name, %error, "a fragment was not written");
             return Err(error);
         }
@@ -108,7 +109,7 @@ impl Reach {
         let error = match read {
             Ok(bytes) if bytes.len() == range.len() => {
                 self.latencies.observe(bytes.len(), started.elapsed());
-                self.placement.report(disk, Heard::Answer);
+                self.placement.report(disk, Use::Read, Heard::Answer);
                 return Ok(bytes);
             }
             Ok(bytes) => {
@@ -119,14 +120,14 @@ impl Reach {
         };
         let unread = Unread::of(&error);
         self.metrics.fragment_read_failures.with_label_values(&[unread.label()]).inc();
-        self.blame(disk, &error);
+        self.blame(disk, Use::Read, &error);
         tracing::debug!(fragment = %name, %disk, %error, "a fragment was not read");
         Err(unread)
     }
 
-    fn blame(&self, disk: DiskId, error: &TransportError) {
-        if is_disks_fault(error) {
-            self.placement.report(disk, Heard::Nothing);
+    fn blame(&self, disk: DiskId, asked: Use, error: &TransportError) {
+        if let Some(heard) = fault(error) {
+            self.placement.report(disk, asked, heard);
         }
     }
 }
@@ -144,16 +145,20 @@ fn pause_before_retry(error: &TransportError, tries: u32) -> Option<Duration> {
     }
 }
 
-/// Whether other requests to the disk will fare as badly, so that it is better avoided.
-fn is_disks_fault(error: &TransportError) -> bool {
+/// What the error tells of the disk's health: that other requests to it will fare as badly, so that it is better
+/// avoided. None: it is this one request that failed.
+fn fault(error: &TransportError) -> Option<Heard> {
+    let disk = matches!(
+        error,
+        TransportError::Deadline(_)
+            | TransportError::Overdue(_)
+            | TransportError::Disk(
+                DiskError::Full { .. } | DiskError::ReadOnly(_) | DiskError::Gone(_) | DiskError::Io { .. }
+            )
+    );
     match error {
-        TransportError::Unreachable(..)
-        | TransportError::Deadline(_)
-        | TransportError::Overdue(_)
-        | TransportError::UnknownDisk(_) => true,
-        TransportError::Protocol(..) | TransportError::BadChecksum(_) | TransportError::Busy(_) => false,
-        TransportError::Disk(error) => {
-            matches!(error, DiskError::Full { .. } | DiskError::ReadOnly(_) | DiskError::Gone(_) | DiskError::Io { .. })
-        }
+        TransportError::Unreachable(..) | TransportError::UnknownDisk(_) => Some(Heard::NoNode),
+        _ if disk => Some(Heard::Nothing),
+        _ => None,
     }
 }

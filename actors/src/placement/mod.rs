@@ -21,6 +21,7 @@ use cairn_schema::{Meta, MetaError, ids::*, record::*};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+pub use health::{Heard, Use};
 pub use rows::Rows;
 pub use safety::{Safety, write_quorum};
 pub use topology::{DiskLoad, DiskView, Liveness, Topology};
@@ -87,14 +88,6 @@ struct Known {
 struct Reading {
     began: Instant,
     result: Result<Arc<Rows>, MetaError>,
-}
-
-/// How a request to a disk ended, as far as the disk's health goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
-    Answer,
-    /// It did not answer, or answered that it cannot.
-    Nothing,
 }
 
 impl Placement {
@@ -263,12 +256,8 @@ impl Placement {
     }
 
     /// What a request to a disk taught about it.
-    pub fn report(&self, disk: DiskId, heard: Heard) {
-        let changed = match heard {
-            Heard::Answer => self.shuns.succeeded(disk),
-            Heard::Nothing => self.shuns.failed(disk, Instant::now()),
-        };
-        if changed {
+    pub fn report(&self, disk: DiskId, asked: Use, heard: Heard) {
+        if self.shuns.heard(disk, asked, heard, Instant::now()) {
             self.publish(&mut self.known.lock());
         }
     }
@@ -280,7 +269,8 @@ impl Placement {
             disk: disk.clone(),
             liveness: known.liveness.get(&disk.node).copied().unwrap_or(Liveness::Alive),
             load: known.loads.get(&disk.id).copied(),
-            shunned: self.shuns.failures(disk.id),
+            shunned_reads: self.shuns.failures(disk.id, Use::Read),
+            shunned_writes: self.shuns.failures(disk.id, Use::Write),
             // The counter lives as long as any picture holds the disk.
             sending: old.disk(disk.id).map_or_else(|| Arc::new(AtomicU64::new(0)), |view| view.sending.clone()),
         };

@@ -65,8 +65,9 @@ pub struct DiskView {
     pub disk: Disk,
     pub liveness: Liveness,
     pub load: Option<DiskLoad>,
-    /// How often in a row requests to it failed lately. Unless that is 0, this node avoids it for a while.
-    pub shunned: u32,
+    /// How often in a row reads of it failed lately, and writes. Unless that is 0, this node avoids it for a while.
+    pub shunned_reads: u32,
+    pub shunned_writes: u32,
     /// Bytes that this node is sending to it now.
     pub sending: Arc<AtomicU64>,
 }
@@ -79,7 +80,7 @@ impl DiskView {
     pub fn answers(&self) -> bool {
         matches!(self.disk.state, DiskState::Up | DiskState::Draining)
             && self.liveness == Liveness::Alive
-            && self.shunned == 0
+            && self.shunned_reads == 0
     }
 
     /// Nobody knows better than that it is gone: a request to it would only cost its deadline.
@@ -91,7 +92,7 @@ impl DiskView {
     /// Whether it may take fragments of new stripes, and if not, why.
     pub fn fit(&self) -> Result<(), Unfit> {
         match self.fit_if_it_answers() {
-            Ok(()) | Err(Unfit::ReadOnly | Unfit::Full) if self.shunned > 0 => Err(Unfit::Shunned),
+            Ok(()) | Err(Unfit::ReadOnly | Unfit::Full) if self.shunned() > 0 => Err(Unfit::Shunned),
             fit => fit,
         }
     }
@@ -104,7 +105,12 @@ impl DiskView {
     /// Whether it could, if it answered. Of a disk that failed once only it is not known that it does not: it may just
     /// have been slow.
     pub fn may_be_fit(&self) -> bool {
-        self.shunned <= 1 && self.fit_if_it_answers().is_ok()
+        self.shunned() <= 1 && self.fit_if_it_answers().is_ok()
+    }
+
+    /// One that does not read is not given anything either.
+    fn shunned(&self) -> u32 {
+        self.shunned_reads.max(self.shunned_writes)
     }
 
     fn fit_if_it_answers(&self) -> Result<(), Unfit> {

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::{
     data_path::{Reach, Remains, Span},
     error::StoreError,
-    placement::{Heard, Safety, Topology},
+    placement::{Heard, Safety, Topology, Use},
 };
 
 /// A stripe cut into fragments, with the checksums that travel with them.
@@ -185,7 +185,7 @@ impl Sending {
     pub(crate) fn blame_slow(&mut self, reach: &Reach) {
         let slow = self.slow();
         if slow.len() <= self.spare {
-            slow.into_iter().for_each(|disk| reach.placement.report(disk, Heard::Nothing));
+            slow.into_iter().for_each(|disk| reach.placement.report(disk, Use::Write, Heard::Nothing));
         }
     }
 

@@ -21,8 +21,10 @@ pub struct Watch {
     /// `longest_retry`.
     pub first_retry: Duration,
     pub longest_retry: Duration,
-    /// A batch under way for longer makes the disk read-only until it is done.
+    /// An operation under way for longer makes the disk read-only until it is done,
     pub stuck_after: Duration,
+    /// and one for so long makes it count as failed: its data is asked for elsewhere.
+    pub hung_after: Duration,
 }
 
 impl Default for Watch {
@@ -32,7 +34,8 @@ impl Default for Watch {
             checkpoint_every: Duration::from_secs(60),
             first_retry: Duration::from_secs(5),
             longest_retry: Duration::from_secs(300),
-            stuck_after: Duration::from_secs(30),
+            stuck_after: Duration::from_secs(10),
+            hung_after: Duration::from_secs(20),
         }
     }
 }
@@ -119,7 +122,7 @@ impl State {
         if self.reopening.is_some() {
             return;
         }
-        self.disk.watch_writer(self.watch.stuck_after);
+        self.disk.watch_operations(self.watch.stuck_after, self.watch.hung_after);
         if ended(&mut self.look).await.is_some() || self.look.is_none() {
             let disk = self.disk.clone();
             self.look = Some(tokio::task::spawn_blocking(move || disk.look()));
