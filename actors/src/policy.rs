@@ -46,6 +46,9 @@ pub struct Timings {
     pub probe_timeout: Duration,
     /// Disks down for longer are lost, and their groups repair without them.
     pub down_to_lost: Duration,
+    /// The same for all disks of a failure domain together, if that is more than one node: that is rather a switch or a
+    /// power cut than so many broken disks.
+    pub domain_down_to_lost: Duration,
     /// One fragment operation on a peer.
     pub fragment_deadline: Duration,
     /// How long an unreferenced blob, or a fragment without a blob row, is kept.
@@ -63,6 +66,7 @@ impl Default for Timings {
             gossip_interval: SECOND / 2,
             probe_timeout: SECOND,
             down_to_lost: HOUR / 4,
+            domain_down_to_lost: 24 * HOUR,
             fragment_deadline: 10 * SECOND,
             reclaim_grace: 24 * HOUR,
             scrub_interval: 14 * 24 * HOUR,

@@ -67,8 +67,14 @@ fn placement_says(disk: &DiskHandle) -> Result<(), Unfit> {
         read_us: status.read_us,
         write_us: status.write_us,
     };
-    let view =
-        DiskView { disk: record, liveness: Liveness::Alive, load: Some(load), shunned_reads: 0, shunned_writes: 0, sending: Arc::default() };
+    let view = DiskView {
+        disk: record,
+        liveness: Liveness::Alive,
+        load: Some(load),
+        shunned_reads: 0,
+        shunned_writes: 0,
+        sending: Arc::default(),
+    };
     view.fit()
 }
 

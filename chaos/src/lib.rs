@@ -12,6 +12,7 @@ pub mod registers;
 pub mod s3;
 pub mod scenario;
 pub mod setting;
+pub mod strace;
 pub mod target;
 
 pub use error::ChaosError;

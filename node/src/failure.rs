@@ -7,7 +7,10 @@ use cairn_actors::{
     runtime::{NodeFailure, RuntimeError},
 };
 use cairn_gateway::GatewayError;
-use cairn_schema::{MetaError, ids::NodeId};
+use cairn_schema::{
+    MetaError,
+    ids::{DiskId, NodeId},
+};
 
 use crate::{
     admin::{AdminError, client::ClientError},
@@ -46,6 +49,12 @@ pub(crate) enum Failure {
     Deaf(&'static str),
     #[error("there is no metadata store in {}: check the path", .0.display())]
     NoStore(PathBuf),
+    #[error("no {0} is registered; `cairn status` shows what there is")]
+    NoSuchDisk(String),
+    #[error("disk {disk} of node {node} is up: stop its node first, if what it holds is to be made anew elsewhere")]
+    DiskIsUp { disk: DiskId, node: NodeId },
+    #[error("{given_up} of {of} disks were given up: the others came back meanwhile")]
+    DisksCameBack { given_up: usize, of: usize },
     #[error("{problems} contradictions in the metadata: {first}")]
     Miscounted { problems: u64, first: String },
     #[error(

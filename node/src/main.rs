@@ -8,11 +8,13 @@ mod data_dir;
 mod dev;
 mod failure;
 mod files;
+mod give_up;
 mod heap;
 mod keys;
 mod layout;
 mod meta_server;
 mod metadata;
+mod named_store;
 mod node;
 mod notice;
 mod preflight;
@@ -30,11 +32,12 @@ use tokio::runtime::{Builder, Runtime};
 use crate::{
     cli::{
         AdminCommand, CertCommand, Cli, Command, ConfigCommand, LogArgs, MetadataCommand, ServeArgs, StatusArgs,
-        status::StatusView,
+        StoreArgs, WhichDisks, status::StatusView,
     },
     config::{LogFormat, LogSection, MetaFile, NodeFile},
     failure::Failure,
     metadata::Network,
+    named_store::NamedStore,
 };
 
 /// Tasks that outlive an orderly stop are abandoned after this.
@@ -74,6 +77,7 @@ fn run(command: Command) -> Result<(), Failure> {
             print(&format!("made {id}.pem and {id}.key in {}\n", out.display()))
         }
         Command::Admin(AdminCommand::Metadata(command)) => run_transfer(&command),
+        Command::Admin(AdminCommand::GiveUp { store, which }) => run_give_up(&store, &which),
         Command::Disk(command) => {
             let (report, wrong) = cli::disk::run(&command)?;
             print(&report)?;
@@ -108,10 +112,21 @@ fn run_meta(args: ServeArgs) -> Result<(), Failure> {
 
 fn run_transfer(command: &MetadataCommand) -> Result<(), Failure> {
     process::start_log(LogFormat::Human, Some("warn")).map_err(Failure::Log)?;
-    let store = transfer::Store::of(command)?;
+    let (MetadataCommand::Export { store, .. }
+    | MetadataCommand::Import { store, .. }
+    | MetadataCommand::Check { store }) = command;
+    let store = NamedStore::of(store)?;
     let network = Network::start(store.kind())?;
     let network = &network;
     serve(|_, stop| async move { print(&transfer::run(command, &store, network, stop).await?) })
+}
+
+fn run_give_up(store: &StoreArgs, which: &WhichDisks) -> Result<(), Failure> {
+    process::start_log(LogFormat::Human, Some("warn")).map_err(Failure::Log)?;
+    let store = NamedStore::of(store)?;
+    let network = Network::start(store.kind())?;
+    let network = &network;
+    serve(|_, stop| async move { print(&give_up::run(which, &store, network, stop).await?) })
 }
 
 /// The command line's format wins over the file's.

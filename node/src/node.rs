@@ -118,6 +118,7 @@ fn timings(file: &NodeFile) -> Timings {
         gossip_interval: timings.gossip_interval.0,
         probe_timeout: timings.probe_timeout.0,
         down_to_lost: timings.down_to_lost.0,
+        domain_down_to_lost: timings.domain_down_to_lost.0,
         fragment_deadline: timings.fragment_deadline.0,
         reclaim_grace: timings.reclaim_grace.0,
         scrub_interval: timings.scrub_interval.0,

@@ -5,79 +5,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cairn_schema::{kv::embedded::EmbeddedOptions, transfer::Totals};
+use cairn_schema::transfer::Totals;
 use tokio::io::AsyncWriteExt;
 
 use crate::{
-    certs,
-    cli::{MetadataCommand, StoreArgs},
-    config::{self, AnyFile, MetadataKind, NodeFile},
+    cli::MetadataCommand,
     failure::Failure,
     files::{self, FileError},
-    metadata::{self, Network, Opened},
-    notice,
+    metadata::{Network, Opened},
+    named_store::NamedStore,
     process::{Stop, stopped},
 };
-
-/// The store that a command names.
-pub(crate) enum Store {
-    /// An embedded one, by its folder.
-    Folder(PathBuf),
-    /// The one a node uses.
-    Node(Box<NodeFile>),
-}
-
-impl Store {
-    pub(crate) fn of(command: &MetadataCommand) -> Result<Self, Failure> {
-        let (MetadataCommand::Export { store, .. }
-        | MetadataCommand::Import { store, .. }
-        | MetadataCommand::Check { store }) = command;
-        match store {
-            StoreArgs { config: Some(file), .. } => match config::load_any(file)? {
-                AnyFile::Node(loaded) => Ok(Self::Node(Box::new(loaded.file))),
-                AnyFile::Meta(loaded) => Ok(Self::Folder(loaded.file.meta.path)),
-            },
-            StoreArgs { data: Some(data), .. } => Ok(Self::Folder(data.join("metadata"))),
-            // The command line demands one of both.
-            StoreArgs { .. } => Err(Failure::NoStore(PathBuf::new())),
-        }
-    }
-
-    pub(crate) fn kind(&self) -> MetadataKind {
-        match self {
-            Self::Folder(_) => MetadataKind::Embedded,
-            Self::Node(file) => file.metadata.kind,
-        }
-    }
-
-    async fn open(&self, network: &Network, stop: &mut Stop) -> Result<Opened, Failure> {
-        match self {
-            Self::Folder(path) => metadata::open_embedded(path, EmbeddedOptions::default()).await,
-            Self::Node(file) => {
-                let identity = certs::read_identity(&file.tls)?;
-                metadata::open(file, &identity, network, stop, notice::on_terminal).await
-            }
-        }
-    }
-
-    /// Opening would make the folder that a mistyped path names, for an export that then fails. A store elsewhere
-    /// cannot be told from an empty one before it is read.
-    fn must_exist(&self) -> Result<(), Failure> {
-        let folder = match self {
-            Self::Folder(path) => Some(path),
-            Self::Node(file) => file.metadata.path.as_ref(),
-        };
-        match folder {
-            Some(path) if !path.is_dir() => Err(Failure::NoStore(path.clone())),
-            _ => Ok(()),
-        }
-    }
-}
 
 /// Does it, and says what was done. `Interrupted` if `stop` comes first.
 pub(crate) async fn run(
     command: &MetadataCommand,
-    store: &Store,
+    store: &NamedStore,
     network: &Network,
     stop: Stop,
 ) -> Result<String, Failure> {
@@ -90,7 +33,7 @@ pub(crate) async fn run(
 
 async fn transfer(
     command: &MetadataCommand,
-    store: &Store,
+    store: &NamedStore,
     network: &Network,
     mut stop: Stop,
 ) -> Result<String, Failure> {

@@ -65,9 +65,10 @@ impl Outstanding {
     /// Why the disk is taken to hang, in an operator's words: the oldest operation that takes longer than `limit`.
     pub(crate) fn hangs(&self, now: Instant, limit: Duration) -> Option<String> {
         let operations = self.0.lock();
-        let mut slow = operations.began.values().filter(|(operation, began)| {
-            now.saturating_duration_since(*began) > limit * operation.patience()
-        });
+        let mut slow = operations
+            .began
+            .values()
+            .filter(|(operation, began)| now.saturating_duration_since(*began) > limit * operation.patience());
         slow.next().map(|(operation, _)| format!("{} has not returned for more than {limit:?}", operation.as_str()))
     }
 }

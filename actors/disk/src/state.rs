@@ -148,7 +148,9 @@ impl Core {
         let hung = self.outstanding.hangs(now, hung_after);
         let stuck = self.outstanding.hangs(now, stuck_after);
         match (self.stuck.swap(stuck.clone().map(Arc::new)), stuck) {
-            (None, Some(why)) => tracing::warn!(%disk, %why, "the disk is slow: it is given no writes until it answers"),
+            (None, Some(why)) => {
+                tracing::warn!(%disk, %why, "the disk is slow: it is given no writes until it answers")
+            }
             (Some(_), None) => tracing::info!(%disk, "the disk answers again"),
             _ => {}
         }

@@ -1,6 +1,6 @@
 //! What healing shows to Prometheus.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 /// One node's; cheap to clone.
 #[derive(Clone)]
@@ -22,6 +22,8 @@ pub struct HealingMetrics {
     pub reclaimed_blobs: IntCounter,
     pub reclaimed_fragments: IntCounter,
     pub suspects: IntGauge,
+    /// Failure domains whose disks have been down for long and are not given up, by why: domain, space.
+    pub losses_held: IntGaugeVec,
     /// By the state they went to.
     pub disk_changes: IntCounterVec,
 }
@@ -56,6 +58,11 @@ impl HealingMetrics {
             reclaimed_blobs: make.counter("cairn_gc_blobs_total", "Unreferenced blobs reclaimed")?,
             reclaimed_fragments: make.counter("cairn_gc_fragments_total", "Fragments deleted for reclaimed blobs")?,
             suspects: make.gauge("cairn_membership_suspects", "Nodes that seem dead to this one")?,
+            losses_held: make.gauges(
+                "cairn_membership_losses_held",
+                "Failure domains with disks that have been down for long and are not given up",
+                "why",
+            )?,
             disk_changes: make.counters("cairn_disk_state_changes_total", "Disk states this node decided", "to")?,
         })
     }
@@ -74,6 +81,12 @@ impl Maker<'_> {
 
     fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
         let metric = IntCounter::new(name, help)?;
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn gauges(&self, name: &str, help: &str, label: &str) -> prometheus::Result<IntGaugeVec> {
+        let metric = IntGaugeVec::new(Opts::new(name, help), &[label])?;
         self.registry.register(Box::new(metric.clone()))?;
         Ok(metric)
     }

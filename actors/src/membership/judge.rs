@@ -13,16 +13,18 @@ use async_trait::async_trait;
 use cairn_fragment::Probes;
 use cairn_schema::{Meta, MetaError, clock::now_ms, ids::*, record::*};
 use futures::FutureExt;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     View,
     confirm::{Finding, confirm},
     gossip::Views,
+    losses::{Candidate, Held, Limits, losses},
     quorum::{Sight, Tally, in_company, may_give_up, may_judge},
 };
 use crate::{
     background::{Context, inventory},
-    placement::{Liveness, Rows},
+    placement::{Liveness, Rows, topology::domain_of},
     supervisor::{Step, StepError, Worker},
 };
 
@@ -35,6 +37,8 @@ const LEAST_START_GRACE: Duration = Duration::from_secs(3);
 const ROUNDS_AFTER_ANSWER: u32 = 5;
 /// How long a returning disk's inventory may take before the disk is called up regardless; scrub finds what is left.
 const RECONCILE_LIMIT: Duration = Duration::from_secs(30);
+/// How long a step of the judge waits for it.
+const RECONCILE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Decides with the others, through the metadata, whose disks are down.
 pub struct Judge {
@@ -50,6 +54,10 @@ pub struct Judge {
     silent: HashSet<NodeId>,
     /// When this judge first saw each disk that is down now.
     down_since: HashMap<DiskId, Instant>,
+    /// Own disks that are being compared with what they should hold.
+    returning: HashMap<DiskId, AbortOnDropHandle<Result<(), StepError>>>,
+    /// Why disks are not given up, as it was told last.
+    held: Vec<Held>,
 }
 
 impl Judge {
@@ -64,6 +72,8 @@ impl Judge {
             answered: HashMap::new(),
             silent: HashSet::new(),
             down_since: HashMap::new(),
+            returning: HashMap::new(),
+            held: Vec::new(),
         }
     }
 
@@ -114,49 +124,43 @@ impl Judge {
     }
 
     /// Own disks: a broken one goes down, a whole one comes up.
-    async fn tend_own(&self, rows: &Rows, sight: Sight) -> Result<(), StepError> {
+    async fn tend_own(&mut self, rows: &Rows, sight: Sight) -> Result<(), StepError> {
         let of_mine = |disk: &&Disk| disk.node == self.ctx.node && disk.state == DiskState::Up;
+        let mut down = Vec::new();
         for disk in rows.disks.values().filter(of_mine).filter(|disk| !self.own.contains(&disk.id)) {
             tracing::error!(disk = %disk.id, "a disk registered on this node is not open here");
-            self.change(disk, DiskState::Down).await?;
+            down.push(disk);
         }
-        for id in &self.own {
-            let Some(disk) = rows.disks.get(id) else { continue };
-            let failure = match self.ctx.fragments.disk_status(*id, self.ctx.deadline()).await {
+        for id in self.own.clone() {
+            let Some(disk) = rows.disks.get(&id) else { continue };
+            let failure = match self.ctx.fragments.disk_status(id, self.ctx.deadline()).await {
                 Ok(status) => status.failed,
                 Err(error) => Some(error.to_string()),
             };
             match (disk.state, failure) {
                 (DiskState::Up, Some(why)) => {
                     tracing::error!(disk = %id, %why, "own disk failed");
-                    self.change(disk, DiskState::Down).await?;
+                    down.push(disk);
                 }
-                (DiskState::Down | DiskState::Lost, None) if in_company(sight) => {
-                    self.reconcile(rows, *id).await?;
-                    self.change(disk, DiskState::Up).await?;
-                }
-                _ => {}
+                (DiskState::Down | DiskState::Lost, None) if in_company(sight) => self.call_up(rows, disk).await?,
+                _ => drop(self.returning.remove(&id)),
             }
         }
-        Ok(())
+        Ok(self.change(&down, DiskState::Down).await?)
     }
 
-    /// A disk that was away is compared with what it should hold before it counts again (RED-1).
-    async fn reconcile(&self, rows: &Rows, disk: DiskId) -> Result<(), StepError> {
-        let until = Instant::now() + RECONCILE_LIMIT;
-        let mut missing = 0;
-        for (group, position) in rows.positions_of(disk) {
-            let mut check = inventory::GroupCheck::new(disk, group, position);
-            while let Some(page) = check.page(&self.ctx).await? {
-                missing += page.missing;
-                if Instant::now() > until {
-                    tracing::warn!(%disk, missing, "comparing the disk with what it should hold takes long; scrub will finish it");
-                    return Ok(());
-                }
-            }
-        }
-        tracing::info!(%disk, missing, "the disk was compared with what it should hold");
-        Ok(())
+    /// Has a disk that was away compared with what it should hold, which takes its time and keeps nobody else waiting;
+    /// once that is done, it is up (RED-1).
+    async fn call_up(&mut self, rows: &Rows, disk: &Disk) -> Result<(), StepError> {
+        let returning = self.returning.entry(disk.id).or_insert_with(|| {
+            let comparing = reconcile(self.ctx.clone(), rows.positions_of(disk.id), disk.id);
+            AbortOnDropHandle::new(tokio::spawn(comparing))
+        });
+        // What is quickly done is not to wait for the next step.
+        let Ok(compared) = tokio::time::timeout(RECONCILE_PATIENCE, returning).await else { return Ok(()) };
+        self.returning.remove(&disk.id);
+        compared??;
+        Ok(self.change(&[disk], DiskState::Up).await?)
     }
 
     async fn condemn(&mut self, rows: &Rows, view: &View) -> Result<(), StepError> {
@@ -201,9 +205,8 @@ impl Judge {
         match finding {
             Finding::Answers => {}
             Finding::Silent => {
-                for disk in rows.disks.values().filter(|disk| disk.node == *suspect && disk.state == DiskState::Up) {
-                    self.change(disk, DiskState::Down).await?;
-                }
+                let of_it = |disk: &&Disk| disk.node == *suspect && disk.state == DiskState::Up;
+                self.change(&rows.disks.values().filter(of_it).collect::<Vec<_>>(), DiskState::Down).await?;
             }
             // The lease is left to run out: asking again at once would find the same.
             Finding::Unsure => return Ok(Some(finding)),
@@ -212,23 +215,61 @@ impl Judge {
         Ok(Some(finding))
     }
 
-    /// Disks down for too long are given up, so that their groups repair without them. The time counts from when this
-    /// judge saw them down, too: a cluster that was switched off for a week must not give up its slower nodes when it
-    /// is switched on.
+    /// Disks down for too long are given up, so that their groups repair without them; see [`losses`].
     async fn declare_lost(&mut self, rows: &Rows, view: &View) -> Result<(), StepError> {
-        let limit = self.ctx.timings.down_to_lost;
-        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        let (now_ms, now) = (now_ms(), Instant::now());
-        let down: Vec<&Disk> = rows.disks.values().filter(|disk| disk.state == DiskState::Down).collect();
-        self.down_since.retain(|id, _| down.iter().any(|disk| disk.id == *id));
-        for disk in down {
-            let noticed = *self.down_since.entry(disk.id).or_insert(now);
-            let long = now_ms.saturating_sub(disk.since_ms) > limit_ms && now.duration_since(noticed) > limit;
-            if long && may_give_up(self.tally(rows, view)) {
-                self.change(disk, DiskState::Lost).await?;
-            }
+        let candidates = self.candidates(rows);
+        let timings = &self.ctx.timings;
+        let limits = Limits { single: timings.down_to_lost, domain: timings.domain_down_to_lost };
+        let mut losses = losses(&candidates, self.ctx.policy.failure_domain, limits);
+        if !may_give_up(self.tally(rows, view)) {
+            losses.give_up.clear();
         }
-        Ok(())
+        self.tell(losses.held);
+        let lost: Vec<&Disk> = losses.give_up.iter().filter_map(|id| rows.disks.get(id)).collect();
+        Ok(self.change(&lost, DiskState::Lost).await?)
+    }
+
+    /// The time counts from when this judge saw a disk down, too: a cluster that was switched off for a week must not
+    /// give up its slower nodes when it is switched on.
+    fn candidates(&mut self, rows: &Rows) -> Vec<Candidate> {
+        let (now_ms, now) = (now_ms(), Instant::now());
+        let topology = self.ctx.placement.topology();
+        let level = self.ctx.policy.failure_domain;
+        let members: HashSet<DiskId> = rows.groups.values().flat_map(|group| group.members.iter().copied()).collect();
+        self.down_since.retain(|id, _| rows.state(*id) == Some(DiskState::Down));
+        let count = |disk: &&Disk| disk.state != DiskState::Removed;
+        let candidate = |disk: &Disk| {
+            let down_for = if disk.state == DiskState::Down {
+                let noticed = *self.down_since.entry(disk.id).or_insert(now);
+                now.duration_since(noticed).min(Duration::from_millis(now_ms.saturating_sub(disk.since_ms)))
+            } else {
+                Duration::ZERO
+            };
+            let load = topology.disk(disk.id).and_then(|view| view.load);
+            Candidate {
+                id: disk.id,
+                node: disk.node.clone(),
+                domain: domain_of(disk, level),
+                state: disk.state,
+                down_for,
+                used: load.map_or(0, |load| load.used_bytes),
+                free: load.map_or(disk.capacity_bytes, |load| if load.writable { load.free_bytes } else { 0 }),
+                member: members.contains(&disk.id),
+            }
+        };
+        rows.disks.values().filter(count).map(candidate).collect()
+    }
+
+    /// Says why disks are not given up, once for each reason.
+    fn tell(&mut self, held: Vec<Held>) {
+        for kind in Held::KINDS {
+            let count = held.iter().filter(|held| held.label() == kind).count();
+            self.ctx.metrics.losses_held.with_label_values(&[kind]).set(count as i64);
+        }
+        for why in held.iter().filter(|why| !self.held.iter().any(|told| told.is_about(why))) {
+            tracing::error!(%why, "disks that are down are not given up");
+        }
+        self.held = held;
     }
 
     fn tally(&self, rows: &Rows, view: &View) -> Tally {
@@ -241,18 +282,36 @@ impl Judge {
         Tally { all: all.len(), alive }
     }
 
-    async fn change(&self, disk: &Disk, to: DiskState) -> Result<(), MetaError> {
-        match self.ctx.meta.set_disk_state(disk.id, disk.state, to).await {
-            Ok(_) => {
-                log_change(disk, to);
-                self.ctx.metrics.disk_changes.with_label_values(&[state_name(to)]).inc();
-                Ok(())
+    /// Of those that somebody else has decided about meanwhile, the rows are read again in the next step.
+    async fn change(&self, disks: &[&Disk], to: DiskState) -> Result<(), MetaError> {
+        if disks.is_empty() {
+            return Ok(());
+        }
+        let changes = disks.iter().map(|disk| (disk.id, disk.state, to)).collect();
+        for disk in self.ctx.meta.set_disk_states(changes).await? {
+            log_change(&disk, to);
+            self.ctx.metrics.disk_changes.with_label_values(&[state_name(to)]).inc();
+        }
+        Ok(())
+    }
+}
+
+/// A disk that was away is compared with what it should hold before it counts again (RED-1).
+async fn reconcile(ctx: Context, positions: Vec<(GroupId, u8)>, disk: DiskId) -> Result<(), StepError> {
+    let until = Instant::now() + RECONCILE_LIMIT;
+    let mut missing = 0;
+    for (group, position) in positions {
+        let mut check = inventory::GroupCheck::new(disk, group, position);
+        while let Some(page) = check.page(&ctx).await? {
+            missing += page.missing;
+            if Instant::now() > until {
+                tracing::warn!(%disk, missing, "comparing the disk with what it should hold takes long; scrub will finish it");
+                return Ok(());
             }
-            // Somebody else decided meanwhile; the rows are read again in the next step.
-            Err(MetaError::Stale(_)) => Ok(()),
-            Err(error) => Err(error),
         }
     }
+    tracing::info!(%disk, missing, "the disk was compared with what it should hold");
+    Ok(())
 }
 
 /// A disk that comes up is ordinary, as after every start of its node; one that goes without its node having said so is
@@ -307,13 +366,8 @@ impl Judge {
 
 /// Calls this node's disks down when it stops on purpose, so that nobody waits for them.
 pub async fn leave(meta: &Meta, own: &[DiskId]) -> Result<(), MetaError> {
-    for id in own {
-        match meta.set_disk_state(*id, DiskState::Up, DiskState::Down).await {
-            Ok(_) | Err(MetaError::Stale(_)) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+    let changes = own.iter().map(|id| (*id, DiskState::Up, DiskState::Down)).collect();
+    meta.set_disk_states(changes).await.map(drop)
 }
 
 #[cfg(test)]

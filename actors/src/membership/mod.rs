@@ -6,6 +6,7 @@
 mod confirm;
 pub mod gossip;
 mod judge;
+mod losses;
 pub mod quorum;
 mod worker;
 

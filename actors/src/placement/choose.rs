@@ -40,9 +40,7 @@ impl Placement {
         groups.shuffle(&mut rand::rng());
         groups.sort_by_cached_key(|group| Reverse(topology.fit_members(group)));
         // Not by their number alone: a group whose fit members lie in too few domains would only cost a deadline.
-        groups
-            .into_iter()
-            .find(|group| topology.safety(group, &self.policy).holds(topology.members_that(group, &such)))
+        groups.into_iter().find(|group| topology.safety(group, &self.policy).holds(topology.members_that(group, &such)))
     }
 }
 

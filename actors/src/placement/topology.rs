@@ -147,7 +147,7 @@ impl DiskView {
 }
 
 /// The name of the domain that a disk fails with at `level`, qualified by that of the level above.
-pub(super) fn domain_of(disk: &Disk, level: FailureDomain) -> String {
+pub(crate) fn domain_of(disk: &Disk, level: FailureDomain) -> String {
     match level {
         FailureDomain::Disk => disk.id.to_string(),
         FailureDomain::Node => disk.node.to_string(),

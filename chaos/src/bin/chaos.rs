@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use cairn_chaos::{
     ChaosError,
-    scenario::{away, clients, corrupt, metadata, racks, restart, stream},
+    scenario::{away, clients, corrupt, metadata, racks, restart, sick, stream},
     setting::Setting,
 };
 use clap::{Parser, Subcommand};
@@ -42,6 +42,8 @@ enum Scenario {
     Away,
     /// `cairn dev`, or node processes with `--fdb`, are killed under load and started again.
     Restart,
+    /// One disk of twelve cannot read some of what it holds, then nothing, then hangs (needs strace).
+    Sick,
     /// Bytes on disk are flipped under a running cluster.
     Corrupt,
     /// The metadata's server is killed under load and started again: `cairn meta`, or a FoundationDB of its own.
@@ -92,6 +94,7 @@ async fn run(setting: &Setting, scenario: Scenario) -> Result<(), ChaosError> {
         Scenario::Racks => racks::run(setting).await,
         Scenario::Away => away::run(setting).await,
         Scenario::Restart => restart::run(setting).await,
+        Scenario::Sick => sick::run(setting).await,
         Scenario::Corrupt => corrupt::run(setting).await,
         Scenario::Metadata { rounds, fdb_server } => metadata::run(setting, rounds, fdb_server.as_deref()).await,
         Scenario::Stream { small_mib, large_mib } => stream::run(setting, small_mib, large_mib).await,

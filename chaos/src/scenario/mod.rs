@@ -6,5 +6,6 @@ pub mod corrupt;
 pub mod metadata;
 pub mod racks;
 pub mod restart;
+pub mod sick;
 pub mod stream;
 mod workload;

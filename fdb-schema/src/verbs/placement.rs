@@ -40,6 +40,12 @@ impl Meta {
         })
     }
 
+    /// Changes the states of all of these disks that still are in their first one, in one transaction: what falls
+    /// together is seen to. Returns those that are in their second one now.
+    pub fn set_disk_states(&self, changes: Vec<(DiskId, DiskState, DiskState)>) -> Verb<'_, Vec<Disk>> {
+        Box::pin(async move { transact!(self, "set_disk_states", |tx| set_disk_states(tx, &changes)) })
+    }
+
     /// Creates a group with epoch 1 and the next free id. Err(Stale) when a member is not Up.
     pub fn create_group(&self, scheme: Scheme, members: Vec<DiskId>) -> Verb<'_, Group> {
         Box::pin(async move {
@@ -125,6 +131,29 @@ async fn set_disk_state(tx: &mut Tx, attempt: AttemptId, id: DiskId, from: DiskS
         changed(tx).await?;
     }
     Ok(disk)
+}
+
+/// Made twice, the second does nothing: no attempt needs to be remembered.
+async fn set_disk_states(tx: &mut Tx, changes: &[(DiskId, DiskState, DiskState)]) -> Outcome<Vec<Disk>> {
+    let keys: Vec<_> = changes.iter().map(|(id, ..)| keyspace::disk(*id)).collect();
+    tx.prefetch(&keys).await?;
+    let (mut any, mut now) = (false, Vec::new());
+    for ((_, from, to), key) in changes.iter().zip(keys) {
+        let Some(mut disk) = tx.get::<Disk>(&key).await? else { continue };
+        if disk.state == *from && from != to {
+            disk.state = *to;
+            disk.since_ms = tx.now_ms;
+            tx.set(key, &disk);
+            any = true;
+        }
+        if disk.state == *to {
+            now.push(disk);
+        }
+    }
+    if any {
+        changed(tx).await?;
+    }
+    Ok(now)
 }
 
 /// A stripe has one fragment on each member.

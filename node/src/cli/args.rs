@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use cairn_schema::{
-    ids::NodeId,
+    ids::{DiskId, NodeId},
     record::{FailureDomain, Scheme},
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -16,8 +16,8 @@ use crate::config::{LogFormat, Size};
 #[command(name = "cairn", version, propagate_version = true, arg_required_else_help = true)]
 #[command(after_help = "Start with `cairn dev`: a whole cluster in one process, ready for any S3 client.\n\
     The environment variable CAIRN_LOG sets what is logged, such as `info,cairn_actors=debug`.\n\n\
-    Exit codes: 0 done or stopped; 1 refused, or failed; 2 not a command line; 3 a server that ended itself, because its\n\
-    metadata store takes no more changes until it is opened again; 130 a second signal ended it at once.")]
+    Exit codes: 0 done or stopped; 1 refused, or failed; 2 not a command line; 3 a server that ended itself, because it\n\
+    could only have refused, as when its metadata store takes no more changes; 130 a second signal ended it at once.")]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -42,7 +42,7 @@ pub(crate) enum Command {
     /// Make the certificates of the mutual TLS between nodes
     #[command(subcommand)]
     Cert(CertCommand),
-    /// Work on a cluster's metadata
+    /// Work on a cluster's metadata, and decide what nodes do not decide by themselves
     #[command(subcommand)]
     Admin(AdminCommand),
     /// Look into a disk's folder while no node uses it
@@ -201,6 +201,32 @@ pub(crate) enum AdminCommand {
     /// Export all metadata to a file, or import it into an empty store
     #[command(subcommand)]
     Metadata(MetadataCommand),
+    /// Give up disks that are down, so that what they held is made anew elsewhere
+    ///
+    /// Nodes give up single disks and nodes by themselves after timings.down_to_lost, and a whole failure domain of
+    /// several nodes after the much longer timings.domain_down_to_lost, which this does not wait for. A disk that comes
+    /// back later is taken in again. Disks that are up are not given up: stop their node first.
+    GiveUp {
+        #[command(flatten)]
+        store: StoreArgs,
+        #[command(flatten)]
+        which: WhichDisks,
+    },
+}
+
+/// Which disks are meant.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct WhichDisks {
+    /// One disk, by the id that `cairn status` shows
+    #[arg(long, value_name = "ID")]
+    pub disk: Option<DiskId>,
+    /// All disks of a node
+    #[arg(long, value_name = "ID")]
+    pub node: Option<NodeId>,
+    /// All disks of a rack
+    #[arg(long, value_name = "ZONE/RACK")]
+    pub rack: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -302,6 +328,8 @@ mod tests {
             "cairn admin metadata export --config node.toml --out m.cairn",
             "cairn admin metadata import --data cairn-data --in m.cairn",
             "cairn admin metadata check --config node.toml",
+            "cairn admin give-up --config node.toml --node n1",
+            "cairn admin give-up --data cairn-data --rack z1/r1",
             "cairn disk inspect /d --json",
             "cairn disk verify /d",
             "cairn disk rebuild-index /d",

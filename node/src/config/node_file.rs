@@ -159,6 +159,7 @@ pub(crate) struct TimingsSection {
     pub gossip_interval: Period,
     pub probe_timeout: Period,
     pub down_to_lost: Period,
+    pub domain_down_to_lost: Period,
     pub fragment_deadline: Period,
     pub reclaim_grace: Period,
     pub scrub_interval: Period,
@@ -171,6 +172,7 @@ impl Default for TimingsSection {
             gossip_interval: Period(usual.gossip_interval),
             probe_timeout: Period(usual.probe_timeout),
             down_to_lost: Period(usual.down_to_lost),
+            domain_down_to_lost: Period(usual.domain_down_to_lost),
             fragment_deadline: Period(usual.fragment_deadline),
             reclaim_grace: Period(usual.reclaim_grace),
             scrub_interval: Period(usual.scrub_interval),
@@ -496,6 +498,13 @@ impl TimingsSection {
                 "timings.down_to_lost",
                 format!("{} is shorter than one probe of {}", self.down_to_lost, self.probe_timeout),
                 "a disk must be down for longer than a probe takes before its data is copied elsewhere",
+            );
+        }
+        if self.domain_down_to_lost < self.down_to_lost {
+            findings.refuse(
+                "timings.domain_down_to_lost",
+                format!("{} is shorter than timings.down_to_lost, {}", self.domain_down_to_lost, self.down_to_lost),
+                "a whole failure domain is waited for at least as long as one disk",
             );
         }
     }

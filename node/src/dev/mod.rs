@@ -159,6 +159,7 @@ fn timings() -> Timings {
     Timings {
         gossip_interval: Duration::from_millis(250),
         down_to_lost: Duration::from_secs(120),
+        domain_down_to_lost: Duration::from_secs(600),
         reclaim_grace: Duration::from_secs(3600),
         scrub_interval: Duration::from_secs(24 * 3600),
         ..Timings::default()

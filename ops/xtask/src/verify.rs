@@ -136,6 +136,11 @@ fn scenarios(report: &mut Report, options: &Options, bin: &Path, fdb: Fdb) {
     let large = if options.large { "5120" } else { "512" };
     let name = format!("{large} MiB streamed in bounded memory");
     report.command(&name, &mut chaos(options, bin, &["stream", "--large-mib", large], false));
+    if Command::new("strace").arg("-V").output().is_ok() {
+        report.command("a sick disk", &mut chaos(options, bin, &["sick"], false));
+    } else {
+        report.skip("a sick disk", "strace is not installed: it makes a disk's reads fail and hang");
+    }
     report.command("two racks of six killed", &mut chaos(options, bin, &["racks"], false));
     report.command("two racks of six away", &mut chaos(options, bin, &["away"], false));
     report.command("the metadata server killed", &mut chaos(options, bin, &["metadata"], false));

@@ -281,7 +281,9 @@ impl From<DiskError> for RemoteError {
             DiskError::NotFound(name) => Self::NotFound(name),
             DiskError::Corrupt { name, what } => Self::Corrupt { name, what: clip(what) },
             // Other nodes do the same about either.
-            DiskError::Unreadable { name, why } => Self::Corrupt { name, what: clip(format!("it cannot be read: {why}")) },
+            DiskError::Unreadable { name, why } => {
+                Self::Corrupt { name, what: clip(format!("it cannot be read: {why}")) }
+            }
             DiskError::OutOfRange { name, start, end, length } => Self::OutOfRange { name, start, end, length },
             DiskError::Conflict(name) => Self::Conflict(name),
             DiskError::BadChecksum => Self::BadChecksum,

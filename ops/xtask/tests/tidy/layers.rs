@@ -77,7 +77,8 @@ pub(crate) const FLOORS: [(&str, &[&str]); 8] = [
         "node",
         &[
             "preflight",
-            "dev meta_server node transfer",
+            "dev give_up meta_server node transfer",
+            "named_store",
             "certs cli keys metadata serve",
             "failure",
             "data_dir",
@@ -85,5 +86,8 @@ pub(crate) const FLOORS: [(&str, &[&str]); 8] = [
             "config files heap notice words",
         ],
     ),
-    ("chaos", &["scenario", "target", "dev fdb", "cluster load registers", "admin process", "error", "s3 setting"]),
+    (
+        "chaos",
+        &["scenario", "target", "dev fdb", "cluster load registers", "admin process", "error", "s3 setting strace"],
+    ),
 ];
