@@ -472,6 +472,11 @@ pub fn attempts_before(shard: u8, minute: u32) -> (Bytes, Bytes) {
     (begin, end)
 }
 
+/// The minute of its birth, of an attempt's key.
+pub fn attempt_minute(key: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(key.get(2..6)?.try_into().ok()?))
+}
+
 pub fn completed(upload: UploadId) -> Bytes {
     Key::of(Space::Completed).raw(&upload.0).done()
 }

@@ -218,7 +218,7 @@ impl Worker {
             _ => {
                 let bucket = self.rng.random_range(0..RECLAIM_BUCKETS);
                 for reclaim in self.meta.reclaimable(bucket, u64::MAX, 5).await? {
-                    self.meta.reclaimed(&reclaim).await?;
+                    self.meta.reclaimed(std::slice::from_ref(&reclaim)).await?;
                 }
                 Ok(())
             }

@@ -92,7 +92,8 @@ async fn parts_become_an_object_and_the_others_are_reclaimed() {
     assert_eq!(read(RangeRequest::Suffix(1)).await.unwrap().parts_offset, 20);
     assert!(read(RangeRequest::Nothing).await.unwrap().parts.is_empty());
 
-    meta.expire_attempts(u64::MAX, 1000).await.unwrap();
+    while meta.expire_attempts(u64::MAX).await.unwrap() {}
+    meta.expire_completed(u64::MAX, 1000).await.unwrap();
     assert_eq!(meta.complete_upload(repeated).await, Err(MetaError::NoSuchUpload(upload.id)));
 }
 

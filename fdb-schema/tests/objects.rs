@@ -48,7 +48,7 @@ pub(crate) async fn an_object_is_seen_and_reclaimed(name: &str, kv: SharedKv) {
     assert_eq!(again, Deleted { version: None, delete_marker: false });
     for bucket in 0..RECLAIM_BUCKETS {
         for reclaim in meta.reclaimable(bucket, u64::MAX, 10).await.unwrap() {
-            meta.reclaimed(&reclaim).await.unwrap();
+            meta.reclaimed(std::slice::from_ref(&reclaim)).await.unwrap();
             assert_eq!(meta.blobs(&[reclaim.blob.id]).await.unwrap(), [None]);
         }
     }

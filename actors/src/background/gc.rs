@@ -10,7 +10,8 @@ use std::{
 };
 
 use async_trait::async_trait;
-use cairn_schema::{clock::now_ms, ids::*, keyspace::RECLAIM_BUCKETS, record::*};
+use cairn_schema::{MetaError, clock::now_ms, ids::*, keyspace::RECLAIM_BUCKETS, record::*};
+use futures::StreamExt;
 
 use super::{Context, inventory::names_in};
 use crate::{
@@ -18,12 +19,20 @@ use crate::{
     supervisor::{Step, StepError, Worker},
 };
 
-const BLOBS_AT_ONCE: usize = 32;
+/// Blobs of one step.
+const BLOBS_AT_ONCE: usize = 512;
+/// Fragments of one round of a step, unless a single blob has more: each disk is told of all of its at once, and the
+/// rows of all these blobs go in a few transactions.
+const FRAGMENTS_AT_ONCE: usize = 1 << 16;
 const NAMES_AT_ONCE: usize = 1024;
+/// Calls of one disk that are under way together: a disk writes down all that waits with one sync.
+const CALLS_AT_ONCE: usize = 4;
 const LEASE: Duration = Duration::from_secs(60);
-/// Nobody repeats an attempt after this.
-const ATTEMPTS_KEPT: Duration = Duration::from_secs(24 * 3600);
-const ATTEMPTS_AT_ONCE: usize = 1000;
+/// Nobody repeats an attempt after this: a request does so for a minute at most, and the clocks of nodes may differ.
+const ATTEMPTS_KEPT: Duration = Duration::from_secs(3600);
+/// A client may ask again what became of an upload that it completed.
+const COMPLETED_KEPT: Duration = Duration::from_secs(24 * 3600);
+const COMPLETED_AT_ONCE: usize = 1000;
 /// How often those are looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
@@ -60,14 +69,15 @@ impl Gc {
 
     async fn collect_under_lease(&mut self, before: u64) -> Result<u64, StepError> {
         let mut deleted = 0;
-        for reclaim in self.ctx.meta.reclaimable(self.bucket, before, BLOBS_AT_ONCE).await? {
-            deleted += self.delete(&reclaim.blob).await;
-            // It was queued because its last reference went, and none can come back: references are only copied from
-            // versions and parts that have them, in a transaction that has read those. So nothing needs to be checked
-            // again, and fragments may go before the row (GC-1). Who read the row before has had the grace period to
-            // read the fragments.
-            self.ctx.meta.reclaimed(&reclaim).await?;
-            self.ctx.metrics.reclaimed_blobs.inc();
+        let reclaims = self.ctx.meta.reclaimable(self.bucket, before, BLOBS_AT_ONCE).await?;
+        for round in rounds(&reclaims) {
+            deleted += self.delete(round).await;
+            // They were queued because their last reference went, and none can come back: references are only copied
+            // from versions and parts that have them, in a transaction that has read those. So nothing needs to be
+            // checked again, and fragments may go before the row (GC-1). Who read the row before has had the grace
+            // period to read the fragments.
+            self.ctx.meta.reclaimed(round).await?;
+            self.ctx.metrics.reclaimed_blobs.inc_by(round.len() as u64);
         }
         self.ctx.metrics.reclaimed_fragments.inc_by(deleted);
         Ok(deleted.max(1))
@@ -90,12 +100,11 @@ impl Gc {
         if Instant::now() < self.forget_at {
             return Ok(false);
         }
-        let kept = u64::try_from(ATTEMPTS_KEPT.as_millis()).unwrap_or(u64::MAX);
         let mut more = false;
         if let Some(lease) = self.ctx.lease("gc/attempts", LEASE).await? {
-            let forgotten = self.ctx.meta.expire_attempts(now_ms().saturating_sub(kept), ATTEMPTS_AT_ONCE).await;
+            let forgotten = self.forget_under_lease().await;
             self.ctx.release(lease).await;
-            more = forgotten? >= ATTEMPTS_AT_ONCE;
+            more = forgotten?;
         }
         if !more {
             self.forget_at = Instant::now() + FORGET_EVERY;
@@ -103,40 +112,62 @@ impl Gc {
         Ok(more)
     }
 
-    /// Deletes a blob's fragments wherever they can be reached; how many there were.
-    async fn delete(&self, blob: &Blob) -> u64 {
-        let mut groups: Vec<GroupId> = blob.runs.iter().map(|run| run.group).collect();
-        groups.sort_unstable();
-        groups.dedup();
-        let mut by_disk: HashMap<DiskId, Vec<(GroupId, u8)>> = HashMap::new();
-        for group in groups.iter().filter_map(|id| self.rows.groups.get(id)) {
-            for (position, disk) in (0u8..).zip(&group.members) {
-                by_disk.entry(*disk).or_default().push((group.id, position));
+    async fn forget_under_lease(&self) -> Result<bool, MetaError> {
+        let before = |kept: Duration| now_ms().saturating_sub(u64::try_from(kept.as_millis()).unwrap_or(u64::MAX));
+        let more = self.ctx.meta.expire_attempts(before(ATTEMPTS_KEPT)).await?;
+        let completed = self.ctx.meta.expire_completed(before(COMPLETED_KEPT), COMPLETED_AT_ONCE).await?;
+        Ok(more || completed >= COMPLETED_AT_ONCE)
+    }
+
+    /// Deletes the blobs' fragments wherever they can be reached; how many there were.
+    async fn delete(&self, reclaims: &[Reclaim]) -> u64 {
+        let mut by_disk: HashMap<DiskId, Vec<FragmentName>> = HashMap::new();
+        for Reclaim { blob, .. } in reclaims {
+            for group in blob.stripes_by_group().keys().filter_map(|id| self.rows.groups.get(id)) {
+                for (position, disk) in (0u8..).zip(&group.members) {
+                    by_disk.entry(*disk).or_default().extend(names_in(blob, group.id, position));
+                }
             }
         }
         let reachable = |disk: &DiskId| matches!(self.rows.state(*disk), Some(DiskState::Up | DiskState::Draining));
         let per_disk = by_disk.into_iter().filter(|(disk, _)| reachable(disk));
-        let deletes = per_disk.map(|(disk, places)| self.delete_on(disk, blob, places));
+        let deletes = per_disk.map(|(disk, names)| self.delete_on(disk, names));
         futures::future::join_all(deletes).await.into_iter().sum()
     }
 
-    async fn delete_on(&self, disk: DiskId, blob: &Blob, places: Vec<(GroupId, u8)>) -> u64 {
-        let mut names = places.into_iter().flat_map(|(group, position)| names_in(blob, group, position));
+    async fn delete_on(&self, disk: DiskId, names: Vec<FragmentName>) -> u64 {
+        let calls =
+            names.chunks(NAMES_AT_ONCE).map(|some| self.ctx.fragments.delete(disk, some.to_vec(), self.ctx.deadline()));
+        let mut calls = futures::stream::iter(calls).buffer_unordered(CALLS_AT_ONCE);
         let mut deleted = 0;
-        loop {
-            let some: Vec<FragmentName> = names.by_ref().take(NAMES_AT_ONCE).collect();
-            if some.is_empty() {
-                return deleted;
-            }
-            match self.ctx.fragments.delete(disk, some, self.ctx.deadline()).await {
+        while let Some(result) = calls.next().await {
+            match result {
                 Ok(count) => deleted += count,
                 Err(error) => {
-                    tracing::debug!(%disk, blob = %blob.id, %error, "fragments of a reclaimed blob stay until scrub");
+                    tracing::debug!(%disk, %error, "fragments of reclaimed blobs stay until scrub");
                     return deleted;
                 }
             }
         }
+        deleted
     }
+}
+
+/// Blobs one after another, as many together as have no more than [`FRAGMENTS_AT_ONCE`] fragments.
+fn rounds(reclaims: &[Reclaim]) -> impl Iterator<Item = &[Reclaim]> {
+    let mut rest = reclaims;
+    std::iter::from_fn(move || {
+        let mut fragments = 0;
+        let fit = rest.iter().take_while(|Reclaim { blob, .. }| {
+            let stripes: u64 = blob.runs.iter().map(|run| u64::from(run.stripes)).sum();
+            fragments += usize::try_from(stripes).unwrap_or(usize::MAX).saturating_mul(blob.scheme.width());
+            fragments <= FRAGMENTS_AT_ONCE
+        });
+        let count = fit.count().max(1).min(rest.len());
+        let (round, others) = rest.split_at(count);
+        rest = others;
+        (!round.is_empty()).then_some(round)
+    })
 }
 
 #[async_trait]

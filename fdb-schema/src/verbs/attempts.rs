@@ -17,10 +17,16 @@ use crate::{
 };
 
 impl Meta {
-    /// Forgets attempts and completed uploads of before a time, at most `limit` in one call; how many there were. A
-    /// Complete repeated after this finds no upload. Call it now and then, with a time that no retry can outlive.
-    pub fn expire_attempts(&self, before_ms: u64, limit: usize) -> Verb<'_, usize> {
-        Box::pin(async move { transact!(self, "expire_attempts", |tx| expire(tx, before_ms, limit)) })
+    /// Forgets attempts of before a time; true if there are more. Call it now and then, with a time that no retry can
+    /// outlive: ages are told by the clocks of those who made the attempts.
+    pub fn expire_attempts(&self, before_ms: u64) -> Verb<'_, bool> {
+        Box::pin(async move { transact!(self, "expire_attempts", |tx| expire(tx, before_ms)) })
+    }
+
+    /// Forgets uploads that were completed before a time, at most `limit` in one call; how many there were. A Complete
+    /// repeated after this finds no upload.
+    pub fn expire_completed(&self, before_ms: u64, limit: usize) -> Verb<'_, usize> {
+        Box::pin(async move { transact!(self, "expire_completed", |tx| expire_completed(tx, before_ms, limit)) })
     }
 }
 
@@ -37,15 +43,25 @@ pub(crate) fn remember(tx: &mut Tx, attempt: AttemptId, outcome: &AttemptRow) {
     tx.set(keyspace::attempt(attempt), outcome);
 }
 
-async fn expire(tx: &mut Tx, before_ms: u64, limit: usize) -> Outcome<usize> {
-    let minute = u32::try_from(before_ms / 60_000).unwrap_or(u32::MAX);
+/// By range, however many there are; a few minutes' at once, because an embedded store keeps a row for each.
+async fn expire(tx: &mut Tx, before_ms: u64) -> Outcome<bool> {
+    const MINUTES_AT_ONCE: u32 = 5;
+    let before = u32::try_from(before_ms / 60_000).unwrap_or(u32::MAX);
+    let mut more = false;
+    for shard in 0..keyspace::ATTEMPT_SHARDS {
+        let (begin, end) = keyspace::attempts_before(shard, before);
+        let page = tx.range(RangeQuery::new(begin.clone(), end, 1).snapshot()).await?;
+        let Some(oldest) = page.rows.first().and_then(|(key, _)| keyspace::attempt_minute(key)) else { continue };
+        let until = oldest.saturating_add(MINUTES_AT_ONCE).min(before);
+        more |= until < before;
+        tx.clear_range(begin, keyspace::attempts_before(shard, until).1);
+    }
+    Ok(more)
+}
+
+async fn expire_completed(tx: &mut Tx, before_ms: u64, limit: usize) -> Outcome<usize> {
     let mut left = limit;
     for shard in 0..keyspace::ATTEMPT_SHARDS {
-        let (begin, end) = keyspace::attempts_before(shard, minute);
-        for (key, _) in tx.range(RangeQuery::new(begin, end, left).snapshot()).await?.rows {
-            tx.clear(key);
-            left -= 1;
-        }
         let (begin, end) = keyspace::completed_before(shard, before_ms);
         for (key, _) in tx.range(RangeQuery::new(begin, end, left).snapshot()).await?.rows {
             if let Some(upload) = keyspace::completed_time_upload(&key) {

@@ -125,11 +125,10 @@ pub(crate) async fn register(tx: &mut Tx, new: &NewBlob) -> Outcome<()> {
     Ok(())
 }
 
-/// Takes the rows of a blob away, with its ledger; whether some are left for another transaction.
-pub(crate) async fn forget(tx: &mut Tx, blob: &Blob) -> Outcome<bool> {
-    /// Ledger rows of one transaction.
-    const LEDGER_ROWS: usize = 2000;
-    if ledger::forget_blob(tx, blob, LEDGER_ROWS).await? {
+/// Takes the rows of a blob away, with its ledger; whether some are left for another transaction. `ledger_rows` is how
+/// many more of the ledger's this one may take away.
+pub(crate) async fn forget(tx: &mut Tx, blob: &Blob, ledger_rows: &mut usize) -> Outcome<bool> {
+    if *ledger_rows == 0 || ledger::forget_blob(tx, blob, ledger_rows).await? {
         return Ok(true);
     }
     for group in blob.stripes_by_group().into_keys() {

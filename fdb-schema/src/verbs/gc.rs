@@ -21,7 +21,11 @@ const LIST_PAGE: usize = 500;
 const LIST_REFERENCES: usize = 2000;
 /// Pages of lists that one call works off before it returns what it has.
 const LIST_PAGES: usize = 32;
-/// Transactions in which a blob with very many ledger rows is forgotten.
+/// Blobs that are forgotten in one transaction.
+const FORGOTTEN_AT_ONCE: usize = 100;
+/// Ledger rows that go with them in one transaction.
+const LEDGER_ROWS: usize = 2000;
+/// Transactions in which blobs with very many ledger rows are forgotten.
 const FORGET_ROUNDS: usize = 10_000;
 
 impl Meta {
@@ -37,15 +41,19 @@ impl Meta {
         })
     }
 
-    /// Forgets a blob whose fragments are deleted, with its ledger rows.
-    pub fn reclaimed<'a>(&'a self, reclaim: &'a Reclaim) -> Verb<'a, ()> {
+    /// Forgets blobs whose fragments are deleted, with their ledger rows. After an error some are forgotten.
+    pub fn reclaimed<'a>(&'a self, reclaims: &'a [Reclaim]) -> Verb<'a, ()> {
         Box::pin(async move {
+            let mut left = reclaims;
             for _ in 0..FORGET_ROUNDS {
-                if !transact!(self, "reclaimed", |tx| forget(tx, reclaim))? {
+                if left.is_empty() {
                     return Ok(());
                 }
+                let some = &left[..left.len().min(FORGOTTEN_AT_ONCE)];
+                let forgotten = transact!(self, "reclaimed", |tx| forget(tx, some))?;
+                left = &left[forgotten..];
             }
-            Err(MetaError::Storage(format!("blob {} has too many ledger rows to forget", reclaim.blob.id)))
+            Err(MetaError::Storage("the blobs have too many ledger rows to forget".to_owned()))
         })
     }
 }
@@ -109,15 +117,24 @@ async fn unroll(tx: &mut Tx, queued_ms: u64, list: UploadId) -> Outcome<()> {
     Ok(())
 }
 
-async fn forget(tx: &mut Tx, reclaim: &Reclaim) -> Outcome<bool> {
-    let queued = keyspace::reclaim(ReclaimKind::Blob, reclaim.queued_ms, reclaim.blob.id.0);
-    if tx.raw(&queued).await?.is_none() {
-        return Ok(false);
-    }
-    let left = blobs::forget(tx, &reclaim.blob).await?;
-    if !left {
+/// Forgets the first of these, as many as their ledger rows allow; returns how many. Of the one after them some of the
+/// rows are gone.
+async fn forget(tx: &mut Tx, reclaims: &[Reclaim]) -> Outcome<usize> {
+    let keys: Vec<Bytes> = reclaims
+        .iter()
+        .map(|reclaim| keyspace::reclaim(ReclaimKind::Blob, reclaim.queued_ms, reclaim.blob.id.0))
+        .collect();
+    tx.prefetch(&keys).await?;
+    let mut ledger_rows = LEDGER_ROWS;
+    for (forgotten, (reclaim, queued)) in reclaims.iter().zip(keys).enumerate() {
+        if tx.raw(&queued).await?.is_none() {
+            continue;
+        }
+        if blobs::forget(tx, &reclaim.blob, &mut ledger_rows).await? {
+            return Ok(forgotten);
+        }
         tx.clear(keyspace::blob_extra(reclaim.blob.id));
         tx.clear(queued);
     }
-    Ok(left)
+    Ok(reclaims.len())
 }

@@ -118,18 +118,19 @@ async fn clear(tx: &mut Tx, fragment: FragmentName, epoch: u64, first_seen: &mut
 
 /// Removes the rows of a blob that is gone. Bounded by the blob's fragments, so it may take several transactions:
 /// whether rows are left.
-pub(crate) async fn forget_blob(tx: &mut Tx, blob: &Blob, limit: usize) -> Outcome<bool> {
-    let mut gone = 0;
+pub(crate) async fn forget_blob(tx: &mut Tx, blob: &Blob, limit: &mut usize) -> Outcome<bool> {
+    let (mut gone, limit_before) = (0, *limit);
     for run in &blob.runs {
-        if gone == limit {
+        if gone == limit_before {
             break;
         }
         let begin = keyspace::ledger_blob(run.group, blob.id);
         let end = prefix_end(&begin);
-        let page = tx.range(RangeQuery::new(begin, end, limit - gone)).await?;
+        let page = tx.range(RangeQuery::new(begin, end, limit_before - gone)).await?;
         gone += page.rows.len();
         page.rows.into_iter().for_each(|(key, _)| tx.clear(key));
     }
     count(tx, -i64::try_from(gone).unwrap_or(i64::MAX));
-    Ok(gone == limit)
+    *limit -= gone;
+    Ok(*limit == 0)
 }

@@ -186,7 +186,7 @@ pub(crate) async fn reclaim_all(meta: &Meta) {
     // Twice: what a list of parts releases may belong to a bucket before its own.
     for bucket in (0..RECLAIM_BUCKETS).chain(0..RECLAIM_BUCKETS) {
         for reclaim in meta.reclaimable(bucket, u64::MAX, 100_000).await.unwrap() {
-            meta.reclaimed(&reclaim).await.unwrap();
+            meta.reclaimed(std::slice::from_ref(&reclaim)).await.unwrap();
         }
     }
 }

@@ -214,7 +214,7 @@ async fn housekeeping(meta: Meta, group: Group, stop: Arc<AtomicBool>) -> Option
         for bucket in 0..RECLAIM_BUCKETS {
             let result = async {
                 for reclaim in meta.reclaimable(bucket, u64::MAX, 8).await? {
-                    meta.reclaimed(&reclaim).await?;
+                    meta.reclaimed(std::slice::from_ref(&reclaim)).await?;
                 }
                 for entry in meta.ledger(None, 2).await? {
                     meta.ledger_clear(entry.fragment, group.epoch).await?;
