@@ -85,10 +85,13 @@ pub enum Space {
     Proof = 0x1b,
     /// No rows of the metadata either: they follow from the blobs.
     GroupStripes = 0x1c,
+    /// Blobs that were never committed and must not be any more. Not part of an export: nobody writes to a store while
+    /// it is imported.
+    Condemned = 0x1d,
 }
 
 impl Space {
-    const ALL: [Self; 28] = [
+    const ALL: [Self; 29] = [
         Self::Cluster,
         Self::Bucket,
         Self::Document,
@@ -117,6 +120,7 @@ impl Space {
         Self::Importing,
         Self::Proof,
         Self::GroupStripes,
+        Self::Condemned,
     ];
 
     pub fn from_byte(byte: u8) -> Option<Self> {
@@ -470,6 +474,15 @@ pub fn attempts_before(shard: u8, minute: u32) -> (Bytes, Bytes) {
     let begin = Key::of(Space::Attempt).byte(shard).done();
     let end = Key::of(Space::Attempt).byte(shard).raw(&minute.to_be_bytes()).done();
     (begin, end)
+}
+
+pub fn condemned(blob: BlobId) -> Bytes {
+    Key::of(Space::Condemned).raw(&blob.0).done()
+}
+
+/// The blob of a key of the condemned.
+pub fn condemned_blob(key: &[u8]) -> Option<BlobId> {
+    Some(BlobId(key.get(1..)?.try_into().ok()?))
 }
 
 /// The minute of its birth, of an attempt's key.

@@ -170,6 +170,9 @@ async fn every_verb(kv: SharedKv, faults: [Fault; 2], case: &str) -> BTreeSet<&'
     plain.create_bucket(bucket("empty", Versioning::Off)).await.unwrap();
     plain.create_upload(upload("empty", "unfinished")).await.unwrap();
     tried.faulty("delete_bucket").delete_bucket("empty").await.expect(case);
+    let late = BlobId::random();
+    assert!(tried.faulty("condemn").condemn(late).await.expect(case), "{case}");
+    assert_eq!(tried.faulty("forget_condemned").forget_condemned(u64::MAX, None, 10).await.expect(case), None);
     tried.faulty("prove").prove("me").await.expect(case);
     while tried.faulty("expire_attempts").expire_attempts(u64::MAX).await.expect(case) {}
     tried.faulty("expire_completed").expire_completed(u64::MAX, 1000).await.expect(case);

@@ -280,3 +280,43 @@ async fn stripes_that_were_not_counted_from_the_beginning_are_not_told() {
     assert_eq!(meta.group_stripes().await.unwrap(), None);
     audited(&meta, "not counted").await;
 }
+
+/// Whichever comes first: a write that comes late must not name bytes that are gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn gc_1_a_blob_is_either_committed_or_condemned() {
+    let (kvs, _directory) = every_kv();
+    for (name, kv) in kvs {
+        let meta = Meta::new(kv);
+        meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+        let group = group(&meta).await;
+        let (committed, late) = (put(&group, "b", "k", 10), put(&group, "b", "late", 10));
+        let id = |put: &CommitObject| put.blob.as_ref().unwrap().blob.id;
+        meta.commit_object(committed.clone()).await.unwrap();
+        assert!(!meta.condemn(id(&committed)).await.unwrap(), "{name}");
+        assert!(located(&meta, "k").await.is_ok());
+
+        assert!(meta.condemn(id(&late)).await.unwrap(), "{name}");
+        assert!(meta.condemn(id(&late)).await.unwrap(), "{name}: again");
+        assert!(matches!(meta.commit_object(late.clone()).await, Err(MetaError::Stale(_))), "{name}");
+        assert_eq!(located(&meta, "late").await.unwrap_err(), MetaError::NoSuchKey("late".into()));
+        // Forgotten when nobody can come any more.
+        assert_eq!(meta.forget_condemned(0, None, 10).await.unwrap(), None);
+        assert!(matches!(meta.commit_object(late.clone()).await, Err(MetaError::Stale(_))), "{name}: too early");
+        assert_eq!(meta.forget_condemned(u64::MAX, None, 10).await.unwrap(), None);
+        assert!(meta.commit_object(late).await.is_ok(), "{name}");
+
+        let many: Vec<BlobId> = (0..25).map(|_| BlobId::random()).collect();
+        for id in &many {
+            meta.condemn(*id).await.unwrap();
+        }
+        let (mut after, mut pages) = (None, 0);
+        loop {
+            after = meta.forget_condemned(u64::MAX, after, 10).await.unwrap();
+            pages += 1;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(pages, 3, "{name}");
+    }
+}

@@ -33,6 +33,9 @@ const ATTEMPTS_KEPT: Duration = Duration::from_secs(3600);
 /// A client may ask again what became of an upload that it completed.
 const COMPLETED_KEPT: Duration = Duration::from_secs(24 * 3600);
 const COMPLETED_AT_ONCE: usize = 1000;
+/// No write outlives this, not even one whose process was stopped and went on.
+const CONDEMNED_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+const CONDEMNED_AT_ONCE: usize = 1000;
 /// How often those are looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
@@ -45,13 +48,22 @@ pub struct Gc {
     empty: u8,
     /// When attempts are forgotten next: a queue that is never empty must not keep them.
     forget_at: Instant,
+    /// How far the condemned blobs have been looked through.
+    condemned_after: Option<BlobId>,
 }
 
 impl Gc {
     pub fn new(ctx: Context) -> Self {
         // Nodes begin at different buckets.
         let start = xxhash_rust::xxh3::xxh3_64(ctx.node.as_str().as_bytes()) % u64::from(RECLAIM_BUCKETS);
-        Self { ctx, rows: Arc::default(), bucket: start as u8, empty: 0, forget_at: Instant::now() }
+        Self {
+            ctx,
+            rows: Arc::default(),
+            bucket: start as u8,
+            empty: 0,
+            forget_at: Instant::now(),
+            condemned_after: None,
+        }
     }
 
     /// Bytes of work done in the present bucket.
@@ -112,10 +124,12 @@ impl Gc {
         Ok(more)
     }
 
-    async fn forget_under_lease(&self) -> Result<bool, MetaError> {
+    async fn forget_under_lease(&mut self) -> Result<bool, MetaError> {
         let before = |kept: Duration| now_ms().saturating_sub(u64::try_from(kept.as_millis()).unwrap_or(u64::MAX));
         let more = self.ctx.meta.expire_attempts(before(ATTEMPTS_KEPT)).await?;
         let completed = self.ctx.meta.expire_completed(before(COMPLETED_KEPT), COMPLETED_AT_ONCE).await?;
+        let after = self.condemned_after.take();
+        self.condemned_after = self.ctx.meta.forget_condemned(before(CONDEMNED_KEPT), after, CONDEMNED_AT_ONCE).await?;
         Ok(more || completed >= COMPLETED_AT_ONCE)
     }
 

@@ -92,6 +92,9 @@ impl Scrub {
         for info in fragments {
             match blobs.get(&info.name.blob) {
                 Some(blob) if self.belongs(disk, blob, info.name) => self.verify(disk, info).await?,
+                Some(blob) if group_of(blob, info.name.stripe) != Some(info.name.group) => {
+                    self.other_group(disk, info).await?;
+                }
                 Some(_) => self.misplaced(disk, info).await?,
                 None => self.orphan(disk, info).await?,
             }
@@ -150,8 +153,16 @@ impl Scrub {
         if !self.old(info) {
             return Ok(());
         }
-        // GC-1: asked again at the last moment.
-        if self.ctx.meta.blobs(&[info.name.blob]).await?.iter().any(Option::is_some) {
+        // GC-1: from now on it cannot be committed, however late its writer comes.
+        if !self.ctx.meta.condemn(info.name.blob).await? {
+            return Ok(());
+        }
+        self.delete(disk, info.name, "orphan").await
+    }
+
+    /// The stripe was sent to this group as well, or in vain, and committed in another: which one never changes.
+    async fn other_group(&self, disk: DiskId, info: &FragmentInfo) -> Result<(), StepError> {
+        if !self.old(info) {
             return Ok(());
         }
         self.delete(disk, info.name, "orphan").await

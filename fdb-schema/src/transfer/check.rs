@@ -42,6 +42,7 @@ pub(crate) fn row((key, value): &Row) -> Result<()> {
         | Space::CompletedTime => Err(unknown(format!("row {} has {} bytes", hex::encode(key), value.len()))),
         Space::Importing => Err(unknown("the mark of an unfinished import".to_owned())),
         Space::Proof => Err(unknown("a proof that a store takes commits".to_owned())),
+        Space::Condemned => Err(unknown("a blob that was given up before it was committed".to_owned())),
         Space::GroupStripes => Err(unknown("a counter of stripes, which an import counts itself".to_owned())),
     }
 }

@@ -81,7 +81,7 @@ async fn group_blobs(tx: &mut Tx, group: GroupId, after: Option<BlobId>, limit: 
 /// Rows that [`register`] will read.
 pub(crate) fn read_ahead(new: &NewBlob) -> impl Iterator<Item = Bytes> {
     let groups = new.epochs.iter().map(|(group, _)| keyspace::group(*group));
-    groups.chain([keyspace::blob(new.blob.id)])
+    groups.chain([keyspace::blob(new.blob.id), keyspace::condemned(new.blob.id)])
 }
 
 /// Counts a blob's stripes in its groups: those that came with a `sign` of 1, those that went with -1.
@@ -110,6 +110,9 @@ pub(crate) async fn register(tx: &mut Tx, new: &NewBlob) -> Outcome<()> {
     let key = keyspace::blob(blob.id);
     if tx.raw(&key).await?.is_some() {
         return Err(MetaError::Stale("blob was committed before").into());
+    }
+    if tx.raw(&keyspace::condemned(blob.id)).await?.is_some() {
+        return Err(MetaError::Stale("write, which took so long that its bytes were given up").into());
     }
     tx.set(key, blob);
     for group in groups.into_keys() {

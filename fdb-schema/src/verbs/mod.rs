@@ -4,6 +4,7 @@ mod attempts;
 mod blobs;
 mod buckets;
 mod cluster;
+mod condemn;
 mod credentials;
 mod deletes;
 mod documents;
