@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use cairn_schema::{MetaError, clock::now_ms, ids::*, keyspace::RECLAIM_BUCKETS, record::*};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt, future::BoxFuture};
 
 use super::{Context, inventory::names_in};
 use crate::{
@@ -150,8 +150,11 @@ impl Gc {
     }
 
     async fn delete_on(&self, disk: DiskId, names: Vec<FragmentName>) -> u64 {
-        let calls =
-            names.chunks(NAMES_AT_ONCE).map(|some| self.ctx.fragments.delete(disk, some.to_vec(), self.ctx.deadline()));
+        // Boxed here: the compiler cannot see through the adapters that these futures may move between threads.
+        let calls: Vec<BoxFuture<'_, _>> = names
+            .chunks(NAMES_AT_ONCE)
+            .map(|some| self.ctx.fragments.delete(disk, some.to_vec(), self.ctx.deadline()).boxed())
+            .collect();
         let mut calls = futures::stream::iter(calls).buffer_unordered(CALLS_AT_ONCE);
         let mut deleted = 0;
         while let Some(result) = calls.next().await {

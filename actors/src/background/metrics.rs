@@ -14,6 +14,7 @@ pub struct HealingMetrics {
     pub repair_eta_seconds: IntGauge,
     pub replaced_members: IntCounter,
     pub unplaceable_members: IntGauge,
+    pub crowded_groups: IntGauge,
     pub scrubbed_fragments: IntCounter,
     pub scrubbed_bytes: IntCounter,
     /// By what was found: corrupt, missing, orphan, misplaced.
@@ -49,6 +50,10 @@ impl HealingMetrics {
             unplaceable_members: make.gauge(
                 "cairn_group_members_unplaceable",
                 "Lost members of groups for which no disk can stand in without breaking the placement rule",
+            )?,
+            crowded_groups: make.gauge(
+                "cairn_groups_crowded",
+                "Groups of which a failure domain holds more members than the placement rule allows (PLC-1)",
             )?,
             scrubbed_fragments: make.counter("cairn_scrub_fragments_total", "Fragments re-read and verified")?,
             scrubbed_bytes: make.counter("cairn_scrub_bytes_total", "Bytes re-read and verified")?,

@@ -103,6 +103,30 @@ impl Repair {
         Ok(false)
     }
 
+    /// One member moved out of too crowded a failure domain (PLC-1). True when there was something to do.
+    async fn uncrowd(&mut self) -> Result<bool, StepError> {
+        let crowded = replace::crowded(&self.rows, self.ctx.policy.failure_domain);
+        self.ctx.metrics.crowded_groups.set(crowded.len() as i64);
+        // It costs redundancy until the moved fragments are made anew: nothing else may be missing then.
+        if crowded.is_empty() || self.ctx.meta.ledger_len().await? > 0 {
+            return Ok(false);
+        }
+        for group in crowded {
+            if self.stuck.contains_key(&group) {
+                continue;
+            }
+            let Some(done) = replace::uncrowd(&self.ctx, &self.rows, group).await? else { continue };
+            if done.unplaceable > 0 {
+                tracing::error!(%group, "a failure domain holds more of a group than it may, and no other has room; add disks");
+                self.stuck.insert(group, done.unplaceable);
+                continue;
+            }
+            self.queue.clear();
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
     /// Sees to it that there is a queue. False when there is nothing to repair.
     async fn fill(&mut self) -> Result<bool, StepError> {
         if !self.queue.is_empty() && self.queued_at.elapsed() < QUEUE_AGE {
@@ -255,7 +279,7 @@ impl Worker for Repair {
             return Ok(Step::Worked { bytes: 0 });
         }
         if !self.fill().await? {
-            return Ok(Step::Idle);
+            return Ok(if self.uncrowd().await? { Step::Worked { bytes: 0 } } else { Step::Idle });
         }
         let batch = self.take_batch().await?;
         if batch.is_empty() {

@@ -1,4 +1,5 @@
-//! A lost disk leaves its groups: another takes its position, and what it held goes to the ledger.
+//! A lost disk leaves its groups, and one that crowds a failure domain: another takes its position, and what it held goes
+//! to the ledger.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -55,26 +56,85 @@ async fn replace_under_lease(ctx: &Context, rows: &Rows, id: GroupId) -> Result<
             None => result.unplaceable += 1,
         }
     }
-    if replaced.is_empty() {
-        return Ok(Some(result));
+    if !replaced.is_empty() {
+        if !install(ctx, &group, members, &replaced, MissingCause::DiskLost).await? {
+            return Ok(None);
+        }
+        tracing::info!(group = %id, positions = ?replaced, "other disks stand in for lost members of a group");
+        result.members = replaced.len();
     }
-    // The rows come first: a crash in between leaves rows too many, never too few (RED-1). The second pass is for blobs
-    // committed in between; those committed after the change name its new epoch.
-    list_all(ctx, id, &replaced).await?;
-    let changed = match ctx.meta.update_group(id, group.epoch, members.clone(), group.state).await {
-        Ok(changed) => changed,
-        Err(MetaError::Stale(_)) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    list_all(ctx, id, &replaced).await?;
-    tracing::info!(group = %id, epoch = changed.epoch, positions = ?replaced, "other disks stand in for lost members of a group");
-    ctx.metrics.replaced_members.inc_by(replaced.len() as u64);
-    result.members = replaced.len();
     Ok(Some(result))
 }
 
+/// Makes these the group's members, and lists what the new ones lack. False if the group has changed meanwhile.
+async fn install(
+    ctx: &Context,
+    group: &Group,
+    members: Vec<DiskId>,
+    replaced: &[u8],
+    cause: MissingCause,
+) -> Result<bool, MetaError> {
+    // The rows come first: a crash in between leaves rows too many, never too few (RED-1). The second pass is for blobs
+    // committed in between; those committed after the change name its new epoch.
+    list_all(ctx, group.id, replaced, cause).await?;
+    match ctx.meta.update_group(group.id, group.epoch, members, group.state).await {
+        Ok(_) => {}
+        Err(MetaError::Stale(_)) => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    list_all(ctx, group.id, replaced, cause).await?;
+    ctx.metrics.replaced_members.inc_by(replaced.len() as u64);
+    Ok(true)
+}
+
+/// The groups of which a failure domain holds more members than PLC-1 allows, in order of id: a disk was moved to another
+/// rack, or the failure domain changed.
+pub(super) fn crowded(rows: &Rows, level: FailureDomain) -> Vec<GroupId> {
+    let mut groups: Vec<_> = rows.groups.values().filter(|group| excess(rows, group, level).is_some()).collect();
+    groups.sort_by_key(|group| group.id);
+    groups.into_iter().map(|group| group.id).collect()
+}
+
+/// A position in the most crowded domain, if that holds more than it may.
+fn excess(rows: &Rows, group: &Group, level: FailureDomain) -> Option<usize> {
+    let mut crowds: HashMap<_, Vec<usize>> = HashMap::new();
+    for (position, disk) in group.members.iter().enumerate() {
+        if let Some(disk) = rows.disks.get(disk) {
+            crowds.entry(domain(disk, level)).or_default().push(position);
+        }
+    }
+    let most = crowds.into_values().max_by_key(|positions| (positions.len(), positions.last().copied()))?;
+    (most.len() > domain_cap(group.scheme)).then(|| most.last().copied()).flatten()
+}
+
+/// Gives one member of a group that is in too crowded a domain a stand-in elsewhere, so that at most one fragment of each
+/// stripe is missing until it has been made anew. What the old one has is deleted by scrub once the new one has it. None:
+/// another node is at it, or the group has just changed.
+pub(super) async fn uncrowd(ctx: &Context, rows: &Rows, id: GroupId) -> Result<Option<Replaced>, MetaError> {
+    let Some(lease) = ctx.lease(&format!("repair/{id}"), LEASE).await? else { return Ok(None) };
+    let result = uncrowd_under_lease(ctx, rows, id).await;
+    ctx.release(lease).await;
+    result
+}
+
+async fn uncrowd_under_lease(ctx: &Context, rows: &Rows, id: GroupId) -> Result<Option<Replaced>, MetaError> {
+    let Some(group) = ctx.meta.group(id).await? else { return Ok(None) };
+    let Some(position) = excess(rows, &group, ctx.policy.failure_domain) else { return Ok(None) };
+    let mut members = group.members.clone();
+    let Some(disk) = stand_in(ctx, rows, &group, &members, position).await else {
+        return Ok(Some(Replaced { members: 0, unplaceable: 1 }));
+    };
+    members[position] = disk;
+    let replaced = [u8::try_from(position).unwrap_or(u8::MAX)];
+    if !install(ctx, &group, members, &replaced, MissingCause::NotFound).await? {
+        return Ok(None);
+    }
+    tracing::info!(group = %id, ?position, %disk, "a member of a group moves out of too crowded a failure domain");
+    Ok(Some(Replaced { members: 1, unplaceable: 0 }))
+}
+
 /// Ledger rows for everything that the group's blobs have in `positions`.
-async fn list_all(ctx: &Context, group: GroupId, positions: &[u8]) -> Result<(), MetaError> {
+async fn list_all(ctx: &Context, group: GroupId, positions: &[u8], cause: MissingCause) -> Result<(), MetaError> {
     let mut after = None;
     loop {
         let blobs = ctx.meta.group_blobs(group, after, BLOBS_PER_PAGE).await?;
@@ -83,7 +143,7 @@ async fn list_all(ctx: &Context, group: GroupId, positions: &[u8]) -> Result<(),
         for blob in &blobs {
             for position in positions {
                 for fragment in inventory::names_in(blob, group, *position) {
-                    rows.push(LedgerEntry { fragment, cause: MissingCause::DiskLost, since_ms });
+                    rows.push(LedgerEntry { fragment, cause, since_ms });
                     if rows.len() == inventory::ROWS_AT_ONCE {
                         ctx.meta.ledger_add(&rows).await?;
                         rows.clear();
@@ -202,6 +262,23 @@ mod tests {
         let mut small = self::rows(3);
         small.disks.get_mut(&DiskId([0; 16])).unwrap().state = DiskState::Lost;
         assert!(candidates(&small, scheme, FailureDomain::Rack, &ids(&[0, 1, 2, 3, 4, 5]), 0).is_empty());
+    }
+
+    #[test]
+    fn plc_1_a_disk_that_was_moved_to_a_crowded_rack_is_the_one_to_leave() {
+        let mut rows = rows(6);
+        let scheme = "4+2".parse().unwrap();
+        let group =
+            Group { id: GroupId(1), scheme, members: ids(&[0, 1, 2, 4, 6, 8]), epoch: 1, state: GroupState::Open };
+        rows.groups.insert(group.id, group.clone().into());
+        assert_eq!(crowded(&rows, FailureDomain::Rack), []);
+        rows.disks.get_mut(&DiskId([6; 16])).unwrap().rack = "r0".into();
+        assert_eq!(crowded(&rows, FailureDomain::Rack), [GroupId(1)]);
+        assert_eq!(excess(&rows, &group, FailureDomain::Rack), Some(4));
+        assert_eq!(crowded(&rows, FailureDomain::Node), []);
+        // Another rack has room for it.
+        let ranked = candidates(&rows, scheme, FailureDomain::Rack, &group.members, 4);
+        assert!(!ranked.is_empty() && ranked.iter().all(|disk| rows.disks[disk].rack != "r0"), "{ranked:?}");
     }
 
     #[test]
