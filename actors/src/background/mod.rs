@@ -11,6 +11,8 @@ mod rebuild;
 pub mod repair;
 mod replace;
 pub mod scrub;
+#[cfg(test)]
+mod test_world;
 
 pub use context::{BackgroundMemory, Context};
 pub use metrics::HealingMetrics;

@@ -287,3 +287,7 @@ fn group_of(blob: &Blob, stripe: u32) -> Option<GroupId> {
     };
     blob.runs.iter().find(holds).map(|run| run.group)
 }
+
+#[cfg(test)]
+#[path = "scrub_tests.rs"]
+mod tests;

@@ -50,11 +50,12 @@ async fn expire(tx: &mut Tx, before_ms: u64) -> Outcome<bool> {
     let mut more = false;
     for shard in 0..keyspace::ATTEMPT_SHARDS {
         let (begin, end) = keyspace::attempts_before(shard, before);
-        let page = tx.range(RangeQuery::new(begin.clone(), end, 1).snapshot()).await?;
+        let page = tx.range(RangeQuery::new(begin.clone(), end.clone(), 1).snapshot()).await?;
         let Some(oldest) = page.rows.first().and_then(|(key, _)| keyspace::attempt_minute(key)) else { continue };
         let until = oldest.saturating_add(MINUTES_AT_ONCE).min(before);
-        more |= until < before;
-        tx.clear_range(begin, keyspace::attempts_before(shard, until).1);
+        let (_, cleared) = keyspace::attempts_before(shard, until);
+        more |= !tx.range(RangeQuery::new(cleared.clone(), end, 1).snapshot()).await?.rows.is_empty();
+        tx.clear_range(begin, cleared);
     }
     Ok(more)
 }

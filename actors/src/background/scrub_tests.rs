@@ -1,0 +1,157 @@
+#![allow(clippy::unwrap_used)]
+use cairn_schema::{Meta, MetaError, verbs::*};
+
+use super::*;
+use crate::{
+    background::test_world::{Kept, Shelves, context, disk, furnish, group, put},
+    policy::Timings,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Node n1's scrub of its disk, with the disks 1 and 2 of the cluster.
+struct World {
+    meta: Meta,
+    shelves: Arc<Shelves>,
+    scrub: Scrub,
+    group: Group,
+}
+
+impl World {
+    async fn of(own: Vec<DiskId>) -> Self {
+        let meta = Meta::in_memory();
+        furnish(&meta).await;
+        let group = group(&meta).await;
+        let shelves = Arc::<Shelves>::default();
+        let timings = Timings { reclaim_grace: HOUR, scrub_interval: HOUR, ..Timings::default() };
+        let scrub = Scrub::new(context(meta.clone(), shelves.clone(), timings), own, Duration::ZERO);
+        Self { meta, shelves, scrub, group }
+    }
+
+    fn name(&self, blob: BlobId) -> FragmentName {
+        FragmentName { group: self.group.id, blob, stripe: 0, position: 0 }
+    }
+
+    /// An object, with its first copy on disk 1.
+    async fn object(&self, key: &str, verified: Result<(), TransportError>) -> FragmentName {
+        let put = put(&self.group, key.into(), AttemptId::random());
+        self.meta.commit_object(put.clone()).await.unwrap();
+        let name = self.name(blob_of(&put));
+        self.shelves.keep(disk(1), name, Kept { length: 1, written_ms: 1, verified });
+        name
+    }
+
+    fn keep(&self, name: FragmentName, age: Duration) {
+        let written_ms = now_ms() - u64::try_from(age.as_millis()).unwrap();
+        self.shelves.keep(disk(1), name, Kept { length: 1, written_ms, verified: Ok(()) });
+    }
+
+    /// A whole pass; what fails is tried again.
+    async fn pass(&mut self) {
+        let mut failures = 0;
+        loop {
+            match self.scrub.step().await {
+                Ok(Step::Idle) => return,
+                Ok(Step::Worked { .. }) => {}
+                Err(_) => failures += 1,
+            }
+            assert!(failures < 100, "the pass does not get on");
+        }
+    }
+
+    async fn ledger(&self) -> Vec<(FragmentName, MissingCause)> {
+        let rows = self.meta.ledger(None, 100).await.unwrap();
+        rows.iter().map(|row| (row.fragment, row.cause)).collect()
+    }
+
+    fn found(&self, kind: &str) -> u64 {
+        self.scrub.ctx.metrics.scrub_findings.with_label_values(&[kind]).get()
+    }
+}
+
+fn blob_of(put: &CommitObject) -> BlobId {
+    put.blob.as_ref().unwrap().blob.id
+}
+
+/// A write may still come to its commit.
+#[tokio::test]
+async fn gc_1_what_nothing_refers_to_stays_for_the_grace_period_and_then_goes_for_good() {
+    let mut world = World::of(vec![disk(1)]).await;
+    let (young, old) =
+        (put(&world.group, "y".into(), AttemptId::random()), put(&world.group, "o".into(), AttemptId::random()));
+    world.keep(world.name(blob_of(&young)), HOUR / 2);
+    world.keep(world.name(blob_of(&old)), HOUR * 2);
+    world.pass().await;
+    assert_eq!(world.shelves.names(disk(1)), [world.name(blob_of(&young))]);
+    assert_eq!(world.found("orphan"), 1);
+    // The one that is gone cannot be committed without its bytes, however late its writer is.
+    assert!(matches!(world.meta.commit_object(old).await, Err(MetaError::Stale(_))));
+    world.meta.commit_object(young).await.unwrap();
+}
+
+#[tokio::test]
+async fn gc_2_what_a_stripe_left_in_a_group_that_it_was_not_committed_in_goes() {
+    let mut world = World::of(vec![disk(1)]).await;
+    let kept = world.object("k", Ok(())).await;
+    let other = world.meta.create_group(world.group.scheme, vec![disk(2), disk(1)]).await.unwrap();
+    let left = FragmentName { group: other.id, position: 1, ..kept };
+    world.keep(left, HOUR / 2);
+    world.pass().await;
+    assert_eq!(world.shelves.names(disk(1)), [kept, left], "the write may be under way");
+    world.keep(left, HOUR * 2);
+    world.scrub.next_pass = Instant::now();
+    world.pass().await;
+    assert_eq!(world.shelves.names(disk(1)), [kept]);
+    assert!(world.ledger().await.iter().all(|(name, _)| name.position == 1), "only the copy that disk 2 lacks");
+}
+
+#[tokio::test]
+async fn red_1_damage_and_what_cannot_be_read_are_in_the_ledger_and_the_pass_goes_on() {
+    let mut world = World::of(vec![disk(1)]).await;
+    let name = world.name(BlobId([0; 16]));
+    let corrupt = DiskError::Corrupt { name, what: "a bit".into() };
+    let unreadable = DiskError::Unreadable { name, why: "EIO".into() };
+    let mut lost = vec![world.object("a", Err(corrupt.into())).await, world.object("b", Err(unreadable.into())).await];
+    let whole = world.object("c", Ok(())).await;
+    world.pass().await;
+    let mut ledger = world.ledger().await;
+    ledger.retain(|(_, cause)| *cause == MissingCause::Corrupt);
+    let mut names: Vec<_> = ledger.into_iter().map(|(name, _)| name).collect();
+    (names.sort_unstable(), lost.sort_unstable());
+    assert_eq!(names, lost);
+    assert!(world.shelves.verified.lock().contains(&(disk(1), whole)));
+    assert_eq!(world.scrub.ctx.metrics.scrubbed_fragments.get(), 1);
+}
+
+#[tokio::test]
+async fn a_fragment_that_cannot_be_looked_at_keeps_the_pass_from_no_other() {
+    let mut world = World::of(vec![disk(1)]).await;
+    let mut names = Vec::new();
+    for key in ["a", "b", "c"] {
+        names.push(world.object(key, Ok(())).await);
+    }
+    names.sort_unstable();
+    let stuck = Kept { length: 1, written_ms: 1, verified: Err(DiskError::Busy.into()) };
+    world.shelves.keep(disk(1), names[0], stuck);
+    world.pass().await;
+    let verified = world.shelves.verified.lock().clone();
+    assert!(names[1..].iter().all(|name| verified.contains(&(disk(1), *name))), "{verified:?}");
+    assert_eq!(verified.iter().filter(|(_, name)| *name == names[0]).count(), TRIES as usize + 1);
+    assert_eq!(world.found("skipped"), 1);
+}
+
+/// From the first of its disks to the last, and once in an interval.
+#[tokio::test]
+async fn a_pass_reads_every_disk_of_the_node_and_then_rests() {
+    let mut world = World::of(vec![disk(1), disk(2)]).await;
+    let first = world.object("a", Ok(())).await;
+    let second = FragmentName { position: 1, ..first };
+    world.shelves.keep(disk(2), second, Kept { length: 1, written_ms: 1, verified: Ok(()) });
+    world.pass().await;
+    assert_eq!(*world.shelves.verified.lock(), [(disk(1), first), (disk(2), second)]);
+    assert_eq!(world.ledger().await, []);
+    assert_eq!(world.scrub.step().await.unwrap(), Step::Idle, "not before the next interval");
+    world.scrub.next_pass = Instant::now();
+    world.pass().await;
+    assert_eq!(world.shelves.verified.lock().len(), 4);
+}

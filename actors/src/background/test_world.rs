@@ -1,0 +1,164 @@
+//! A cluster of disks in memory under a background worker, for tests of one worker at a time.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+    sync::Arc,
+    time::Instant,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cairn_fragment::{Bounded, DiskError, DiskStatus, FragmentInfo, Fragments, NewFragment, TransportError};
+use cairn_schema::{Meta, ids::*, record::*, verbs::*};
+use parking_lot::Mutex;
+
+use super::{BackgroundMemory, Context, HealingMetrics};
+use crate::{
+    placement::Placement,
+    policy::{Policy, Timings},
+};
+
+pub(super) fn disk(number: u8) -> DiskId {
+    DiskId([number; 16])
+}
+
+/// What a disk has of a fragment, and what comes of verifying it.
+#[derive(Clone)]
+pub(super) struct Kept {
+    pub length: u32,
+    pub written_ms: u64,
+    pub verified: Result<(), TransportError>,
+}
+
+/// Disks that know which fragments they have, not what is in them.
+#[derive(Default)]
+pub(super) struct Shelves {
+    pub kept: Mutex<HashMap<DiskId, BTreeMap<FragmentName, Kept>>>,
+    /// Every fragment that was verified, in order.
+    pub verified: Mutex<Vec<(DiskId, FragmentName)>>,
+}
+
+impl Shelves {
+    pub(super) fn keep(&self, disk: DiskId, name: FragmentName, kept: Kept) {
+        self.kept.lock().entry(disk).or_default().insert(name, kept);
+    }
+
+    pub(super) fn names(&self, disk: DiskId) -> Vec<FragmentName> {
+        self.kept.lock().get(&disk).map(|kept| kept.keys().copied().collect()).unwrap_or_default()
+    }
+}
+
+#[async_trait]
+impl Fragments for Shelves {
+    async fn put(&self, _: DiskId, _: NewFragment, _: Instant) -> Result<(), TransportError> {
+        unreachable!("shelves keep no bytes")
+    }
+    async fn get(&self, _: DiskId, _: FragmentName, _: Range<u32>, _: Instant) -> Result<Bytes, TransportError> {
+        unreachable!("shelves keep no bytes")
+    }
+    async fn info(&self, disk: DiskId, name: FragmentName, _: Instant) -> Result<FragmentInfo, TransportError> {
+        let kept = self.kept.lock().get(&disk).and_then(|kept| kept.get(&name).cloned());
+        let Kept { length, written_ms, .. } = kept.ok_or(DiskError::NotFound(name))?;
+        Ok(FragmentInfo { name, length, written_ms })
+    }
+    async fn delete(&self, disk: DiskId, names: Vec<FragmentName>, _: Instant) -> Result<u64, TransportError> {
+        let mut kept = self.kept.lock();
+        let shelf = kept.entry(disk).or_default();
+        Ok(names.iter().filter(|name| shelf.remove(name).is_some()).count() as u64)
+    }
+    async fn list(
+        &self,
+        disk: DiskId,
+        group: Option<GroupId>,
+        after: Option<FragmentName>,
+        limit: usize,
+        _: Instant,
+    ) -> Result<Vec<FragmentInfo>, TransportError> {
+        let kept = self.kept.lock();
+        let wanted = |name: &FragmentName| {
+            group.is_none_or(|group| group == name.group) && after.is_none_or(|after| *name > after)
+        };
+        let listed = kept.get(&disk).into_iter().flatten().filter(|(name, _)| wanted(name));
+        let info = |(name, kept): (&FragmentName, &Kept)| FragmentInfo {
+            name: *name,
+            length: kept.length,
+            written_ms: kept.written_ms,
+        };
+        Ok(listed.map(info).take(limit).collect())
+    }
+    async fn verify(&self, disk: DiskId, name: FragmentName, at: Instant) -> Result<FragmentInfo, TransportError> {
+        self.verified.lock().push((disk, name));
+        let outcome = self.kept.lock().get(&disk).and_then(|kept| kept.get(&name)).map(|kept| kept.verified.clone());
+        outcome.unwrap_or(Ok(()))?;
+        self.info(disk, name, at).await
+    }
+    async fn disk_status(&self, _: DiskId, _: Instant) -> Result<DiskStatus, TransportError> {
+        Ok(DiskStatus { writable: true, ..DiskStatus::default() })
+    }
+}
+
+/// Node `n1` of a cluster of two-way copies.
+pub(super) fn context(meta: Meta, fragments: Arc<dyn Fragments>, timings: Timings) -> Context {
+    let scheme = Scheme::Replicated { copies: 2 };
+    let policy = Policy::new(scheme, scheme, FailureDomain::Node);
+    let node: NodeId = "n1".parse().unwrap();
+    Context {
+        placement: Placement::new(meta.clone(), node.clone(), (&policy).into()),
+        node,
+        meta,
+        fragments: Bounded::new(fragments),
+        policy: Arc::new(policy),
+        timings: Arc::new(timings),
+        memory: BackgroundMemory::new(64 << 20),
+        metrics: HealingMetrics::new(&prometheus::Registry::new()).unwrap(),
+    }
+}
+
+/// A bucket `b`, and disks 1 and 2, each on a node of its own.
+pub(super) async fn furnish(meta: &Meta) {
+    let bucket = Bucket {
+        name: "b".into(),
+        created_ms: 1,
+        owner: "o".into(),
+        region: String::new(),
+        versioning: Versioning::Off,
+    };
+    meta.create_bucket(bucket).await.unwrap();
+    for number in [1, 2] {
+        let (node, rack, zone) = (format!("n{number}").parse().unwrap(), "r".to_owned(), "z".to_owned());
+        let row = Disk { id: disk(number), node, rack, zone, capacity_bytes: 1, state: DiskState::Up, since_ms: 0 };
+        meta.register_disk(row).await.unwrap();
+    }
+}
+
+pub(super) async fn group(meta: &Meta) -> Group {
+    meta.create_group(Scheme::Replicated { copies: 2 }, vec![disk(1), disk(2)]).await.unwrap()
+}
+
+/// An object of one stripe of one byte.
+pub(super) fn put(group: &Group, key: String, attempt: AttemptId) -> CommitObject {
+    let blob = Blob {
+        id: BlobId::random(),
+        scheme: group.scheme,
+        length: 1,
+        stripe_bytes: 1,
+        runs: vec![StripeRun { group: group.id, stripes: 1 }],
+        checksum: 0,
+    };
+    CommitObject {
+        attempt,
+        bucket: "b".into(),
+        key,
+        version: NewVersion {
+            etag: Etag { md5: [0; 16], parts: None },
+            size: 1,
+            owner: "o".into(),
+            attributes: Attributes::default(),
+            checksum: None,
+        },
+        blob: Some(NewBlob { blob, epochs: vec![(group.id, group.epoch)], missing: Vec::new() }),
+        precondition: Precondition::default(),
+    }
+}
