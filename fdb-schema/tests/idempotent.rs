@@ -112,6 +112,10 @@ async fn every_verb(kv: SharedKv, faults: [Fault; 2], case: &str) -> BTreeSet<&'
     let members: Vec<_> = group.members.iter().rev().copied().collect();
     let moved = tried.faulty("update_group").update_group(second.id, 1, members, GroupState::Open).await.expect(case);
     assert_eq!((plain.groups().await.unwrap().len(), moved.epoch), (2, 2), "{case}");
+    let both = vec![(disk.id, DiskState::Up, DiskState::Draining)];
+    let changed = tried.faulty("set_disk_states").set_disk_states(both).await.expect(case);
+    assert_eq!((changed.len(), changed[0].state), (1, DiskState::Draining), "{case}");
+    plain.set_disk_state(disk.id, DiskState::Draining, DiskState::Up).await.unwrap();
     let down = tried.faulty("set_disk_state").set_disk_state(disk.id, DiskState::Up, DiskState::Down).await;
     assert_eq!(down.expect(case).capacity_bytes, larger.capacity_bytes, "{case}");
 

@@ -128,6 +128,8 @@ impl Engine {
         let writer = Writer::new(core.clone(), lock, log);
         if recovered.report.index_unusable.is_some()
             && recovered.report.segments > 0
+            // What cannot be read now may be read again when the disk is opened next.
+            && recovered.report.partly_unreadable.is_empty()
             && core.failed.load().is_none()
             && let Err(error) = core.checkpoint()
         {
@@ -281,8 +283,8 @@ impl Engine {
         }
     }
 
-    /// After an opening: tries some of the fragments again that the disk could not read. It stays failed for them unless
-    /// one is read or gone. Blocks.
+    /// After an opening: tries some of the fragments again that the disk could not read. It stays failed for them
+    /// unless one is read or gone. Blocks.
     pub(crate) fn look_at_suspects(&self) {
         const SUSPECTS: usize = 4;
         let core = &self.core;

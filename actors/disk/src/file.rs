@@ -78,8 +78,8 @@ impl ReadError {
         Self { path: path.to_owned(), errno }
     }
 
-    /// Whether it tells that these bytes are lost, and not that there was no memory for them, for instance. EIO is a bad
-    /// sector; ENODATA and EREMOTEIO are what some drivers make of one, EUCLEAN and EILSEQ what file systems say of
+    /// Whether it tells that these bytes are lost, and not that there was no memory for them, for instance. EIO is a
+    /// bad sector; ENODATA and EREMOTEIO are what some drivers make of one, EUCLEAN and EILSEQ what file systems say of
     /// checksums that do not match.
     pub(crate) fn is_loss(&self) -> bool {
         matches!(self.errno, Errno::IO | Errno::NODATA | Errno::REMOTEIO | Errno::UCLEAN | Errno::ILSEQ)

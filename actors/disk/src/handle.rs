@@ -197,6 +197,13 @@ impl DiskHandle {
             read_errors: mounted.read_errors.clone(),
         };
         let engine = Arc::new(Engine::open(mounted.options.clone(), extras)?);
+        if let Some(segment) = engine.report().partly_unreadable.first() {
+            // An index made of what could be read would forget the rest: failed, the engine keeps none.
+            let why = format!("part of segment {segment}, which must be read, cannot be");
+            engine.core().fail(why.clone());
+            engine.close_blocking();
+            return Err(DiskError::Io { operation: "open again", why });
+        }
         engine.look_at_suspects();
         mounted.engine.store(Some(engine.clone()));
         // After it is there for all to see: a handle that is closed meanwhile either finds it, or is noticed here.

@@ -40,6 +40,8 @@ pub struct RecoveryReport {
     pub damaged: Vec<(u32, u64, u64)>,
     /// Segment files whose header is unreadable.
     pub unreadable_segments: Vec<u32>,
+    /// Segment files that had to be read and could not be in part: what the log says there is not known now.
+    pub partly_unreadable: Vec<u32>,
     /// Fragments of the last batch cut short by a crash. They were never acknowledged.
     pub torn: Vec<String>,
     /// Bytes after the last record of the log that are no record.
@@ -213,6 +215,9 @@ impl Replay<'_> {
             })?;
         if let Some(error) = failed {
             return Err(error.into());
+        }
+        if scanned.unreadable {
+            self.report.partly_unreadable.push(number);
         }
         self.index.change_segments(|segments| {
             segments.advance(number, scanned.end);

@@ -86,7 +86,13 @@ impl Client {
             };
             if let Err(error) = done {
                 assert!(
-                    matches!(error, DiskError::Io { .. } | DiskError::ReadOnly(_) | DiskError::Gone(_)),
+                    matches!(
+                        error,
+                        DiskError::Io { .. }
+                            | DiskError::Unreadable { .. }
+                            | DiskError::ReadOnly(_)
+                            | DiskError::Gone(_)
+                    ),
                     "{n}: {error}"
                 );
                 return;

@@ -1,5 +1,5 @@
-//! A lost disk leaves its groups, and one that crowds a failure domain: another takes its position, and what it held goes
-//! to the ledger.
+//! A lost disk leaves its groups, and one that crowds a failure domain: another takes its position, and what it held
+//! goes to the ledger.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -87,8 +87,8 @@ async fn install(
     Ok(true)
 }
 
-/// The groups of which a failure domain holds more members than PLC-1 allows, in order of id: a disk was moved to another
-/// rack, or the failure domain changed.
+/// The groups of which a failure domain holds more members than PLC-1 allows, in order of id: a disk was moved to
+/// another rack, or the failure domain changed.
 pub(super) fn crowded(rows: &Rows, level: FailureDomain) -> Vec<GroupId> {
     let mut groups: Vec<_> = rows.groups.values().filter(|group| excess(rows, group, level).is_some()).collect();
     groups.sort_by_key(|group| group.id);
@@ -107,9 +107,9 @@ fn excess(rows: &Rows, group: &Group, level: FailureDomain) -> Option<usize> {
     (most.len() > domain_cap(group.scheme)).then(|| most.last().copied()).flatten()
 }
 
-/// Gives one member of a group that is in too crowded a domain a stand-in elsewhere, so that at most one fragment of each
-/// stripe is missing until it has been made anew. What the old one has is deleted by scrub once the new one has it. None:
-/// another node is at it, or the group has just changed.
+/// Gives one member of a group that is in too crowded a domain a stand-in elsewhere, so that at most one fragment of
+/// each stripe is missing until it has been made anew. What the old one has is deleted by scrub once the new one has
+/// it. None: another node is at it, or the group has just changed.
 pub(super) async fn uncrowd(ctx: &Context, rows: &Rows, id: GroupId) -> Result<Option<Replaced>, MetaError> {
     let Some(lease) = ctx.lease(&format!("repair/{id}"), LEASE).await? else { return Ok(None) };
     let result = uncrowd_under_lease(ctx, rows, id).await;

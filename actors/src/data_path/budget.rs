@@ -7,8 +7,8 @@
 //!
 //! Memory is not held for clients that send nothing. What comes of a body before there is enough for a stripe to be
 //! worth a grant is *gathered*, and costs what has come; a stripe that takes long to come keeps no more than has come;
-//! and the base grant of a client that sends nothing goes back. Whoever sends again has to take its memory again. Nor is
-//! it held for clients that do not read, once somebody wants it; see [`super::stalls`].
+//! and the base grant of a client that sends nothing goes back. Whoever sends again has to take its memory again. Nor
+//! is it held for clients that do not read, once somebody wants it; see [`super::stalls`].
 //!
 //! Small units and what is gathered have a pool of their own, so that they do not wait for large ones. In each pool
 //! every client has a share; see [`super::pool`]. Rebuilding a lost fragment needs short-lived memory besides; it has a

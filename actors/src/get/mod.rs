@@ -1,8 +1,8 @@
 //! Objects out: a range becomes pieces of stripes, pieces are read from the fragments that hold them, and every byte is
 //! verified before it is handed on (INT-1).
 //!
-//! [`plan`] says which pieces; [`reader`] reads them one after the other, a little ahead of the client; [`gather`] reads
-//! one of them whatever is slow, missing or damaged, and [`sources`] decides whom it asks.
+//! [`plan`] says which pieces; [`reader`] reads them one after the other, a little ahead of the client; [`gather`]
+//! reads one of them whatever is slow, missing or damaged, and [`sources`] decides whom it asks.
 
 mod gather;
 mod plan;

@@ -1,5 +1,5 @@
-//! A body on its way to a client: pieces in order, the next ones being read while one is handed out, and all of it given
-//! back when the client does not ask for more and somebody else wants the memory.
+//! A body on its way to a client: pieces in order, the next ones being read while one is handed out, and all of it
+//! given back when the client does not ask for more and somebody else wants the memory.
 
 use std::{
     collections::VecDeque,

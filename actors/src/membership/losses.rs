@@ -2,8 +2,8 @@
 //! case is a line of a test.
 //!
 //! To give up a disk moves as much data as it held. So whatever looks like a switch or a power cut rather than broken
-//! machines waits for longer, or for an operator; only one failure domain is given up at a time; and nothing is that the
-//! remaining disks have no room for.
+//! machines waits for longer, or for an operator; only one failure domain is given up at a time; and nothing is that
+//! the remaining disks have no room for.
 
 use std::{
     collections::{BTreeMap, HashSet},

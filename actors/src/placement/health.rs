@@ -136,8 +136,8 @@ impl Shuns {
 impl Shun {
     fn fail(&mut self, now: Instant) {
         if self.active {
-            // Requests that were under way when the disk failed all fail together: they are one failure. But it is still
-            // not answering, and is not to be chosen again the moment its time is up.
+            // Requests that were under way when the disk failed all fail together: they are one failure. But it is
+            // still not answering, and is not to be chosen again the moment its time is up.
             self.until = self.until.max(now + FIRST);
             return;
         }

@@ -1,8 +1,8 @@
 //! Blobs that were never committed, and never will be.
 //!
 //! A write puts fragments on disks long before it names them in the metadata, so fragments whose blob has no row may
-//! belong to a write that is under way. Whoever wants to delete them condemns the blob first: a commit reads the mark in
-//! its own transaction, so of the two only one comes to pass, whatever any clock says.
+//! belong to a write that is under way. Whoever wants to delete them condemns the blob first: a commit reads the mark
+//! in its own transaction, so of the two only one comes to pass, whatever any clock says.
 
 use bytes::Bytes;
 

@@ -44,7 +44,7 @@ pub(crate) const FLOORS: [(&str, &[&str]); 8] = [
             "scan state",
             "identity metrics queue reader segment",
             "file index options",
-            "format memory pace",
+            "format memory outstanding pace read_errors threads",
         ],
     ),
     ("actors/net", &["transport", "tls wire"]),
