@@ -56,6 +56,22 @@ pub struct Timings {
     pub scrub_interval: Duration,
 }
 
+/// How much a node may do to keep data whole, each second. Besides, repair takes at most half of the time, and scrub a
+/// fifth of it, less while clients use the disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    /// Bytes of one disk that its scrub reads.
+    pub scrub_bytes: u64,
+    /// Bytes that the repair of one node reads and writes.
+    pub repair_bytes: u64,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self { scrub_bytes: 32 << 20, repair_bytes: 256 << 20 }
+    }
+}
+
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 

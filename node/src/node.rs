@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use cairn_actors::{
     disk::{DiskOptions, IndexMemory},
-    runtime::{Identity, NodeMemory, NodeOptions, Policy, Timings},
+    runtime::{Identity, NodeMemory, NodeOptions, Policy, Rates, Timings},
 };
 use cairn_gateway::{GatewayLimits, GatewayOptions};
 
@@ -93,6 +93,7 @@ async fn node_options(
         identity,
         policy: policy(file),
         timings: timings(file),
+        rates: Rates { scrub_bytes: file.rates.scrub.0, repair_bytes: file.rates.repair.0 },
         memory,
         client_memory_percent: file.limits.client_memory_percent,
         metrics: prometheus::Registry::new(),

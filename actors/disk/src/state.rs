@@ -154,9 +154,8 @@ impl Core {
             (Some(_), None) => tracing::info!(%disk, "the disk answers again"),
             _ => {}
         }
-        match (self.hung.swap(hung.clone().map(Arc::new)), hung) {
-            (None, Some(why)) => tracing::error!(%disk, %why, "the disk hangs"),
-            _ => {}
+        if let (None, Some(why)) = (self.hung.swap(hung.clone().map(Arc::new)), hung) {
+            tracing::error!(%disk, %why, "the disk hangs");
         }
     }
 

@@ -19,7 +19,8 @@ pub struct HealingMetrics {
     pub scrubbed_bytes: IntCounter,
     /// By what was found: corrupt, missing, orphan, misplaced.
     pub scrub_findings: IntCounterVec,
-    pub scrub_finished_at: IntGauge,
+    /// By disk.
+    pub scrub_oldest_seconds: IntGaugeVec,
     pub reclaimed_blobs: IntCounter,
     pub reclaimed_fragments: IntCounter,
     pub suspects: IntGauge,
@@ -58,8 +59,11 @@ impl HealingMetrics {
             scrubbed_fragments: make.counter("cairn_scrub_fragments_total", "Fragments re-read and verified")?,
             scrubbed_bytes: make.counter("cairn_scrub_bytes_total", "Bytes re-read and verified")?,
             scrub_findings: make.counters("cairn_scrub_findings_total", "What scrub found amiss", "kind")?,
-            scrub_finished_at: make
-                .gauge("cairn_scrub_finished_seconds", "When the last whole pass ended, Unix time")?,
+            scrub_oldest_seconds: make.gauges(
+                "cairn_scrub_oldest_seconds",
+                "No byte of the disk was verified longer ago; -1: there was no whole pass yet",
+                "disk",
+            )?,
             reclaimed_blobs: make.counter("cairn_gc_blobs_total", "Unreferenced blobs reclaimed")?,
             reclaimed_fragments: make.counter("cairn_gc_fragments_total", "Fragments deleted for reclaimed blobs")?,
             suspects: make.gauge("cairn_membership_suspects", "Nodes that seem dead to this one")?,

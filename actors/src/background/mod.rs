@@ -11,6 +11,7 @@ mod rebuild;
 pub mod repair;
 mod replace;
 pub mod scrub;
+mod scrub_position;
 #[cfg(test)]
 mod test_world;
 

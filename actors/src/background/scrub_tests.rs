@@ -9,8 +9,10 @@ use crate::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Node n1's scrub of its disk, with the disks 1 and 2 of the cluster.
+/// Node n1's scrub of disk 1, with the disks 1 and 2 of the cluster.
 struct World {
+    _folder: tempfile::TempDir,
+    folder: PathBuf,
     meta: Meta,
     shelves: Arc<Shelves>,
     scrub: Scrub,
@@ -18,14 +20,17 @@ struct World {
 }
 
 impl World {
-    async fn of(own: Vec<DiskId>) -> Self {
+    async fn new() -> Self {
         let meta = Meta::in_memory();
         furnish(&meta).await;
         let group = group(&meta).await;
         let shelves = Arc::<Shelves>::default();
         let timings = Timings { reclaim_grace: HOUR, scrub_interval: HOUR, ..Timings::default() };
-        let scrub = Scrub::new(context(meta.clone(), shelves.clone(), timings), own, Duration::ZERO);
-        Self { meta, shelves, scrub, group }
+        let ctx = context(meta.clone(), shelves.clone(), timings);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_owned();
+        let scrub = Scrub::new(ctx, disk(1), path.clone(), Duration::ZERO);
+        Self { _folder: folder, folder: path, meta, shelves, scrub, group }
     }
 
     fn name(&self, blob: BlobId) -> FragmentName {
@@ -44,6 +49,16 @@ impl World {
     fn keep(&self, name: FragmentName, age: Duration) {
         let written_ms = now_ms() - u64::try_from(age.as_millis()).unwrap();
         self.shelves.keep(disk(1), name, Kept { length: 1, written_ms, verified: Ok(()) });
+    }
+
+    /// The process starts again.
+    fn restart(&mut self) {
+        self.scrub = Scrub::new(self.scrub.ctx.clone(), disk(1), self.folder.clone(), Duration::ZERO);
+    }
+
+    /// As if the interval had passed since the last pass.
+    fn let_interval_pass(&mut self) {
+        self.scrub.position.as_mut().unwrap().verified_ms = Some(now_ms() - 2 * 3_600_000);
     }
 
     /// A whole pass; what fails is tried again.
@@ -76,7 +91,7 @@ fn blob_of(put: &CommitObject) -> BlobId {
 /// A write may still come to its commit.
 #[tokio::test]
 async fn gc_1_what_nothing_refers_to_stays_for_the_grace_period_and_then_goes_for_good() {
-    let mut world = World::of(vec![disk(1)]).await;
+    let mut world = World::new().await;
     let (young, old) =
         (put(&world.group, "y".into(), AttemptId::random()), put(&world.group, "o".into(), AttemptId::random()));
     world.keep(world.name(blob_of(&young)), HOUR / 2);
@@ -91,7 +106,7 @@ async fn gc_1_what_nothing_refers_to_stays_for_the_grace_period_and_then_goes_fo
 
 #[tokio::test]
 async fn gc_2_what_a_stripe_left_in_a_group_that_it_was_not_committed_in_goes() {
-    let mut world = World::of(vec![disk(1)]).await;
+    let mut world = World::new().await;
     let kept = world.object("k", Ok(())).await;
     let other = world.meta.create_group(world.group.scheme, vec![disk(2), disk(1)]).await.unwrap();
     let left = FragmentName { group: other.id, position: 1, ..kept };
@@ -99,7 +114,7 @@ async fn gc_2_what_a_stripe_left_in_a_group_that_it_was_not_committed_in_goes() 
     world.pass().await;
     assert_eq!(world.shelves.names(disk(1)), [kept, left], "the write may be under way");
     world.keep(left, HOUR * 2);
-    world.scrub.next_pass = Instant::now();
+    world.let_interval_pass();
     world.pass().await;
     assert_eq!(world.shelves.names(disk(1)), [kept]);
     assert!(world.ledger().await.iter().all(|(name, _)| name.position == 1), "only the copy that disk 2 lacks");
@@ -107,7 +122,7 @@ async fn gc_2_what_a_stripe_left_in_a_group_that_it_was_not_committed_in_goes() 
 
 #[tokio::test]
 async fn red_1_damage_and_what_cannot_be_read_are_in_the_ledger_and_the_pass_goes_on() {
-    let mut world = World::of(vec![disk(1)]).await;
+    let mut world = World::new().await;
     let name = world.name(BlobId([0; 16]));
     let corrupt = DiskError::Corrupt { name, what: "a bit".into() };
     let unreadable = DiskError::Unreadable { name, why: "EIO".into() };
@@ -117,7 +132,8 @@ async fn red_1_damage_and_what_cannot_be_read_are_in_the_ledger_and_the_pass_goe
     let mut ledger = world.ledger().await;
     ledger.retain(|(_, cause)| *cause == MissingCause::Corrupt);
     let mut names: Vec<_> = ledger.into_iter().map(|(name, _)| name).collect();
-    (names.sort_unstable(), lost.sort_unstable());
+    names.sort_unstable();
+    lost.sort_unstable();
     assert_eq!(names, lost);
     assert!(world.shelves.verified.lock().contains(&(disk(1), whole)));
     assert_eq!(world.scrub.ctx.metrics.scrubbed_fragments.get(), 1);
@@ -125,7 +141,7 @@ async fn red_1_damage_and_what_cannot_be_read_are_in_the_ledger_and_the_pass_goe
 
 #[tokio::test]
 async fn a_fragment_that_cannot_be_looked_at_keeps_the_pass_from_no_other() {
-    let mut world = World::of(vec![disk(1)]).await;
+    let mut world = World::new().await;
     let mut names = Vec::new();
     for key in ["a", "b", "c"] {
         names.push(world.object(key, Ok(())).await);
@@ -140,18 +156,47 @@ async fn a_fragment_that_cannot_be_looked_at_keeps_the_pass_from_no_other() {
     assert_eq!(world.found("skipped"), 1);
 }
 
-/// From the first of its disks to the last, and once in an interval.
+/// Once in an interval, over restarts as well.
 #[tokio::test]
-async fn a_pass_reads_every_disk_of_the_node_and_then_rests() {
-    let mut world = World::of(vec![disk(1), disk(2)]).await;
-    let first = world.object("a", Ok(())).await;
-    let second = FragmentName { position: 1, ..first };
-    world.shelves.keep(disk(2), second, Kept { length: 1, written_ms: 1, verified: Ok(()) });
+async fn a_pass_reads_the_disk_once_and_then_rests() {
+    let mut world = World::new().await;
+    let name = world.object("a", Ok(())).await;
     world.pass().await;
-    assert_eq!(*world.shelves.verified.lock(), [(disk(1), first), (disk(2), second)]);
-    assert_eq!(world.ledger().await, []);
+    assert_eq!(*world.shelves.verified.lock(), [(disk(1), name)]);
     assert_eq!(world.scrub.step().await.unwrap(), Step::Idle, "not before the next interval");
-    world.scrub.next_pass = Instant::now();
+    world.restart();
+    assert_eq!(world.scrub.step().await.unwrap(), Step::Idle, "a restart begins no pass");
+    world.let_interval_pass();
     world.pass().await;
-    assert_eq!(world.shelves.verified.lock().len(), 4);
+    assert_eq!(world.shelves.verified.lock().len(), 2);
+    // A clock that was far ahead does not put it off for years.
+    world.scrub.position.as_mut().unwrap().verified_ms = Some(now_ms() + 1_000_000_000_000);
+    world.pass().await;
+    assert_eq!(world.shelves.verified.lock().len(), 3);
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_with_the_pass_where_it_was() {
+    let mut world = World::new().await;
+    let mut names = Vec::new();
+    for number in 0..150 {
+        names.push(world.object(&number.to_string(), Ok(())).await);
+    }
+    names.sort_unstable();
+    // It begins, and reads the first of three windows.
+    for _ in 0..2 {
+        world.scrub.saved = None;
+        world.scrub.step().await.unwrap();
+    }
+    world.restart();
+    world.pass().await;
+    let verified: Vec<_> = world.shelves.verified.lock().iter().map(|(_, name)| *name).collect();
+    assert_eq!(verified, names);
+    let age = world.scrub.ctx.metrics.scrub_oldest_seconds.with_label_values(&[&disk(1).to_string()]);
+    assert!(age.get() >= 0, "the pass was whole");
+    // Without the file, or with one that means nothing, it begins anew.
+    std::fs::write(world.folder.join("scrub"), "nonsense").unwrap();
+    world.restart();
+    world.pass().await;
+    assert_eq!(world.shelves.verified.lock().len(), 300);
 }

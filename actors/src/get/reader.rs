@@ -43,7 +43,13 @@ pub(super) struct Reader {
 
 struct Ahead {
     piece: Arc<Piece>,
-    read: AbortOnDropHandle<Result<(Vec<Bytes>, Weak<Slot>), StoreError>>,
+    read: AbortOnDropHandle<Result<Read, StoreError>>,
+}
+
+/// A piece's bytes in order, and the memory that they hold.
+struct Read {
+    bytes: Vec<Bytes>,
+    slot: Weak<Slot>,
 }
 
 struct Current {
@@ -110,7 +116,7 @@ impl Reader {
         let Some(Ahead { piece, read }) = self.ahead.pop_front() else { return Ok(false) };
         // The first piece of a small read needs nothing ahead of it.
         self.read_ahead()?;
-        let (bytes, slot) = read.await.unwrap_or(Err(StoreError::ShuttingDown))?;
+        let Read { bytes, slot } = read.await.unwrap_or(Err(StoreError::ShuttingDown))?;
         self.current = Some(Current { piece, handed_out: self.skip, slot });
         let rest = skipped(bytes, std::mem::take(&mut self.skip));
         self.ready.extend(rest.filter(|bytes| !bytes.is_empty()));
@@ -143,8 +149,8 @@ impl Reader {
         let read = tokio::spawn(async move {
             let bytes = fetch(&data, &wanted).await?;
             let slot = Arc::new(slot);
-            let held = bytes.into_iter().map(|bytes| slot.hold(bytes)).collect();
-            Ok((held, Arc::downgrade(&slot)))
+            let bytes = bytes.into_iter().map(|bytes| slot.hold(bytes)).collect();
+            Ok(Read { bytes, slot: Arc::downgrade(&slot) })
         });
         self.ahead.push_back(Ahead { piece, read: AbortOnDropHandle::new(read) });
         Ok(())

@@ -21,14 +21,11 @@ use crate::{
     membership::{Gossip, GossipOptions, GossipSlot, GossipWorker, Judge, View, leave},
     metrics::NodeRegistry,
     placement::{Placement, Topology},
+    policy::Rates,
     store::{Store, StoreLimits, StoreParts},
     supervisor::{ChildStatus, Need, Pace, ShareLeft, Supervisor, WorkerMetrics, worker},
 };
 
-/// Repair shares the disks with clients: it takes at most half of the time, and at most this rate on one node.
-const REPAIR_BYTES_PER_SECOND: u64 = 256 << 20;
-/// Scrub has weeks; it takes a fifth of the time.
-const SCRUB_BYTES_PER_SECOND: u64 = 32 << 20;
 /// The first scrub waits until the cluster has settled after a start.
 const SCRUB_DELAY: Duration = Duration::from_secs(60);
 /// A returning node's disks are usually up again within this; the start does not wait longer.
@@ -128,7 +125,7 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
     let rows = placement.refresh().await?;
     tracing::info!(%node, groups = rows.groups.len(), "5. placement is known");
 
-    start_actors(begun, &ctx, router.clone(), gossip_options, &registry).await?;
+    start_actors(begun, &ctx, router.clone(), gossip_options, options.rates, &registry).await?;
     tracing::info!(%node, "6. background actors run");
 
     let store = Store::new(StoreParts {
@@ -259,6 +256,7 @@ async fn start_actors(
     ctx: &Context,
     probes: Arc<dyn Probes>,
     gossip: GossipOptions,
+    rates: Rates,
     registry: &Registry,
 ) -> Result<(), RuntimeError> {
     let supervisor = Supervisor::start(ctx.node.as_str()).await?;
@@ -283,16 +281,18 @@ async fn start_actors(
     worker::run(&supervisor, "placement", Need::Essential, soon, &metrics, make).await?;
 
     let repair_ctx = ctx.clone();
-    let paced = pace(Duration::from_secs(1), 1.0, Some(REPAIR_BYTES_PER_SECOND), Duration::from_secs(900));
+    let paced = pace(Duration::from_secs(1), 1.0, Some(rates.repair_bytes), Duration::from_secs(900));
     let make = move || Repair::new(repair_ctx.clone());
     worker::run(&supervisor, "repair", Need::Helpful, paced, &metrics, make).await?;
 
-    let scrub_ctx = ctx.clone();
     let delay = SCRUB_DELAY.min(ctx.timings.scrub_interval);
-    let paced = pace(Duration::from_secs(1), 4.0, Some(SCRUB_BYTES_PER_SECOND), Duration::from_secs(900));
-    let paced = Pace { share_left: Some(share_left(begun.disks.clone())), ..paced };
-    let make = move || Scrub::new(scrub_ctx.clone(), own.clone(), delay);
-    worker::run(&supervisor, "scrub", Need::Helpful, paced, &metrics, make).await?;
+    for disk in &begun.disks {
+        let (scrub_ctx, id, folder) = (ctx.clone(), disk.id(), disk.path().to_owned());
+        let paced = pace(Duration::from_secs(1), 4.0, Some(rates.scrub_bytes), Duration::from_secs(900));
+        let paced = Pace { share_left: Some(share_left(vec![disk.clone()])), ..paced };
+        let make = move || Scrub::new(scrub_ctx.clone(), id, folder.clone(), delay);
+        worker::run(&supervisor, &format!("scrub {id}"), Need::Helpful, paced, &metrics, make).await?;
+    }
 
     let gc_ctx = ctx.clone();
     let idle = (ctx.timings.reclaim_grace / 4).clamp(Duration::from_secs(1), Duration::from_secs(30));

@@ -16,7 +16,7 @@ pub use options::{NodeMemory, NodeOptions, RuntimeError};
 pub use status::{ActorStatus, ClusterStatus, DiskLine, GroupStatus, NodeStatus, ReachStatus, ToleranceStatus};
 
 pub use crate::{
-    policy::{Policy, Timings},
+    policy::{Policy, Rates, Timings},
     tls::Identity,
 };
 

@@ -8,7 +8,7 @@ use cairn_net::tls::Identity;
 use cairn_schema::{Meta, MetaError, ids::NodeId};
 
 use crate::{
-    policy::{Policy, Timings},
+    policy::{Policy, Rates, Timings},
     supervisor::SupervisorError,
 };
 
@@ -29,6 +29,7 @@ pub struct NodeOptions {
     pub identity: Identity,
     pub policy: Policy,
     pub timings: Timings,
+    pub rates: Rates,
     pub memory: NodeMemory,
     /// See [`crate::store::StoreLimits::client_memory_percent`].
     pub client_memory_percent: u8,

@@ -10,7 +10,7 @@ use cairn_actors::{
     Store, StoreError,
     checksum::DigestPlan,
     disk::{DiskOptions, IndexMemory},
-    policy::{Policy, Timings},
+    policy::{Policy, Rates, Timings},
     runtime::{ClusterStatus, NodeMemory, NodeOptions, NodeRuntime, NodeStatus},
     store::{PutObject, Requester},
     tls::{self, Identity, PemPair},
@@ -127,6 +127,7 @@ impl Cluster {
                 ..Policy::new("4+2".parse().unwrap(), "replicated(3)".parse().unwrap(), FailureDomain::Rack)
             },
             timings: self.timings.clone(),
+            rates: Rates::default(),
             memory: NodeMemory { stripes: 256 << 20, served: 64 << 20, background: 64 << 20 },
             client_memory_percent: 75,
             metrics: prometheus::Registry::new(),

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use cairn_actors::{
     disk::{DiskOptions, IndexMemory},
-    runtime::{Identity, NodeMemory, NodeOptions, NodeRuntime, Policy, Timings},
+    runtime::{Identity, NodeMemory, NodeOptions, NodeRuntime, Policy, Rates, Timings},
     tls,
 };
 use cairn_gateway::{Gateway, GatewayOptions};
@@ -127,6 +127,7 @@ async fn node_options(folder: &tempfile::TempDir, meta: Meta) -> NodeOptions {
                 FailureDomain::Disk,
             )
         },
+        rates: Rates::default(),
         timings: Timings { gossip_interval: Duration::from_millis(250), ..Timings::default() },
         memory: NodeMemory { stripes: MEMORY_BYTES, served: 64 << 20, background: 64 << 20 },
         client_memory_percent: 75,

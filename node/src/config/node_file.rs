@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cairn_actors::policy::{Policy, Timings};
+use cairn_actors::policy::{Policy, Rates, Timings};
 use cairn_schema::{
     ids::NodeId,
     kv::limits,
@@ -35,6 +35,8 @@ pub(crate) struct NodeFile {
     pub policy: PolicySection,
     #[serde(default)]
     pub timings: TimingsSection,
+    #[serde(default)]
+    pub rates: RatesSection,
     #[serde(default)]
     pub limits: LimitsSection,
     pub s3: S3Section,
@@ -180,6 +182,23 @@ impl Default for TimingsSection {
     }
 }
 
+/// Bytes a second.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RatesSection {
+    /// Of one disk.
+    pub scrub: Size,
+    /// Of the whole node.
+    pub repair: Size,
+}
+
+impl Default for RatesSection {
+    fn default() -> Self {
+        let usual = Rates::default();
+        Self { scrub: Size(usual.scrub_bytes), repair: Size(usual.repair_bytes) }
+    }
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LimitsSection {
@@ -255,6 +274,7 @@ impl ConfigFile for NodeFile {
         self.metadata.check(findings);
         self.policy.check(findings);
         self.timings.check(findings);
+        self.rates.check(findings);
         stripes::check(&self.cut(), findings);
         self.check_limits(findings);
         self.s3.check(findings);
@@ -393,6 +413,8 @@ impl NodeFile {
 
 /// Below this, a network that stumbles for a moment would end requests.
 const LEAST_PATIENCE: Period = Period::seconds(1);
+/// Healing that is slower is none.
+const LEAST_RATE: Size = Size::mib(1);
 
 impl MetadataSection {
     /// Bytes that stand before every key in the store.
@@ -506,6 +528,20 @@ impl TimingsSection {
                 format!("{} is shorter than timings.down_to_lost, {}", self.domain_down_to_lost, self.down_to_lost),
                 "a whole failure domain is waited for at least as long as one disk",
             );
+        }
+    }
+}
+
+impl RatesSection {
+    fn check(&self, findings: &mut Findings<'_>) {
+        for (field, rate) in [("rates.scrub", self.scrub), ("rates.repair", self.repair)] {
+            if rate < LEAST_RATE {
+                findings.refuse(
+                    field,
+                    format!("{rate} a second is too little to get on"),
+                    format!("give at least {LEAST_RATE}"),
+                );
+            }
         }
     }
 }

@@ -39,6 +39,8 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     ("client_memory_percent = 75", "client_memory_percent = 101", "limits.client_memory_percent", "no share"),
     ("header_timeout = \"15 s\"", "header_timeout = \"0 s\"", "limits.header_timeout", "could not keep to it"),
     ("answer_timeout = \"2 min\"", "answer_timeout = \"10 ms\"", "limits.answer_timeout", "could not keep to it"),
+    ("scrub = \"32 MiB\"", "scrub = \"10 B\"", "rates.scrub", "too little"),
+    ("repair = \"256 MiB\"", "repair = \"0 B\"", "rates.repair", "too little"),
     ("min_rate = \"1 KiB\"", "min_rate = \"slow\"", "limits.min_rate", "is not a size"),
     ("gossip_interval = \"500 ms\"", "gossip_interval = \"0 ms\"", "timings.gossip_interval", "too short"),
     ("gossip_interval = \"500 ms\"", "gossip_interval = 5", "timings.gossip_interval", "expected a string"),

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use cairn_actors::{
     disk::{DiskOptions, IndexMemory},
-    runtime::{NodeMemory, NodeOptions, Policy, Timings},
+    runtime::{NodeMemory, NodeOptions, Policy, Rates, Timings},
     store::StoreLimits,
 };
 use cairn_gateway::GatewayOptions;
@@ -141,6 +141,7 @@ async fn node_options(
         gossip_seeds: Vec::new(),
         policy: Policy::new(layout.scheme, layout.small_scheme, layout.failure_domain),
         timings: timings(),
+        rates: Rates::default(),
         memory,
         client_memory_percent: StoreLimits::default().client_memory_percent,
     })

@@ -9,7 +9,7 @@ use std::{
 
 use cairn_actors::{
     disk::DiskOptions,
-    runtime::{Policy, Timings},
+    runtime::{Policy, Rates, Timings},
 };
 use cairn_schema::{
     Meta,
@@ -58,6 +58,7 @@ async fn plan(root: &Path, meta: &Meta) -> Plan {
         gossip_listen: ANY,
         gossip_seeds: Vec::new(),
         policy: Policy::new("1+1".parse().unwrap(), "replicated(2)".parse().unwrap(), FailureDomain::Disk),
+        rates: Rates::default(),
         timings: Timings { gossip_interval: Duration::from_millis(100), ..Timings::default() },
         memory: shares.node(1),
         client_memory_percent: 75,
