@@ -47,12 +47,12 @@ pub struct Outcomes {
 
 /// What all clients share.
 #[derive(Default)]
-struct Shared {
+struct Course {
     outcomes: Mutex<Outcomes>,
     stop: AtomicBool,
 }
 
-impl Shared {
+impl Course {
     fn outcomes(&self) -> std::sync::MutexGuard<'_, Outcomes> {
         self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -60,14 +60,14 @@ impl Shared {
 
 /// Clients at work.
 pub struct Registers {
-    shared: Arc<Shared>,
+    shared: Arc<Course>,
     clients: Vec<tokio::task::JoinHandle<Client>>,
 }
 
 impl Registers {
     /// One client for each of `endpoints`' S3 clients, which go around among them.
     pub fn start(endpoints: &[S3], count: usize, seed: u64) -> Self {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Course::default());
         let clients = (0..count).map(|number| {
             let client = Client {
                 number,
@@ -140,7 +140,7 @@ impl Client {
         format!("c{}/k{index:02}", self.number)
     }
 
-    async fn work(mut self, shared: Arc<Shared>) -> Self {
+    async fn work(mut self, shared: Arc<Course>) -> Self {
         while !shared.stop.load(Ordering::Relaxed) {
             let (name, succeeded) = match self.step(&shared).await {
                 Ok(step) => step,
@@ -159,7 +159,7 @@ impl Client {
     }
 
     /// One request; whether it succeeded.
-    async fn step(&mut self, shared: &Shared) -> Result<(&'static str, bool), ChaosError> {
+    async fn step(&mut self, shared: &Course) -> Result<(&'static str, bool), ChaosError> {
         let s3 = self.endpoints[self.rng.random_range(0..self.endpoints.len())].clone();
         let index = self.rng.random_range(0..KEYS);
         let (key, seed) = (self.key(index), self.rng.random());

@@ -42,9 +42,9 @@ struct Cached {
 
 /// Looks up secrets and users by access key. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Credentials(Arc<Inner>);
+pub(crate) struct Credentials(Arc<Keys>);
 
-struct Inner {
+struct Keys {
     root_access_key: String,
     root: Known,
     meta: Meta,
@@ -54,7 +54,7 @@ struct Inner {
 impl Credentials {
     pub(crate) fn new(meta: Meta, root_access_key: String, root_secret_key: String) -> Self {
         let root = Known { secret: root_secret_key.into(), user: ROOT_USER.into() };
-        Self(Arc::new(Inner { root_access_key, root, meta, cache: Mutex::new(HashMap::new()) }))
+        Self(Arc::new(Keys { root_access_key, root, meta, cache: Mutex::new(HashMap::new()) }))
     }
 
     /// The user behind an access key that has been authenticated.

@@ -17,13 +17,13 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// Threads that come when there is work and go when there is none. Dropping it lets them finish what they have.
 pub(crate) struct Threads {
-    shared: Arc<Shared>,
+    crew: Arc<Crew>,
     name: String,
     most: usize,
 }
 
 #[derive(Default)]
-struct Shared {
+struct Crew {
     state: Mutex<State>,
     wake: Condvar,
 }
@@ -39,20 +39,20 @@ struct State {
 impl Threads {
     /// At most `most` at once; the work that waits for one is bounded by whoever gives it.
     pub(crate) fn new(name: String, most: usize) -> Self {
-        Self { shared: Arc::default(), name, most }
+        Self { crew: Arc::default(), name, most }
     }
 
     /// Has a thread do the job. Err: there is no thread, and none can be had.
     pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-        let mut state = self.shared.state.lock();
+        let mut state = self.crew.state.lock();
         state.jobs.push_back(Box::new(job));
         if state.idle >= state.jobs.len() || state.threads >= self.most {
             drop(state);
-            self.shared.wake.notify_one();
+            self.crew.wake.notify_one();
             return Ok(());
         }
-        let shared = self.shared.clone();
-        match std::thread::Builder::new().name(self.name.clone()).spawn(move || shared.work()) {
+        let crew = self.crew.clone();
+        match std::thread::Builder::new().name(self.name.clone()).spawn(move || crew.work()) {
             Ok(_) => state.threads += 1,
             // Those that there are will come to it.
             Err(_) if state.threads > 0 => {}
@@ -67,12 +67,12 @@ impl Threads {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        self.shared.state.lock().closed = true;
-        self.shared.wake.notify_all();
+        self.crew.state.lock().closed = true;
+        self.crew.wake.notify_all();
     }
 }
 
-impl Shared {
+impl Crew {
     fn work(&self) {
         let mut state = self.state.lock();
         loop {

@@ -28,9 +28,9 @@ const LOOK_FOR_STALLS: Duration = Duration::from_millis(250);
 
 /// Grains of memory. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Pool(Arc<Shared>);
+pub(super) struct Pool(Arc<Grains>);
 
-struct Shared {
+struct Grains {
     capacity: u32,
     /// Of the capacity that one requester alone may have; 100 means that nobody has a share to keep to.
     percent: u8,
@@ -64,7 +64,7 @@ enum Refusal {
 impl Pool {
     pub(super) fn new(capacity: u32, percent: u8, stalls: Arc<Stalls>) -> Self {
         let state = State { free: capacity, taken: HashMap::new(), waiting: VecDeque::new() };
-        Self(Arc::new(Shared { capacity, percent: percent.clamp(1, 100), stalls, state: Mutex::new(state) }))
+        Self(Arc::new(Grains { capacity, percent: percent.clamp(1, 100), stalls, state: Mutex::new(state) }))
     }
 
     pub(super) fn capacity(&self) -> u32 {
@@ -140,7 +140,7 @@ impl Drop for Place<'_> {
 }
 
 impl State {
-    fn try_take(&mut self, pool: &Shared, requester: &Requester, grains: u32) -> bool {
+    fn try_take(&mut self, pool: &Grains, requester: &Requester, grains: u32) -> bool {
         let mut behind = HashSet::new();
         for waiter in self.waiting.iter().filter(|waiter| !waiter.told.is_closed()) {
             match self.judge_in_turn(pool, &waiter.requester, waiter.grains, &behind) {
@@ -158,7 +158,7 @@ impl State {
     /// Nobody overtakes itself: `behind` are those of whom someone waits already.
     fn judge_in_turn(
         &self,
-        pool: &Shared,
+        pool: &Grains,
         requester: &Requester,
         grains: u32,
         behind: &HashSet<Party>,
@@ -169,7 +169,7 @@ impl State {
         self.judge(pool, requester, grains)
     }
 
-    fn judge(&self, pool: &Shared, requester: &Requester, grains: u32) -> Result<(), Refusal> {
+    fn judge(&self, pool: &Grains, requester: &Requester, grains: u32) -> Result<(), Refusal> {
         let left = self.free.saturating_sub(grains);
         let within = |party: Party| match self.taken.get(&party) {
             None => true,
@@ -189,7 +189,7 @@ impl State {
     }
 
     /// Those who wait and may take now what they wait for: it is taken for them.
-    fn next(&mut self, pool: &Shared) -> Vec<Waiter> {
+    fn next(&mut self, pool: &Grains) -> Vec<Waiter> {
         let mut ready = Vec::new();
         let mut behind: HashSet<Party> = HashSet::new();
         let mut at = 0;

@@ -22,6 +22,25 @@ pub(super) struct Piece {
     pub fragments: Option<Vec<FragmentPiece>>,
 }
 
+impl Piece {
+    /// The piece without its first bytes, which are fewer than it has. None if the code interleaves them.
+    pub(super) fn without(&self, bytes: u32) -> Option<Self> {
+        debug_assert!((bytes as usize) < self.range.len());
+        let mut left = bytes;
+        let mut fragments = Vec::new();
+        for piece in self.fragments.as_ref()? {
+            let here = left.min(piece.range.end - piece.range.start);
+            left -= here;
+            let (start, end) = (piece.range.start + here, piece.range.end);
+            if start < end {
+                let stripe_offset = piece.stripe_offset + here;
+                fragments.push(FragmentPiece { range: start..end, stripe_offset, ..*piece });
+            }
+        }
+        Some(Self { range: self.range.start + bytes..self.range.end, fragments: Some(fragments), ..self.clone() })
+    }
+}
+
 /// The pieces of a range, in order, worked out as they are asked for: a large object has very many.
 pub(super) struct Pieces {
     slices: VecDeque<(Arc<Blob>, Range<u64>)>,
@@ -127,4 +146,47 @@ fn contradiction(error: GeometryError) -> StoreError {
 
 fn damaged(why: &str) -> StoreError {
     StoreError::Meta(MetaError::Corrupt { what: "a manifest", why: why.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn object(scheme: &str) -> Vec<Part> {
+        let blob = Blob {
+            id: BlobId([1; 16]),
+            scheme: scheme.parse().unwrap(),
+            length: 10_000,
+            stripe_bytes: 4000,
+            runs: vec![StripeRun { group: GroupId(1), stripes: 3 }],
+            checksum: 0,
+        };
+        let slices = vec![Slice { blob_offset: 0, length: blob.length, blob: Arc::new(blob) }];
+        vec![Part { number: 1, length: 10_000, md5: [0; 16], checksum: None, slices }]
+    }
+
+    fn first(range: Range<u64>, scheme: &str) -> Piece {
+        Pieces::new(range, 0, object(scheme)).unwrap().next().unwrap().unwrap()
+    }
+
+    /// Against the plan of a range that begins where the piece is to begin.
+    #[test]
+    fn a_piece_without_its_first_bytes_is_that_of_a_later_start() {
+        for scheme in ["4+2", "replicated(3)"] {
+            for begin in [0, 1, 999, 1500, 4000, 8100] {
+                let piece = first(begin..10_000, scheme);
+                for bytes in 0..piece.range.len() {
+                    let (left, later) =
+                        (piece.without(bytes as u32).unwrap(), first(begin + bytes as u64..10_000, scheme));
+                    assert_eq!(
+                        (left.range, left.fragments),
+                        (later.range, later.fragments),
+                        "{scheme} {begin} {bytes}"
+                    );
+                }
+            }
+        }
+        assert_eq!(first(0..10_000, "4+2/novelpoly").without(10).map(|piece| piece.range), None);
+    }
 }

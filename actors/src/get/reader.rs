@@ -33,7 +33,7 @@ pub(super) struct Reader {
     ready: VecDeque<Bytes>,
     /// Pieces that were given back, in order: they are read again before any other.
     again: VecDeque<Arc<Piece>>,
-    /// Bytes of the first of those that the client has.
+    /// Bytes of the first of those that the client has, where it had to be kept whole.
     skip: usize,
     /// The memory was given back.
     away: bool,
@@ -171,9 +171,17 @@ impl Reader {
         if let Some(slot) = current.slot.upgrade() {
             slot.let_go();
         }
-        if rest > 0 {
-            self.again.push_front(current.piece);
-            self.skip = current.handed_out;
+        if rest == 0 {
+            return;
+        }
+        // Only what the client has not: a slow one may stall again and again.
+        let left = u32::try_from(current.handed_out).ok().and_then(|bytes| current.piece.without(bytes));
+        match left {
+            Some(left) => self.again.push_front(Arc::new(left)),
+            None => {
+                self.again.push_front(current.piece);
+                self.skip = current.handed_out;
+            }
         }
     }
 

@@ -50,7 +50,7 @@ struct Attempt {
 }
 
 /// Which of the running attempts has ended, and how.
-type Verdict = (usize, Result<(), StoreError>);
+type Ended = (usize, Result<(), StoreError>);
 
 impl Race {
     fn new(context: Arc<WriteContext>, stripe: u32, encoded: EncodedStripe) -> Self {
@@ -61,7 +61,7 @@ impl Race {
     async fn run(mut self) -> Result<SentStripe, StoreError> {
         self.try_another().await?;
         loop {
-            match self.verdict().await {
+            match self.ended().await {
                 None => {}
                 Some((index, Ok(()))) => return Ok(self.won(index)),
                 Some((index, Err(error))) => {
@@ -76,10 +76,10 @@ impl Race {
 
     /// Waits until a group has made the stripe safe or cannot any more; None when another was begun beside a slow one
     /// instead.
-    async fn verdict(&mut self) -> Option<Verdict> {
+    async fn ended(&mut self) -> Option<Ended> {
         let Some(hedge_at) = self.hedge_at() else { return Some(first(&mut self.running).await) };
         match tokio::time::timeout_at(hedge_at.into(), first(&mut self.running)).await {
-            Ok(verdict) => Some(verdict),
+            Ok(ended) => Some(ended),
             Err(_) => self.hedge().await,
         }
     }
@@ -99,7 +99,7 @@ impl Race {
 
     /// Sends the stripe to another group as well. If only some disks are slow, they are avoided from now on, so that
     /// the other group, and those of stripes to come, are made of others.
-    async fn hedge(&mut self) -> Option<Verdict> {
+    async fn hedge(&mut self) -> Option<Ended> {
         // Once, whatever comes of it: this attempt is not looked at again.
         self.alone = true;
         let data = &self.context.data;
@@ -114,7 +114,7 @@ impl Race {
         let (context, tried) = (self.context.clone(), self.tried.clone());
         let choice = tokio::spawn(async move { context.group(&tried).await });
         tokio::select! {
-            verdict = first(&mut self.running) => Some(verdict),
+            ended = first(&mut self.running) => Some(ended),
             choice = choice => {
                 if let Ok(Ok(group)) = choice {
                     tracing::debug!(blob = %self.context.blob, stripe = self.stripe, group = %group.id, "a slow stripe goes to another group as well");
@@ -172,7 +172,7 @@ impl Race {
 }
 
 /// The first of the attempts, of which there is at least one, that makes the stripe safe or cannot any more.
-async fn first(running: &mut [Attempt]) -> Verdict {
+async fn first(running: &mut [Attempt]) -> Ended {
     let attempts = running.iter_mut().map(|attempt| Box::pin(attempt.sending.safe()));
     let (result, index, _) = select_all(attempts).await;
     (index, result)

@@ -25,7 +25,7 @@ pub(crate) struct ReadConditions {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+enum Judgement {
     Holds,
     NotModified,
     Failed(&'static str),
@@ -62,36 +62,36 @@ impl ReadConditions {
     /// For GET and HEAD: 412, or 304 with the headers that a cache needs.
     pub(crate) fn check(&self, version: &Version) -> S3Result<()> {
         match self.verdict(version) {
-            Verdict::Holds => Ok(()),
-            Verdict::NotModified => Err(not_modified(version)),
-            Verdict::Failed(condition) => Err(precondition_failed(condition)),
+            Judgement::Holds => Ok(()),
+            Judgement::NotModified => Err(not_modified(version)),
+            Judgement::Failed(condition) => Err(precondition_failed(condition)),
         }
     }
 
     /// For the source of a copy: there is no 304, everything that does not hold is 412.
     pub(crate) fn check_source(&self, version: &Version) -> S3Result<()> {
         match self.verdict(version) {
-            Verdict::Holds => Ok(()),
-            Verdict::NotModified if self.if_none_match.is_some() => {
+            Judgement::Holds => Ok(()),
+            Judgement::NotModified if self.if_none_match.is_some() => {
                 Err(precondition_failed("x-amz-copy-source-If-None-Match"))
             }
-            Verdict::NotModified => Err(precondition_failed("x-amz-copy-source-If-Modified-Since")),
-            Verdict::Failed(condition) => Err(precondition_failed(&format!("x-amz-copy-source-{condition}"))),
+            Judgement::NotModified => Err(precondition_failed("x-amz-copy-source-If-Modified-Since")),
+            Judgement::Failed(condition) => Err(precondition_failed(&format!("x-amz-copy-source-{condition}"))),
         }
     }
 
     /// A condition on tags makes the one on dates beside it void.
-    fn verdict(&self, version: &Version) -> Verdict {
+    fn verdict(&self, version: &Version) -> Judgement {
         let (etag, modified) = (version.etag.to_string(), modified_seconds(version));
         match (&self.if_match, self.if_unmodified_since) {
-            (Some(tags), _) if !tags.strongly(&etag) => return Verdict::Failed("If-Match"),
-            (None, Some(date)) if modified > date => return Verdict::Failed("If-Unmodified-Since"),
+            (Some(tags), _) if !tags.strongly(&etag) => return Judgement::Failed("If-Match"),
+            (None, Some(date)) if modified > date => return Judgement::Failed("If-Unmodified-Since"),
             _ => {}
         }
         match (&self.if_none_match, self.if_modified_since) {
-            (Some(tags), _) if tags.weakly(&etag) => Verdict::NotModified,
-            (None, Some(date)) if modified <= date => Verdict::NotModified,
-            _ => Verdict::Holds,
+            (Some(tags), _) if tags.weakly(&etag) => Judgement::NotModified,
+            (None, Some(date)) if modified <= date => Judgement::NotModified,
+            _ => Judgement::Holds,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-enum Verdict {
+enum Outcome {
     Passed(Duration),
     Failed(String),
     Skipped(String),
@@ -14,7 +14,7 @@ enum Verdict {
 /// Runs steps and remembers how each ended; a failure does not keep the later ones from running.
 #[derive(Default)]
 pub(crate) struct Report {
-    steps: Vec<(String, Verdict)>,
+    steps: Vec<(String, Outcome)>,
 }
 
 impl Report {
@@ -30,38 +30,38 @@ impl Report {
     pub(crate) fn step(&mut self, name: &str, run: impl FnOnce() -> Result<(), String>) -> bool {
         println!("\n==> {name}");
         let start = Instant::now();
-        let verdict = match run() {
-            Ok(()) => Verdict::Passed(start.elapsed()),
+        let outcome = match run() {
+            Ok(()) => Outcome::Passed(start.elapsed()),
             Err(why) => {
                 println!("==> {name} FAILED: {why}");
-                Verdict::Failed(why)
+                Outcome::Failed(why)
             }
         };
-        let passed = matches!(verdict, Verdict::Passed(_));
-        self.steps.push((name.into(), verdict));
+        let passed = matches!(outcome, Outcome::Passed(_));
+        self.steps.push((name.into(), outcome));
         passed
     }
 
     pub(crate) fn skip(&mut self, name: &str, why: &str) {
         println!("\n==> {name}: SKIPPED, {why}");
-        self.steps.push((name.into(), Verdict::Skipped(why.into())));
+        self.steps.push((name.into(), Outcome::Skipped(why.into())));
     }
 
     /// Prints the table; the exit code fails when any step did.
     pub(crate) fn finish(self) -> ExitCode {
         println!("\nWhat ran:");
         let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-        for (name, verdict) in &self.steps {
-            match verdict {
-                Verdict::Passed(time) => {
+        for (name, outcome) in &self.steps {
+            match outcome {
+                Outcome::Passed(time) => {
                     passed += 1;
                     println!("  passed   {name} ({:.0} s)", time.as_secs_f64());
                 }
-                Verdict::Failed(why) => {
+                Outcome::Failed(why) => {
                     failed += 1;
                     println!("  FAILED   {name}: {why}");
                 }
-                Verdict::Skipped(why) => {
+                Outcome::Skipped(why) => {
                     skipped += 1;
                     println!("  SKIPPED  {name}: {why}");
                 }

@@ -25,9 +25,9 @@ const REST_MAX_BYTES: usize = 1 << 20;
 
 /// A request's body, read by the parser and, behind the file, by us.
 #[derive(Clone)]
-pub(super) struct SharedBody(Arc<Mutex<Inner>>);
+pub(super) struct SharedBody(Arc<Mutex<Passing>>);
 
-struct Inner {
+struct Passing {
     body: BodyDataStream<Body>,
     /// All bytes that have been handed out.
     passed_bytes: u64,
@@ -37,7 +37,7 @@ struct Inner {
 
 impl SharedBody {
     pub(super) fn new(body: Body) -> Self {
-        Self(Arc::new(Mutex::new(Inner { body: BodyDataStream::new(body), passed_bytes: 0, last: Bytes::new() })))
+        Self(Arc::new(Mutex::new(Passing { body: BodyDataStream::new(body), passed_bytes: 0, last: Bytes::new() })))
     }
 
     /// What has been handed out behind this many bytes: no more than the last piece.
