@@ -17,3 +17,4 @@ mod test_world;
 
 pub use context::{BackgroundMemory, Context};
 pub use metrics::HealingMetrics;
+pub(crate) use replace::crowded;

@@ -89,7 +89,7 @@ async fn install(
 
 /// The groups of which a failure domain holds more members than PLC-1 allows, in order of id: a disk was moved to
 /// another rack, or the failure domain changed.
-pub(super) fn crowded(rows: &Rows, level: FailureDomain) -> Vec<GroupId> {
+pub(crate) fn crowded(rows: &Rows, level: FailureDomain) -> Vec<GroupId> {
     let mut groups: Vec<_> = rows.groups.values().filter(|group| excess(rows, group, level).is_some()).collect();
     groups.sort_by_key(|group| group.id);
     groups.into_iter().map(|group| group.id).collect()

@@ -1,8 +1,9 @@
 //! The cluster as one node sees it: the metadata's rows, and what each disk says of itself if it answers soon.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,9 +14,12 @@ use futures::StreamExt;
 use serde::Serialize;
 
 use super::{boot::Running, options::RuntimeError};
-use crate::placement::{
-    Liveness, Rows, Topology,
-    tolerance::{Tolerance, tolerances},
+use crate::{
+    background::crowded,
+    placement::{
+        Liveness, Rows, Topology,
+        tolerance::{Tolerance, tolerances},
+    },
 };
 
 /// What `cairn status` shows: the cluster as this node sees it.
@@ -79,6 +83,8 @@ pub struct DiskLine {
     /// None when the disk's node did not answer.
     pub used_bytes: Option<u64>,
     pub fragments: Option<u64>,
+    /// Why it does not work, in its node's words; None if it does, or if its node did not answer.
+    pub failed: Option<String>,
 }
 
 /// A placement group in the status.
@@ -91,6 +97,8 @@ pub struct GroupStatus {
     /// Members whose disk is up, of how many.
     pub up: usize,
     pub width: usize,
+    /// A failure domain holds more of its members than a stripe can lose (PLC-1).
+    pub crowded: bool,
 }
 
 /// A supervised actor of this node.
@@ -115,6 +123,7 @@ pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeEr
         futures::try_join!(meta.cluster(), Rows::read(meta), meta.ledger_len(), meta.group_stripes())?;
     let level = running.policy.failure_domain;
     let tolerance = stripes.map(|stripes| tolerances(&rows, level, &stripes).iter().map(tolerance_status).collect());
+    let crowded: HashSet<GroupId> = crowded(&rows, level).into_iter().collect();
     let Rows { nodes, disks, groups, .. } = rows;
     let mut disks: Vec<Disk> = disks.into_values().collect();
     disks.sort_unstable_by_key(|disk| disk.id);
@@ -130,6 +139,7 @@ pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeEr
             capacity_bytes: disk.capacity_bytes,
             used_bytes: report.map(|report| report.used_bytes),
             fragments: report.map(|report| report.fragments),
+            failed: report.and_then(|report| report.failed.clone()),
         };
         by_node.entry(disk.node).or_default().push(line);
     }
@@ -145,7 +155,8 @@ pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeEr
     };
     let mut nodes: Vec<NodeStatus> = nodes.into_values().map(node_status).collect();
     nodes.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-    let mut groups: Vec<GroupStatus> = groups.into_values().map(|group| group_status(&group, &states)).collect();
+    let group = |group: Arc<Group>| group_status(&group, &states, crowded.contains(&group.id));
+    let mut groups: Vec<GroupStatus> = groups.into_values().map(group).collect();
     groups.sort_unstable_by_key(|group| group.id);
     Ok(ClusterStatus {
         cluster: cluster.id.to_string(),
@@ -178,7 +189,7 @@ fn reach_status(reach: &Reach) -> ReachStatus {
     }
 }
 
-fn group_status(group: &Group, states: &HashMap<DiskId, DiskState>) -> GroupStatus {
+fn group_status(group: &Group, states: &HashMap<DiskId, DiskState>, crowded: bool) -> GroupStatus {
     let up = group.members.iter().filter(|disk| states.get(disk) == Some(&DiskState::Up)).count();
     GroupStatus {
         id: group.id,
@@ -187,6 +198,7 @@ fn group_status(group: &Group, states: &HashMap<DiskId, DiskState>) -> GroupStat
         epoch: group.epoch,
         up,
         width: group.members.len(),
+        crowded,
     }
 }
 

@@ -86,6 +86,7 @@ struct DiskView {
     capacity_bytes: u64,
     used_bytes: Option<u64>,
     fragments: Option<u64>,
+    failed: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -97,6 +98,7 @@ struct GroupView {
     epoch: u64,
     up: usize,
     width: usize,
+    crowded: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -241,14 +243,21 @@ impl StatusView {
     fn write_trouble(&self, text: &mut String) {
         let mut lines: Vec<String> = self.nodes.iter().filter_map(|node| self.cut_off(node)).collect();
         let disks = self.nodes.iter().flat_map(|node| node.disks.iter().map(move |disk| (node, disk)));
-        let disks = disks
-            .filter(|(_, disk)| disk.state != "up")
-            .map(|(node, disk)| format!("disk {} of {} is {}", disk.id, node.id, disk.state));
+        let disks = disks.filter(|(_, disk)| disk.state != "up").map(|(node, disk)| {
+            let why = disk.failed.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+            format!("disk {} of {} is {}{why}", disk.id, node.id, disk.state)
+        });
         lines.extend(disks);
         lines.extend(self.degraded().map(|group| {
             format!(
                 "group g{} ({}, epoch {}): {} of {} members up",
                 group.id, group.scheme, group.epoch, group.up, group.width
+            )
+        }));
+        lines.extend(self.groups.iter().filter(|group| group.crowded).map(|group| {
+            format!(
+                "group g{} ({}): a {} holds more of it than can be lost; a member is moved once nothing is missing",
+                group.id, group.scheme, self.failure_domain
             )
         }));
         let unwell = |actor: &&ActorView| actor.state != "running" || actor.restarts > 0;
@@ -328,6 +337,7 @@ mod tests {
     #[test]
     fn trouble_is_named() {
         let mut cut_off = node("n1", "r1", "down");
+        cut_off["disks"][0]["failed"] = json!("a read has not returned for more than 20s");
         cut_off["reach"] = json!({"cut_off": "node n1 did not answer before the deadline", "answered_seconds_ago": 72});
         let status = json!({
             "cluster": "c1", "seen_by": "n2", "failure_domain": "rack", "nodes": [cut_off],
@@ -335,7 +345,7 @@ mod tests {
                 {"scheme": "replicated(3)", "possible": 2, "stripes": [0, 0, 5], "thin": 0},
                 {"scheme": "4+2", "possible": 2, "stripes": [2, 7, 100], "thin": 9},
             ],
-            "groups": [{"id": 7, "scheme": "4+2", "state": "open", "epoch": 2, "up": 5, "width": 6}],
+            "groups": [{"id": 7, "scheme": "4+2", "state": "open", "epoch": 2, "up": 5, "width": 6, "crowded": true}],
             "missing_fragments": 3, "ledger_by_cause": [["disklost", 3], ["corrupt", 0]],
             "actors": [{"name": "scrub", "state": "given up", "restarts": 5, "last_failure": "panicked"}]
         });
@@ -345,7 +355,8 @@ mod tests {
             "9 stripes of 4+2 could not lose 2 racks, as the layout allows: 2 none, 7 only 1",
             "n2 does not reach n1, which gossip calls alive; it last answered 1 min ago: node n1 did not answer",
             "NO",
-            "disk n1d1 of n1 is down",
+            "disk n1d1 of n1 is down: a read has not returned",
+            "group g7 (4+2): a rack holds more of it than can be lost",
             "group g7 (4+2, epoch 2): 5 of 6 members up",
             "actor scrub is given up, 5 restarts: panicked",
         ] {
