@@ -123,13 +123,16 @@ impl Engine {
             closing: AtomicBool::new(false),
             options,
         });
+        if let Some(segment) = recovered.report.partly_unreadable.first() {
+            // Its index is without what could not be read, and what could not be read may be all that it was
+            // acknowledged for: failed, it never writes that index down. It may be read when it is opened next.
+            core.fail(format!("part of segment {segment}, which an opening must read, cannot be read"));
+        }
         let (ending, ended) = watch::channel(false);
         let log = Log::resume(core.clone(), recovered.last_segment, recovered.leftovers)?;
         let writer = Writer::new(core.clone(), lock, log);
         if recovered.report.index_unusable.is_some()
             && recovered.report.segments > 0
-            // What cannot be read now may be read again when the disk is opened next.
-            && recovered.report.partly_unreadable.is_empty()
             && core.failed.load().is_none()
             && let Err(error) = core.checkpoint()
         {
@@ -283,15 +286,15 @@ impl Engine {
         }
     }
 
-    /// After an opening: tries some of the fragments again that the disk could not read. It stays failed for them
-    /// unless one is read or gone. Blocks.
+    /// After an opening: tries some of the fragments again that the disk could not read. It stays failed unless one of
+    /// them is read, or they are gone. Blocks.
     pub(crate) fn look_at_suspects(&self) {
         const SUSPECTS: usize = 4;
         let core = &self.core;
         for name in core.read_errors.suspects(SUSPECTS) {
-            match core.read(name, |record| record.verify()) {
-                Err(DiskError::Unreadable { .. }) => {}
-                _ => core.read_errors.succeeded(),
+            // One that is read ends the row of those that are not.
+            if let Err(DiskError::NotFound(_)) = core.read(name, |record| record.verify()) {
+                core.read_errors.forget(name);
             }
         }
         if let Some(why) = core.read_errors.verdict(Instant::now()) {

@@ -197,11 +197,10 @@ impl DiskHandle {
             read_errors: mounted.read_errors.clone(),
         };
         let engine = Arc::new(Engine::open(mounted.options.clone(), extras)?);
-        if let Some(segment) = engine.report().partly_unreadable.first() {
-            // An index made of what could be read would forget the rest: failed, the engine keeps none.
-            let why = format!("part of segment {segment}, which must be read, cannot be");
-            engine.core().fail(why.clone());
+        if !engine.report().partly_unreadable.is_empty() {
+            // The engine that has failed knows more of the disk: it goes on serving reads.
             engine.close_blocking();
+            let why = "a part of its log that must be read cannot be read".to_owned();
             return Err(DiskError::Io { operation: "open again", why });
         }
         engine.look_at_suspects();

@@ -60,6 +60,13 @@ impl ReadErrors {
         seen.verdict()
     }
 
+    /// A fragment that could not be read is not here any more.
+    pub(crate) fn forget(&self, name: FragmentName) {
+        let mut seen = self.seen.lock();
+        seen.unreadable.remove(&name);
+        seen.in_a_row.remove(&name);
+    }
+
     /// Why the disk has failed, if it has.
     pub(crate) fn verdict(&self, now: Instant) -> Option<String> {
         let mut seen = self.seen.lock();

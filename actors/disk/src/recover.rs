@@ -21,7 +21,7 @@ use super::{
     },
     memory::IndexMemory,
     reader::Record,
-    scan::{Found, Gap, Scan, read_segment_header},
+    scan::{Found, Gap, HeaderError, Scan, read_segment_header},
     segment::{Files, list_segments},
 };
 
@@ -190,14 +190,19 @@ impl Replay<'_> {
                 return Err(refused(&path, why));
             }
             (Ok(Some(header)), _) => header.salt,
-            (Err(refusal @ DiskError::Refused { .. }), _) => return Err(refusal),
+            (Err(HeaderError::Wrong(refusal @ DiskError::Refused { .. })), _) => return Err(refusal),
             (_, Some(salt)) => salt,
             (Ok(None), None) if last => {
                 // Its creation was cut short: nothing was ever in it.
                 self.leftovers.empty = Some(number);
                 return Ok(());
             }
-            (Ok(None), None) | (Err(_), None) => return self.unreadable(number),
+            (Err(HeaderError::Unread(error)), None) => {
+                tracing::error!(path = %path.display(), %error, "a segment's header cannot be read now");
+                self.report.partly_unreadable.push(number);
+                return self.unreadable(number);
+            }
+            (Ok(None) | Err(HeaderError::Wrong(_)), None) => return self.unreadable(number),
         };
         self.report.segments_scanned += 1;
         self.leftovers.scanned.push(number);

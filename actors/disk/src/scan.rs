@@ -38,8 +38,17 @@ pub(crate) struct Gap {
     pub last: bool,
 }
 
+/// Why a segment file has no header to go by.
+#[derive(Debug)]
+pub(crate) enum HeaderError {
+    /// The disk cannot read it now.
+    Unread(DiskError),
+    /// What is there is none, or of a version that is not known.
+    Wrong(DiskError),
+}
+
 /// The header of a segment file. None if both copies are empty: a file whose creation never finished.
-pub(crate) fn read_segment_header(io: &Io, file: &File, path: &Path) -> Result<Option<SegmentHeader>, DiskError> {
+pub(crate) fn read_segment_header(io: &Io, file: &File, path: &Path) -> Result<Option<SegmentHeader>, HeaderError> {
     // Apart, so that a bad sector under one copy does not take the other.
     let copy = |at: u64| -> Result<[u8; SEGMENT_HEADER_LEN], DiskError> {
         let mut out = [0; SEGMENT_HEADER_LEN];
@@ -50,7 +59,7 @@ pub(crate) fn read_segment_header(io: &Io, file: &File, path: &Path) -> Result<O
     let (first, second) = match (copy(0), copy(COPY_AT)) {
         (Ok(first), Ok(second)) => (first, second),
         (Ok(one), Err(_)) | (Err(_), Ok(one)) => (one, one),
-        (Err(error), Err(_)) => return Err(error),
+        (Err(error), Err(_)) => return Err(HeaderError::Unread(error)),
     };
     if first.iter().chain(&second).all(|byte| *byte == 0) {
         return Ok(None);
@@ -58,10 +67,11 @@ pub(crate) fn read_segment_header(io: &Io, file: &File, path: &Path) -> Result<O
     match (SegmentHeader::decode(&first), SegmentHeader::decode(&second)) {
         (Ok(header), _) | (_, Ok(header)) => Ok(Some(header)),
         (Err(why @ FormatError::Version { .. }), _) | (_, Err(why @ FormatError::Version { .. })) => {
-            Err(refused(path, why.to_string()))
+            Err(HeaderError::Wrong(refused(path, why.to_string())))
         }
         (Err(why), Err(_)) => {
-            Err(DiskError::Io { operation: "read segment header", why: format!("{}: {why}", path.display()) })
+            let why = format!("{}: {why}", path.display());
+            Err(HeaderError::Wrong(DiskError::Io { operation: "read segment header", why }))
         }
     }
 }
