@@ -135,7 +135,8 @@ impl Shuns {
 
 impl Shun {
     fn fail(&mut self, now: Instant) {
-        if self.active {
+        // One whose time is up may not have been noticed: nobody looked.
+        if self.active && now < self.until {
             // Requests that were under way when the disk failed all fail together: they are one failure. But it is
             // still not answering, and is not to be chosen again the moment its time is up.
             self.until = self.until.max(now + FIRST);
@@ -181,6 +182,16 @@ mod tests {
         assert!(shuns.heard(DISK, Use::Write, Heard::Answer, second));
         assert_eq!(failures(&shuns), (0, 0));
         assert!(!shuns.heard(DISK, Use::Write, Heard::Answer, second));
+    }
+
+    #[test]
+    fn a_failure_after_an_end_that_nobody_noticed_is_another() {
+        let (shuns, start) = (Shuns::default(), Instant::now());
+        assert!(failed(&shuns, start));
+        let again = start + FIRST * 3;
+        failed(&shuns, again);
+        assert_eq!(failures(&shuns), (0, 2));
+        assert!(!shuns.ended(again + FIRST + MOMENT), "and keeps it away for longer");
     }
 
     #[test]

@@ -262,6 +262,18 @@ impl Placement {
         }
     }
 
+    /// Several disks of a failure domain, in different groups, are slow at once: its others are taken for slow as well,
+    /// so that no further group is tried that has one of them.
+    pub(crate) fn doubt(&self, domain: &str) {
+        let (topology, now) = (self.topology(), Instant::now());
+        let inside = topology.disks.values().filter(|view| view.domain(self.policy.failure_domain) == domain);
+        let doubted = inside.filter(|view| view.shunned_writes == 0);
+        let changed = doubted.map(|view| self.shuns.heard(view.disk.id, Use::Write, Heard::Nothing, now));
+        if changed.fold(false, |any, changed| any | changed) {
+            self.publish(&mut self.known.lock());
+        }
+    }
+
     /// Makes a new picture of what is known. The caller holds the lock, so pictures follow each other in order.
     fn publish(&self, known: &mut Known) {
         let old = self.picture.borrow().clone();

@@ -190,7 +190,7 @@ impl Sending {
     }
 
     /// Disks that have not answered yet.
-    fn slow(&mut self) -> Vec<DiskId> {
+    pub(crate) fn slow(&mut self) -> Vec<DiskId> {
         if self.reap() {
             return Vec::new();
         }

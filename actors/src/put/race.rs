@@ -2,6 +2,7 @@
 //! safe keeps it; what the others have of it is deleted.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -16,8 +17,10 @@ use super::{
 };
 use crate::error::StoreError;
 
-/// Groups that a stripe is sent to at the same time. More would only add load where something is slow already.
-const AT_ONCE: usize = 2;
+/// Groups that a stripe is sent to at the same time. More would only add load where something is slow already: one
+/// beside a slow one, and a third if both wait for the same failure domain, which then is silent rather than one of its
+/// disks.
+const AT_ONCE: usize = 3;
 
 /// Makes one stripe safe.
 ///
@@ -37,7 +40,7 @@ struct Race {
     tried: Vec<GroupId>,
     /// Those that may still make it safe.
     running: Vec<Attempt>,
-    /// No other group could be had beside the one that is slow.
+    /// Groups that could be had beside those that are slow have been: no other is looked for before one of them ends.
     alone: bool,
     /// Why the last group failed.
     failure: Option<StoreError>,
@@ -84,12 +87,12 @@ impl Race {
         }
     }
 
-    /// When the only group under way will count as slow, if there may be another beside it.
+    /// When all groups under way will count as slow, if there may be another beside them.
     fn hedge_at(&self) -> Option<Instant> {
-        let [only] = &self.running[..] else { return None };
+        let last = self.running.iter().map(|attempt| attempt.started).max()?;
         let may = !self.alone && self.tries_left() && self.running.len() < AT_ONCE;
         let data = &self.context.data;
-        may.then(|| only.started + data.reach.write_latencies.hedge_after(self.encoded.fragment_bytes(), &data.limits))
+        may.then(|| last + data.reach.write_latencies.hedge_after(self.encoded.fragment_bytes(), &data.limits))
     }
 
     fn tries_left(&self) -> bool {
@@ -100,11 +103,18 @@ impl Race {
     /// Sends the stripe to another group as well. If only some disks are slow, they are avoided from now on, so that
     /// the other group, and those of stripes to come, are made of others.
     async fn hedge(&mut self) -> Option<Ended> {
-        // Once, whatever comes of it: this attempt is not looked at again.
-        self.alone = true;
-        let data = &self.context.data;
+        let second = self.running.len() > 1;
+        // However it comes out, these attempts are not looked at again.
+        self.alone = second;
+        let data = self.context.data.clone();
         if !data.reach.write_latencies.may_hedge(self.context.scheme.width()) {
+            self.alone = true;
             return None;
+        }
+        if second {
+            let domain = self.silent_domain()?;
+            tracing::debug!(blob = %self.context.blob, stripe = self.stripe, %domain, "a failure domain is silent");
+            data.placement.doubt(&domain);
         }
         for slow in &mut self.running {
             slow.sending.blame_slow(&data.reach);
@@ -120,10 +130,26 @@ impl Race {
                     tracing::debug!(blob = %self.context.blob, stripe = self.stripe, group = %group.id, "a slow stripe goes to another group as well");
                     self.context.data.metrics.put_hedges.inc();
                     self.send(group);
+                } else {
+                    self.alone = true;
                 }
                 None
             }
         }
+    }
+
+    /// The one failure domain that every group under way waits for, if there is one.
+    fn silent_domain(&mut self) -> Option<String> {
+        let placement = self.context.data.placement.clone();
+        let (topology, level) = (placement.topology(), placement.policy().failure_domain);
+        let mut waited_for = self.running.iter_mut().map(|attempt| -> BTreeSet<String> {
+            let slow = attempt.sending.slow();
+            slow.iter().filter_map(|disk| Some(topology.disk(*disk)?.domain(level))).collect()
+        });
+        let first = waited_for.next()?;
+        let common = waited_for.fold(first, |common, other| &common & &other);
+        let mut domains = common.into_iter();
+        domains.next().filter(|_| domains.next().is_none())
     }
 
     /// After a failure, or at first.
