@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Blobs of one step.
-const BLOBS_AT_ONCE: usize = 512;
+const BLOBS_AT_ONCE: usize = 1000;
 /// Fragments of one round of a step, unless a single blob has more: each disk is told of all of its at once, and the
 /// rows of all these blobs go in a few transactions.
 const FRAGMENTS_AT_ONCE: usize = 1 << 16;

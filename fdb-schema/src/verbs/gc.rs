@@ -22,7 +22,7 @@ const LIST_REFERENCES: usize = 2000;
 /// Pages of lists that one call works off before it returns what it has.
 const LIST_PAGES: usize = 32;
 /// Blobs that are forgotten in one transaction.
-const FORGOTTEN_AT_ONCE: usize = 100;
+const FORGOTTEN_AT_ONCE: usize = 250;
 /// Ledger rows that go with them in one transaction.
 const LEDGER_ROWS: usize = 2000;
 /// Transactions in which blobs with very many ledger rows are forgotten.
