@@ -296,7 +296,8 @@ async fn start_actors(
 
     let gc_ctx = ctx.clone();
     let idle = (ctx.timings.reclaim_grace / 4).clamp(Duration::from_secs(1), Duration::from_secs(30));
-    let paced = pace(idle, 1.0, None, Duration::from_secs(900));
+    // It yields to clients as the disks do, and while there are none it rests for nobody.
+    let paced = pace(idle, 0.0, None, Duration::from_secs(900));
     let paced = Pace { share_left: Some(share_left(begun.disks.clone())), ..paced };
     worker::run(&supervisor, "gc", Need::Helpful, paced, &metrics, move || Gc::new(gc_ctx.clone())).await?;
     Ok(())
