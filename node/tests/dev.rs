@@ -3,7 +3,11 @@
 
 mod common;
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use common::{Serving, cairn, request, run, text};
 
@@ -131,4 +135,44 @@ fn one_machine_with_six_disks_is_a_cluster() {
     assert_eq!(serving.get("/readyz").0, 200, "{}", serving.log());
     assert!(serving.log().lines().all(|line| line.starts_with('{')), "{}", serving.log());
     assert_eq!(serving.terminate(), Some(0));
+}
+
+#[test]
+fn disks_that_are_down_can_be_given_up_and_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let data_text = data.to_string_lossy().into_owned();
+    let give_up = |which: &[&str]| run(&[&["admin", "give-up", "--data", &data_text], which].concat());
+
+    let first = Serving::start(folder.path(), "dev", dev(&data, &[]));
+    let busy = give_up(&["--node", "n1"]);
+    assert!(text(&busy.stderr).contains("in use by another process"), "{}", text(&busy.stderr));
+    // Killed: nobody has called its disks down.
+    drop(first);
+    let up = give_up(&["--node", "n1"]);
+    assert_eq!(up.status.code(), Some(1));
+    assert!(text(&up.stderr).contains("is up: stop its node first"), "{}", text(&up.stderr));
+
+    let second = Serving::start(folder.path(), "dev", dev(&data, &[]));
+    assert_eq!(second.terminate(), Some(0));
+    for (which, name) in [(["--node", "n9"], "node n9"), (["--rack", "z1/r9"], "rack z1/r9")] {
+        let unknown = give_up(&which);
+        assert!(text(&unknown.stderr).contains(&format!("no {name} is registered")), "{}", text(&unknown.stderr));
+    }
+    let given_up = give_up(&["--node", "n2"]);
+    assert!(text(&given_up.stdout).contains("2 disks given up"), "{}", text(&given_up.stderr));
+
+    // They come back when their node does.
+    let third = Serving::start(folder.path(), "dev", dev(&data, &[]));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let status = third.json("/v1/status");
+        let disks = status["nodes"].as_array().unwrap().iter().flat_map(|node| node["disks"].as_array().unwrap());
+        if disks.filter(|disk| disk["state"] == "up").count() == 12 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{status}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(third.terminate(), Some(0));
 }

@@ -140,6 +140,47 @@ async fn plc_1_lost_disks_leave_their_groups_and_their_fragments_are_rebuilt_els
     cluster.stop_all().await;
 }
 
+/// The rack then holds three fragments of a stripe, which is one more than may be lost, until a member has moved.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plc_1_a_node_that_was_moved_to_another_rack_crowds_it_no_longer_than_it_takes_to_mend() {
+    let mut cluster = Cluster::start(6, timings()).await;
+    let kept = objects(1);
+    for (key, body) in &kept {
+        cluster.put(0, key, body).await;
+    }
+    for (moved, rack) in [(5, "r0"), (4, "r0")] {
+        cluster.stop(moved).await;
+        cluster.racks[moved] = rack.to_owned();
+        cluster.start_node(moved).await;
+    }
+    cluster.until_disks("all up", |disks| disks.iter().all(|disk| disk.state == DiskState::Up)).await;
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let status = cluster.status(0).await;
+        let crowded = status.groups.iter().filter(|group| group.crowded).count();
+        if crowded == 0 && status.missing_fragments == 0 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{crowded} groups are crowded, {} missing", status.missing_fragments);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let disks = cluster.meta.disks().await.unwrap();
+    for group in cluster.meta.groups().await.unwrap() {
+        for rack in ["r0", "r1", "r2", "r3"] {
+            let inside = |id: &cairn_schema::ids::DiskId| disks.iter().any(|disk| disk.id == *id && disk.rack == rack);
+            let count = group.members.iter().filter(|disk| inside(disk)).count();
+            assert!(count <= group.scheme.parity(), "{group:?} has {count} members in {rack}");
+        }
+    }
+    cluster.check(&[1, 5], &kept).await;
+    // Any rack may go, the crowded one above all.
+    for node in [0, 4, 5] {
+        cluster.kill(node);
+    }
+    cluster.check(&[1], &kept).await;
+    cluster.stop_all().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn int_1_gc_2_rot_is_found_and_mended_and_deleted_objects_leave_nothing() {
     let second = Duration::from_secs(1);

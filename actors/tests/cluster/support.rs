@@ -28,6 +28,8 @@ pub(crate) struct Cluster {
     pub meta: Meta,
     id: ClusterId,
     pub timings: Timings,
+    /// Of each node.
+    pub racks: Vec<String>,
     nodes: Vec<Option<Node>>,
 }
 
@@ -61,7 +63,8 @@ impl Cluster {
         let id = meta.cluster().await.unwrap().id;
         let ca = tls::new_ca("test").unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let mut cluster = Self { dir, ca, meta, id, timings, nodes: (0..nodes).map(|_| None).collect() };
+        let racks = (0..nodes).map(|index| format!("r{index}")).collect();
+        let mut cluster = Self { dir, ca, meta, id, timings, racks, nodes: (0..nodes).map(|_| None).collect() };
         for index in 0..nodes {
             cluster.start_node(index).await;
         }
@@ -92,6 +95,7 @@ impl Cluster {
     /// Returns its index.
     pub(crate) async fn start_stranger(&mut self) -> usize {
         let index = self.nodes.len();
+        self.racks.push(format!("r{index}"));
         self.nodes.push(None);
         let authority = std::mem::replace(&mut self.ca, tls::new_ca("another").unwrap());
         self.start_node(index).await;
@@ -115,7 +119,7 @@ impl Cluster {
         NodeOptions {
             identity: Identity::issue(&self.ca, &id, &[]).unwrap(),
             id,
-            rack: format!("r{index}"),
+            rack: self.racks[index].clone(),
             zone: "z".into(),
             meta: self.meta.clone(),
             disks: (0..2).map(disk).collect(),
