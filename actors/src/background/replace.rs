@@ -254,8 +254,9 @@ mod tests {
         let ranked = candidates(&rows, scheme, FailureDomain::Rack, &members, 0);
         assert_eq!(ranked[0], DiskId([1; 16]), "the free disk of the lost one's rack crowds nobody");
         assert_eq!(ranked.len(), 6);
-        // Two in a rack are as many as may be.
+        // Two in a rack are as many as may be, though it has a third disk.
         let crowded = ids(&[0, 2, 3, 6, 8, 10]);
+        rows.disks.get_mut(&DiskId([7; 16])).unwrap().rack = "r1".into();
         let ranked = candidates(&rows, scheme, FailureDomain::Rack, &crowded, 0);
         assert!(ranked.iter().all(|disk| rows.disks[disk].rack != "r1"), "{ranked:?}");
         // Three racks of two for six fragments: no room once two disks are gone.
