@@ -108,6 +108,38 @@ async fn a_disk_that_can_read_nothing_stays_failed_until_it_reads_again() {
     supervisor.stop(Duration::from_secs(5)).await;
 }
 
+/// Only one of its fragments is asked for: the others tell whether that one lies badly or the disk has failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_in_doubt_is_tried_before_it_is_judged() {
+    let dir = tempfile::tempdir().unwrap();
+    let supervisor = Supervisor::start("test").await.unwrap();
+    let faults = Arc::new(Faults::default());
+    let disk = DiskHandle::open_with(options(dir.path()), Some(faults.clone())).unwrap();
+    supervise_disk(&supervisor, &disk, quick()).await.unwrap();
+    for n in 0..5 {
+        disk.put(fragment(n, 5000)).await.unwrap();
+    }
+    faults.reads.store(1, Ordering::Relaxed);
+    assert!(matches!(whole(&disk, 1).await, Err(DiskError::Unreadable { .. })));
+    let read = disk.metrics().operations.with_label_values(&["verify"]).get();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while disk.metrics().operations.with_label_values(&["verify"]).get() == read {
+        assert!(Instant::now() < deadline, "no other fragment is tried");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(disk.status().failed, None, "the others are read");
+
+    faults.reads.store(u32::MAX, Ordering::Relaxed);
+    assert!(matches!(whole(&disk, 1).await, Err(DiskError::Unreadable { .. })));
+    until(&disk, "failed", |status| status.failed.is_some()).await;
+    let why = disk.status().failed.unwrap();
+    assert!(why.contains("none of its fragments"), "{why}");
+    faults.reads.store(0, Ordering::Relaxed);
+    until(&disk, "reads again", |status| status.writable && status.failed.is_none()).await;
+    disk.close().await;
+    supervisor.stop(Duration::from_secs(5)).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn spawned_disks_work_and_tools_are_kept_out() {
     let dir = tempfile::tempdir().unwrap();

@@ -41,6 +41,8 @@ const WRITE_PATIENCE: Duration = Duration::from_secs(5);
 const READ_PATIENCE: Duration = Duration::from_secs(2);
 /// Reads that run at once on one disk, each on a thread; the others wait their turn.
 const READS_AT_ONCE: usize = 16;
+/// Between two reads that only see whether the disk can.
+const PROBE_EVERY: Duration = Duration::from_secs(10);
 /// Delete jobs that may wait.
 const QUEUED_DELETES: usize = 256;
 /// Names in one delete job: their tombstones fit into the room segments keep for them.
@@ -69,6 +71,8 @@ pub(crate) struct Engine {
     read_room: Arc<Semaphore>,
     read_turns: Arc<Semaphore>,
     readers: Threads,
+    /// When a fragment was last read to see whether the disk can, and which.
+    probed: Mutex<(Instant, Option<FragmentName>)>,
     /// True when the writer thread has ended.
     ended: watch::Receiver<bool>,
 }
@@ -152,6 +156,7 @@ impl Engine {
             delete_room: Arc::new(Semaphore::new(QUEUED_DELETES)),
             read_room: Arc::new(Semaphore::new(core.options.max_queued_reads.clamp(1, Semaphore::MAX_PERMITS))),
             read_turns: Arc::new(Semaphore::new(READS_AT_ONCE)),
+            probed: Mutex::new((Instant::now(), None)),
             readers: Threads::new(format!("read-{}", &core.identity.disk.to_string()[..8]), READS_AT_ONCE),
             core,
             report: recovered.report,
@@ -286,19 +291,72 @@ impl Engine {
         }
     }
 
-    /// After an opening: tries some of the fragments again that the disk could not read. It stays failed unless one of
-    /// them is read, or they are gone. Blocks.
+    /// After an opening: tries some of the fragments again that the disk could not read, and others. It stays failed
+    /// unless one is read, or those are gone. Blocks.
     pub(crate) fn look_at_suspects(&self) {
-        const SUSPECTS: usize = 4;
+        const TRIED: usize = 16;
         let core = &self.core;
-        for name in core.read_errors.suspects(SUSPECTS) {
-            // One that is read ends the row of those that are not.
-            if let Err(DiskError::NotFound(_)) = core.read(name, |record| record.verify()) {
-                core.read_errors.forget(name);
+        let suspects = core.read_errors.suspects(TRIED);
+        let listed = core.index.list(None, None, TRIED).unwrap_or_default();
+        let others = core.read_errors.untried(listed.into_iter().map(|(name, _)| name).collect());
+        for name in suspects.into_iter().chain(others) {
+            match core.read(name, |record| record.verify()) {
+                // That ends the row of those that are not.
+                Ok(_) => break,
+                Err(DiskError::NotFound(_)) => core.read_errors.forget(name),
+                Err(_) => {}
             }
+        }
+        if let Some(name) = core.read_errors.suspects(1).first() {
+            core.fail(format!("it still cannot read: fragment {name}, for one"));
         }
         if let Some(why) = core.read_errors.verdict(Instant::now()) {
             core.fail(why);
+        }
+    }
+
+    /// Reads a fragment now and then, the next one each time: a disk that nobody asks for anything must not be found
+    /// useless only when it is needed. While no read has succeeded for a while, tries others as well: one that is read
+    /// clears the disk, and if none can be, it has failed, however few were asked for.
+    pub(crate) async fn watch_reads(&self) {
+        /// More than what is enough in a row.
+        const TRIED: usize = 32;
+        let core = &self.core;
+        if core.failed.load().is_some() {
+            return;
+        }
+        if !core.read_errors.in_doubt(Instant::now()) {
+            return self.probe().await;
+        }
+        let Ok(listed) = self.list(None, None, TRIED).await else { return };
+        let all = listed.len() < TRIED;
+        for name in core.read_errors.untried(listed.iter().map(|info| info.name).collect()) {
+            match self.verify(name).await {
+                Err(DiskError::Unreadable { .. }) => {}
+                // It was read, though it may be damaged; or something else than the disk is at fault.
+                _ => return,
+            }
+        }
+        if all && core.read_errors.in_doubt(Instant::now()) {
+            core.fail("none of its fragments can be read".to_owned());
+        }
+    }
+
+    async fn probe(&self) {
+        let after = {
+            let mut probed = self.probed.lock();
+            if probed.0.elapsed() < PROBE_EVERY {
+                return;
+            }
+            probed.0 = Instant::now();
+            probed.1
+        };
+        let next = self.list(None, after, 1).await.ok().and_then(|listed| listed.first().map(|info| info.name));
+        // After the last, the first is next.
+        self.probed.lock().1 = next;
+        if let Some(name) = next {
+            // What comes of it is noted where it is read.
+            let _ = self.verify(name).await;
         }
     }
 

@@ -166,6 +166,14 @@ impl DiskHandle {
         }
     }
 
+    /// Reads a fragment now and then, and several when no read of the disk has succeeded for a while, to tell a disk
+    /// that has failed from one with some bad places. Call it every second or so.
+    pub async fn watch_reads(&self) {
+        if let Some(engine) = self.mounted.engine.load_full() {
+            engine.watch_reads().await;
+        }
+    }
+
     /// Looks whether the disk is still there, and how much room it has. Blocks, on a hung disk for long.
     pub fn look(&self) {
         if let Some(engine) = &*self.mounted.engine.load() {

@@ -15,6 +15,9 @@ use parking_lot::Mutex;
 
 /// So many fragments one after another that could not be read, and none that could.
 const IN_A_ROW: usize = 16;
+/// After this long without a read that succeeds, others of the disk's fragments are tried: those that are asked for may
+/// be few.
+const DOUBT: Duration = Duration::from_secs(5);
 /// So many fragments that could not be read within [`PERIOD`].
 const BUDGET: usize = 256;
 const PERIOD: Duration = Duration::from_secs(60 * 60);
@@ -32,15 +35,18 @@ struct Seen {
     /// When each was last found unreadable, of the last [`PERIOD`]. The same fragment may be asked for again and again
     /// until it has been made anew: it counts once.
     unreadable: HashMap<FragmentName, Instant>,
-    /// Since something was read.
+    /// Since something was read, and when the first of them was tried.
     in_a_row: HashSet<FragmentName>,
+    row_began: Option<Instant>,
 }
 
 impl ReadErrors {
     /// A fragment was read.
     pub(crate) fn succeeded(&self) {
         if self.row.load(Ordering::Relaxed) {
-            self.seen.lock().in_a_row.clear();
+            let mut seen = self.seen.lock();
+            seen.in_a_row.clear();
+            seen.row_began = None;
             self.row.store(false, Ordering::Relaxed);
         }
     }
@@ -56,6 +62,7 @@ impl ReadErrors {
         if seen.in_a_row.len() < IN_A_ROW {
             seen.in_a_row.insert(name);
         }
+        seen.row_began.get_or_insert(now);
         self.row.store(true, Ordering::Relaxed);
         seen.verdict()
     }
@@ -72,6 +79,21 @@ impl ReadErrors {
         let mut seen = self.seen.lock();
         seen.forget_old(now);
         seen.verdict()
+    }
+
+    /// Whether nothing has been read for so long that it should be tried.
+    pub(crate) fn in_doubt(&self, now: Instant) -> bool {
+        if !self.row.load(Ordering::Relaxed) {
+            return false;
+        }
+        self.seen.lock().row_began.is_some_and(|began| now.saturating_duration_since(began) >= DOUBT)
+    }
+
+    /// Those of them that have not been tried in vain since something was read.
+    pub(crate) fn untried(&self, mut names: Vec<FragmentName>) -> Vec<FragmentName> {
+        let seen = self.seen.lock();
+        names.retain(|name| !seen.in_a_row.contains(name));
+        names
     }
 
     /// Some of the fragments that could not be read, to be tried again before the disk is called whole.
@@ -125,6 +147,19 @@ mod tests {
         assert_eq!(errors.suspects(4).len(), 4);
         errors.succeeded();
         assert_eq!(errors.verdict(now), None);
+    }
+
+    #[test]
+    fn a_disk_of_which_nothing_was_read_for_a_while_is_in_doubt() {
+        let (errors, now) = (ReadErrors::default(), Instant::now());
+        assert!(!errors.in_doubt(now + DOUBT));
+        assert_eq!(errors.failed(name(1), now), None);
+        assert!(!errors.in_doubt(now + DOUBT / 2));
+        assert_eq!(errors.failed(name(2), now + DOUBT / 2), None);
+        assert!(errors.in_doubt(now + DOUBT));
+        assert_eq!(errors.untried(vec![name(1), name(2), name(3)]), [name(3)]);
+        errors.succeeded();
+        assert!(!errors.in_doubt(now + DOUBT * 2));
     }
 
     #[test]

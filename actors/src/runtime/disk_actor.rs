@@ -72,6 +72,7 @@ struct State {
     /// Work that may hang on a sick disk; nothing of its kind is begun before it has ended.
     checkpoint: Option<JoinHandle<Result<(), DiskError>>>,
     look: Option<JoinHandle<()>>,
+    reads: Option<JoinHandle<()>>,
     reopening: Option<JoinHandle<Result<(), DiskError>>>,
 }
 
@@ -87,7 +88,7 @@ impl Actor for DiskActor {
     ) -> Result<State, ActorProcessingErr> {
         myself.send_after(watch.tick, || Tick);
         let checkpointed = Instant::now();
-        Ok(State { disk, watch, checkpointed, retry: None, checkpoint: None, look: None, reopening: None })
+        Ok(State { disk, watch, checkpointed, retry: None, checkpoint: None, look: None, reads: None, reopening: None })
     }
 
     async fn handle(&self, myself: ActorRef<Tick>, _: Tick, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -126,6 +127,10 @@ impl State {
         if ended(&mut self.look).await.is_some() || self.look.is_none() {
             let disk = self.disk.clone();
             self.look = Some(tokio::task::spawn_blocking(move || disk.look()));
+        }
+        if ended(&mut self.reads).await.is_some() || self.reads.is_none() {
+            let disk = self.disk.clone();
+            self.reads = Some(tokio::spawn(async move { disk.watch_reads().await }));
         }
         if self.disk.has_failed() {
             return self.begin_reopening();
