@@ -28,10 +28,9 @@ const NAMES_AT_ONCE: usize = 1024;
 /// Calls of one disk that are under way together: a disk writes down all that waits with one sync.
 const CALLS_AT_ONCE: usize = 4;
 const LEASE: Duration = Duration::from_secs(60);
-/// Nobody repeats an attempt after this: a request does so for a minute at most, and the clocks of nodes may differ.
-const ATTEMPTS_KEPT: Duration = Duration::from_secs(3600);
-/// A client may ask again what became of an upload that it completed.
-const COMPLETED_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// Nobody repeats an attempt after this. A request does so for a minute at most; but an attempt's age is told by the
+/// clock of its node, which may be wrong by hours. As long a client may ask what became of an upload that it completed.
+const ATTEMPTS_KEPT: Duration = Duration::from_secs(24 * 3600);
 const COMPLETED_AT_ONCE: usize = 1000;
 /// No write outlives this, not even one whose process was stopped and went on.
 const CONDEMNED_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -127,7 +126,7 @@ impl Gc {
     async fn forget_under_lease(&mut self) -> Result<bool, MetaError> {
         let before = |kept: Duration| now_ms().saturating_sub(u64::try_from(kept.as_millis()).unwrap_or(u64::MAX));
         let more = self.ctx.meta.expire_attempts(before(ATTEMPTS_KEPT)).await?;
-        let completed = self.ctx.meta.expire_completed(before(COMPLETED_KEPT), COMPLETED_AT_ONCE).await?;
+        let completed = self.ctx.meta.expire_completed(before(ATTEMPTS_KEPT), COMPLETED_AT_ONCE).await?;
         let after = self.condemned_after.take();
         self.condemned_after = self.ctx.meta.forget_condemned(before(CONDEMNED_KEPT), after, CONDEMNED_AT_ONCE).await?;
         Ok(more || completed >= COMPLETED_AT_ONCE)
@@ -153,7 +152,8 @@ impl Gc {
         // Boxed here: the compiler cannot see through the adapters that these futures may move between threads.
         let calls: Vec<BoxFuture<'_, _>> = names
             .chunks(NAMES_AT_ONCE)
-            .map(|some| self.ctx.fragments.delete(disk, some.to_vec(), self.ctx.deadline()).boxed())
+            // Each has its time from when it begins, not from when it was thought of.
+            .map(|some| async { self.ctx.fragments.delete(disk, some.to_vec(), self.ctx.deadline()).await }.boxed())
             .collect();
         let mut calls = futures::stream::iter(calls).buffer_unordered(CALLS_AT_ONCE);
         let mut deleted = 0;
