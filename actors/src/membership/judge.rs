@@ -37,7 +37,7 @@ const LEAST_START_GRACE: Duration = Duration::from_secs(3);
 const ROUNDS_AFTER_ANSWER: u32 = 5;
 /// How long a returning disk's inventory may take before the disk is called up regardless; scrub finds what is left.
 const RECONCILE_LIMIT: Duration = Duration::from_secs(30);
-/// How long a step of the judge waits for it.
+/// How long a step of the judge waits for those of all its disks.
 const RECONCILE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Decides with the others, through the metadata, whose disks are down.
@@ -131,6 +131,7 @@ impl Judge {
             tracing::error!(disk = %disk.id, "a disk registered on this node is not open here");
             down.push(disk);
         }
+        let until = Instant::now() + RECONCILE_PATIENCE;
         for id in self.own.clone() {
             let Some(disk) = rows.disks.get(&id) else { continue };
             let failure = match self.ctx.fragments.disk_status(id, self.ctx.deadline()).await {
@@ -142,7 +143,9 @@ impl Judge {
                     tracing::error!(disk = %id, %why, "own disk failed");
                     down.push(disk);
                 }
-                (DiskState::Down | DiskState::Lost, None) if in_company(sight) => self.call_up(rows, disk).await?,
+                (DiskState::Down | DiskState::Lost, None) if in_company(sight) => {
+                    self.call_up(rows, disk, until).await?
+                }
                 _ => drop(self.returning.remove(&id)),
             }
         }
@@ -151,13 +154,13 @@ impl Judge {
 
     /// Has a disk that was away compared with what it should hold, which takes its time and keeps nobody else waiting;
     /// once that is done, it is up (RED-1).
-    async fn call_up(&mut self, rows: &Rows, disk: &Disk) -> Result<(), StepError> {
+    async fn call_up(&mut self, rows: &Rows, disk: &Disk, until: Instant) -> Result<(), StepError> {
         let returning = self.returning.entry(disk.id).or_insert_with(|| {
             let comparing = reconcile(self.ctx.clone(), rows.positions_of(disk.id), disk.id);
             AbortOnDropHandle::new(tokio::spawn(comparing))
         });
         // What is quickly done is not to wait for the next step.
-        let Ok(compared) = tokio::time::timeout(RECONCILE_PATIENCE, returning).await else { return Ok(()) };
+        let Ok(compared) = tokio::time::timeout_at(until.into(), returning).await else { return Ok(()) };
         self.returning.remove(&disk.id);
         compared??;
         Ok(self.change(&[disk], DiskState::Up).await?)
@@ -239,11 +242,11 @@ impl Judge {
         self.down_since.retain(|id, _| rows.state(*id) == Some(DiskState::Down));
         let count = |disk: &&Disk| disk.state != DiskState::Removed;
         let candidate = |disk: &Disk| {
-            let down_for = if disk.state == DiskState::Down {
-                let noticed = *self.down_since.entry(disk.id).or_insert(now);
-                now.duration_since(noticed).min(Duration::from_millis(now_ms.saturating_sub(disk.since_ms)))
-            } else {
-                Duration::ZERO
+            let in_state = Duration::from_millis(now_ms.saturating_sub(disk.since_ms));
+            let away_for = match disk.state {
+                DiskState::Down => now.duration_since(*self.down_since.entry(disk.id).or_insert(now)).min(in_state),
+                DiskState::Lost => in_state,
+                DiskState::Up | DiskState::Draining | DiskState::Removed => Duration::ZERO,
             };
             let load = topology.disk(disk.id).and_then(|view| view.load);
             Candidate {
@@ -251,7 +254,7 @@ impl Judge {
                 node: disk.node.clone(),
                 domain: domain_of(disk, level),
                 state: disk.state,
-                down_for,
+                away_for,
                 used: load.map_or(0, |load| load.used_bytes),
                 free: load.map_or(disk.capacity_bytes, |load| if load.writable { load.free_bytes } else { 0 }),
                 member: members.contains(&disk.id),

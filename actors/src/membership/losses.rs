@@ -30,8 +30,8 @@ pub(super) struct Candidate {
     /// The failure domain it is in.
     pub domain: String,
     pub state: DiskState,
-    /// Zero unless it is down.
-    pub down_for: Duration,
+    /// How long it has been down, or lost; zero of others.
+    pub away_for: Duration,
     /// Bytes that it holds, as far as is known.
     pub used: u64,
     /// Bytes that it could take.
@@ -114,19 +114,21 @@ pub(super) fn losses(disks: &[Candidate], level: FailureDomain, limits: Limits) 
     // Given up already, and still to be replaced in their groups.
     let replaced: Vec<&Candidate> = disks.iter().filter(|disk| disk.state == DiskState::Lost && disk.member).collect();
     let owed: u64 = replaced.iter().map(|disk| disk.used).sum();
-    let mut in_flight: Option<&str> = replaced.first().map(|disk| disk.domain.as_str());
+    // One that finds no stand-ins must not keep the others waiting for ever: only for a while it comes first.
+    let recent = replaced.iter().find(|disk| disk.away_for <= limits.single);
+    let mut in_flight: Option<&str> = recent.map(|disk| disk.domain.as_str());
     let free: u64 = disks.iter().filter(|disk| disk.state == DiskState::Up).map(|disk| disk.free).sum();
 
     let mut losses = Losses::default();
     for (domain, disks) in domains {
         let due: Vec<&Candidate> = disks
             .iter()
-            .filter(|disk| disk.state == DiskState::Down && disk.down_for > limits.single)
+            .filter(|disk| disk.state == DiskState::Down && disk.away_for > limits.single)
             .copied()
             .collect();
         let nodes = nodes_if_silent(&disks, level);
         let ready: Vec<&Candidate> = match nodes {
-            Some(_) => due.iter().filter(|disk| disk.down_for > limits.domain).copied().collect(),
+            Some(_) => due.iter().filter(|disk| disk.away_for > limits.domain).copied().collect(),
             None => due.clone(),
         };
         if due.is_empty() {
@@ -181,7 +183,7 @@ mod tests {
                 node: format!("n{number}").parse().unwrap(),
                 domain: format!("z/r{}", number / 2),
                 state: if down_for.is_some() { DiskState::Down } else { DiskState::Up },
-                down_for: down_for.unwrap_or_default(),
+                away_for: down_for.unwrap_or_default(),
                 used: 100,
                 free: 100,
                 member: true,
@@ -224,7 +226,12 @@ mod tests {
         let mut disks = cluster(6, &[(2, DUE), (4, DUE)]);
         assert_eq!(judged(&disks).0, [2]);
         disks[2].state = DiskState::Lost;
+        disks[2].away_for = Duration::ZERO;
         assert_eq!(judged(&disks).0, Vec::<u8>::new(), "what the first held has no other place yet");
+        // It may have none for long.
+        disks[2].away_for = DUE;
+        assert_eq!(judged(&disks).0, [4]);
+        disks[2].away_for = Duration::ZERO;
         disks[2].member = false;
         assert_eq!(judged(&disks).0, [4]);
         // Disks that hold nothing keep nobody waiting.
