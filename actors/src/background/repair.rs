@@ -61,6 +61,8 @@ pub struct Repair {
     failed: HashMap<StripeName, (Instant, u32)>,
     /// Groups whose lost members found no stand-in: not tried again until the placement changes.
     stuck: HashMap<GroupId, usize>,
+    /// Groups of which a failure domain holds too many members, in the present rows.
+    crowded: Vec<GroupId>,
     /// The last reading of the ledger, if it was in vain.
     fruitless: Option<Fruitless>,
     progress: Progress,
@@ -77,6 +79,7 @@ impl Repair {
             leases: HashMap::new(),
             failed: HashMap::new(),
             stuck: HashMap::new(),
+            crowded: Vec::new(),
             fruitless: None,
             progress: Progress::default(),
         }
@@ -105,13 +108,11 @@ impl Repair {
 
     /// One member moved out of too crowded a failure domain (PLC-1). True when there was something to do.
     async fn uncrowd(&mut self) -> Result<bool, StepError> {
-        let crowded = replace::crowded(&self.rows, self.ctx.policy.failure_domain);
-        self.ctx.metrics.crowded_groups.set(crowded.len() as i64);
         // It costs redundancy until the moved fragments are made anew: nothing else may be missing then.
-        if crowded.is_empty() || self.ctx.meta.ledger_len().await? > 0 {
+        if self.crowded.is_empty() || self.ctx.meta.ledger_len().await? > 0 {
             return Ok(false);
         }
-        for group in crowded {
+        for group in self.crowded.clone() {
             if self.stuck.contains_key(&group) {
                 continue;
             }
@@ -271,6 +272,8 @@ impl Worker for Repair {
             // Disks came or went: what could not be done may be possible now.
             self.failed.clear();
             self.stuck.clear();
+            self.crowded = replace::crowded(&self.rows, self.ctx.policy.failure_domain);
+            self.ctx.metrics.crowded_groups.set(self.crowded.len() as i64);
             self.ctx.metrics.unplaceable_members.set(0);
             self.fruitless = None;
             self.queue.clear();

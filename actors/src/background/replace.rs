@@ -36,8 +36,17 @@ pub(super) struct Replaced {
 
 /// Replaces the lost members of a group. None: another node is at it, or the group has just changed.
 pub(super) async fn replace_lost(ctx: &Context, rows: &Rows, id: GroupId) -> Result<Option<Replaced>, MetaError> {
+    under_lease(ctx, id, replace_under_lease(ctx, rows, id)).await
+}
+
+/// What `work` on the group comes to; None, without it, while another node is at it.
+async fn under_lease(
+    ctx: &Context,
+    id: GroupId,
+    work: impl Future<Output = Result<Option<Replaced>, MetaError>>,
+) -> Result<Option<Replaced>, MetaError> {
     let Some(lease) = ctx.lease(&format!("repair/{id}"), LEASE).await? else { return Ok(None) };
-    let result = replace_under_lease(ctx, rows, id).await;
+    let result = work.await;
     ctx.release(lease).await;
     result
 }
@@ -111,10 +120,7 @@ fn excess(rows: &Rows, group: &Group, level: FailureDomain) -> Option<usize> {
 /// each stripe is missing until it has been made anew. What the old one has is deleted by scrub once the new one has
 /// it. None: another node is at it, or the group has just changed.
 pub(super) async fn uncrowd(ctx: &Context, rows: &Rows, id: GroupId) -> Result<Option<Replaced>, MetaError> {
-    let Some(lease) = ctx.lease(&format!("repair/{id}"), LEASE).await? else { return Ok(None) };
-    let result = uncrowd_under_lease(ctx, rows, id).await;
-    ctx.release(lease).await;
-    result
+    under_lease(ctx, id, uncrowd_under_lease(ctx, rows, id)).await
 }
 
 async fn uncrowd_under_lease(ctx: &Context, rows: &Rows, id: GroupId) -> Result<Option<Replaced>, MetaError> {
