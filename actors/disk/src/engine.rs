@@ -60,6 +60,8 @@ pub(crate) struct Extras {
     pub metrics: Option<Arc<DiskMetrics>>,
     /// Carried over as well: opening a disk again makes nothing of it readable.
     pub read_errors: Arc<ReadErrors>,
+    /// An operator's word: what cannot be read of the log is given up.
+    pub give_up_unreadable: bool,
 }
 
 /// An open disk. Dropping it without [`Engine::close`] is safe: the next opening replays the log's tail.
@@ -127,10 +129,15 @@ impl Engine {
             closing: AtomicBool::new(false),
             options,
         });
-        if let Some(segment) = recovered.report.partly_unreadable.first() {
+        if let Some(segment) = recovered.report.partly_unreadable.first()
+            && !extras.give_up_unreadable
+        {
             // Its index is without what could not be read, and what could not be read may be all that it was
             // acknowledged for: failed, it never writes that index down. It may be read when it is opened next.
-            core.fail(format!("part of segment {segment}, which an opening must read, cannot be read"));
+            core.fail(format!(
+                "part of segment {segment}, which an opening must read, cannot be read (`cairn disk rebuild-index` gives \
+                 it up)"
+            ));
         }
         let (ending, ended) = watch::channel(false);
         let log = Log::resume(core.clone(), recovered.last_segment, recovered.leftovers)?;

@@ -58,7 +58,7 @@ impl DiskHandle {
     /// With faults to inject.
     pub fn open_with(options: DiskOptions, faults: Option<Arc<Faults>>) -> Result<Self, DiskError> {
         let read_errors = Arc::<ReadErrors>::default();
-        let extras = Extras { faults: faults.clone(), metrics: None, read_errors: read_errors.clone() };
+        let extras = Extras { faults: faults.clone(), read_errors: read_errors.clone(), ..Extras::default() };
         let engine = Engine::open(options.clone(), extras)?;
         let mounted = Mounted {
             id: engine.id(),
@@ -203,6 +203,7 @@ impl DiskHandle {
             faults: mounted.faults.clone(),
             metrics: Some(mounted.metrics.clone()),
             read_errors: mounted.read_errors.clone(),
+            ..Extras::default()
         };
         let engine = Arc::new(Engine::open(mounted.options.clone(), extras)?);
         if !engine.report().partly_unreadable.is_empty() {

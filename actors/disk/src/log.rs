@@ -71,6 +71,10 @@ impl Log {
             failures: 0,
             failed_batches: 0,
         };
+        // Of a disk whose log could not be read nothing is tidied up.
+        if log.core.failed.load().is_some() {
+            return Ok(log);
+        }
         match log.settle(&torn, dead, empty, &scanned) {
             Ok(()) => Ok(log),
             // A disk that can only be read is better than none.

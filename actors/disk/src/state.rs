@@ -172,6 +172,8 @@ impl Core {
     pub(crate) fn note_damage(&self, entry: Entry, error: &DiskError) {
         match error {
             DiskError::Corrupt { .. } => {
+                // The disk can read, whatever it reads.
+                self.read_errors.succeeded();
                 self.metrics.checksum_failures.inc();
                 tracing::error!(disk = %self.identity.disk, segment = entry.place.segment, %error, "a fragment is damaged");
             }
@@ -245,6 +247,10 @@ impl Core {
         let closed = self.checkpointing.lock();
         if *closed {
             return Err(DiskError::Gone("it is closed".into()));
+        }
+        if let Some(why) = self.failed.load().as_deref() {
+            // What the index lacks may be just what could not be read, or was not synced.
+            return Err(DiskError::ReadOnly(why.clone()));
         }
         let fragments = self.index.totals().fragments;
         if !self.index.has_changed() {

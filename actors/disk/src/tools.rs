@@ -98,6 +98,7 @@ impl VerifyReport {
         self.damaged.is_empty()
             && recovery.damaged.is_empty()
             && recovery.unreadable_segments.is_empty()
+            && recovery.partly_unreadable.is_empty()
             && recovery.lost_with_segments == 0
     }
 }
@@ -233,7 +234,7 @@ pub fn rebuild_index(dir: &Path) -> Result<RebuildReport, DiskError> {
         max_queued_reads: 1,
         index: IndexMemory::default(),
     };
-    let engine = Engine::open(options, Extras::default())?;
+    let engine = Engine::open(options, Extras { give_up_unreadable: true, ..Extras::default() })?;
     let (fragments, recovery) = (engine.core().index.totals().fragments, engine.report().clone());
     engine.close_blocking();
     Ok(RebuildReport { disk: identity.disk.to_string(), fragments, recovery })

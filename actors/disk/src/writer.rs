@@ -112,6 +112,9 @@ impl Writer {
     /// Has the index written down beside the writes when it has grown in memory; waits for that when it has grown too
     /// far.
     fn bound_index(&mut self) {
+        if self.core.failed.load().is_some() {
+            return;
+        }
         let unflushed = self.core.index.unflushed();
         let memory = &self.core.options.index;
         if unflushed >= memory.most_unflushed() {

@@ -295,6 +295,8 @@ pub(crate) enum DiskCommand {
         json: bool,
     },
     /// Make the index anew from the segments, which are the truth
+    ///
+    /// What cannot be read of them is given up: the cluster makes it anew from other disks.
     RebuildIndex {
         /// The disk's folder, as in disks.path
         dir: PathBuf,
