@@ -34,6 +34,11 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Six nodes with two disks each, in six racks, two of which 4+2 may lose.
+    pub fn six_racks(metadata: Metadata) -> Self {
+        Self { racks: 6, scheme: "4+2".into(), metadata, ..Self::small() }
+    }
+
     /// Three nodes in three racks: the least that keeps every object when any node dies.
     pub fn small() -> Self {
         Self {

@@ -34,7 +34,7 @@ impl Target {
     pub fn start(setting: &Setting, folder: &Path) -> Result<Self, ChaosError> {
         if let Some(cluster_file) = &setting.fdb {
             // As `cairn dev`: two fragments of every stripe may be damaged at a time.
-            let spec = Spec { metadata: Metadata::fdb(cluster_file), racks: 6, scheme: "4+2".into(), ..Spec::small() };
+            let spec = Spec::six_racks(Metadata::fdb(cluster_file));
             return Ok(Self::Nodes(Cluster::start(&setting.binary, folder, &spec)?));
         }
         let cluster = DevCluster::start(&setting.binary, folder, &[])?;

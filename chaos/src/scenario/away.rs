@@ -27,15 +27,8 @@ const HEALED: Duration = Duration::from_secs(120);
 
 pub async fn run(setting: &Setting) -> Result<(), ChaosError> {
     let folder = tempfile::tempdir().map_err(ChaosError::io("make a temporary folder"))?;
-    let spec = Spec {
-        racks: RACKS,
-        nodes_per_rack: 1,
-        disks: DISKS,
-        scheme: SCHEME.into(),
-        metadata: setting.fdb.as_deref().map_or(Metadata::Remote, Metadata::fdb),
-        reclaim_grace: "20 s".into(),
-        scrub_interval: "1 h".into(),
-    };
+    let metadata = setting.fdb.as_deref().map_or(Metadata::Remote, Metadata::fdb);
+    let spec = Spec { reclaim_grace: "20 s".into(), ..Spec::six_racks(metadata) };
     let cluster = Cluster::start(&setting.binary, folder.path(), &spec)?;
     let endpoint = cluster.nodes[0].s3.clone();
     let s3 = S3::new(Account { endpoint, access_key: ACCESS_KEY.into(), secret_key: SECRET_KEY.into() });

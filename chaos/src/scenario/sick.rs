@@ -33,15 +33,7 @@ const HEALED: Duration = Duration::from_secs(120);
 
 pub async fn run(setting: &Setting) -> Result<(), ChaosError> {
     let folder = tempfile::tempdir().map_err(ChaosError::io("make a temporary folder"))?;
-    let spec = Spec {
-        racks: RACKS,
-        nodes_per_rack: 1,
-        disks: DISKS,
-        scheme: "4+2".into(),
-        metadata: setting.fdb.as_deref().map_or(Metadata::Remote, Metadata::fdb),
-        reclaim_grace: "1 h".into(),
-        scrub_interval: "1 h".into(),
-    };
+    let spec = Spec::six_racks(setting.fdb.as_deref().map_or(Metadata::Remote, Metadata::fdb));
     let cluster = Cluster::start(&setting.binary, folder.path(), &spec)?;
     let endpoint = cluster.nodes[0].s3.clone();
     let s3 = S3::new(Account { endpoint, access_key: ACCESS_KEY.into(), secret_key: SECRET_KEY.into() });
