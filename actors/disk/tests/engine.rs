@@ -334,3 +334,33 @@ async fn space_that_was_given_back_before_the_index_was_made_anew_is_not_counted
     until(&disk, "given back", |status| status.used_bytes < 10 * 200_000 + (400 << 10)).await;
     assert!(disk.status().used_bytes >= 10 * 200_000, "{:?}", disk.status());
 }
+
+/// Killed before its index knew of what it had acknowledged, and then it cannot read where that stands.
+#[tokio::test(flavor = "multi_thread")]
+async fn dur_2_a_disk_whose_log_cannot_be_read_is_opened_as_failed_and_forgets_nothing() {
+    let (dir, image) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let disk = DiskHandle::open(options(dir.path())).unwrap();
+    for n in 0..20 {
+        disk.put(fragment(n, 5000)).await.unwrap();
+    }
+    copy_dir(dir.path(), image.path());
+    disk.close().await;
+    let faults = Arc::new(Faults::default());
+    faults.reads.store(u32::MAX, Ordering::Relaxed);
+    let disk = DiskHandle::open_with(options(image.path()), Some(faults.clone())).unwrap();
+    let why = disk.status().failed.unwrap();
+    assert!(why.contains("cannot be read"), "{why}");
+    assert!(matches!(disk.put(fragment(30, 5000)).await, Err(DiskError::ReadOnly(_))));
+    assert!(disk.delete(vec![name(1)]).await.is_err());
+    assert!(disk.checkpoint().await.is_err(), "an index without what could not be read was written down");
+    let again = disk.clone();
+    assert!(tokio::task::spawn_blocking(move || again.reopen()).await.unwrap().is_err());
+    faults.reads.store(0, Ordering::Relaxed);
+    let again = disk.clone();
+    tokio::task::spawn_blocking(move || again.reopen()).await.unwrap().unwrap();
+    assert_eq!(disk.status().failed, None);
+    for n in 0..20 {
+        assert_eq!(whole(&disk, n).await.unwrap(), payload(n, 5000));
+    }
+    disk.close().await;
+}
