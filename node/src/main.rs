@@ -17,6 +17,7 @@ mod metadata;
 mod named_store;
 mod node;
 mod notice;
+mod placement;
 mod preflight;
 mod process;
 mod ready_file;
@@ -79,8 +80,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Admin(AdminCommand::Metadata(command)) => run_transfer(&command),
         Command::Admin(AdminCommand::GiveUp { store, which }) => run_give_up(&store, &which),
         Command::Disk(command) => {
-            let (report, wrong) = cli::disk::run(&command)?;
-            print(&report)?;
+            let wrong = cli::disk::run(&command, print)?;
             wrong.map_or(Ok(()), Err)
         }
         Command::Version => print(&cli::version::text()),
@@ -114,11 +114,12 @@ fn run_transfer(command: &MetadataCommand) -> Result<(), Failure> {
     process::start_log(LogFormat::Human, Some("warn")).map_err(Failure::Log)?;
     let (MetadataCommand::Export { store, .. }
     | MetadataCommand::Import { store, .. }
-    | MetadataCommand::Check { store }) = command;
+    | MetadataCommand::Check { store }
+    | MetadataCommand::Placement { store }) = command;
     let store = NamedStore::of(store)?;
     let network = Network::start(store.kind())?;
     let network = &network;
-    serve(|_, stop| async move { print(&transfer::run(command, &store, network, stop).await?) })
+    serve(|_, stop| async move { print(&transfer::run(command, &store, network, stop, print).await?) })
 }
 
 fn run_give_up(store: &StoreArgs, which: &WhichDisks) -> Result<(), Failure> {

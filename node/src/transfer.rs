@@ -1,4 +1,5 @@
-//! `cairn admin metadata export | import | check`: all metadata as one file, from and to any backend; and a recount.
+//! `cairn admin metadata export | import | check | placement`: all metadata as one file, from and to any backend; a
+//! recount; and where everything is.
 
 use std::{
     fs::File,
@@ -14,19 +15,21 @@ use crate::{
     files::{self, FileError},
     metadata::{Network, Opened},
     named_store::NamedStore,
+    placement::{self, Print},
     process::{Stop, stopped},
 };
 
-/// Does it, and says what was done. `Interrupted` if `stop` comes first.
+/// Does it, and says what was done; what is too long to be gathered is printed. `Interrupted` if `stop` comes first.
 pub(crate) async fn run(
     command: &MetadataCommand,
     store: &NamedStore,
     network: &Network,
     stop: Stop,
+    print: Print,
 ) -> Result<String, Failure> {
     let mut interrupted = stop.clone();
     tokio::select! {
-        done = Box::pin(transfer(command, store, network, stop)) => done,
+        done = Box::pin(transfer(command, store, network, stop, print)) => done,
         () = stopped(&mut interrupted) => Err(Failure::Interrupted),
     }
 }
@@ -36,6 +39,7 @@ async fn transfer(
     store: &NamedStore,
     network: &Network,
     mut stop: Stop,
+    print: Print,
 ) -> Result<String, Failure> {
     match command {
         MetadataCommand::Export { out, .. } => {
@@ -60,6 +64,13 @@ async fn transfer(
             let checked = check(&opened).await;
             opened.close().await;
             checked
+        }
+        MetadataCommand::Placement { .. } => {
+            store.must_exist()?;
+            let opened = store.open(network, &mut stop).await?;
+            let told = placement::tell(&opened, print).await;
+            opened.close().await;
+            told.map(|()| String::new())
         }
     }
 }

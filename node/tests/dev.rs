@@ -72,9 +72,26 @@ fn dev_serves_stops_and_starts_again() {
     let nowhere = run(&["admin", "metadata", "export", "--data", "/nowhere", "--out", "/nowhere/backup"]);
     assert!(text(&nowhere.stderr).contains("no metadata store"), "{}", text(&nowhere.stderr));
 
-    // Its disks can be looked into.
+    // Where everything should be, and what a disk has.
+    let placement = run(&["admin", "metadata", "placement", "--data", &data.to_string_lossy()]);
+    assert!(placement.status.success(), "{}", text(&placement.stderr));
+    let said = text(&placement.stdout);
+    let lines: Vec<serde_json::Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |what: &str| lines.iter().filter(|line| line.get(what).is_some()).count();
+    assert_eq!(of("disk"), 12, "{said}");
+    assert!(of("group") > 0 && of("disk") + of("group") + of("blob") == lines.len(), "{said}");
+    let group = &lines.iter().find_map(|line| line.get("group").filter(|group| group["scheme"] == "4+2")).unwrap();
+    assert_eq!((&group["data"], &group["parity"]), (&4.into(), &2.into()), "{said}");
+    assert_eq!(group["members"].as_array().map(Vec::len), Some(6), "{said}");
     let disk = data.join("nodes/n1/disk1");
-    for command in ["inspect", "verify", "rebuild-index"] {
+    let listed = run(&["disk", "list", "--json", "--digests", &disk.to_string_lossy()]);
+    let said = text(&listed.stdout);
+    let head: serde_json::Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+    assert_eq!(head["cluster"], status["cluster"], "{said}");
+    assert_eq!(head["fragments"].as_u64(), Some(said.lines().count() as u64 - 1), "{said}");
+
+    // Its disks can be looked into.
+    for command in ["inspect", "list", "verify", "rebuild-index"] {
         let output = run(&["disk", command, &disk.to_string_lossy()]);
         assert!(output.status.success(), "{command}: {}", text(&output.stderr));
         assert!(text(&output.stdout).contains("disk"), "{}", text(&output.stdout));

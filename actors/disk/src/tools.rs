@@ -10,7 +10,7 @@ use super::{
     DiskOptions,
     engine::{Engine, Extras},
     file::{Io, disk_error},
-    identity::{Identity, identity_path, is_locked, lock, must_be_empty, read_identity, refused},
+    identity::{DiskLock, Identity, identity_path, is_locked, lock, must_be_empty, read_identity, refused},
     index::{Index, index_path, segments::Entry, tree},
     memory::IndexMemory,
     reader::Record,
@@ -101,6 +101,24 @@ impl VerifyReport {
             && recovery.partly_unreadable.is_empty()
             && recovery.lost_with_segments == 0
     }
+}
+
+/// A fragment as `cairn disk list` shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ListedFragment {
+    #[serde(flatten)]
+    pub name: FragmentName,
+    /// Of its payload.
+    pub bytes: u32,
+    pub segment: u32,
+    /// Byte of the segment file at which its record begins.
+    pub offset: u64,
+    /// xxh3-128 of its bytes, with seed 0, in hexadecimal digits; None if it was not read, or if it is damaged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Why its bytes are not what was written; None if they are, or if they were not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
 }
 
 /// What `cairn disk rebuild-index` shows.
@@ -209,11 +227,21 @@ pub fn verify(dir: &Path) -> Result<VerifyReport, DiskError> {
 }
 
 fn verify_one(index: &Index, files: &Files, name: FragmentName, entry: Entry) -> Result<(), DiskError> {
+    with_record(index, files, name, entry, |record| record.verify().map(|_| ()))
+}
+
+fn with_record<T>(
+    index: &Index,
+    files: &Files,
+    name: FragmentName,
+    entry: Entry,
+    read: impl FnOnce(&Record<'_>) -> Result<T, DiskError>,
+) -> Result<T, DiskError> {
     let number = entry.place.segment;
     let salt = index.salt(number);
     let salt = salt.ok_or_else(|| DiskError::Corrupt { name, what: format!("segment {number} is gone") })?;
     let (file, path) = (files.get(number)?, files.path(number));
-    Record { io: &Io::default(), file: &file, path: &path, salt, name, entry }.verify().map(|_| ())
+    read(&Record { io: &Io::default(), file: &file, path: &path, salt, name, entry })
 }
 
 /// Throws the index away and makes it anew from the segments. Refused while a process has the disk open.
@@ -238,4 +266,60 @@ pub fn rebuild_index(dir: &Path) -> Result<RebuildReport, DiskError> {
     let (fragments, recovery) = (engine.core().index.totals().fragments, engine.report().clone());
     engine.close_blocking();
     Ok(RebuildReport { disk: identity.disk.to_string(), fragments, recovery })
+}
+
+/// Every fragment of a disk that no process has open, in order of name and a page at a time. Changes nothing.
+pub struct Listing {
+    looked: Looked,
+    after: Option<FragmentName>,
+    digests: bool,
+    _lock: DiskLock,
+}
+
+impl Listing {
+    /// With `digests` every fragment is read and verified.
+    ///
+    /// # Errors
+    /// Refused while a process has the disk open, and for what is no disk.
+    pub fn open(dir: &Path, digests: bool) -> Result<Self, DiskError> {
+        identity_of(dir)?;
+        let lock = lock(dir)?;
+        Ok(Self { looked: load(dir)?, after: None, digests, _lock: lock })
+    }
+
+    pub fn cluster(&self) -> ClusterId {
+        self.looked.identity.cluster
+    }
+
+    pub fn disk(&self) -> DiskId {
+        self.looked.identity.disk
+    }
+
+    /// How many there are on the whole disk.
+    pub fn fragments(&self) -> u64 {
+        self.looked.recovered.index.totals().fragments
+    }
+
+    /// The next ones; none after the last.
+    pub fn page(&mut self) -> Result<Vec<ListedFragment>, DiskError> {
+        let page = self.looked.recovered.index.list(None, self.after, PAGE_FRAGMENTS)?;
+        self.after = page.last().map(|(name, _)| *name).or(self.after);
+        Ok(page.into_iter().map(|(name, entry)| self.listed(name, entry)).collect())
+    }
+
+    fn listed(&self, name: FragmentName, entry: Entry) -> ListedFragment {
+        let read = self.digests.then(|| digest(&self.looked.recovered.index, &self.looked.files, name, entry));
+        let (digest, damage) = match read {
+            None => (None, None),
+            Some(Ok(digest)) => (Some(digest), None),
+            Some(Err(error)) => (None, Some(error.to_string())),
+        };
+        let (segment, offset) = (entry.place.segment, entry.place.offset());
+        ListedFragment { name, bytes: entry.length, segment, offset, digest, damage }
+    }
+}
+
+fn digest(index: &Index, files: &Files, name: FragmentName, entry: Entry) -> Result<String, DiskError> {
+    let bytes = with_record(index, files, name, entry, |record| record.range(0..entry.length))?;
+    Ok(hex::encode(xxhash_rust::xxh3::xxh3_128(&bytes).to_be_bytes()))
 }

@@ -258,3 +258,34 @@ async fn dur_2_a_power_cut_at_any_sync_loses_nothing_acknowledged() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_names_every_fragment_once_tells_its_bytes_and_which_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let live = filled(dir.path()).await;
+    let records = records(dir.path(), &live);
+    let list = |digests: bool| {
+        let mut listing = tools::Listing::open(dir.path(), digests).unwrap();
+        assert_eq!(listing.fragments(), live.len() as u64);
+        let first = listing.page().unwrap();
+        assert!(listing.page().unwrap().is_empty(), "a page after the last");
+        first
+    };
+    let named: BTreeMap<_, u32> = live.iter().map(|n| (name(*n), *n)).collect();
+    let plain = list(false);
+    let read = list(true);
+    assert_eq!(plain.iter().map(|one| one.name).collect::<Vec<_>>(), named.keys().copied().collect::<Vec<_>>());
+    for (plain, read) in plain.iter().zip(&read) {
+        let bytes = payload(named[&read.name], length(named[&read.name]));
+        assert_eq!((plain.bytes as usize, read.bytes as usize), (bytes.len(), bytes.len()));
+        assert_eq!(plain.digest, None);
+        assert_eq!(read.digest, Some(format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&bytes))));
+        assert_eq!(read.damage, None);
+    }
+    let victim = live[3];
+    let (path, range) = &records[&victim];
+    assert_eq!(range.start as u64, read.iter().find(|one| one.name == name(victim)).unwrap().offset);
+    flip(path, range.start + 80, 1);
+    let damaged: Vec<_> = list(true).into_iter().filter(|one| one.damage.is_some()).collect();
+    assert_eq!(damaged.iter().map(|one| (one.name, one.digest.clone())).collect::<Vec<_>>(), [(name(victim), None)]);
+}

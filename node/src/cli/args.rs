@@ -262,6 +262,15 @@ pub(crate) enum MetadataCommand {
         #[command(flatten)]
         store: StoreArgs,
     },
+    /// Print where everything is: disks, groups with their members, blobs with the groups of their stripes
+    ///
+    /// One JSON object a line, each with one field that says what it is: disk, group or blob. Position i of a stripe is
+    /// on member i of its group; each blob is of the runs of stripes that it names, in order. Only blobs that something
+    /// references are told. What changes meanwhile is told as of different moments.
+    Placement {
+        #[command(flatten)]
+        store: StoreArgs,
+    },
 }
 
 /// Which metadata store is meant.
@@ -283,6 +292,20 @@ pub(crate) enum DiskCommand {
         /// The disk's folder, as in disks.path
         dir: PathBuf,
         /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List every fragment: group, blob, stripe and position, its length, and where on the disk it lies
+    ///
+    /// With `cairn admin metadata placement`, which tells where every fragment should be, this is enough to check from
+    /// outside that nothing is missing.
+    List {
+        /// The disk's folder, as in disks.path
+        dir: PathBuf,
+        /// Read every fragment, check its checksums, and show the xxh3-128 of its bytes; exits with 1 if any is damaged
+        #[arg(long)]
+        digests: bool,
+        /// Print JSON: the disk, then each fragment, one object a line
         #[arg(long)]
         json: bool,
     },
@@ -333,7 +356,9 @@ mod tests {
             "cairn admin give-up --config node.toml --node n1",
             "cairn admin give-up --data cairn-data --rack z1/r1",
             "cairn disk inspect /d --json",
+            "cairn admin metadata placement --config node.toml",
             "cairn disk verify /d",
+            "cairn disk list /d --digests --json",
             "cairn disk rebuild-index /d",
             "cairn version",
         ] {

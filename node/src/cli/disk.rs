@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, path::Path};
 
-use cairn_actors::disk::tools::{self, InspectReport, RebuildReport, VerifyReport};
+use cairn_actors::disk::tools::{self, InspectReport, ListedFragment, Listing, RebuildReport, VerifyReport};
 use serde::Serialize;
 
 use super::DiskCommand;
@@ -14,27 +14,71 @@ use crate::{
 /// Damage is listed up to so many lines; `--json` has all of it.
 const MAX_LINES: usize = 20;
 
-/// The report to print, and what is wrong with the disk, if anything.
-pub(crate) fn run(command: &DiskCommand) -> Result<(String, Option<Failure>), Failure> {
+/// Prints the report; returns what is wrong with the disk, if anything.
+pub(crate) fn run(
+    command: &DiskCommand,
+    print: impl Fn(&str) -> Result<(), Failure>,
+) -> Result<Option<Failure>, Failure> {
     match command {
         DiskCommand::Inspect { dir, json } => {
             let report = tools::inspect(dir).map_err(Failure::Disk)?;
-            Ok((if *json { to_json(&report)? } else { inspected(&report) }, None))
+            print(&if *json { to_json(&report)? } else { inspected(&report) })?;
+            Ok(None)
         }
+        DiskCommand::List { dir, digests, json } => list(dir, *digests, *json, print),
         DiskCommand::Verify { dir, json } => {
             let report = tools::verify(dir).map_err(Failure::Disk)?;
-            let text = if *json { to_json(&report)? } else { verified(&report) };
-            Ok((text, (!report.is_clean()).then(|| Failure::DamagedDisk(dir.clone()))))
+            print(&if *json { to_json(&report)? } else { verified(&report) })?;
+            Ok((!report.is_clean()).then(|| Failure::DamagedDisk(dir.clone())))
         }
         DiskCommand::RebuildIndex { dir } => {
             let report = tools::rebuild_index(dir).map_err(Failure::Disk)?;
-            Ok((rebuilt(dir, &report), None))
+            print(&rebuilt(dir, &report))?;
+            Ok(None)
         }
     }
 }
 
+/// Page by page: a disk may hold millions.
+fn list(
+    dir: &Path,
+    digests: bool,
+    json: bool,
+    print: impl Fn(&str) -> Result<(), Failure>,
+) -> Result<Option<Failure>, Failure> {
+    let mut listing = Listing::open(dir, digests).map_err(Failure::Disk)?;
+    let (disk, cluster, fragments) = (listing.disk(), listing.cluster(), listing.fragments());
+    print(&if json {
+        to_json_line(&serde_json::json!({ "disk": disk, "cluster": cluster, "fragments": fragments }))?
+    } else {
+        format!("disk {disk} of cluster {cluster}: {}\n", plural(fragments as usize, "fragment"))
+    })?;
+    let mut damaged = false;
+    loop {
+        let page = listing.page().map_err(Failure::Disk)?;
+        if page.is_empty() {
+            return Ok(damaged.then(|| Failure::DamagedDisk(dir.to_owned())));
+        }
+        damaged |= page.iter().any(|fragment| fragment.damage.is_some());
+        let line = |fragment: &ListedFragment| if json { to_json_line(fragment) } else { Ok(listed(fragment)) };
+        print(&page.iter().map(line).collect::<Result<String, Failure>>()?)?;
+    }
+}
+
+fn listed(fragment: &ListedFragment) -> String {
+    let ListedFragment { name, bytes, segment, offset, digest, damage } = fragment;
+    let read = digest.as_ref().map_or(String::new(), |digest| format!("  {digest}"));
+    let damage = damage.as_ref().map_or(String::new(), |what| format!("  DAMAGED: {what}"));
+    format!("{name}  {bytes} bytes in segment {segment} at byte {offset}{read}{damage}\n")
+}
+
 fn to_json(report: &impl Serialize) -> Result<String, Failure> {
     let text = serde_json::to_string_pretty(report);
+    text.map(|text| text + "\n").map_err(|error| Failure::Encode(error.to_string()))
+}
+
+fn to_json_line(line: &impl Serialize) -> Result<String, Failure> {
+    let text = serde_json::to_string(line);
     text.map(|text| text + "\n").map_err(|error| Failure::Encode(error.to_string()))
 }
 

@@ -78,7 +78,7 @@ pub(crate) const FLOORS: [(&str, &[&str]); 8] = [
         &[
             "preflight",
             "dev give_up meta_server node transfer",
-            "named_store",
+            "named_store placement",
             "certs cli keys metadata serve",
             "failure",
             "data_dir",
