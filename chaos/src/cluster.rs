@@ -13,7 +13,11 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{admin, error::ChaosError, process::Process};
+use crate::{
+    admin,
+    error::ChaosError,
+    process::{Process, run},
+};
 
 pub const ACCESS_KEY: &str = "chaosroot";
 pub const SECRET_KEY: &str = "chaosrootsecret";
@@ -31,6 +35,10 @@ pub struct Spec {
     /// How long deleted bytes are kept; short in tests that wait for them to go.
     pub reclaim_grace: String,
     pub scrub_interval: String,
+    /// What repair may read and write on each node in a second; None: as much as a node does that is told nothing.
+    pub repair_rate: Option<String>,
+    /// What each node may have resident.
+    pub memory: String,
 }
 
 impl Spec {
@@ -49,6 +57,8 @@ impl Spec {
             metadata: Metadata::Remote,
             reclaim_grace: "1 h".into(),
             scrub_interval: "1 h".into(),
+            repair_rate: None,
+            memory: "128 MiB".into(),
         }
     }
 }
@@ -104,6 +114,7 @@ pub struct Node {
     pub admin: String,
     config: PathBuf,
     folder: PathBuf,
+    disks: usize,
     process: Option<Process>,
 }
 
@@ -119,6 +130,27 @@ impl Node {
     /// Where its disks are, for whoever wants to damage one.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The names of its disks' folders.
+    pub fn disks(&self) -> impl Iterator<Item = String> + use<> {
+        (1..=self.disks).map(|disk| format!("disk{disk}"))
+    }
+
+    /// It stops where it is, its sockets open, as a machine that hangs.
+    pub fn freeze(&self) {
+        self.signal(libc::SIGSTOP);
+    }
+
+    /// Lets a frozen one go on.
+    pub fn thaw(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
+    fn signal(&self, signal: libc::c_int) {
+        if let Some(process) = &self.process {
+            process.signal(signal);
+        }
     }
 }
 
@@ -140,6 +172,8 @@ struct MetaServer {
 
 /// How long a process may take until it serves: machines are small and may be busy.
 const READY: Duration = Duration::from_secs(90);
+/// And until it has ended when it is told to.
+const STOPPED: Duration = Duration::from_secs(60);
 
 impl Cluster {
     /// Writes certificates and configurations below `folder`, starts every process and waits until all serve.
@@ -185,14 +219,10 @@ impl Cluster {
     }
 
     /// Runs one `cairn` command to its end; what it printed.
-    fn cairn(&self, arguments: &[&str]) -> Result<String, ChaosError> {
-        let what = format!("cairn {}", arguments.join(" "));
-        let output = Command::new(&self.binary).args(arguments).output().map_err(ChaosError::io(&what))?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-        }
-        let why = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        Err(ChaosError::Io { what, why })
+    pub(crate) fn cairn(&self, arguments: &[&str]) -> Result<String, ChaosError> {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments);
+        run(command, &format!("cairn {}", arguments.join(" ")))
     }
 
     /// Starts the metadata server if it is ours; returns the nodes' `[metadata]` table.
@@ -241,7 +271,13 @@ impl Cluster {
             "[timings]\ngossip_interval = \"200 ms\"\nfragment_deadline = \"5 s\"\nreclaim_grace = \"{}\"\nscrub_interval = \"{}\"\n",
             spec.reclaim_grace, spec.scrub_interval
         );
-        text += &format!("[limits]\nmemory = \"128 MiB\"\n[s3]\nlisten = \"{s3}\"\n[admin]\nlisten = \"{admin}\"\n");
+        if let Some(rate) = &spec.repair_rate {
+            text += &format!("[rates]\nrepair = \"{rate}\"\n");
+        }
+        text += &format!(
+            "[limits]\nmemory = \"{}\"\n[s3]\nlisten = \"{s3}\"\n[admin]\nlisten = \"{admin}\"\n",
+            spec.memory
+        );
         let config = folder.join("node.toml");
         fs::write(&config, text).map_err(ChaosError::io("write node.toml"))?;
         Ok(Node {
@@ -251,6 +287,7 @@ impl Cluster {
             admin: format!("http://{admin}"),
             config,
             folder,
+            disks: spec.disks,
             process: None,
         })
     }
@@ -284,19 +321,29 @@ impl Cluster {
         }
     }
 
-    /// Every node in a rack stops where it is, its sockets open, as a machine that hangs.
+    /// Every node in a rack stops where it is.
     pub fn freeze_rack(&self, rack: &str) {
-        self.signal_rack(rack, libc::SIGSTOP);
+        self.rack(rack).for_each(Node::freeze);
     }
 
     /// Lets the nodes of a frozen rack go on.
     pub fn thaw_rack(&self, rack: &str) {
-        self.signal_rack(rack, libc::SIGCONT);
+        self.rack(rack).for_each(Node::thaw);
     }
 
-    fn signal_rack(&self, rack: &str, signal: libc::c_int) {
-        let nodes = self.nodes.iter().filter(|node| node.rack == rack);
-        nodes.filter_map(|node| node.process.as_ref()).for_each(|process| process.signal(signal));
+    fn rack(&self, rack: &str) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(move |node| node.rack == rack)
+    }
+
+    /// `kill -9` of these nodes, which are then started again as they were, and waited for.
+    pub fn restart(&mut self, nodes: &[usize]) -> Result<(), ChaosError> {
+        for index in nodes {
+            if let Some(mut process) = self.nodes[*index].process.take() {
+                process.kill();
+            }
+        }
+        nodes.iter().try_for_each(|index| self.spawn(*index))?;
+        nodes.iter().try_for_each(|index| self.wait_ready(*index))
     }
 
     /// Starts every node that does not run, as it was, and waits until they serve.
@@ -334,11 +381,34 @@ impl Cluster {
         self.nodes.iter_mut().for_each(|node| node.process = None);
     }
 
+    /// Runs `cairn admin give-up` with what it is to give up, such as `--node n1`.
+    pub fn give_up(&self, which: &[&str]) -> Result<String, ChaosError> {
+        let config = self.any_config()?;
+        self.cairn(&[&["admin", "give-up", "--config", &config], which].concat())
+    }
+
+    /// Prints where everything should be: `cairn admin metadata placement`.
+    pub fn placement(&self) -> Result<String, ChaosError> {
+        self.cairn(&["admin", "metadata", "placement", "--config", &self.any_config()?])
+    }
+
+    /// Stops all nodes as an operator would, and not the metadata server. Those that had been killed before are gone
+    /// for good.
+    pub fn stop_nodes(&mut self) -> Result<(), ChaosError> {
+        let processes = self.nodes.iter_mut().filter_map(|node| node.process.take());
+        processes.into_iter().try_for_each(|mut process| process.terminate(STOPPED))
+    }
+
+    /// Of a node whose certificates and metadata commands may use.
+    fn any_config(&self) -> Result<String, ChaosError> {
+        let node = self.nodes.first().ok_or(ChaosError::Workload("a cluster without nodes".into()))?;
+        Ok(node.config.to_string_lossy().into_owned())
+    }
+
     /// Runs `cairn admin metadata check` as a node would reach the metadata; what it printed. Fails if it found
     /// anything wrong.
     pub fn check_metadata(&self) -> Result<String, ChaosError> {
-        let node = self.nodes.first().ok_or(ChaosError::Workload("a cluster without nodes".into()))?;
-        self.cairn(&["admin", "metadata", "check", "--config", &node.config.to_string_lossy()])
+        self.cairn(&["admin", "metadata", "check", "--config", &self.any_config()?])
     }
 
     /// Where the processes' folders are.
@@ -363,7 +433,7 @@ impl Cluster {
         let mut stopped = Ok(());
         let meta = self.meta.as_mut().and_then(|meta| meta.process.as_mut());
         for process in self.nodes.iter_mut().filter_map(|node| node.process.as_mut()).chain(meta) {
-            let ended = process.terminate(Duration::from_secs(60));
+            let ended = process.terminate(STOPPED);
             stopped = stopped.and(ended);
         }
         self.nodes.clear();

@@ -2,10 +2,12 @@
 //! It knows the command line, the configuration, S3 and the admin port; never the code inside.
 
 pub mod admin;
+pub mod audit;
 pub mod cluster;
 pub mod dev;
 pub mod error;
 pub mod fdb;
+pub mod inspect;
 pub mod load;
 pub mod process;
 pub mod registers;

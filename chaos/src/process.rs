@@ -78,6 +78,18 @@ impl Drop for Process {
     }
 }
 
+/// Runs a command to its end; what it printed.
+pub(crate) fn run(mut command: Command, what: &str) -> Result<String, ChaosError> {
+    let output = command.output().map_err(ChaosError::io(what))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let why = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    // What it printed may be a list of thousands of lines, and the reason is at its end.
+    let tail = why.char_indices().rev().nth(4000).map_or(0, |(at, _)| at);
+    Err(ChaosError::Io { what: what.into(), why: why[tail..].to_owned() })
+}
+
 /// Processor seconds a process has used, user and system; None when it is gone.
 pub fn cpu_seconds(pid: u32) -> Option<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

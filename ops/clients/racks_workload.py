@@ -3,6 +3,8 @@
 Driven through standard input, one command a line, each answered with one line of JSON:
   mark       counts since the last mark: acknowledged writes, verified reads, errors by name
   endpoints URL…   where to send requests from now on
+  write N SECONDS SIZE…   writes N objects, the sizes in turn, each again and again until it is acknowledged or the time
+             is over; how many of all acknowledged there are, and their bytes
   verify     stops the load, then reads every acknowledged object from every endpoint in turn
   quit
 A client error while nodes die is expected and counted; a wrong byte or a lost acknowledged object never is.
@@ -32,6 +34,7 @@ class Workload:
         self.counts = {}
         self.stop = threading.Event()
         self.endpoints = [ENDPOINT]
+        self.threads = []
         self.clients = {}
 
     def client(self, rng):
@@ -66,6 +69,38 @@ class Workload:
             with self.lock:
                 self.acknowledged[key] = (size, hashlib.sha256(body).hexdigest())
             self.count("put")
+
+    def write_all(self, count, deadline_s, sizes):
+        """Each object until it is acknowledged: which there are does not depend on how busy the machine is."""
+        numbers, ends = iter(range(count)), time.monotonic() + deadline_s
+
+        def write(number):
+            rng = random.Random(f"{self.seed} all {number}")
+            while True:
+                with self.lock:
+                    turn = next(numbers, None)
+                if turn is None:
+                    return
+                key, size = f"all/{turn:06}", sizes[turn % len(sizes)]
+                body = self.body(key, size)
+                while True:
+                    try:
+                        self.client(rng).put_object(Bucket=BUCKET, Key=key, Body=body)
+                        break
+                    except Exception as error:
+                        self.count(f"put {type(error).__name__}")
+                        if time.monotonic() > ends:
+                            return
+                        time.sleep(0.1)
+                with self.lock:
+                    self.acknowledged[key] = (size, hashlib.sha256(body).hexdigest())
+
+        threads = [threading.Thread(target=write, args=(n,), daemon=True) for n in range(WRITERS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return {"objects": len(self.acknowledged), "bytes": sum(size for size, _ in self.acknowledged.values())}
 
     def read(self, client, key):
         """True when the bytes are right; raises what the client raises."""
@@ -136,6 +171,8 @@ def main():
         elif command == "start":
             work.start()
             answer = {"seed": seed}
+        elif command == "write":
+            answer = work.write_all(int(words[0]), float(words[1]), [int(word) for word in words[2:]])
         elif command == "mark":
             answer = work.mark()
         elif command == "verify":

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use cairn_chaos::{
     ChaosError,
-    scenario::{away, clients, corrupt, metadata, racks, restart, sick, stream},
+    scenario::{away, clients, corrupt, heal, metadata, racks, restart, sick, stream},
     setting::Setting,
 };
 use clap::{Parser, Subcommand};
@@ -38,6 +38,15 @@ enum Scenario {
     Clients,
     /// Twelve nodes in six racks; two racks die under load and return.
     Racks,
+    /// Twelve nodes in six racks; one rack is lost for good, then another, and after each every disk is looked at.
+    Heal {
+        /// As in the configuration: 4+2, 8+4, 4+2/novelpoly.
+        #[arg(long, default_value = "4+2")]
+        scheme: String,
+        /// Objects to write, of all sizes.
+        #[arg(long, default_value_t = 240)]
+        objects: usize,
+    },
     /// Two racks of six are frozen while objects are written; the status counts what is left crowded in the others.
     Away,
     /// `cairn dev`, or node processes with `--fdb`, are killed under load and started again.
@@ -92,6 +101,7 @@ async fn run(setting: &Setting, scenario: Scenario) -> Result<(), ChaosError> {
     match scenario {
         Scenario::Clients => clients::run(setting).await,
         Scenario::Racks => racks::run(setting).await,
+        Scenario::Heal { scheme, objects } => heal::run(setting, &scheme, objects).await,
         Scenario::Away => away::run(setting).await,
         Scenario::Restart => restart::run(setting).await,
         Scenario::Sick => sick::run(setting).await,

@@ -3,6 +3,7 @@
 pub mod away;
 pub mod clients;
 pub mod corrupt;
+pub mod heal;
 pub mod metadata;
 pub mod racks;
 pub mod restart;

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Write},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -12,6 +13,9 @@ use crate::{
     cluster::{ACCESS_KEY, SECRET_KEY},
     setting::Setting,
 };
+
+/// How long a reader tries again before an object counts as lost.
+const READABLE: Duration = Duration::from_secs(60);
 
 pub(super) struct Workload {
     child: Child,
@@ -46,6 +50,24 @@ impl Workload {
         let mut line = String::new();
         self.answers.read_line(&mut line).map_err(|error| failed(error.to_string()))?;
         serde_json::from_str(&line).map_err(|error| failed(format!("{error} in {line:?}")))
+    }
+
+    /// DUR-1, CON-1: every acknowledged object reads back whole.
+    pub(super) fn verify(&mut self, when: &str) -> Result<(), ChaosError> {
+        let answer = self.ask(&format!("verify {}", READABLE.as_secs()))?;
+        let empty = |field: &str| match &answer[field] {
+            Value::Array(some) => some.is_empty(),
+            Value::Object(some) => some.is_empty(),
+            _ => false,
+        };
+        if !empty("wrong") {
+            return Err(ChaosError::Violated { invariant: "INT-1", what: format!("{when}: {}", answer["wrong"]) });
+        }
+        if !empty("unread") {
+            return Err(ChaosError::Violated { invariant: "DUR-1", what: format!("{when}: {}", answer["unread"]) });
+        }
+        println!("   {} acknowledged objects read back {when}", answer["verified"]);
+        Ok(())
     }
 }
 

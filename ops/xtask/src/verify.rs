@@ -33,11 +33,12 @@ const FDB_SERVER: &str = "CAIRN_FDB_SERVER";
 /// Given to the whole workspace, so that what does not depend on the backend is not compiled twice.
 const FDB_FEATURES: &str = "cairn/fdb,cairn-schema/fdb,cairn-bench/fdb";
 /// What runs with the metadata in FoundationDB too.
-const WITH_FDB: [(&str, &str); 4] = [
+const WITH_FDB: [(&str, &str); 5] = [
     ("real clients", "clients"),
     ("corrupted bytes", "corrupt"),
     ("kill -9 and restart", "restart"),
     ("two racks of six killed", "racks"),
+    ("a rack lost for good, then another", "heal"),
 ];
 
 pub(crate) fn run(options: &Options) -> ExitCode {
@@ -143,6 +144,7 @@ fn scenarios(report: &mut Report, options: &Options, bin: &Path, fdb: Fdb) {
     }
     report.command("two racks of six killed", &mut chaos(options, bin, &["racks"], false));
     report.command("two racks of six away", &mut chaos(options, bin, &["away"], false));
+    report.command("a rack lost for good, then another", &mut chaos(options, bin, &["heal"], false));
     report.command("the metadata server killed", &mut chaos(options, bin, &["metadata"], false));
     on_fdb(report, options, bin, fdb);
     if !options.large {

@@ -10,7 +10,7 @@ pub(crate) const CRATES: [(&str, &[&str]); 10] = [
     ("gateway", &["cairn-schema", "cairn-actors"]),
     ("node", &["cairn-schema", "cairn-actors", "cairn-gateway"]),
     ("chaos", &[]),
-    ("ops/bench", &["cairn-schema", "cairn-actors"]),
+    ("ops/bench", &["cairn-schema", "cairn-actors", "cairn-chaos"]),
     ("ops/xtask", &[]),
 ];
 
@@ -88,6 +88,14 @@ pub(crate) const FLOORS: [(&str, &[&str]); 8] = [
     ),
     (
         "chaos",
-        &["scenario", "target", "dev fdb", "cluster load registers", "admin process", "error", "s3 setting strace"],
+        &[
+            "scenario",
+            "inspect target",
+            "dev fdb",
+            "cluster load registers",
+            "admin audit process",
+            "error",
+            "s3 setting strace",
+        ],
     ),
 ];
