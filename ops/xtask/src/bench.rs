@@ -39,6 +39,11 @@ enum What {
         #[command(flatten)]
         passed: Passed,
     },
+    /// Repair of a lost rack against raw files, and what clients notice of it.
+    Repair {
+        #[command(flatten)]
+        passed: Passed,
+    },
 }
 
 #[derive(Args)]
@@ -70,6 +75,8 @@ pub(crate) fn run(options: &Options) -> ExitCode {
             own("metadata", features, passed)
         }
         Some(What::Disk { passed }) => own("disk", &[], passed),
+        // It starts a cluster of the binary beside it.
+        Some(What::Repair { passed }) => own("repair", &["-p", "cairn", "--bin", "cairn"], passed),
     }
 }
 
@@ -85,11 +92,11 @@ fn put_get(options: &PutGet) -> ExitCode {
     report.finish()
 }
 
-/// A program of `ops/bench`.
-fn own(program: &str, features: &[&str], passed: &Passed) -> ExitCode {
+/// A program of `ops/bench`; `more` is what else to build, and how.
+fn own(program: &str, more: &[&str], passed: &Passed) -> ExitCode {
     let mut report = Report::default();
     let mut build = cargo("build");
-    build.args(["--release", "-p", "cairn-bench", "--bin", program]).args(features);
+    build.args(["--release", "-p", "cairn-bench", "--bin", program]).args(more);
     if report.command("build in release mode", &mut build) {
         let mut bench = Command::new(target().join("release").join(program));
         report.command(program, bench.args(&passed.options));

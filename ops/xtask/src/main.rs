@@ -23,7 +23,7 @@ enum Task {
     /// skipped.
     Verify(verify::Options),
     /// Benchmarks in release mode: put-get (1 KiB, 1 MiB and 64 MiB by 1 and 16 clients against a fresh `cairn dev`),
-    /// metadata, disk.
+    /// metadata, disk, repair.
     Bench(bench::Options),
 }
 

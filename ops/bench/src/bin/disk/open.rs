@@ -3,10 +3,10 @@
 use std::{path::Path, process::Command, sync::Arc, time::Instant};
 
 use cairn_actors::disk::DiskHandle;
-use cairn_bench::thousands;
+use cairn_bench::{forget_cached, thousands};
 
 use crate::{
-    raw::{allocated, forget_cached},
+    raw::allocated,
     setup::{Failure, Pool, Setting, name, options, put_all},
 };
 

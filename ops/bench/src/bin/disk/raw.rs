@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, fdatasync};
+use cairn_bench::files_below;
+use rustix::fs::{FallocateFlags, fallocate, fdatasync};
 
 use crate::setup::{Clock, Failure, Pool, Took};
 
@@ -123,31 +124,6 @@ pub(crate) fn read(extents: &[Extent], threads: usize) -> Result<Took, Failure> 
     });
     done?;
     Ok(clock.stop())
-}
-
-/// Every file below `dir`.
-pub(crate) fn files_below(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            files.extend(files_below(&entry.path())?);
-        } else {
-            files.push(entry.path());
-        }
-    }
-    Ok(files)
-}
-
-/// Asks the kernel to forget what it has cached of all files below `dir`. The host below a virtual machine may still
-/// remember.
-pub(crate) fn forget_cached(dir: &Path) -> Result<(), Failure> {
-    for path in files_below(dir)? {
-        let file = File::open(path)?;
-        fdatasync(&file)?;
-        fadvise(&file, 0, None, Advice::DontNeed)?;
-    }
-    Ok(())
 }
 
 /// What all files below `dir` take from the file system.

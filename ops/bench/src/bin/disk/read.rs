@@ -20,11 +20,12 @@ use cairn_actors::{
     },
     fragment::BLOCK_BYTES,
 };
+use cairn_bench::{files_below, forget_cached};
 use cairn_schema::ids::FragmentName;
 use rand::{SeedableRng, rngs::SmallRng, seq::SliceRandom};
 
 use crate::{
-    raw::{self, Extent, files_below, forget_cached},
+    raw::{self, Extent},
     setup::{Clock, Failure, MIB, Pool, Setting, Took, fresh, in_turns, options, print_ratio, put_all},
 };
 
