@@ -19,6 +19,9 @@ pub enum StoreError {
     /// No group of disks can take a stripe of this scheme now.
     #[error("no placement for {scheme}: {why}")]
     NoPlacement { scheme: String, why: String },
+    /// This node has too little memory to write as the cluster's policy wants it.
+    #[error("this node has too little memory for the cluster's policy: {0}")]
+    PolicyTooLarge(String),
     /// Too few fragments of a stripe are readable.
     #[error("stripe {stripe} of blob {blob} is unreadable now: {readable} of {needed} fragments")]
     Unreadable { blob: String, stripe: u32, readable: usize, needed: usize },

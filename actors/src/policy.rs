@@ -1,42 +1,9 @@
-//! What a cluster is told to do: how it spreads data, and how long it waits for what.
+//! What a node is told to do: how data is spread, how long it waits for what, how much it may do and hold.
 
 use std::time::Duration;
 
-use cairn_schema::record::{FailureDomain, Scheme};
-
-/// The same on every node of a cluster.
-#[derive(Clone, Debug)]
-pub struct Policy {
-    /// For objects of at least `small_below` bytes.
-    pub scheme: Scheme,
-    /// For smaller ones.
-    pub small_scheme: Scheme,
-    pub small_below: u64,
-    /// No domain of this level holds more than m fragments of a stripe (PLC-1).
-    pub failure_domain: FailureDomain,
-    /// Fragments beyond k that must be durable before a stripe counts as safe.
-    pub write_margin: u8,
-    /// Data bytes per fragment of a full stripe: the stripe has k times as many.
-    pub fragment_bytes: u32,
-}
-
-impl Policy {
-    pub const SMALL_BELOW: u64 = 128 << 10;
-    pub const WRITE_MARGIN: u8 = 1;
-    pub const FRAGMENT_BYTES: u32 = 1 << 20;
-
-    /// With sizes and a margin that suit most clusters.
-    pub fn new(scheme: Scheme, small_scheme: Scheme, failure_domain: FailureDomain) -> Self {
-        Self {
-            scheme,
-            small_scheme,
-            small_below: Self::SMALL_BELOW,
-            failure_domain,
-            write_margin: Self::WRITE_MARGIN,
-            fragment_bytes: Self::FRAGMENT_BYTES,
-        }
-    }
-}
+pub use cairn_schema::record::Policy;
+use cairn_schema::text::Size;
 
 /// How long things may take, and how often they are done.
 #[derive(Clone, Debug)]
@@ -95,5 +62,41 @@ impl Timings {
     /// are as old as `reclaim_grace`, so a write must be committed well before its first fragment is (GC-1).
     pub fn write_limit(&self) -> Duration {
         self.reclaim_grace / 2
+    }
+}
+
+/// Bytes that a node may hold at once (BND-1), for each purpose. What its disks' indexes keep is in their own options.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeMemory {
+    /// Stripes of requests in flight; what is over waits, then is refused as Busy.
+    pub stripes: u64,
+    /// Fragments that other nodes send here to be kept, and those on their way to them.
+    pub served: u64,
+    /// Fragments that repair reads and makes.
+    pub background: u64,
+}
+
+impl NodeMemory {
+    pub const UNBOUNDED: Self = Self { stripes: u64::MAX, served: u64::MAX, background: u64::MAX };
+    /// Several stripes must fit, or one upload would starve every other.
+    pub const LEAST_STRIPES: u64 = 4;
+    /// Fragments that are served at once at least, or one large one would keep all others waiting.
+    pub const LEAST_SERVED: u64 = 4;
+
+    /// Which part is too small for stripes and fragments as the policy has them, if one is.
+    pub fn too_small_for(&self, policy: &Policy) -> Option<String> {
+        let (stripe, fragment) = (policy.largest_stripe_bytes(), u64::from(policy.fragment_bytes));
+        let needs = [
+            ("for requests", self.stripes, stripe.saturating_mul(Self::LEAST_STRIPES)),
+            ("for fragments of other nodes", self.served, fragment.saturating_mul(Self::LEAST_SERVED)),
+            ("for repair", self.background, stripe),
+        ];
+        let (what, has, least) = needs.into_iter().find(|(_, has, least)| has < least)?;
+        Some(format!(
+            "stripes of {} need {} {what}, and this node has {}",
+            Size(stripe),
+            Size(least),
+            Size(has >> 10 << 10)
+        ))
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use cairn_actors::{
     background::{BackgroundMemory, Context, HealingMetrics, placement::PlacementKeeper},
     fragment::{Bounded, Fragments},
-    placement::{Placement, PlacementPolicy},
+    placement::Placement,
     policy::{Policy, Timings},
     supervisor::Worker,
     transport::{
@@ -39,7 +39,7 @@ impl Observer {
         let meta = Meta::in_memory();
         let identity = cairn_actors::tls::Identity::issue(ca, &node("observer"), &[]).unwrap();
         let endpoint = Endpoint::bind(loopback(), &identity, QuicOptions::default()).await.unwrap();
-        let policy = PlacementPolicy::new(vec![scheme()], record::FailureDomain::Node, 0);
+        let policy = Policy { write_margin: 0, ..Policy::new(scheme(), scheme(), record::FailureDomain::Node) };
         let placement = Placement::new(meta.clone(), node("observer"), policy);
         let router = Router::new(endpoint.client().clone(), LocalDisks::default(), placement.clone());
         Self { meta, placement, router, _endpoint: endpoint }
@@ -60,7 +60,6 @@ impl Observer {
             meta: self.meta.clone(),
             fragments: Bounded::new(Arc::new(self.router.clone())),
             placement: self.placement.clone(),
-            policy: Arc::new(Policy::new(scheme(), scheme(), record::FailureDomain::Node)),
             timings: Arc::new(Timings::default()),
             memory: BackgroundMemory::new(64 << 20),
             metrics: HealingMetrics::new(&prometheus::Registry::new()).unwrap(),

@@ -17,7 +17,7 @@ use cairn_actors::{
     StoreError,
     checksum::{DigestPlan, Digests},
     fragment::Bounded,
-    placement::{Heard, Liveness, Placement, PlacementPolicy, Use},
+    placement::{Heard, Liveness, Placement, Use},
     store::{Requester, StoreLimits},
 };
 use cairn_schema::{MetaError, ids::*, record::*, verbs::*};
@@ -479,9 +479,7 @@ async fn groups_are_made_once_however_many_nodes_want_them() {
     }
     let error = twin.put("key", &random_bytes(9_000, 1)).await;
     assert!(error.is_err(), "no disk of the twin exists: {error:?}");
-    let policy = PlacementPolicy::from(&twin.policy);
-    let nodes: Vec<_> =
-        (0..6).map(|rack| Placement::new(twin.meta.clone(), node_id(rack, 0), policy.clone())).collect();
+    let nodes: Vec<_> = (0..6).map(|rack| Placement::new(twin.meta.clone(), node_id(rack, 0), twin.policy)).collect();
     futures::future::join_all(nodes.iter().map(|node| node.ensure_groups()))
         .await
         .into_iter()
@@ -490,9 +488,9 @@ async fn groups_are_made_once_however_many_nodes_want_them() {
         node.ensure_groups().await.unwrap();
     }
     let groups = twin.meta.groups().await.unwrap();
-    for scheme in &policy.schemes {
+    for scheme in twin.policy.schemes() {
         let mut per_disk: HashMap<DiskId, usize> = HashMap::new();
-        for group in groups.iter().filter(|group| group.scheme == *scheme) {
+        for group in groups.iter().filter(|group| group.scheme == scheme) {
             group.members.iter().for_each(|disk| *per_disk.entry(*disk).or_default() += 1);
             assert_eq!(racks_of(group), group.members.len(), "one rack each while there are enough");
         }
@@ -504,8 +502,8 @@ async fn groups_are_made_once_however_many_nodes_want_them() {
 #[tokio::test]
 async fn plc_1_groups_from_before_a_rack_came_take_nothing_new_once_wider_ones_can_be() {
     let twin = twin(Shape { racks: 0, ..Shape::default() }).await;
-    let policy = PlacementPolicy::from(&twin.policy);
-    let (scheme, placement) = (policy.schemes[0], Placement::new(twin.meta.clone(), node_id(0, 0), policy));
+    let scheme = twin.policy.scheme;
+    let placement = Placement::new(twin.meta.clone(), node_id(0, 0), twin.policy);
     for rack in 0..4 {
         register_rack(&twin, rack).await;
     }

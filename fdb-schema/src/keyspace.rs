@@ -3,6 +3,7 @@
 //! | Byte | Key | Value |
 //! |---|---|---|
 //! | 01 | | the cluster |
+//! | 01 | `01` | [`ClusterPolicy`](crate::record::ClusterPolicy) |
 //! | 02 | bucket | [`Bucket`](crate::record::Bucket) |
 //! | 03 | bucket, `00`, document | the document's bytes, or their length ([`document`](crate::record::document)) |
 //! | 03 | bucket, `00`, document, chunk | bytes of a long document |
@@ -21,7 +22,7 @@
 //! | 10 | node | [`Node`](crate::record::Node) |
 //! | 11 | disk | [`Disk`](crate::record::Disk) |
 //! | 12 | group | [`Group`](crate::record::Group) |
-//! | 13 | | the revision of nodes, disks and groups |
+//! | 13 | | the revision of nodes, disks, groups and the policy |
 //! | 14 | | the next group's id |
 //! | 15 | name | [`Lease`](crate::record::Lease) |
 //! | 16 | access key | [`Credential`](crate::record::Credential) |
@@ -195,6 +196,11 @@ pub fn space(space: Space) -> (Bytes, Bytes) {
 
 pub fn cluster() -> Bytes {
     Key::of(Space::Cluster).done()
+}
+
+/// After the key of [`cluster`], which older programs take for the first of all.
+pub fn policy() -> Bytes {
+    Key::of(Space::Cluster).byte(1).done()
 }
 
 pub fn bucket(name: &str) -> Bytes {

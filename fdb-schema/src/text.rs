@@ -1,4 +1,4 @@
-//! Text of clients, as it is shown in messages.
+//! Text of clients and numbers of bytes, as they are shown in messages.
 
 use std::fmt::{self, Write};
 
@@ -22,6 +22,20 @@ fn picture(c: char) -> char {
         '\u{7f}' => '\u{2421}',
         c if c.is_control() => char::REPLACEMENT_CHARACTER,
         c => c,
+    }
+}
+
+/// A number of bytes in the largest unit of which it is a whole number, as configuration files have it.
+#[derive(Clone, Copy)]
+pub struct Size(pub u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [("TiB", 1u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+        match units.into_iter().find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit)) {
+            Some((name, unit)) => write!(f, "{} {name}", self.0 / unit),
+            None => write!(f, "{} B", self.0),
+        }
     }
 }
 

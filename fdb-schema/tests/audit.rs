@@ -26,7 +26,7 @@ struct World {
 async fn world() -> World {
     let kv: SharedKv = Arc::new(mem::kv());
     let meta = Meta::new(kv.clone());
-    meta.cluster().await.unwrap();
+    meta.cluster(policy()).await.unwrap();
     meta.create_bucket(bucket("b", Versioning::Enabled)).await.unwrap();
     let group = group(&meta).await;
     let mut request = put(&group, "b", "k", 10);

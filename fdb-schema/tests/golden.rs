@@ -161,6 +161,18 @@ fn records_have_their_golden_bytes() {
         },
         "01950381aa5265706c696361746564910292c41006060606060606060606060606060606c4100707070707070707070707070707070704a67365616c6564",
     );
+    // policy
+    goldens.check(
+        ClusterPolicy {
+            generation: 3,
+            policy: Policy::new(
+                Scheme::Rs { data: 4, parity: 2, code: ErasureCode::Gf256 },
+                Scheme::Replicated { copies: 3 },
+                FailureDomain::Rack,
+            ),
+        },
+        "0192039681a25273930402a5476632353681aa5265706c6963617465649103ce00020000a47261636b01ce00100000",
+    );
     // credential
     goldens.check(
         Credential { access_key: "a".into(), secret_key: "s".into(), user: "u".into(), enabled: true, created_ms: 1 },
@@ -313,6 +325,8 @@ fn keys_are_as_the_table_says_and_read_back() {
     assert_eq!(keyspace::ledger_fragment(&keyspace::ledger(fragment)), Some(fragment));
     let queued = keyspace::reclaim(keyspace::ReclaimKind::List, 77, [0x21; 16]);
     assert_eq!(hex::encode(&queued), format!("0d01000000000000004d02{}", "21".repeat(16)));
+    assert_eq!(hex::encode(keyspace::cluster()), "01");
+    assert_eq!(hex::encode(keyspace::policy()), "0101");
     assert_eq!(hex::encode(keyspace::proof("n1")), "1b6e31");
     assert_eq!(hex::encode(keyspace::stripes_are_counted()), "1c");
     assert_eq!(hex::encode(keyspace::group_stripes(GroupId(7))), "1c00000007");

@@ -18,7 +18,7 @@ use cairn_schema::{
 use common::*;
 
 /// Verbs that write nothing.
-const READS: [&str; 25] = [
+const READS: [&str; 26] = [
     "blobs",
     "bucket",
     "bucket_document",
@@ -42,6 +42,7 @@ const READS: [&str; 25] = [
     "object_parts",
     "ping",
     "placement_revision",
+    "policy",
     "upload",
     "usage",
 ];
@@ -90,8 +91,8 @@ fn tags(value: &str) -> Vec<(String, String)> {
 async fn every_verb(kv: SharedKv, faults: [Fault; 2], case: &str) -> BTreeSet<&'static str> {
     let plain = Meta::new(kv.clone());
     let mut tried = Tried { kv, faults, verbs: BTreeSet::new() };
-    let born = tried.faulty("cluster").cluster().await.expect(case);
-    assert_eq!(plain.cluster().await.unwrap(), born, "{case}");
+    let born = tried.faulty("cluster").cluster(policy()).await.expect(case);
+    assert_eq!(plain.cluster(policy()).await.unwrap(), born, "{case}");
     tried.faulty("create_bucket").create_bucket(bucket("b", Versioning::Off)).await.expect(case);
     tried.faulty("set_versioning").set_versioning("b", Versioning::Enabled).await.expect(case);
     let document = tried.faulty("set_bucket_document");
@@ -108,6 +109,10 @@ async fn every_verb(kv: SharedKv, faults: [Fault; 2], case: &str) -> BTreeSet<&'
     let disk = plain.disks().await.unwrap().remove(0);
     let larger = Disk { capacity_bytes: disk.capacity_bytes + 1, ..disk.clone() };
     tried.faulty("register_disk").register_disk(larger.clone()).await.expect(case);
+    let narrow = Policy { scheme: "2+1".parse().unwrap(), ..policy() };
+    let narrowed = tried.faulty("set_policy").set_policy(1, narrow).await.expect(case);
+    assert_eq!(plain.policy().await.unwrap(), Some(narrowed), "{case}");
+    assert_eq!(narrowed, ClusterPolicy { generation: 2, policy: narrow }, "{case}");
     let second = tried.faulty("create_group").create_group(group.scheme, group.members.clone()).await.expect(case);
     let members: Vec<_> = group.members.iter().rev().copied().collect();
     let moved = tried.faulty("update_group").update_group(second.id, 1, members, GroupState::Open).await.expect(case);
@@ -278,6 +283,15 @@ async fn a_try_after_an_unknown_commit_does_not_undo_what_others_did() {
     let sealed = interrupted(&kv, UNKNOWN, open);
     sealed.update_group(id, 1, group.members.clone(), GroupState::Sealed).await.unwrap();
     assert_eq!(meta.group(id).await.unwrap().unwrap().state, GroupState::Open);
+    meta.cluster(common::policy()).await.unwrap();
+    let changed = |fragment_bytes| Policy { scheme: "2+1".parse().unwrap(), fragment_bytes, ..common::policy() };
+    let larger = changed(2 << 20);
+    let by_other = move |other: Meta| async move {
+        other.set_policy(2, larger).await.unwrap();
+    };
+    let told = interrupted(&kv, UNKNOWN, by_other).set_policy(1, changed(4 << 20)).await.unwrap();
+    assert_eq!(told, ClusterPolicy { generation: 2, policy: changed(4 << 20) }, "what this call came to");
+    assert_eq!(meta.policy().await.unwrap(), Some(ClusterPolicy { generation: 3, policy: larger }));
 
     let lease = meta.lease("l", "me", 100_000).await.unwrap().unwrap();
     let again = |other: Meta| async move { drop(other.lease("l", "me", 100_000).await.unwrap().unwrap()) };

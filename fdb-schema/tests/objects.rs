@@ -230,7 +230,7 @@ async fn what_is_over_a_limit_changes_nothing() {
 #[tokio::test]
 async fn the_stripes_of_each_group_are_counted() {
     let meta = Meta::in_memory();
-    meta.cluster().await.unwrap();
+    meta.cluster(policy()).await.unwrap();
     meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
     let group = group(&meta).await;
     let other = meta.create_group(group.scheme, group.members.clone()).await.unwrap();
@@ -271,7 +271,7 @@ async fn the_stripes_of_each_group_are_counted() {
 async fn stripes_that_were_not_counted_from_the_beginning_are_not_told() {
     let kv = mem_kv();
     let meta = Meta::new(kv.clone());
-    meta.cluster().await.unwrap();
+    meta.cluster(policy()).await.unwrap();
     let mut tx = kv.begin().await.unwrap();
     tx.clear(cairn_schema::keyspace::stripes_are_counted());
     tx.commit().await.unwrap();

@@ -33,7 +33,7 @@ async fn a_proof_is_one_row_however_often_it_is_made() {
         // It is no row of the metadata: an empty store is still one that an import fills.
         assert_eq!(meta.existing_cluster().await.unwrap(), None);
         let source = Meta::in_memory();
-        source.cluster().await.unwrap();
+        source.cluster(policy()).await.unwrap();
         source.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
         let mut file = Vec::new();
         source.export(&mut file).await.unwrap();

@@ -29,7 +29,7 @@ use tokio::{
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 async fn filled(meta: &Meta) {
-    meta.cluster().await.unwrap();
+    meta.cluster(policy()).await.unwrap();
     meta.create_bucket(bucket("b", Versioning::Enabled)).await.unwrap();
     meta.set_bucket_document("b", BucketDocument::Cors, Some(b"<x/>".to_vec())).await.unwrap();
     meta.set_bucket_document("b", BucketDocument::Policy, Some(vec![7; 300_000])).await.unwrap();
@@ -81,7 +81,7 @@ pub(crate) async fn an_export_arrives_and_leaves_again(name: &str, kv: SharedKv)
     let file = exported(&source).await;
     let meta = Meta::new(kv);
     meta.import(&mut Cursor::new(&file)).await.unwrap();
-    assert_eq!(meta.cluster().await.unwrap(), source.cluster().await.unwrap(), "{name}");
+    assert_eq!(meta.cluster(policy()).await.unwrap(), source.cluster(policy()).await.unwrap(), "{name}");
     assert_eq!(meta.usage("b").await.unwrap(), source.usage("b").await.unwrap());
     assert_eq!(meta.ledger_len().await.unwrap(), 1);
     let read = meta.locate("b", "mp", VersionSelector::Current, RangeRequest::All).await.unwrap();
@@ -102,7 +102,7 @@ async fn a_damaged_export_changes_nothing() {
         let outcome = meta.import(&mut Cursor::new(&file)).await;
         assert!(matches!(outcome, Err(MetaError::Corrupt { .. })), "{outcome:?}");
         assert!(meta.list_buckets("", None, 10).await.unwrap().is_empty());
-        meta.cluster().await.unwrap();
+        meta.cluster(policy()).await.unwrap();
     };
     for length in [0, 1, 21, 22, 29, 30, 35, file.len() / 2, file.len() - 25, file.len() - 1] {
         refused(file[..length].to_vec()).await;
@@ -131,7 +131,7 @@ async fn an_interrupted_import_is_noticed_and_started_again() {
     let failing = Meta::new(Arc::new(failing)).with_deadline(SHORT);
     assert!(failing.import(&mut Cursor::new(&file)).await.is_err());
     let meta = Meta::new(kv);
-    let unfinished = meta.cluster().await;
+    let unfinished = meta.cluster(policy()).await;
     assert!(matches!(unfinished, Err(MetaError::Corrupt { what: "metadata store", .. })), "{unfinished:?}");
     assert!(meta.audit().await.unwrap().first_problems.contains(&Problem::Importing));
     meta.import(&mut Cursor::new(&file)).await.unwrap();
@@ -141,7 +141,7 @@ async fn an_interrupted_import_is_noticed_and_started_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_backup_is_made_of_an_empty_store_or_of_an_unfinished_import() {
     let source = Meta::in_memory();
-    source.cluster().await.unwrap();
+    source.cluster(policy()).await.unwrap();
     let mut file = Vec::new();
     source.export(&mut file).await.unwrap();
     let (kvs, _directory) = every_kv();
@@ -253,7 +253,7 @@ async fn of_two_imports_at_once_only_the_later_goes_on() {
     let mut files = Vec::new();
     for _ in 0..2 {
         let source = Meta::in_memory();
-        source.cluster().await.unwrap();
+        source.cluster(policy()).await.unwrap();
         for name in ["a", "b", "c", "d"] {
             source.create_bucket(bucket(name, Versioning::Off)).await.unwrap();
             let document = vec![rand::random(); 1 << 20];
@@ -297,7 +297,7 @@ async fn of_two_imports_at_once_only_the_later_goes_on() {
 #[tokio::test]
 async fn an_import_whose_end_is_unknown_is_tried_again() {
     let source = Meta::in_memory();
-    source.cluster().await.unwrap();
+    source.cluster(policy()).await.unwrap();
     let mut file = Vec::new();
     source.export(&mut file).await.unwrap();
     for fault in [Fault::UnknownApplied, Fault::UnknownNotApplied, Fault::Conflict] {

@@ -84,6 +84,8 @@ pub(crate) enum Failure {
     AdminRemote(SocketAddr),
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error("the policy stays as it is: {0}")]
+    PolicyRefused(String),
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error("log: {0}")]

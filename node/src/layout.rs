@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cairn_schema::record::{FailureDomain, Scheme};
+use cairn_schema::record::{FailureDomain, Policy, Scheme};
 
 use crate::words::plural;
 
@@ -51,7 +51,7 @@ pub(crate) enum LayoutError {
     DoesNotFit { flag: &'static str, scheme: Scheme, why: String, advice: String },
     #[error(
         "{flag} {asked} differs from the {recorded} that this data was created with; leave {flag} out to go on with \
-         it, or start another cluster with --data"
+         it, and change it with `cairn admin policy set` while it runs, or start another cluster with --data"
     )]
     Differs { flag: &'static str, asked: String, recorded: String },
     #[error("{flag} {asked} is less than the {recorded} recorded with this data: a cluster here can only grow")]
@@ -86,8 +86,7 @@ impl Layout {
     pub(crate) fn adopt(&self, wanted: &Wanted) -> Result<Self, LayoutError> {
         same("--scheme", wanted.scheme, self.scheme)?;
         same("--small-scheme", wanted.small_scheme, self.small_scheme)?;
-        let name = |domain| Name(domain_name(domain));
-        same("--failure-domain", wanted.failure_domain.map(name), name(self.failure_domain))?;
+        same("--failure-domain", wanted.failure_domain, self.failure_domain)?;
         not_less("--racks", wanted.racks, self.racks().len())?;
         not_less("--nodes-per-rack", wanted.nodes_per_rack, self.most_nodes_in_a_rack())?;
         not_less("--disks", wanted.disks, self.nodes.iter().map(|node| node.disks as usize).max().unwrap_or(0))?;
@@ -131,6 +130,11 @@ impl Layout {
         Ok(grown)
     }
 
+    /// What a new cluster is told.
+    pub(crate) fn policy(&self) -> Policy {
+        Policy::new(self.scheme, self.small_scheme, self.failure_domain)
+    }
+
     /// Both schemes must fit, or no object of that kind could ever be written.
     pub(crate) fn check(&self) -> Result<(), LayoutError> {
         self.check_scheme("--scheme", self.scheme)?;
@@ -145,12 +149,12 @@ impl Layout {
         if room >= scheme.width() {
             return Ok(());
         }
-        let domain = domain_name(self.failure_domain);
+        let domain = self.failure_domain.to_string();
         let why = format!(
             "of its {} fragments no {domain} may hold more than {}, so {} with {} take only {room}",
             scheme.width(),
             scheme.parity(),
-            plural(self.disks_by_domain(self.failure_domain).len(), domain),
+            plural(self.disks_by_domain(self.failure_domain).len(), &domain),
             plural(self.total_disks(), "disk"),
         );
         Err(LayoutError::DoesNotFit { flag, scheme, why, advice: self.advice(scheme) })
@@ -174,7 +178,7 @@ impl Layout {
             (FailureDomain::Zone, _) => format!("use {needed} zones or more (--zones {needed})"),
         };
         if let Some(domain) = fitting {
-            advice.push_str(&format!(", or --failure-domain {}, which fits as it is", domain_name(domain)));
+            advice.push_str(&format!(", or --failure-domain {domain}, which fits as it is"));
         }
         advice.push_str(", or a scheme with fewer fragments");
         advice
@@ -211,24 +215,6 @@ impl Layout {
 
     fn most_nodes_in_a_rack(&self) -> usize {
         self.racks().into_values().max().unwrap_or(0)
-    }
-}
-
-pub(crate) fn domain_name(domain: FailureDomain) -> &'static str {
-    match domain {
-        FailureDomain::Disk => "disk",
-        FailureDomain::Node => "node",
-        FailureDomain::Rack => "rack",
-        FailureDomain::Zone => "zone",
-    }
-}
-
-#[derive(PartialEq)]
-struct Name(&'static str);
-
-impl std::fmt::Display for Name {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.0)
     }
 }
 

@@ -79,6 +79,7 @@ fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Admin(AdminCommand::Metadata(command)) => run_transfer(&command),
         Command::Admin(AdminCommand::GiveUp { store, which }) => run_give_up(&store, &which),
+        Command::Admin(AdminCommand::Policy(args)) => print(&client_runtime()?.block_on(cli::policy::run(&args))?),
         Command::Disk(command) => {
             let wrong = cli::disk::run(&command, print)?;
             wrong.map_or(Ok(()), Err)
@@ -166,9 +167,13 @@ fn runtime() -> Result<Runtime, Failure> {
     Builder::new_multi_thread().enable_all().thread_name("cairn").build().map_err(Failure::Runtime)
 }
 
+/// For one exchange.
+fn client_runtime() -> Result<Runtime, Failure> {
+    Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)
+}
+
 fn print_status(args: &StatusArgs) -> Result<(), Failure> {
-    let runtime = Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
-    let json = runtime.block_on(async {
+    let json = client_runtime()?.block_on(async {
         let (admin, limit) = (&args.admin, admin::client::DEADLINE);
         let tell = || notice::on_terminal(&format!("waiting for the admin API at {admin}, for at most {limit:?}"));
         notice::while_waiting(admin::client::get(admin, "/v1/status"), tell).await

@@ -9,7 +9,7 @@ use cairn_actors::{
         quic::{Endpoint, QuicOptions},
     },
 };
-use cairn_schema::{Meta, MetaError, ids::ClusterId, kv::embedded::EmbeddedOptions};
+use cairn_schema::{Meta, MetaError, kv::embedded::EmbeddedOptions, record::Policy, verbs::ClusterInfo};
 use tokio::time::Instant;
 
 use crate::{
@@ -38,10 +38,9 @@ impl Opened {
         self.meta.clone()
     }
 
-    /// The cluster's id; made at the first call of all.
-    pub(crate) async fn cluster(&self) -> Result<ClusterId, Failure> {
-        let cluster = self.meta.cluster().await.map_err(|error| self.failure(error))?;
-        Ok(cluster.id)
+    /// The cluster's identity and policy; made at the first call of all, as it was `told`.
+    pub(crate) async fn cluster(&self, told: Policy) -> Result<ClusterInfo, Failure> {
+        self.meta.cluster(told).await.map_err(|error| self.failure(error))
     }
 
     /// What and where it is, for messages.

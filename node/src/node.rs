@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use cairn_actors::{
     disk::{DiskOptions, IndexMemory},
-    runtime::{Identity, NodeMemory, NodeOptions, Policy, Rates, Timings},
+    runtime::{Identity, NodeMemory, NodeOptions, Rates, Timings},
 };
 use cairn_gateway::{GatewayLimits, GatewayOptions};
+use cairn_schema::ids::ClusterId;
 
 use crate::{
     certs,
@@ -34,14 +35,24 @@ pub(crate) async fn run(
     let gateway = gateway_options(file, &keys)?;
     // 2. Metadata. Its server may start after the nodes, so it is waited for.
     let opened = metadata::open(file, &identity, network, &mut stop, |text| tracing::info!("{text}")).await?;
-    // 3. The engine, the gateway, the admin API.
-    let shares = file.memory().map_err(|why| Failure::Memory(file.limits.memory, why))?;
+    // 3. The engine, the gateway, the admin API. With too little memory for the cluster's policy, the node takes no
+    //    writes and says so, but serves what its disks hold.
+    let cluster = opened.cluster(file.policy.told()).await?;
+    let shares = file.memory_for(&cluster.policy.policy).or_else(|_| file.memory());
+    let shares = shares.map_err(|why| Failure::Memory(file.limits.memory, why))?;
     let index = shares.index(file.disks.len());
-    let options = node_options(file, identity, &opened, (shares.node(1), &index)).await?;
+    let options = node_options(file, identity, &opened, cluster.id, (shares.node(1), &index));
     let metrics = options.metrics.clone();
     let gateway = GatewayOptions { metrics: metrics.clone(), ..gateway };
-    let plan =
-        Plan { nodes: vec![options], gateway, admin: file.admin.listen, memory: (shares, index), metrics, max_fds };
+    let plan = Plan {
+        nodes: vec![options],
+        gateway,
+        admin: file.admin.listen,
+        prefix_bytes: file.metadata.prefix_bytes(),
+        memory: (shares, index),
+        metrics,
+        max_fds,
+    };
     let (serving, ready) = Serving::start(plan, &stop).await?;
     // 4. Tell where.
     if let Some(path) = ready_file {
@@ -64,13 +75,13 @@ pub(crate) async fn run(
     ended
 }
 
-async fn node_options(
+fn node_options(
     file: &NodeFile,
     identity: Identity,
     opened: &metadata::Opened,
+    cluster: ClusterId,
     (memory, index): (NodeMemory, &IndexMemory),
-) -> Result<NodeOptions, Failure> {
-    let cluster = opened.cluster().await?;
+) -> NodeOptions {
     let disks = file.disks.iter().map(|disk| DiskOptions {
         path: disk.path.clone(),
         cluster,
@@ -81,7 +92,7 @@ async fn node_options(
         max_queued_reads: MAX_QUEUED_READS,
         index: index.clone(),
     });
-    Ok(NodeOptions {
+    NodeOptions {
         id: file.node.id.clone(),
         rack: file.node.rack.clone(),
         zone: file.node.zone.clone(),
@@ -91,25 +102,12 @@ async fn node_options(
         gossip_listen: file.listen.gossip,
         gossip_seeds: file.gossip.seeds.clone(),
         identity,
-        policy: policy(file),
+        policy: file.policy.told(),
         timings: timings(file),
         rates: Rates { scrub_bytes: file.rates.scrub.0, repair_bytes: file.rates.repair.0 },
         memory,
         client_memory_percent: file.limits.client_memory_percent,
         metrics: prometheus::Registry::new(),
-    })
-}
-
-fn policy(file: &NodeFile) -> Policy {
-    let policy = &file.policy;
-    Policy {
-        scheme: policy.scheme.0,
-        small_scheme: policy.small_scheme.0,
-        small_below: policy.small_below.0,
-        failure_domain: policy.failure_domain,
-        write_margin: policy.write_margin,
-        // The configuration was checked: a fragment is far below 4 GiB.
-        fragment_bytes: u32::try_from(policy.fragment.0).unwrap_or(u32::MAX),
     }
 }
 

@@ -168,3 +168,120 @@ fn s3_is_served_only_once_writes_hold() {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+fn words(arguments: &[&str], node: &Serving) -> (bool, String) {
+    let admin = format!("http://{}", node.address("admin"));
+    let output = run(&[arguments, &["--admin", &admin]].concat());
+    (output.status.success(), text(&output.stdout) + &text(&output.stderr))
+}
+
+/// Lines of a log that warn of a file that is not the cluster's policy.
+fn warnings(log: &str) -> Vec<&str> {
+    log.lines().filter(|line| line.contains(" WARN ") && line.contains("is not the cluster's policy")).collect()
+}
+
+#[test]
+fn nodes_obey_one_policy_whatever_their_files_say_and_a_command_changes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    make_certificates(root);
+    let (quic, meta) = ((0..NODES).map(|_| free_udp()).collect::<Vec<_>>(), free_udp());
+    let gossip: Vec<_> = (0..NODES).map(|_| free_udp()).collect();
+    let config = |number: usize| {
+        let text = node_config(number, quic[number - 1], &gossip, meta);
+        let path = root.join(format!("n{number}.toml"));
+        let otherwise =
+            text.replace("scheme = \"2+1\"", "scheme = \"1+1\"").replace("write_margin = 0", "write_margin = 1");
+        fs::write(&path, if number == 2 { otherwise } else { text }).unwrap();
+        path
+    };
+    let _meta = metadata_server(root, meta);
+    let start = |number: usize| Serving::spawn(root, &format!("n{number}"), serve("node", &config(number)));
+    // The first node's file is the cluster's at its birth.
+    let mut nodes = vec![start(1)];
+    until_told(&mut nodes[0]);
+    nodes.extend([start(2), start(3)]);
+    nodes.iter_mut().for_each(Serving::wait);
+
+    let (_, said) = words(&["status"], &nodes[1]);
+    for part in [
+        "scheme    2+1",
+        "n2 obeys the cluster's policy.scheme, 2+1, though its configuration says 1+1",
+        "policy.write_margin, 0",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!words(&["status"], &nodes[0]).1.contains("though its configuration"), "{said}");
+    let log = nodes[1].log();
+    let warned = warnings(&log);
+    assert!(
+        warned.len() == 1
+            && warned[0].contains(
+                "policy.scheme is 1+1 here and 2+1 in the cluster; policy.write_margin is 1 here and 0 in the cluster"
+            )
+            && warned[0].contains("`cairn admin policy set`"),
+        "{log}"
+    );
+    assert_eq!((warnings(&nodes[0].log()).len(), warnings(&nodes[2].log()).len()), (0, 0));
+
+    for (wrong, why) in [
+        (
+            vec!["--scheme", "3+1"],
+            "policy.scheme: of the 4 fragments of \"3+1\" no node may hold more than 1, so 3 nodes with 3 disks take only 3",
+        ),
+        (vec!["--failure-domain", "zone"], "so 1 zone with 3 disks take only 1"),
+        (vec!["--write-margin", "2"], "can never be durable with policy.scheme = \"2+1\" (use at most 1)"),
+        (vec!["--fragment", "1000B"], "1000 B is not a multiple of 64 KiB"),
+        (vec!["--fragment", "16MiB"], "stripes of 48 MiB need 192 MiB for requests"),
+    ] {
+        let (done, said) = words(&[&["admin", "policy", "set"], &wrong[..]].concat(), &nodes[1]);
+        assert!(!done && said.contains("the policy stays as it is") && said.contains(why), "{wrong:?}: {said}");
+    }
+    let admin = nodes[1].address("admin");
+    assert_eq!(request(admin, "POST", "/v1/policy").0, 415, "as a browser's form would");
+    assert_eq!(request(admin, "DELETE", "/v1/policy").0, 405);
+    let shown = nodes[2].json("/v1/policy");
+    assert_eq!(
+        (&shown["generation"], &shown["scheme"]),
+        (&1.into(), &"2+1".into()),
+        "what was refused changed nothing"
+    );
+    let (_, said) = words(&["admin", "policy"], &nodes[2]);
+    assert!(said.contains("policy 1 of the cluster, seen by n3") && said.contains("write_margin    0"), "{said}");
+
+    let set = ["admin", "policy", "set", "--scheme", "1+1", "--write-margin", "1"];
+    let (done, said) = words(&set, &nodes[1]);
+    assert!(done && said.contains("policy 1 is now policy 2") && said.contains("2+1 -> 1+1"), "{said}");
+    let (done, said) = words(&set, &nodes[1]);
+    assert!(done && said.contains("nothing to change: policy 2 is so already"), "{said}");
+    for node in &nodes {
+        until(node, "the new policy", |status| status["policy"]["generation"] == 2 && status["scheme"] == "1+1");
+        let deadline = Instant::now() + NOTICED;
+        // A write of every scheme is made durable for it.
+        while node.get("/readyz").0 != 200 {
+            assert!(Instant::now() < deadline, "{:?}", node.get("/readyz"));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    until(&nodes[0], "groups of the new scheme", |status| {
+        status["groups"].as_array().unwrap().iter().any(|group| group["scheme"] == "1+1")
+    });
+    assert!(!words(&["status"], &nodes[1]).1.contains("though its configuration"));
+    assert!(words(&["status"], &nodes[2]).1.contains("n3 obeys the cluster's policy.scheme, 1+1"));
+    assert_eq!(warnings(&nodes[0].log()).len(), 1, "{}", nodes[0].log());
+
+    // It outlives a restart.
+    assert_eq!(nodes.pop().unwrap().terminate(), Some(0));
+    let mut back = start(3);
+    back.wait();
+    until(&back, "the same policy", |status| status["policy"]["generation"] == 2 && status["scheme"] == "1+1");
+}
+
+/// Until the node has its admin API and is in the metadata: it does not serve alone.
+fn until_told(node: &mut Serving) {
+    let deadline = Instant::now() + NOTICED;
+    while !node.log().contains("3. node and disks are registered") {
+        assert!(Instant::now() < deadline, "{}", node.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

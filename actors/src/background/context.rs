@@ -24,7 +24,6 @@ pub struct Context {
     pub fragments: Bounded,
     /// The node's picture of the cluster, which the store and the transport work with too.
     pub placement: Arc<Placement>,
-    pub policy: Arc<Policy>,
     pub timings: Arc<Timings>,
     pub memory: BackgroundMemory,
     pub metrics: HealingMetrics,
@@ -54,6 +53,11 @@ impl BackgroundMemory {
 }
 
 impl Context {
+    /// How data is cut and spread, by the picture now.
+    pub fn policy(&self) -> Policy {
+        self.placement.policy()
+    }
+
     /// By when one fragment operation that starts now must have ended.
     pub fn deadline(&self) -> Instant {
         Instant::now() + self.timings.fragment_deadline

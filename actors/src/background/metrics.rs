@@ -24,6 +24,8 @@ pub struct HealingMetrics {
     pub reclaimed_blobs: IntCounter,
     pub reclaimed_fragments: IntCounter,
     pub suspects: IntGauge,
+    pub policy_generation: IntGauge,
+    pub policy_differences: IntGauge,
     /// Failure domains whose disks have been down for long and are not given up, by why: domain, space.
     pub losses_held: IntGaugeVec,
     /// By the state they went to.
@@ -67,6 +69,12 @@ impl HealingMetrics {
             reclaimed_blobs: make.counter("cairn_gc_blobs_total", "Unreferenced blobs reclaimed")?,
             reclaimed_fragments: make.counter("cairn_gc_fragments_total", "Fragments deleted for reclaimed blobs")?,
             suspects: make.gauge("cairn_membership_suspects", "Nodes that seem dead to this one")?,
+            policy_generation: make
+                .gauge("cairn_policy_generation", "Which of the cluster's policies this node goes by")?,
+            policy_differences: make.gauge(
+                "cairn_policy_differences",
+                "Fields of this node's configuration that are not as the cluster's policy, which it obeys",
+            )?,
             losses_held: make.gauges(
                 "cairn_membership_losses_held",
                 "Failure domains with disks that have been down for long and are not given up",

@@ -37,9 +37,10 @@ impl PlacementKeeper {
     }
 
     async fn count_thin_stripes(&self) -> Result<(), StepError> {
-        let Context { meta, placement, policy, metrics, .. } = &self.ctx;
+        let Context { meta, placement, metrics, .. } = &self.ctx;
         let thin = meta.group_stripes().await?.map(|stripes| {
-            let tolerances = tolerances(&placement.topology().rows, policy.failure_domain, &stripes);
+            let topology = placement.topology();
+            let tolerances = tolerances(&topology.rows, topology.policy().failure_domain, &stripes);
             tolerances.iter().map(Tolerance::thin).sum::<u64>()
         });
         metrics.thin_stripes.set(thin.map_or(-1, |thin| i64::try_from(thin).unwrap_or(i64::MAX)));
@@ -50,10 +51,12 @@ impl PlacementKeeper {
 #[async_trait]
 impl Worker for PlacementKeeper {
     async fn step(&mut self) -> Result<Step, StepError> {
-        let Context { placement, fragments, timings, .. } = &self.ctx;
+        let Context { placement, fragments, timings, metrics, .. } = &self.ctx;
         let revision = placement.refresh().await?.revision;
         // Ends what was held against disks for a while, also while no request looks at them.
-        drop(placement.topology());
+        let policy = placement.topology().policy.clone();
+        metrics.policy_generation.set(i64::try_from(policy.generation).unwrap_or(i64::MAX));
+        metrics.policy_differences.set(policy.differences.len() as i64);
         let now = Instant::now();
         if self.revision != revision {
             self.revision = revision;

@@ -272,7 +272,7 @@ impl Worker for Repair {
             // Disks came or went: what could not be done may be possible now.
             self.failed.clear();
             self.stuck.clear();
-            self.crowded = replace::crowded(&self.rows, self.ctx.policy.failure_domain);
+            self.crowded = replace::crowded(&self.rows, self.ctx.policy().failure_domain);
             self.ctx.metrics.crowded_groups.set(self.crowded.len() as i64);
             self.ctx.metrics.unplaceable_members.set(0);
             self.fruitless = None;

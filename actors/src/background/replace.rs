@@ -125,7 +125,7 @@ pub(super) async fn uncrowd(ctx: &Context, rows: &Rows, id: GroupId) -> Result<O
 
 async fn uncrowd_under_lease(ctx: &Context, rows: &Rows, id: GroupId) -> Result<Option<Replaced>, MetaError> {
     let Some(group) = ctx.meta.group(id).await? else { return Ok(None) };
-    let Some(position) = excess(rows, &group, ctx.policy.failure_domain) else { return Ok(None) };
+    let Some(position) = excess(rows, &group, ctx.policy().failure_domain) else { return Ok(None) };
     let mut members = group.members.clone();
     let Some(disk) = stand_in(ctx, rows, &group, &members, position).await else {
         return Ok(Some(Replaced { members: 0, unplaceable: 1 }));
@@ -169,7 +169,7 @@ async fn list_all(ctx: &Context, group: GroupId, positions: &[u8], cause: Missin
 
 /// The best disk for a position that says it takes writes.
 async fn stand_in(ctx: &Context, rows: &Rows, group: &Group, members: &[DiskId], position: usize) -> Option<DiskId> {
-    for disk in candidates(rows, group.scheme, ctx.policy.failure_domain, members, position) {
+    for disk in candidates(rows, group.scheme, ctx.policy().failure_domain, members, position) {
         let status = ctx.fragments.disk_status(disk, ctx.deadline()).await;
         if status.is_ok_and(|status| status.writable && status.failed.is_none()) {
             return Some(disk);

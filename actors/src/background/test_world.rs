@@ -105,11 +105,10 @@ pub(super) fn context(meta: Meta, fragments: Arc<dyn Fragments>, timings: Timing
     let policy = Policy::new(scheme, scheme, FailureDomain::Node);
     let node: NodeId = "n1".parse().unwrap();
     Context {
-        placement: Placement::new(meta.clone(), node.clone(), (&policy).into()),
+        placement: Placement::new(meta.clone(), node.clone(), policy),
         node,
         meta,
         fragments: Bounded::new(fragments),
-        policy: Arc::new(policy),
         timings: Arc::new(timings),
         memory: BackgroundMemory::new(64 << 20),
         metrics: HealingMetrics::new(&prometheus::Registry::new()).unwrap(),

@@ -42,7 +42,6 @@ pub struct StoreParts {
     pub fragments: Bounded,
     /// Kept current by whoever runs the node; see [`Placement`].
     pub placement: Arc<Placement>,
-    pub policy: Policy,
     pub timings: Timings,
     /// Bytes that all stripes in flight may take together.
     pub memory_bytes: u64,
@@ -54,7 +53,6 @@ pub struct StoreParts {
 pub(crate) struct DataPath {
     pub meta: Meta,
     pub placement: Arc<Placement>,
-    pub policy: Policy,
     pub timings: Timings,
     pub limits: StoreLimits,
     pub budget: Budget,
@@ -68,7 +66,7 @@ pub(crate) struct DataPath {
 impl DataPath {
     /// Must be called within a tokio runtime: it starts the task that writes what reads find damaged to the ledger.
     pub(crate) fn new(parts: StoreParts) -> Arc<Self> {
-        let StoreParts { meta, fragments, placement, policy, timings, memory_bytes, limits, metrics } = parts;
+        let StoreParts { meta, fragments, placement, timings, memory_bytes, limits, metrics } = parts;
         let metrics = Metrics::new(&metrics);
         let deadline = timings.fragment_deadline;
         Arc::new(Self {
@@ -79,11 +77,19 @@ impl DataPath {
             reach: Arc::new(Reach::new(fragments, placement.clone(), deadline, metrics.clone())),
             meta,
             placement,
-            policy,
             timings,
             limits,
             metrics,
         })
+    }
+
+    /// How a write that begins now is done, to its end: the cluster's policy may change meanwhile.
+    pub(crate) fn policy_to_write_by(&self) -> Result<Policy, StoreError> {
+        let topology = self.placement.topology();
+        match &topology.policy.too_large {
+            Some(why) => Err(StoreError::PolicyTooLarge(why.clone())),
+            None => Ok(topology.policy()),
+        }
     }
 
     pub(crate) fn codec(&self, scheme: Scheme) -> Result<Codec, StoreError> {

@@ -223,7 +223,7 @@ impl Judge {
         let candidates = self.candidates(rows);
         let timings = &self.ctx.timings;
         let limits = Limits { single: timings.down_to_lost, domain: timings.domain_down_to_lost };
-        let mut losses = losses(&candidates, self.ctx.policy.failure_domain, limits);
+        let mut losses = losses(&candidates, self.ctx.policy().failure_domain, limits);
         if !may_give_up(self.tally(rows, view)) {
             losses.give_up.clear();
         }
@@ -237,7 +237,7 @@ impl Judge {
     fn candidates(&mut self, rows: &Rows) -> Vec<Candidate> {
         let (now_ms, now) = (now_ms(), Instant::now());
         let topology = self.ctx.placement.topology();
-        let level = self.ctx.policy.failure_domain;
+        let level = self.ctx.policy().failure_domain;
         let members: HashSet<DiskId> = rows.groups.values().flat_map(|group| group.members.iter().copied()).collect();
         self.down_since.retain(|id, _| rows.state(*id) == Some(DiskState::Down));
         let count = |disk: &&Disk| disk.state != DiskState::Removed;

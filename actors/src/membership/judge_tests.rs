@@ -113,13 +113,12 @@ impl Court {
         let policy = Policy::new("4+2".parse().unwrap(), "replicated(2)".parse().unwrap(), FailureDomain::Node);
         let second = Duration::from_secs(1);
         let timings = Timings { gossip_interval: second, down_to_lost, ..Timings::default() };
-        let placement = Placement::new(meta.clone(), node(0), (&policy).into());
+        let placement = Placement::new(meta.clone(), node(0), policy);
         let ctx = Context {
             node: node(0),
             meta: meta.clone(),
             fragments: Bounded::new(net.clone()),
             placement: placement.clone(),
-            policy: Arc::new(policy),
             timings: Arc::new(timings),
             memory: BackgroundMemory::new(64 << 20),
             metrics: HealingMetrics::new(&registry).unwrap(),

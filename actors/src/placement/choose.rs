@@ -34,13 +34,13 @@ impl Placement {
     /// as far as is known, any.
     fn pick_degraded(&self, scheme: Scheme, avoid: &[GroupId], such: impl Fn(&DiskView) -> bool) -> Option<Arc<Group>> {
         let topology = self.topology();
-        let quorum = write_quorum(scheme, self.policy.write_margin);
+        let quorum = write_quorum(scheme, topology.policy().write_margin);
         let mut groups = topology.open_groups(scheme);
         groups.retain(|group| !avoid.contains(&group.id) && topology.members_that(group, &such).len() >= quorum);
         groups.shuffle(&mut rand::rng());
         groups.sort_by_cached_key(|group| Reverse(topology.fit_members(group)));
         // Not by their number alone: a group whose fit members lie in too few domains would only cost a deadline.
-        groups.into_iter().find(|group| topology.safety(group, &self.policy).holds(topology.members_that(group, &such)))
+        groups.into_iter().find(|group| topology.safety(group).holds(topology.members_that(group, &such)))
     }
 }
 

@@ -6,7 +6,7 @@ use cairn_schema::{MetaError, ids::*, record::*};
 use rand::{SeedableRng, rngs::StdRng};
 
 use super::{
-    Placement, Topology,
+    GROUPS_PER_DISK, MAX_GROUPS_PER_DISK, Placement, Topology,
     choose::pick_healthy,
     members::{Candidate, pick_members},
 };
@@ -24,19 +24,19 @@ const TURN: Duration = Duration::from_millis(100);
 const EMERGENCY_PER_DISK: usize = 2;
 
 impl Placement {
-    /// Sees to it that every disk that can take writes is in about `groups_per_disk` groups of every scheme, in
+    /// Sees to it that every disk that can take writes is in about [`GROUPS_PER_DISK`] groups of every scheme, in
     /// proportion to its size. Returns how many groups were made: 0 as well when another node is at it, or when there
     /// are too few disks for a scheme.
     pub async fn ensure_groups(&self) -> Result<usize, StoreError> {
         self.refresh().await?;
         let mut made = 0;
-        for scheme in self.policy.schemes.clone() {
-            if self.plan(&self.topology(), scheme, self.policy.groups_per_disk).is_none_or(|plan| plan.is_empty()) {
+        for scheme in self.policy().schemes() {
+            if self.plan(&self.topology(), scheme, GROUPS_PER_DISK).is_none_or(|plan| plan.is_empty()) {
                 continue;
             }
             let _one = self.forming.lock().await;
             if let Some(lease) = self.lease(scheme).await? {
-                let result = self.form(scheme, self.policy.groups_per_disk).await;
+                let result = self.form(scheme, GROUPS_PER_DISK).await;
                 self.release(&lease).await;
                 made += result?;
             }
@@ -148,7 +148,7 @@ impl Placement {
         let mean = all as f64 / candidates.len() as f64;
         let share = |disk: &Candidate| {
             let share = (per_disk as f64 * disk.weight as f64 / mean).round() as usize;
-            share.clamp(1, self.policy.max_groups_per_disk)
+            share.clamp(1, MAX_GROUPS_PER_DISK)
         };
         let lacking = |candidates: &[Candidate]| -> usize {
             candidates.iter().map(|disk| share(disk).saturating_sub(disk.groups)).sum()
@@ -163,7 +163,7 @@ impl Placement {
             if before * 2 < scheme.width() && !alone || before == 0 {
                 break;
             }
-            let members = pick_members(scheme, self.policy.failure_domain, &candidates, &mut rng).ok()?;
+            let members = pick_members(scheme, topology.policy().failure_domain, &candidates, &mut rng).ok()?;
             for disk in candidates.iter_mut().filter(|disk| members.contains(&disk.id)) {
                 disk.groups += 1;
             }
@@ -176,7 +176,7 @@ impl Placement {
     }
 
     fn pick(&self, scheme: Scheme, candidates: &[Candidate]) -> Result<Vec<DiskId>, StoreError> {
-        pick_members(scheme, self.policy.failure_domain, candidates, &mut StdRng::from_os_rng())
+        pick_members(scheme, self.policy().failure_domain, candidates, &mut StdRng::from_os_rng())
             .map_err(|error| StoreError::NoPlacement { scheme: scheme.to_string(), why: error.to_string() })
     }
 
@@ -193,7 +193,7 @@ impl Placement {
             *healthy.entry(*member).or_default() += 1;
         }
         let mut candidates: Vec<_> = topology
-            .may_enter(scheme, &self.policy)
+            .may_enter(scheme)
             .map(|view| Candidate {
                 id: view.disk.id,
                 node: view.domain(FailureDomain::Node),

@@ -4,6 +4,7 @@ mod choose;
 mod groups;
 mod health;
 pub mod members;
+mod policy_view;
 mod rows;
 mod safety;
 pub mod tolerance;
@@ -22,38 +23,15 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use health::{Heard, Use};
+pub use policy_view::{PolicyView, Told};
 pub use rows::Rows;
 pub use safety::{Safety, write_quorum};
 pub use topology::{DiskLoad, DiskView, Liveness, Topology};
 
-/// What placement depends on; the same on every node of a cluster.
-#[derive(Clone, Debug)]
-pub struct PlacementPolicy {
-    /// Every scheme that stripes are written with; groups are kept ready for each.
-    pub schemes: Vec<Scheme>,
-    pub failure_domain: FailureDomain,
-    pub write_margin: u8,
-    /// Groups of each scheme that an average disk is in, when all is well.
-    pub groups_per_disk: usize,
-    /// No disk enters more groups of a scheme than this, whatever happens: keeps the sets of disks that share data few.
-    pub max_groups_per_disk: usize,
-}
-
-impl PlacementPolicy {
-    pub fn new(schemes: Vec<Scheme>, failure_domain: FailureDomain, write_margin: u8) -> Self {
-        Self { schemes, failure_domain, write_margin, groups_per_disk: 6, max_groups_per_disk: 64 }
-    }
-}
-
-impl From<&crate::policy::Policy> for PlacementPolicy {
-    fn from(policy: &crate::policy::Policy) -> Self {
-        let mut schemes = vec![policy.scheme];
-        if policy.small_scheme != policy.scheme {
-            schemes.push(policy.small_scheme);
-        }
-        Self::new(schemes, policy.failure_domain, policy.write_margin)
-    }
-}
+/// Groups of each scheme that an average disk is in, when all is well.
+const GROUPS_PER_DISK: usize = 6;
+/// No disk enters more groups of a scheme than this, whatever happens: keeps the sets of disks that share data few.
+const MAX_GROUPS_PER_DISK: usize = 64;
 
 /// One node's picture of the cluster and its choice of groups: the only picture there is on the node. Requests,
 /// background actors and the transport all look at it, so none can know of a disk that another does not.
@@ -63,7 +41,7 @@ impl From<&crate::policy::Policy> for PlacementPolicy {
 pub struct Placement {
     meta: Meta,
     node: NodeId,
-    policy: PlacementPolicy,
+    told: Told,
     picture: watch::Sender<Arc<Topology>>,
     known: Mutex<Known>,
     shuns: health::Shuns,
@@ -76,9 +54,9 @@ pub struct Placement {
 }
 
 /// What a picture is made of.
-#[derive(Default)]
 struct Known {
     rows: Arc<Rows>,
+    policy: Arc<PolicyView>,
     liveness: HashMap<NodeId, Liveness>,
     loads: HashMap<DiskId, DiskLoad>,
     pictures: u64,
@@ -91,15 +69,20 @@ struct Reading {
 }
 
 impl Placement {
-    /// `node` is this node: its disks are local, and leases are taken in its name. Empty until the first
-    /// [`Placement::refresh`].
-    pub fn new(meta: Meta, node: NodeId, policy: PlacementPolicy) -> Arc<Self> {
+    /// `node` is this node: its disks are local, and leases are taken in its name. `told` holds until the metadata say
+    /// otherwise. Empty until the first [`Placement::refresh`].
+    pub fn new(meta: Meta, node: NodeId, told: impl Into<Told>) -> Arc<Self> {
+        let told = told.into();
+        let policy = Arc::new(PolicyView::new(&told, None));
+        let known =
+            Known { rows: Arc::default(), policy, liveness: HashMap::new(), loads: HashMap::new(), pictures: 0 };
+        let first = Topology::new(0, known.rows.clone(), HashMap::new(), HashMap::new(), known.policy.clone());
         Arc::new(Self {
             meta,
             node,
-            policy,
-            picture: watch::Sender::default(),
-            known: Mutex::default(),
+            told,
+            picture: watch::Sender::new(Arc::new(first)),
+            known: Mutex::new(known),
             shuns: health::Shuns::default(),
             reading: tokio::sync::Mutex::default(),
             forming: tokio::sync::Mutex::default(),
@@ -111,8 +94,9 @@ impl Placement {
         &self.node
     }
 
-    pub fn policy(&self) -> &PlacementPolicy {
-        &self.policy
+    /// How data is cut and spread, by the picture now.
+    pub fn policy(&self) -> Policy {
+        self.picture.borrow().policy()
     }
 
     /// The picture now.
@@ -128,8 +112,9 @@ impl Placement {
         self.picture.subscribe()
     }
 
-    /// Reads nodes, disks and groups again if their revision has moved on. Returns them as they were at some time after
-    /// the call; whether anything is new to the caller, only the caller can tell, by the revision that it saw last.
+    /// Reads nodes, disks, groups and the policy again if their revision has moved on. Returns them as they were at
+    /// some time after the call; whether anything is new to the caller, only the caller can tell, by the revision that
+    /// it saw last.
     pub async fn refresh(&self) -> Result<Arc<Rows>, MetaError> {
         self.read_since(Instant::now()).await
     }
@@ -167,6 +152,10 @@ impl Placement {
             }
             known.loads.retain(|id, _| rows.disks.contains_key(id));
             known.liveness.retain(|id, _| rows.nodes.contains_key(id));
+            if known.rows.policy != rows.policy {
+                known.policy = Arc::new(PolicyView::new(&self.told, rows.policy));
+                known.policy.tell(&self.node);
+            }
             known.rows = Arc::new(rows);
             self.publish(&mut known);
         }
@@ -266,7 +255,8 @@ impl Placement {
     /// so that no further group is tried that has one of them.
     pub(crate) fn doubt(&self, domain: &str) {
         let (topology, now) = (self.topology(), Instant::now());
-        let inside = topology.disks.values().filter(|view| view.domain(self.policy.failure_domain) == domain);
+        let level = topology.policy().failure_domain;
+        let inside = topology.disks.values().filter(|view| view.domain(level) == domain);
         let doubted = inside.filter(|view| view.shunned_writes == 0);
         let changed = doubted.map(|view| self.shuns.heard(view.disk.id, Use::Write, Heard::Nothing, now));
         if changed.fold(false, |any, changed| any | changed) {
@@ -289,7 +279,7 @@ impl Placement {
         let disks = known.rows.disks.values().map(|disk| (disk.id, view(disk))).collect();
         known.pictures += 1;
         let (rows, liveness) = (known.rows.clone(), known.liveness.clone());
-        let topology = Topology::new(known.pictures, rows, liveness, disks, &self.policy);
+        let topology = Topology::new(known.pictures, rows, liveness, disks, known.policy.clone());
         debug_assert!(topology.number > old.number, "a picture was published without the lock");
         self.picture.send_replace(Arc::new(topology));
     }

@@ -3,7 +3,7 @@
 use cairn_fragment::{Positions, geometry::needed_fragments};
 use cairn_schema::record::{Group, Scheme};
 
-use super::{DiskView, PlacementPolicy, Topology};
+use super::{DiskView, Topology};
 use crate::error::StoreError;
 
 /// Durable fragments that a stripe needs at least: the data's number plus the margin, never more than there are; copies
@@ -71,7 +71,8 @@ impl Safety {
 
 impl Topology {
     /// What makes a stripe safe that is written to the group. Disks that are not known here are gone, each alone.
-    pub fn safety(&self, group: &Group, policy: &PlacementPolicy) -> Safety {
+    pub fn safety(&self, group: &Group) -> Safety {
+        let policy = self.policy();
         let member = |disk| match self.disk(disk) {
             Some(view) => (view.domain(policy.failure_domain), DiskView::may_take(view)),
             None => (disk.to_string(), false),

@@ -13,7 +13,7 @@ use cairn_fragment::Positions;
 use cairn_schema::{ids::*, record::*};
 
 use super::{
-    PlacementPolicy, Rows,
+    MAX_GROUPS_PER_DISK, PolicyView, Rows,
     members::{domain_cap, spread},
 };
 
@@ -142,27 +142,24 @@ impl DiskView {
     /// The name of the domain it fails with at `level`; qualified, so that rack "a" of one zone is not rack "a" of
     /// another.
     pub fn domain(&self, level: FailureDomain) -> String {
-        domain_of(&self.disk, level)
+        self.disk.domain(level)
     }
 }
 
 /// The name of the domain that a disk fails with at `level`, qualified by that of the level above.
 pub(crate) fn domain_of(disk: &Disk, level: FailureDomain) -> String {
-    match level {
-        FailureDomain::Disk => disk.id.to_string(),
-        FailureDomain::Node => disk.node.to_string(),
-        FailureDomain::Rack => format!("{}/{}", disk.zone, disk.rack),
-        FailureDomain::Zone => disk.zone.clone(),
-    }
+    disk.domain(level)
 }
 
 /// One picture of the cluster.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Topology {
     /// Which picture of this node it is: what was found out from one holds for that one only.
     pub number: u64,
     /// What the metadata says.
     pub rows: Arc<Rows>,
+    /// How data is cut and spread.
+    pub policy: Arc<PolicyView>,
     liveness: HashMap<NodeId, Liveness>,
     /// Every disk of the rows, with what is known of it besides.
     pub disks: HashMap<DiskId, DiskView>,
@@ -177,23 +174,27 @@ impl Topology {
         rows: Arc<Rows>,
         liveness: HashMap<NodeId, Liveness>,
         disks: HashMap<DiskId, DiskView>,
-        policy: &PlacementPolicy,
+        policy: Arc<PolicyView>,
     ) -> Self {
-        let mut topology = Self { number, rows, liveness, disks, healthy: HashMap::new() };
-        topology.healthy =
-            policy.schemes.iter().map(|scheme| (*scheme, topology.find_healthy(*scheme, policy))).collect();
+        let mut topology = Self { number, rows, policy, liveness, disks, healthy: HashMap::new() };
+        topology.healthy = topology.policy().schemes().map(|scheme| (scheme, topology.find_healthy(scheme))).collect();
         topology
+    }
+
+    pub fn policy(&self) -> Policy {
+        self.policy.policy
     }
 
     /// A group that was formed when fewer domains lived than now is not among them: what is written to it would keep
     /// the narrower spread for as long as it lives.
-    fn find_healthy(&self, scheme: Scheme, policy: &PlacementPolicy) -> Vec<Arc<Group>> {
+    fn find_healthy(&self, scheme: Scheme) -> Vec<Arc<Group>> {
+        let level = self.policy().failure_domain;
         let healthy =
             self.open_groups(scheme).into_iter().filter(|group| self.fit_members(group) == group.members.len());
-        let mut healthy: Vec<_> = healthy.map(|group| (self.crowding(&group, policy.failure_domain), group)).collect();
+        let mut healthy: Vec<_> = healthy.map(|group| (self.crowding(&group, level), group)).collect();
         let mut domains: BTreeMap<String, usize> = BTreeMap::new();
-        for disk in self.may_enter(scheme, policy) {
-            *domains.entry(disk.domain(policy.failure_domain)).or_default() += 1;
+        for disk in self.may_enter(scheme) {
+            *domains.entry(disk.domain(level)).or_default() += 1;
         }
         let existing = healthy.iter().map(|(crowding, _)| *crowding).min().unwrap_or(usize::MAX);
         let least = spread(scheme, &domains).unwrap_or(domain_cap(scheme)).min(existing);
@@ -202,14 +203,13 @@ impl Topology {
     }
 
     /// Disks that may become members of a new group of the scheme.
-    pub fn may_enter(&self, scheme: Scheme, policy: &PlacementPolicy) -> impl Iterator<Item = &DiskView> {
+    pub fn may_enter(&self, scheme: Scheme) -> impl Iterator<Item = &DiskView> {
         let mut groups: HashMap<DiskId, usize> = HashMap::new();
         for member in self.rows.groups.values().filter(|group| group.scheme == scheme).flat_map(|group| &group.members)
         {
             *groups.entry(*member).or_default() += 1;
         }
-        let most = policy.max_groups_per_disk;
-        let below_bound = move |id: &DiskId| groups.get(id).copied().unwrap_or(0) < most;
+        let below_bound = move |id: &DiskId| groups.get(id).copied().unwrap_or(0) < MAX_GROUPS_PER_DISK;
         self.disks.values().filter(move |view| view.fit().is_ok() && below_bound(&view.disk.id))
     }
 

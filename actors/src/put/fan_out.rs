@@ -83,7 +83,7 @@ impl Sending {
             settled: Positions::default(),
             width: group.members.len().min(stripe.fragments.len()),
             spare: group.scheme.parity(),
-            safety: topology.safety(group, reach.placement.policy()),
+            safety: topology.safety(group),
             why: Vec::new(),
             disks: group.members.clone(),
         };

@@ -101,10 +101,11 @@ async fn receive(
     plan: DigestPlan,
     verify: Verify,
 ) -> Result<Received, StoreError> {
+    let policy = data.policy_to_write_by()?;
     let plan = DigestPlan { md5: true, ..plan };
     let reader = BodyReader::new(body, length);
-    let writing =
-        writer::write_body(data, requester, reader, plan, |digests| verify(digests).map_err(StoreError::Rejected));
+    let verify = |digests: &Digests| verify(digests).map_err(StoreError::Rejected);
+    let writing = writer::write_body(data, &policy, requester, reader, plan, verify);
     let limit = data.timings.write_limit();
     let in_time = tokio::time::timeout(limit, writing).await;
     let (blob, (hashed, checksum)) =

@@ -75,7 +75,7 @@ impl PendingBlob {
                 _ => runs.push(StripeRun { group: span.group.id, stripes: span.stripes }),
             }
             let moved = moved_positions(&span.group, current);
-            let safety = topology.safety(current, placement.policy());
+            let safety = topology.safety(current);
             for stripe in span.first..span.first + span.stripes {
                 let from = absent.partition_point(|(other, _)| *other < stripe);
                 let mut gone: Vec<u8> =

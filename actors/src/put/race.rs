@@ -141,7 +141,8 @@ impl Race {
     /// The one failure domain that every group under way waits for, if there is one.
     fn silent_domain(&mut self) -> Option<String> {
         let placement = self.context.data.placement.clone();
-        let (topology, level) = (placement.topology(), placement.policy().failure_domain);
+        let topology = placement.topology();
+        let level = topology.policy().failure_domain;
         let mut waited_for = self.running.iter_mut().map(|attempt| -> BTreeSet<String> {
             let slow = attempt.sending.slow();
             slow.iter().filter_map(|disk| Some(topology.disk(*disk)?.domain(level))).collect()

@@ -32,10 +32,11 @@ const LEAST_ROOM: usize = 64 << 10;
 /// What `verify` saw and what it wants kept.
 type Judged = (Digests, Option<StoredChecksum>);
 
-/// Streams a body into safe stripes. `verify` is asked as soon as the body has ended, before the last stripes are
-/// waited for.
+/// Streams a body into safe stripes, cut as `policy` says. `verify` is asked as soon as the body has ended, before the
+/// last stripes are waited for.
 pub(super) async fn write_body(
     data: &Arc<DataPath>,
+    policy: &Policy,
     requester: &Requester,
     mut reader: BodyReader,
     plan: DigestPlan,
@@ -44,14 +45,14 @@ pub(super) async fn write_body(
     let mut hashing = Hashing::start(plan);
     let mut writer = None;
     let mut gathering = data.budget.gathering(requester);
-    gather(data, &mut gathering, &mut reader).await?;
+    gather(data, policy, &mut gathering, &mut reader).await?;
     if reader.remaining() != Some(0) {
-        let grant = data.budget.open(requester, unit_bytes(data, reader.remaining())).await?;
+        let grant = data.budget.open(requester, unit_bytes(policy, reader.remaining())).await?;
         gathering.give_back();
-        let scheme = scheme_of(data, &grant, &mut reader).await?;
+        let scheme = scheme_of(data, policy, &grant, &mut reader).await?;
         // A body of unknown length may turn out to have no bytes.
         if reader.remaining() != Some(0) {
-            let blob = writer.insert(BlobWriter::new(data, scheme)?);
+            let blob = writer.insert(BlobWriter::new(data, policy, scheme)?);
             blob.take_all(&grant, &mut gathering, &mut reader, &mut hashing).await?;
         }
     }
@@ -66,9 +67,14 @@ pub(super) async fn write_body(
 }
 
 /// Waits until enough has come of a stripe to be worth its memory. May be dropped and called again.
-async fn gather(data: &DataPath, gathering: &mut Gathering, reader: &mut BodyReader) -> Result<(), StoreError> {
+async fn gather(
+    data: &DataPath,
+    policy: &Policy,
+    gathering: &mut Gathering,
+    reader: &mut BodyReader,
+) -> Result<(), StoreError> {
     // Every stripe has a fragment's bytes at least.
-    let enough = data.budget.gathered_bytes().min(data.policy.fragment_bytes.into());
+    let enough = data.budget.gathered_bytes().min(policy.fragment_bytes.into());
     let enough = usize::try_from(enough).unwrap_or(usize::MAX);
     while reader.filled() < enough && reader.remaining() != Some(0) && reader.more().await? {
         let come = reader.filled() + reader.pending();
@@ -83,21 +89,20 @@ async fn gather(data: &DataPath, gathering: &mut Gathering, reader: &mut BodyRea
 }
 
 /// Data bytes of a full stripe.
-fn stripe_bytes(data: &DataPath, scheme: Scheme) -> u32 {
+fn stripe_bytes(policy: &Policy, scheme: Scheme) -> u32 {
     let fragments = u32::try_from(geometry::needed_fragments(scheme)).unwrap_or(u32::MAX).max(1);
     // Whole fragments, and far enough from 2^32 that no sum of a stripe's fragments overflows.
     let most = (1 << 30) / fragments;
-    data.policy.fragment_bytes.clamp(1, most) * fragments
+    policy.fragment_bytes.clamp(1, most) * fragments
 }
 
 /// The most memory that a stripe of a body takes, parity and padding included.
-fn unit_bytes(data: &DataPath, length: Option<u64>) -> u64 {
-    let policy = &data.policy;
+fn unit_bytes(policy: &Policy, length: Option<u64>) -> u64 {
     let scheme = match length {
         Some(length) if length < policy.small_below => policy.small_scheme,
         _ => policy.scheme,
     };
-    let full = u64::from(stripe_bytes(data, scheme));
+    let full = u64::from(stripe_bytes(policy, scheme));
     let stripe = length.map_or(full.max(policy.small_below), |length| length.min(full));
     let fragment = u64::from(geometry::fragment_len(scheme, u32::try_from(stripe).unwrap_or(u32::MAX)));
     match scheme {
@@ -131,14 +136,18 @@ async fn fill(data: &DataPath, slot: &mut Slot, reader: &mut BodyReader, size: u
 }
 
 /// The scheme that the body's length decides; if that is not known, its first bytes are filled.
-async fn scheme_of(data: &DataPath, grant: &StreamGrant, reader: &mut BodyReader) -> Result<Scheme, StoreError> {
-    let policy = &data.policy;
+async fn scheme_of(
+    data: &DataPath,
+    policy: &Policy,
+    grant: &StreamGrant,
+    reader: &mut BodyReader,
+) -> Result<Scheme, StoreError> {
     let length = match reader.remaining() {
         Some(length) => length,
         None => {
             let small = usize::try_from(policy.small_below).unwrap_or(usize::MAX);
             let mut slot = grant.slot().await;
-            fill(data, &mut slot, reader, small.max(stripe_bytes(data, policy.scheme) as usize)).await?;
+            fill(data, &mut slot, reader, small.max(stripe_bytes(policy, policy.scheme) as usize)).await?;
             reader.filled() as u64
         }
     };
@@ -149,6 +158,7 @@ async fn scheme_of(data: &DataPath, grant: &StreamGrant, reader: &mut BodyReader
 struct BlobWriter {
     context: Option<Arc<WriteContext>>,
     data: Arc<DataPath>,
+    policy: Policy,
     stripe_bytes: u32,
     next: u32,
     in_flight: VecDeque<StripeTask>,
@@ -160,11 +170,12 @@ struct BlobWriter {
 }
 
 impl BlobWriter {
-    fn new(data: &Arc<DataPath>, scheme: Scheme) -> Result<Self, StoreError> {
+    fn new(data: &Arc<DataPath>, policy: &Policy, scheme: Scheme) -> Result<Self, StoreError> {
         Ok(Self {
             context: Some(WriteContext::new(data, scheme)?),
             data: data.clone(),
-            stripe_bytes: stripe_bytes(data, scheme),
+            policy: *policy,
+            stripe_bytes: stripe_bytes(policy, scheme),
             next: 0,
             in_flight: VecDeque::new(),
             stragglers: VecDeque::new(),
@@ -204,12 +215,12 @@ impl BlobWriter {
         gathering: &mut Gathering,
         reader: &mut BodyReader,
     ) -> Result<(), StoreError> {
-        let in_time = tokio::time::timeout(self.data.limits.stall, gather(&self.data, gathering, reader)).await;
-        match in_time {
+        let gathered = gather(&self.data, &self.policy, gathering, reader);
+        match tokio::time::timeout(self.data.limits.stall, gathered).await {
             Ok(gathered) => gathered,
             Err(_) => {
                 grant.leave();
-                gather(&self.data, gathering, reader).await?;
+                gather(&self.data, &self.policy, gathering, reader).await?;
                 if reader.remaining() == Some(0) { Ok(()) } else { grant.come_back().await }
             }
         }

@@ -13,15 +13,15 @@ use cairn_schema::{Meta, ids::*, record::*};
 use prometheus::Registry;
 use tokio::sync::{Mutex, OnceCell, watch};
 
-use super::{NodeFailure, NodeOptions, Policy, RuntimeError, disk_actor::spawn_disk};
+use super::{NodeFailure, NodeOptions, RuntimeError, disk_actor::spawn_disk};
 use crate::{
     background::{
         BackgroundMemory, Context, HealingMetrics, gc::Gc, placement::PlacementKeeper, repair::Repair, scrub::Scrub,
     },
     membership::{Gossip, GossipOptions, GossipSlot, GossipWorker, Judge, View, leave},
     metrics::NodeRegistry,
-    placement::{Placement, Topology},
-    policy::Rates,
+    placement::{Placement, Told, Topology},
+    policy::{NodeMemory, Policy, Rates},
     store::{Store, StoreLimits, StoreParts},
     supervisor::{ChildStatus, Need, Pace, ShareLeft, Supervisor, WorkerMetrics, worker},
 };
@@ -40,7 +40,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(30);
 pub(super) struct Running {
     pub node: NodeId,
     pub meta: Meta,
-    pub policy: Arc<Policy>,
+    memory: NodeMemory,
     pub fragments: Bounded,
     pub placement: Arc<Placement>,
     pub router: Arc<Router>,
@@ -65,10 +65,10 @@ pub(super) async fn start(options: NodeOptions) -> Result<Running, RuntimeError>
     let mut begun = Begun::default();
     match begin(&mut begun, options).await {
         Ok(parts) => {
-            let Parts { ctx, router, store, addresses } = parts;
-            let Context { node, meta, policy, fragments, placement, .. } = ctx;
+            let Parts { ctx, memory, router, store, addresses } = parts;
+            let Context { node, meta, fragments, placement, .. } = ctx;
             let stopped = OnceCell::new();
-            Ok(Running { node, meta, policy, fragments, placement, router, store, addresses, begun, stopped })
+            Ok(Running { node, meta, memory, fragments, placement, router, store, addresses, begun, stopped })
         }
         Err(error) => {
             begun.undo(Duration::from_secs(1)).await;
@@ -79,6 +79,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<Running, RuntimeError>
 
 struct Parts {
     ctx: Context,
+    memory: NodeMemory,
     router: Arc<Router>,
     store: Store,
     addresses: (SocketAddr, SocketAddr),
@@ -87,7 +88,7 @@ struct Parts {
 async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, RuntimeError> {
     let node = options.id.clone();
     let registry = open_registry(begun, &options)?;
-    let cluster = options.meta.cluster().await?.id;
+    let cluster = options.meta.cluster(options.policy).await?.id;
 
     open_disks(begun, &options, &registry).await?;
     tracing::info!(%node, disks = begun.disks.len(), "1. disks are open");
@@ -97,7 +98,8 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
     let locals =
         LocalDisks::new(begun.disks.iter().map(|disk| (disk.id(), Arc::new(disk.clone()) as Arc<dyn LocalDisk>)));
     // Empty as yet; calls look into it when they are sent.
-    let placement = Placement::new(options.meta.clone(), node.clone(), (&options.policy).into());
+    let told = Told { policy: options.policy, memory: options.memory };
+    let placement = Placement::new(options.meta.clone(), node.clone(), told);
     let router = Router::new(endpoint.client().clone(), locals.clone(), placement.clone());
     let router = Arc::new(router);
     let fragments = Bounded::new(router.clone());
@@ -117,7 +119,6 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
         meta: options.meta.clone(),
         fragments,
         placement: placement.clone(),
-        policy: Arc::new(options.policy.clone()),
         timings: Arc::new(options.timings.clone()),
         memory: BackgroundMemory::new(options.memory.background),
         metrics,
@@ -132,7 +133,6 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
         meta: options.meta,
         fragments: ctx.fragments.clone(),
         placement: placement.clone(),
-        policy: options.policy,
         timings: options.timings,
         memory_bytes: options.memory.stripes,
         limits: StoreLimits { client_memory_percent: options.client_memory_percent, ..StoreLimits::default() },
@@ -140,7 +140,7 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
     });
     let up = wait_until_up(begun, &placement).await;
     tracing::info!(%node, disks_up = up, "7. the store serves");
-    Ok(Parts { ctx, router, store, addresses: (quic, gossip) })
+    Ok(Parts { ctx, memory: options.memory, router, store, addresses: (quic, gossip) })
 }
 
 fn metrics_error(error: prometheus::Error) -> RuntimeError {
@@ -356,6 +356,24 @@ impl Begun {
 }
 
 impl Running {
+    pub(super) async fn set_policy(&self, expected: u64, policy: Policy) -> Result<ClusterPolicy, RuntimeError> {
+        self.can_hold(&policy)?;
+        let set = self.meta.set_policy(expected, policy).await?;
+        tracing::warn!(node = %self.node, generation = set.generation, policy = ?set.policy, "the cluster's policy was set here");
+        self.look_again().await;
+        Ok(set)
+    }
+
+    pub(super) fn can_hold(&self, policy: &Policy) -> Result<(), RuntimeError> {
+        self.memory.too_small_for(policy).map_or(Ok(()), |why| Err(RuntimeError::PolicyTooLarge(why)))
+    }
+
+    pub(super) async fn look_again(&self) {
+        if let Err(error) = self.placement.refresh().await {
+            tracing::warn!(node = %self.node, %error, "what has changed in the cluster is not known here yet");
+        }
+    }
+
     pub(super) fn actors(&self) -> Vec<ChildStatus> {
         let supervisors = [&self.begun.disk_actors, &self.begun.actors];
         supervisors.into_iter().flatten().flat_map(Supervisor::status).collect()

@@ -9,14 +9,18 @@ mod status;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use cairn_schema::{MetaError, ids::NodeId, record::ClusterPolicy};
 use futures::{FutureExt, future::BoxFuture};
 
 pub use failure::NodeFailure;
-pub use options::{NodeMemory, NodeOptions, RuntimeError};
-pub use status::{ActorStatus, ClusterStatus, DiskLine, GroupStatus, NodeStatus, ReachStatus, ToleranceStatus};
+pub use options::{NodeOptions, RuntimeError};
+pub use status::{
+    ActorStatus, ClusterStatus, DiskLine, GroupStatus, NodeStatus, PolicyStatus, ReachStatus, ToleranceStatus,
+};
 
 pub use crate::{
-    policy::{Policy, Rates, Timings},
+    placement::PolicyView,
+    policy::{NodeMemory, Policy, Rates, Timings},
     tls::Identity,
 };
 
@@ -53,6 +57,42 @@ impl NodeRuntime {
     /// The cluster as this node sees it now. Disks that do not answer at once are shown without their contents.
     pub fn status(&self) -> BoxFuture<'_, Result<ClusterStatus, RuntimeError>> {
         Box::pin(status::gather(&self.running))
+    }
+
+    pub fn id(&self) -> &NodeId {
+        &self.running.node
+    }
+
+    /// How data is kept in the cluster, as the metadata say now.
+    pub fn kept_policy(&self) -> BoxFuture<'_, Result<ClusterPolicy, RuntimeError>> {
+        Box::pin(async move {
+            let kept = self.running.meta.policy().await?;
+            Ok(kept.ok_or(MetaError::Stale("policy"))?)
+        })
+    }
+
+    /// Whether this node has the memory to write by a policy.
+    pub fn can_hold(&self, policy: &Policy) -> Result<(), RuntimeError> {
+        self.running.can_hold(policy)
+    }
+
+    /// Reads what has changed in the cluster now, instead of within a second or two.
+    pub fn look_again(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.running.look_again())
+    }
+
+    /// How data is kept in the cluster, and where this node was told otherwise.
+    pub fn policy(&self) -> Arc<PolicyView> {
+        self.running.placement.topology().policy.clone()
+    }
+
+    /// Changes the cluster's policy if its generation still is `expected`. This node goes by it when this returns, the
+    /// others within a second or two.
+    ///
+    /// # Errors
+    /// PolicyTooLarge if this node could not write by it; those of [`cairn_schema::Meta::set_policy`].
+    pub fn set_policy(&self, expected: u64, policy: Policy) -> BoxFuture<'_, Result<ClusterPolicy, RuntimeError>> {
+        Box::pin(self.running.set_policy(expected, policy))
     }
 
     /// In the order of their start.

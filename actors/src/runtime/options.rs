@@ -8,7 +8,7 @@ use cairn_net::tls::Identity;
 use cairn_schema::{Meta, MetaError, ids::NodeId};
 
 use crate::{
-    policy::{Policy, Rates, Timings},
+    policy::{NodeMemory, Policy, Rates, Timings},
     supervisor::SupervisorError,
 };
 
@@ -27,6 +27,7 @@ pub struct NodeOptions {
     /// host:port of some nodes' gossip; may be empty for the first node.
     pub gossip_seeds: Vec<String>,
     pub identity: Identity,
+    /// The cluster's at its birth. After that the metadata keep it, and what is told here otherwise is only reported.
     pub policy: Policy,
     pub timings: Timings,
     pub rates: Rates,
@@ -34,17 +35,6 @@ pub struct NodeOptions {
     /// See [`crate::store::StoreLimits::client_memory_percent`].
     pub client_memory_percent: u8,
     pub metrics: prometheus::Registry,
-}
-
-/// Bytes that a node may hold at once (BND-1), for each purpose. What its disks' indexes keep is in their own options.
-#[derive(Clone, Copy, Debug)]
-pub struct NodeMemory {
-    /// Stripes of requests in flight; what is over waits, then is refused as Busy.
-    pub stripes: u64,
-    /// Fragments that other nodes send here to be kept, and those on their way to them.
-    pub served: u64,
-    /// Fragments that repair reads and makes.
-    pub background: u64,
 }
 
 /// Why a node did not start, or cannot say how it is.
@@ -64,4 +54,7 @@ pub enum RuntimeError {
     Metrics(String),
     #[error(transparent)]
     Supervisor(#[from] SupervisorError),
+    /// The cluster's policy would be more than this node has memory for.
+    #[error("{0}: raise limits.memory of every node first, and restart them one after another")]
+    PolicyTooLarge(String),
 }

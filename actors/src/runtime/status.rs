@@ -17,7 +17,7 @@ use super::{boot::Running, options::RuntimeError};
 use crate::{
     background::crowded,
     placement::{
-        Liveness, Rows, Topology,
+        Liveness, PolicyView, Rows, Topology,
         tolerance::{Tolerance, tolerances},
     },
 };
@@ -30,6 +30,7 @@ pub struct ClusterStatus {
     pub scheme: String,
     pub small_scheme: String,
     pub failure_domain: FailureDomain,
+    pub policy: PolicyStatus,
     pub nodes: Vec<NodeStatus>,
     pub groups: Vec<GroupStatus>,
     /// Fragments in the ledger.
@@ -39,6 +40,19 @@ pub struct ClusterStatus {
     pub tolerance: Option<Vec<ToleranceStatus>>,
     pub ledger_by_cause: Vec<(MissingCause, u64)>,
     pub actors: Vec<ActorStatus>,
+}
+
+/// The cluster's policy as this node goes by it.
+#[derive(Clone, Debug, Serialize)]
+pub struct PolicyStatus {
+    pub generation: u64,
+    pub write_margin: u8,
+    pub small_below_bytes: u64,
+    pub fragment_bytes: u32,
+    /// Where this node was told otherwise.
+    pub differences: Vec<PolicyDifference>,
+    /// Why this node takes no writes: it has too little memory for the policy.
+    pub too_large: Option<String>,
 }
 
 /// A node as this one sees it.
@@ -120,14 +134,15 @@ const LEDGER_PAGE: usize = 1000;
 pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeError> {
     let meta = &running.meta;
     let (cluster, rows, missing, stripes) =
-        futures::try_join!(meta.cluster(), Rows::read(meta), meta.ledger_len(), meta.group_stripes())?;
-    let level = running.policy.failure_domain;
+        futures::try_join!(meta.existing_cluster(), Rows::read(meta), meta.ledger_len(), meta.group_stripes())?;
+    let topology = running.placement.topology();
+    let (view, policy) = (topology.policy.clone(), rows.policy.map_or_else(|| topology.policy(), |kept| kept.policy));
+    let level = policy.failure_domain;
     let tolerance = stripes.map(|stripes| tolerances(&rows, level, &stripes).iter().map(tolerance_status).collect());
     let crowded: HashSet<GroupId> = crowded(&rows, level).into_iter().collect();
     let Rows { nodes, disks, groups, .. } = rows;
     let mut disks: Vec<Disk> = disks.into_values().collect();
     disks.sort_unstable_by_key(|disk| disk.id);
-    let topology = running.placement.topology();
     let (reports, causes) = futures::join!(ask_disks(running, &disks, &topology), causes(running));
     let states: HashMap<DiskId, DiskState> = disks.iter().map(|disk| (disk.id, disk.state)).collect();
     let mut by_node: HashMap<NodeId, Vec<DiskLine>> = HashMap::new();
@@ -159,11 +174,12 @@ pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeEr
     let mut groups: Vec<GroupStatus> = groups.into_values().map(group).collect();
     groups.sort_unstable_by_key(|group| group.id);
     Ok(ClusterStatus {
-        cluster: cluster.id.to_string(),
+        cluster: cluster.map(|id| id.to_string()).unwrap_or_default(),
         seen_by: running.node.clone(),
-        scheme: running.policy.scheme.to_string(),
-        small_scheme: running.policy.small_scheme.to_string(),
+        scheme: policy.scheme.to_string(),
+        small_scheme: policy.small_scheme.to_string(),
         failure_domain: level,
+        policy: policy_status(&policy, &view),
         nodes,
         groups,
         missing_fragments: missing,
@@ -171,6 +187,17 @@ pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeEr
         ledger_by_cause: causes?,
         actors: actors(running),
     })
+}
+
+fn policy_status(policy: &Policy, view: &PolicyView) -> PolicyStatus {
+    PolicyStatus {
+        generation: view.generation,
+        write_margin: policy.write_margin,
+        small_below_bytes: policy.small_below,
+        fragment_bytes: policy.fragment_bytes,
+        differences: view.differences.clone(),
+        too_large: view.too_large.clone(),
+    }
 }
 
 fn tolerance_status(tolerance: &Tolerance) -> ToleranceStatus {

@@ -19,8 +19,8 @@ use crate::{
 /// metadata row ever names it, so even if this node dies half-way scrub takes it for the orphan that it is.
 pub(super) async fn probe_write(data: &Arc<DataPath>) -> Result<(), StoreError> {
     data.meta.prove(data.placement.node().as_str()).await?;
-    for scheme in &data.placement.policy().schemes {
-        probe_scheme(data, *scheme).await?;
+    for scheme in data.policy_to_write_by()?.schemes() {
+        probe_scheme(data, scheme).await?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Whole nodes over real QUIC, gossip and disks: they die, return, stay away, rot, and the data stays whole.
 #![allow(clippy::unwrap_used)]
 
+mod policy;
 mod support;
 
 use std::{

@@ -1,6 +1,7 @@
 //! Six nodes in one process, each on a runtime of its own, so that one can be killed without any good-bye.
 
 use std::{
+    collections::HashMap,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -10,8 +11,8 @@ use cairn_actors::{
     Store, StoreError,
     checksum::DigestPlan,
     disk::{DiskOptions, IndexMemory},
-    policy::{Policy, Rates, Timings},
-    runtime::{ClusterStatus, NodeMemory, NodeOptions, NodeRuntime, NodeStatus},
+    policy::{NodeMemory, Policy, Rates, Timings},
+    runtime::{ClusterStatus, NodeOptions, NodeRuntime, NodeStatus},
     store::{PutObject, Requester},
     tls::{self, Identity, PemPair},
 };
@@ -30,6 +31,8 @@ pub(crate) struct Cluster {
     pub timings: Timings,
     /// Of each node.
     pub racks: Vec<String>,
+    /// What each node is told, if other than [`policy`], and how much memory it has, if other than plenty.
+    pub told: HashMap<usize, (Policy, NodeMemory)>,
     nodes: Vec<Option<Node>>,
 }
 
@@ -57,14 +60,38 @@ pub(crate) fn timings() -> Timings {
     }
 }
 
+pub(crate) fn policy() -> Policy {
+    Policy {
+        fragment_bytes: 256 << 10,
+        ..Policy::new("4+2".parse().unwrap(), "replicated(3)".parse().unwrap(), FailureDomain::Rack)
+    }
+}
+
+pub(crate) const PLENTY: NodeMemory = NodeMemory { stripes: 256 << 20, served: 64 << 20, background: 64 << 20 };
+
 impl Cluster {
     pub(crate) async fn start(nodes: usize, timings: Timings) -> Self {
+        Self::start_told(nodes, timings, HashMap::new()).await
+    }
+
+    pub(crate) async fn start_told(nodes: usize, timings: Timings, told: HashMap<usize, (Policy, NodeMemory)>) -> Self {
+        let racks = (0..nodes).map(|index| format!("r{index}")).collect();
+        Self::start_all(racks, timings, told).await
+    }
+
+    /// A node in each of these racks.
+    pub(crate) async fn start_in(racks: &[&str], timings: Timings) -> Self {
+        Self::start_all(racks.iter().map(ToString::to_string).collect(), timings, HashMap::new()).await
+    }
+
+    async fn start_all(racks: Vec<String>, timings: Timings, told: HashMap<usize, (Policy, NodeMemory)>) -> Self {
+        let nodes = racks.len();
         let meta = Meta::in_memory();
-        let id = meta.cluster().await.unwrap().id;
+        let id = meta.cluster(policy()).await.unwrap().id;
         let ca = tls::new_ca("test").unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let racks = (0..nodes).map(|index| format!("r{index}")).collect();
-        let mut cluster = Self { dir, ca, meta, id, timings, racks, nodes: (0..nodes).map(|_| None).collect() };
+        let none = (0..nodes).map(|_| None).collect();
+        let mut cluster = Self { dir, ca, meta, id, timings, racks, told, nodes: none };
         for index in 0..nodes {
             cluster.start_node(index).await;
         }
@@ -115,6 +142,7 @@ impl Cluster {
             max_queued_reads: 1024,
             index: IndexMemory::default(),
         };
+        let (policy, memory) = self.told.get(&index).copied().unwrap_or((policy(), PLENTY));
         let seed = self.nodes.iter().flatten().next().map(|node| node.runtime.addresses().1.to_string());
         NodeOptions {
             identity: Identity::issue(&self.ca, &id, &[]).unwrap(),
@@ -126,13 +154,10 @@ impl Cluster {
             listen: "127.0.0.1:0".parse().unwrap(),
             gossip_listen: "127.0.0.1:0".parse().unwrap(),
             gossip_seeds: seed.into_iter().collect(),
-            policy: Policy {
-                fragment_bytes: 256 << 10,
-                ..Policy::new("4+2".parse().unwrap(), "replicated(3)".parse().unwrap(), FailureDomain::Rack)
-            },
+            policy,
             timings: self.timings.clone(),
             rates: Rates::default(),
-            memory: NodeMemory { stripes: 256 << 20, served: 64 << 20, background: 64 << 20 },
+            memory,
             client_memory_percent: 75,
             metrics: prometheus::Registry::new(),
         }
@@ -307,7 +332,7 @@ pub(crate) fn objects(seed: u64) -> Vec<(String, Bytes)> {
     (0..).zip(&sizes).map(object).collect()
 }
 
-fn put_request(key: &str, body: &[u8]) -> PutObject {
+pub(crate) fn put_request(key: &str, body: &[u8]) -> PutObject {
     let chunks: Vec<Result<Bytes, cairn_actors::error::BoxError>> =
         body.chunks(100_000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
     PutObject {

@@ -21,7 +21,7 @@ use cairn_actors::{
         BLOCK_BYTES, Bounded, DiskError, DiskStatus, FragmentInfo, Fragments, NewFragment, TransportError,
         verify_blocks,
     },
-    placement::{Placement, PlacementPolicy},
+    placement::Placement,
     policy::{Policy, Timings},
     store::{BodyIn, PutObject, Requester, Store, StoreLimits, StoreParts},
 };
@@ -302,7 +302,7 @@ pub(crate) async fn twin(shape: Shape) -> Twin {
     };
     let timings =
         Timings { fragment_deadline: shape.deadline, reclaim_grace: shape.reclaim_grace, ..Timings::default() };
-    let placement = Placement::new(meta.clone(), node_id(0, 0), PlacementPolicy::from(&policy));
+    let placement = Placement::new(meta.clone(), node_id(0, 0), policy);
     placement.refresh().await.unwrap();
     placement.ensure_groups().await.unwrap();
     let bucket = Bucket {
@@ -317,7 +317,6 @@ pub(crate) async fn twin(shape: Shape) -> Twin {
         meta: meta.clone(),
         fragments: Bounded::new(fragments.clone()),
         placement: placement.clone(),
-        policy: policy.clone(),
         timings,
         memory_bytes: shape.memory,
         limits: shape.limits,

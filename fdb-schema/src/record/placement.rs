@@ -1,6 +1,6 @@
 //! Nodes, disks and placement groups.
 
-use std::net::SocketAddr;
+use std::{fmt, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,17 @@ pub enum FailureDomain {
     Node,
     Rack,
     Zone,
+}
+
+impl fmt::Display for FailureDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Disk => "disk",
+            Self::Node => "node",
+            Self::Rack => "rack",
+            Self::Zone => "zone",
+        })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +64,19 @@ pub struct Disk {
     pub state: DiskState,
     /// When it entered `state`, in milliseconds since the Unix epoch.
     pub since_ms: u64,
+}
+
+impl Disk {
+    /// The name of the domain it fails with at `level`; qualified, so that rack "a" of one zone is not rack "a" of
+    /// another.
+    pub fn domain(&self, level: FailureDomain) -> String {
+        match level {
+            FailureDomain::Disk => self.id.to_string(),
+            FailureDomain::Node => self.node.to_string(),
+            FailureDomain::Rack => format!("{}/{}", self.zone, self.rack),
+            FailureDomain::Zone => self.zone.clone(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

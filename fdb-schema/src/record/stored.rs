@@ -1,6 +1,6 @@
 //! The table of all records that have a stored form: what each is called, and the version of its format.
 
-use super::{Blob, Bucket, Credential, Disk, Group, Lease, Node, Upload, lease, rows};
+use super::{Blob, Bucket, ClusterPolicy, Credential, Disk, Group, Lease, Node, Upload, lease, rows};
 use crate::codec::{CodecError, Stored};
 
 macro_rules! stored {
@@ -25,6 +25,7 @@ stored! {
     Node => "node row";
     Disk => "disk row";
     Group => "group row";
+    ClusterPolicy => "policy row";
     Credential => "credential row";
     Lease => "lease row", version 2, older by lease::older;
     rows::DocumentHead => "bucket document head", version 2;

@@ -13,7 +13,9 @@ pub(crate) fn row((key, value): &Row) -> Result<()> {
     let space = key.first().and_then(|byte| Space::from_byte(*byte));
     let space = space.ok_or_else(|| unknown(format!("unknown row {}", hex::encode(key))))?;
     match space {
-        Space::Cluster => ClusterRow::read(key, value).map(drop),
+        Space::Cluster if *key == keyspace::cluster() => ClusterRow::read(key, value).map(drop),
+        Space::Cluster if *key == keyspace::policy() => ClusterPolicy::read(key, value).map(drop),
+        Space::Cluster => Err(unknown(format!("unknown row {}", hex::encode(key)))),
         Space::Bucket => Bucket::read(key, value).map(drop),
         Space::Head => HeadRow::read(key, value).map(drop),
         Space::Version => VersionRow::read(key, value).map(drop),

@@ -1,4 +1,4 @@
-//! The cluster's identity.
+//! The cluster's identity, and its birth.
 
 use bytes::Bytes;
 
@@ -6,22 +6,27 @@ use crate::{
     error::{MetaError, Result, unfinished_import},
     ids::ClusterId,
     keyspace,
-    record::rows::ClusterRow,
+    record::{Policy, rows::ClusterRow},
     verbs::{
-        ClusterInfo, Meta, Verb,
+        ClusterInfo, Meta, Verb, policy,
         tx::{Outcome, Tx, transact},
     },
 };
 
 impl Meta {
-    /// The cluster's identity; created by the first caller. Err(Corrupt) while an import is unfinished.
-    pub fn cluster(&self) -> Verb<'_, ClusterInfo> {
-        Box::pin(async move { transact!(self, "cluster", |tx| cluster(tx)) })
+    /// The cluster's identity and policy; created by the first caller, with the policy that it was told. A cluster of
+    /// before policies were kept gets that of whoever comes first. Err(Corrupt) while an import is unfinished;
+    /// Err(Invalid) for a policy that no cluster could have.
+    pub fn cluster(&self, told: Policy) -> Verb<'_, ClusterInfo> {
+        Box::pin(async move { transact!(self, "cluster", |tx| cluster(tx, &told)) })
     }
 
     /// The cluster's identity, if it has one: changes nothing. Err(Corrupt) while an import is unfinished.
-    pub fn existing_cluster(&self) -> Verb<'_, Option<ClusterInfo>> {
-        Box::pin(async move { transact!(self, "existing_cluster", |tx| existing(tx)) })
+    pub fn existing_cluster(&self) -> Verb<'_, Option<ClusterId>> {
+        Box::pin(async move {
+            let row = transact!(self, "existing_cluster", |tx| existing(tx))?;
+            Ok(row.map(|row| row.id))
+        })
     }
 
     /// A cheap read: whether the store answers at all.
@@ -49,25 +54,30 @@ impl Meta {
     }
 }
 
-async fn existing(tx: &mut Tx) -> Outcome<Option<ClusterInfo>> {
+async fn existing(tx: &mut Tx) -> Outcome<Option<ClusterRow>> {
     let key = keyspace::cluster();
-    tx.prefetch(&[key.clone(), keyspace::importing()]).await?;
+    tx.prefetch(&[key.clone(), keyspace::importing(), keyspace::policy()]).await?;
     if tx.raw(&keyspace::importing()).await?.is_some() {
         return Err(unfinished_import().into());
     }
-    let row = tx.get(&key).await?;
-    Ok(row.map(|ClusterRow { id, created_ms }| ClusterInfo { id, created_ms }))
+    tx.get(&key).await
 }
 
-async fn cluster(tx: &mut Tx) -> Outcome<ClusterInfo> {
-    if let Some(cluster) = existing(tx).await? {
-        return Ok(cluster);
-    }
+async fn cluster(tx: &mut Tx, told: &Policy) -> Outcome<ClusterInfo> {
+    let row = match existing(tx).await? {
+        Some(row) => row,
+        None => born(tx),
+    };
+    let policy = policy::kept_or(tx, told).await?;
+    Ok(ClusterInfo { id: row.id, created_ms: row.created_ms, policy })
+}
+
+fn born(tx: &mut Tx) -> ClusterRow {
     let row = ClusterRow { id: ClusterId::random(), created_ms: tx.now_ms };
     tx.set(keyspace::cluster(), &row);
     // No blob can be older than the cluster.
     tx.set_raw(keyspace::stripes_are_counted(), Bytes::new());
-    Ok(ClusterInfo { id: row.id, created_ms: row.created_ms })
+    row
 }
 
 /// Writes without reading, so that nothing conflicts: of two processes of one name both succeed, and the later row

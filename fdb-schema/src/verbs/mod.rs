@@ -18,6 +18,7 @@ mod locate;
 mod multipart;
 mod objects;
 mod placement;
+mod policy;
 pub(crate) mod tx;
 mod usage;
 pub(crate) mod version_rows;
@@ -356,9 +357,10 @@ pub struct CompleteUpload {
     pub precondition: Precondition,
 }
 
-/// What the cluster is, written once at its birth.
+/// What the cluster is: its identity, written once at its birth, and how data is kept in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterInfo {
     pub id: ClusterId,
     pub created_ms: u64,
+    pub policy: ClusterPolicy,
 }

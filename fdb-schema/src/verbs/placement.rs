@@ -73,7 +73,8 @@ impl Meta {
         })
     }
 
-    /// A number that grows with every change of nodes, disks or groups: poll it to know when to read them again.
+    /// A number that grows with every change of nodes, disks, groups or the policy: poll it to know when to read them
+    /// again.
     pub fn placement_revision(&self) -> Verb<'_, u64> {
         Box::pin(async move { transact!(self, "placement_revision", |tx| revision(tx)) })
     }
@@ -83,7 +84,7 @@ async fn revision(tx: &mut Tx) -> Outcome<u64> {
     Ok(tx.get(&keyspace::placement_revision()).await?.unwrap_or(0))
 }
 
-async fn changed(tx: &mut Tx) -> Outcome<()> {
+pub(super) async fn changed(tx: &mut Tx) -> Outcome<()> {
     let next = revision(tx).await? + 1;
     tx.set(keyspace::placement_revision(), &next);
     Ok(())

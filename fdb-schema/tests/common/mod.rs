@@ -53,6 +53,10 @@ pub(crate) fn seed() -> u64 {
     std::env::var("CAIRN_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random)
 }
 
+pub(crate) fn policy() -> Policy {
+    Policy::new("4+2".parse().unwrap(), "replicated(3)".parse().unwrap(), FailureDomain::Rack)
+}
+
 pub(crate) fn bucket(name: &str, versioning: Versioning) -> Bucket {
     Bucket { name: name.into(), created_ms: 1, owner: "owner".into(), region: String::new(), versioning }
 }

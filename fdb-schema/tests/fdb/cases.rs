@@ -34,6 +34,9 @@ mod multipart;
 #[path = "../objects.rs"]
 mod objects;
 #[allow(dead_code, unused_imports)]
+#[path = "../policy.rs"]
+mod policies;
+#[allow(dead_code, unused_imports)]
 #[path = "../transfer.rs"]
 mod transfer;
 
@@ -52,6 +55,7 @@ pub(crate) const CASES: &[Case] = cases![
     each_verb_answers_the_same_after_each_fault,
     counters_equal_a_recount_after_random_work_under_faults,
     an_export_arrives_and_leaves_again,
+    the_policy_is_one_for_all_and_changes_by_command,
 ];
 
 async fn conformance_suite(server: Arc<Server>) {
@@ -60,6 +64,10 @@ async fn conformance_suite(server: Arc<Server>) {
 
 async fn an_object_is_seen_and_reclaimed(server: Arc<Server>) {
     objects::an_object_is_seen_and_reclaimed("fdb", server.kv()).await;
+}
+
+async fn the_policy_is_one_for_all_and_changes_by_command(server: Arc<Server>) {
+    policies::the_policy_is_one_for_all_and_changes_by_command("fdb", server.kv()).await;
 }
 
 async fn ten_thousand_parts(server: Arc<Server>) {
@@ -149,7 +157,7 @@ async fn a_cluster_that_does_not_answer_is_an_error_in_time(server: Arc<Server>)
             tx.set(Bytes::from_static(b"k"), Bytes::new());
             let commit = tx.commit().await;
             assert!(matches!(commit, Err(KvError::CommitUnknown(_) | KvError::Unavailable(_))), "{commit:?}");
-            let verb = Meta::new(kv).with_deadline(SHORT).cluster().await;
+            let verb = Meta::new(kv).with_deadline(SHORT).cluster(policy()).await;
             assert!(matches!(verb, Err(MetaError::Timeout(_) | MetaError::Unavailable(_))), "{verb:?}");
             assert!(started.elapsed() < Duration::from_secs(25), "{:?}", started.elapsed());
         }

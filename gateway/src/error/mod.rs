@@ -109,6 +109,10 @@ pub(crate) fn from_store(error: StoreError) -> S3Error {
             Err(error) => from_body(&*error),
         },
         StoreError::ShuttingDown => s3_error!(ServiceUnavailable, "The node is shutting down; please try again."),
+        // The node has told its operator when that began.
+        StoreError::PolicyTooLarge(_) => {
+            s3_error!(ServiceUnavailable, "This node takes no writes now; please try again.")
+        }
         StoreError::NotEnoughFragments { .. }
         | StoreError::TooCrowded { .. }
         | StoreError::NoPlacement { .. }
@@ -275,6 +279,8 @@ mod tests {
     #[test]
     fn bnd_1_overload_is_slow_down() {
         assert_eq!(code_and_status(&from_store(StoreError::Busy("memory"))), ("SlowDown", 503));
+        let too_large = StoreError::PolicyTooLarge("stripes of 48 MiB".into());
+        assert_eq!(code_and_status(&from_store(too_large)), ("ServiceUnavailable", 503));
     }
 
     #[test]

@@ -100,7 +100,15 @@ async fn node_options(folder: &tempfile::TempDir, meta: Meta) -> NodeOptions {
     let id: NodeId = "n1".parse().unwrap();
     let ca = tls::new_ca("test").unwrap();
     let made = tls::new_node(&ca, &id, &[]).unwrap();
-    let cluster = meta.cluster().await.unwrap().id;
+    let policy = Policy {
+        fragment_bytes: 256 << 10,
+        ..Policy::new(
+            Scheme::Rs { data: 4, parity: 2, code: ErasureCode::Gf256 },
+            Scheme::Replicated { copies: 3 },
+            FailureDomain::Disk,
+        )
+    };
+    let cluster = meta.cluster(policy).await.unwrap().id;
     let disk = |number: u8| DiskOptions {
         path: folder.path().join(format!("disk{number}")),
         cluster,
@@ -119,14 +127,7 @@ async fn node_options(folder: &tempfile::TempDir, meta: Meta) -> NodeOptions {
         gossip_listen: "127.0.0.1:0".parse().unwrap(),
         gossip_seeds: Vec::new(),
         identity: Identity { ca_pem: ca.cert_pem, cert_pem: made.cert_pem, key_pem: made.key_pem },
-        policy: Policy {
-            fragment_bytes: 256 << 10,
-            ..Policy::new(
-                Scheme::Rs { data: 4, parity: 2, code: ErasureCode::Gf256 },
-                Scheme::Replicated { copies: 3 },
-                FailureDomain::Disk,
-            )
-        },
+        policy,
         rates: Rates::default(),
         timings: Timings { gossip_interval: Duration::from_millis(250), ..Timings::default() },
         memory: NodeMemory { stripes: MEMORY_BYTES, served: 64 << 20, background: 64 << 20 },

@@ -1,11 +1,11 @@
-//! Asks an admin API: what `cairn status` is made of.
+//! Asks an admin API: what `cairn status` and `cairn admin policy` are made of.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_schema::text::Shown;
 use http::{Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
@@ -38,6 +38,15 @@ impl ClientError {
 
 /// GETs `path` below the admin URL; anything but 200 is an error.
 pub(crate) async fn get(admin: &str, path: &str) -> Result<Bytes, ClientError> {
+    call(admin, path, None).await
+}
+
+/// POSTs JSON to `path` below the admin URL; anything but 200 is an error.
+pub(crate) async fn post(admin: &str, path: &str, body: &serde_json::Value) -> Result<Bytes, ClientError> {
+    call(admin, path, Some(body.to_string().into())).await
+}
+
+async fn call(admin: &str, path: &str, body: Option<Bytes>) -> Result<Bytes, ClientError> {
     let base = if admin.contains("://") { admin.to_owned() } else { format!("http://{admin}") };
     let uri: Uri =
         format!("{}{path}", base.trim_end_matches('/')).parse().map_err(|_| ClientError::Url(admin.into()))?;
@@ -46,13 +55,13 @@ pub(crate) async fn get(admin: &str, path: &str) -> Result<Bytes, ClientError> {
         _ => return Err(ClientError::Url(admin.into())),
     };
     let port = uri.port_u16().unwrap_or(DEFAULT_PORT);
-    match timeout(DEADLINE, exchange(&host, port, &uri)).await {
+    match timeout(DEADLINE, exchange(&host, port, &uri, body)).await {
         Ok(answer) => answer,
         Err(_) => Err(ClientError::Deadline(format!("{host}:{port}"))),
     }
 }
 
-async fn exchange(host: &str, port: u16, uri: &Uri) -> Result<Bytes, ClientError> {
+async fn exchange(host: &str, port: u16, uri: &Uri, body: Option<Bytes>) -> Result<Bytes, ClientError> {
     let name = format!("{host}:{port}");
     let broken = |error: &dyn std::fmt::Display| ClientError::Answer(name.clone(), error.to_string());
     let connected = async {
@@ -64,7 +73,11 @@ async fn exchange(host: &str, port: u16, uri: &Uri) -> Result<Bytes, ClientError
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
     let driver = tokio::spawn(connection);
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let request = Request::get(path).header(header::HOST, &name).body(Empty::<Bytes>::new());
+    let request = Request::builder().uri(path).header(header::HOST, &name);
+    let request = match body {
+        None => request.body(Full::default()),
+        Some(body) => request.method("POST").header(header::CONTENT_TYPE, "application/json").body(Full::new(body)),
+    };
     let response =
         sender.send_request(request.map_err(|error| broken(&error))?).await.map_err(|error| broken(&error))?;
     let status = response.status();

@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 mod memory_metrics;
+mod policy;
 mod process_metrics;
 mod server;
 mod subject;

@@ -1,5 +1,6 @@
-//! The admin HTTP server: metrics, health, readiness and status. No credentials, so it stays on this machine unless the
-//! configuration says otherwise.
+//! The admin HTTP server: metrics, health, readiness, status and the cluster's policy. No credentials, so it stays on
+//! this machine unless the configuration says otherwise; and what changes something must come from this machine in any
+//! case.
 
 use std::{
     convert::Infallible,
@@ -10,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::{Registry, TextEncoder};
@@ -22,7 +23,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::subject::{ProcessStatus, Readiness, Subject};
+use super::{
+    policy::{self, Refusal},
+    subject::{ProcessStatus, Readiness, Subject},
+};
 
 /// More connections are accepted and closed at once.
 const MAX_CONNECTIONS: usize = 256;
@@ -132,9 +136,9 @@ async fn accept(listener: TcpListener, pages: Arc<Pages>, mut stopped: watch::Re
             _ = stopped.wait_for(|stop| *stop) => return,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 if let Ok(permit) = permits.clone().try_acquire_owned() {
-                    tokio::spawn(connection(stream, pages.clone(), stopped.clone(), permit));
+                    tokio::spawn(connection((stream, peer), pages.clone(), stopped.clone(), permit));
                 }
             }
             Err(error) => {
@@ -146,7 +150,7 @@ async fn accept(listener: TcpListener, pages: Arc<Pages>, mut stopped: watch::Re
 }
 
 async fn connection(
-    stream: TcpStream,
+    (stream, peer): (TcpStream, SocketAddr),
     pages: Arc<Pages>,
     mut stopped: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
@@ -157,7 +161,7 @@ async fn connection(
     }
     let service = service_fn(move |request| {
         let pages = pages.clone();
-        async move { Ok::<_, Infallible>(pages.answer(&request).await) }
+        async move { Ok::<_, Infallible>(pages.answer(request, peer).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -178,10 +182,14 @@ const INDEX: &str = "Cairn admin API\n\n\
     /healthz    the process is alive\n\
     /readyz     a write can be made durable now (503 and a reason otherwise)\n\
     /metrics    Prometheus\n\
-    /v1/status  the cluster, JSON\n";
+    /v1/status  the cluster, JSON\n\
+    /v1/policy  how it keeps data, JSON; POST changes it (see `cairn admin policy`)\n";
 
 impl Pages {
-    async fn answer(&self, request: &Request<Incoming>) -> Page {
+    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Page {
+        if request.uri().path() == "/v1/policy" {
+            return self.policy(request, peer).await.unwrap_or_else(refused);
+        }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut page = json_page(StatusCode::METHOD_NOT_ALLOWED, &json!({"error": "only GET and HEAD"}));
             page.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -225,6 +233,27 @@ impl Pages {
         }
     }
 
+    async fn policy(&self, request: Request<Incoming>, peer: SocketAddr) -> Result<Page, Refusal> {
+        let refuse = |status, why: &str| Err(Refusal { status, why: why.to_owned() });
+        let Some(subject) = self.subject.get() else { return refuse(StatusCode::SERVICE_UNAVAILABLE, "starting") };
+        let Some(desk) = subject.policy_desk() else {
+            return refuse(StatusCode::NOT_FOUND, "a metadata server knows of no policy: ask a node");
+        };
+        match *request.method() {
+            Method::GET | Method::HEAD => Ok(json_page(StatusCode::OK, &desk.show()?)),
+            Method::POST => {
+                policy::may_change(peer, request.headers())?;
+                let body = Limited::new(request.into_body(), policy::MAX_CHANGE_BYTES).collect();
+                let body = tokio::time::timeout(HEADER_TIMEOUT, body).await;
+                let Ok(Ok(body)) = body else {
+                    return refuse(StatusCode::BAD_REQUEST, "the change did not come whole");
+                };
+                Ok(json_page(StatusCode::OK, &desk.change(&body.to_bytes()).await?))
+            }
+            _ => refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET, HEAD and POST"),
+        }
+    }
+
     async fn status(&self) -> Page {
         let Some(subject) = self.subject.get() else { return unavailable(&json!({"error": "starting"})) };
         let process = ProcessStatus {
@@ -237,6 +266,10 @@ impl Pages {
             Err(error) => unavailable(&json!({"error": error})),
         }
     }
+}
+
+fn refused(Refusal { status, why }: Refusal) -> Page {
+    json_page(status, &json!({"error": why}))
 }
 
 fn unavailable(body: &serde_json::Value) -> Page {

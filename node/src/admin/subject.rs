@@ -7,6 +7,8 @@ use cairn_schema::Meta;
 use serde::Serialize;
 use tokio::{sync::Mutex, time::timeout};
 
+use super::policy::PolicyDesk;
+
 /// A probe writes, so it is not repeated for every asker.
 const PROBE_KEPT: Duration = Duration::from_secs(1);
 const PROBE_DEADLINE: Duration = Duration::from_secs(5);
@@ -16,8 +18,9 @@ const STATUS_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Set once the process serves.
 pub(crate) enum Subject {
-    /// The first node's store is the one the gateway uses, and its view of the cluster is the one shown.
-    Nodes(Vec<NodeRuntime>),
+    /// The first node's store is the one the gateway uses, and its view of the cluster is the one shown. In the
+    /// metadata so many bytes stand before every key.
+    Nodes(Vec<NodeRuntime>, usize),
     Metadata(Meta),
 }
 
@@ -41,7 +44,7 @@ impl Subject {
     async fn probe(&self) -> Result<(), String> {
         let probe = async {
             match self {
-                Self::Nodes(nodes) => {
+                Self::Nodes(nodes, _) => {
                     // All of them, though clients are served by the first: the others hold its fragments.
                     if let Some(failure) = nodes.iter().find_map(NodeRuntime::failure) {
                         return Err(format!("a node cannot go on: {failure}"));
@@ -58,8 +61,16 @@ impl Subject {
         }
     }
 
+    /// None of a metadata server: nodes go by the policy, not it.
+    pub(super) fn policy_desk(&self) -> Option<PolicyDesk<'_>> {
+        match self {
+            Self::Nodes(nodes, prefix_bytes) => Some(PolicyDesk { nodes, prefix_bytes: *prefix_bytes }),
+            Self::Metadata(_) => None,
+        }
+    }
+
     pub(crate) async fn status(&self, process: ProcessStatus) -> Result<StatusPage, String> {
-        let Self::Nodes(nodes) = self else { return Ok(StatusPage { process, cluster: None }) };
+        let Self::Nodes(nodes, _) = self else { return Ok(StatusPage { process, cluster: None }) };
         let Some((first, others)) = nodes.split_first() else { return Err("no node runs here".to_owned()) };
         let mut cluster = match timeout(STATUS_DEADLINE, first.status()).await {
             Ok(status) => status.map_err(|error| error.to_string())?,

@@ -212,6 +212,61 @@ pub(crate) enum AdminCommand {
         #[command(flatten)]
         which: WhichDisks,
     },
+    /// Show how the cluster keeps data, or change it with `set`
+    ///
+    /// Schemes, failure domain, write margin and sizes are one policy for all nodes. It is written at the cluster's
+    /// birth, from the first node's configuration, and kept in the metadata. A node whose configuration says otherwise
+    /// obeys the metadata, and says so in its log, in `cairn status` and here.
+    Policy(PolicyArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PolicyArgs {
+    #[command(subcommand)]
+    pub command: Option<PolicyCommand>,
+    /// The admin API of any node
+    #[arg(long, global = true, value_name = "URL", env = "CAIRN_ADMIN", default_value = "http://127.0.0.1:9001")]
+    pub admin: String,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Change the policy of the running cluster; what is not named stays as it is
+    ///
+    /// All nodes go by it within a second or two, without a restart. Only what is written from then on is written so:
+    /// what there is stays readable as it was written. After a change of the failure domain, groups of which a domain
+    /// holds too many members are mended one after another. Refused, and nothing changed, is what the disks have no
+    /// room for, and what the node that is asked has too little memory for. Another node that has too little answers
+    /// writes with 503 and says so: raise limits.memory of all nodes first. Run it on the node's own machine; the
+    /// admin API changes nothing for others.
+    Set(PolicySet),
+}
+
+/// What is to be changed.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct PolicySet {
+    /// Data and parity fragments of a stripe, such as 8+4, or replicated(3)
+    #[arg(long, value_name = "SCHEME")]
+    pub scheme: Option<Scheme>,
+    /// Scheme of objects smaller than --small-below
+    #[arg(long, value_name = "SCHEME")]
+    pub small_scheme: Option<Scheme>,
+    /// Objects smaller than this have the small scheme
+    #[arg(long, value_name = "SIZE")]
+    pub small_below: Option<Size>,
+    /// What may fail as a whole without losing data
+    #[arg(long, value_name = "LEVEL")]
+    pub failure_domain: Option<DomainArg>,
+    /// Fragments beyond k that must be on disk before a write is acknowledged
+    #[arg(long, value_name = "N")]
+    pub write_margin: Option<u8>,
+    /// Data bytes per fragment of a full stripe
+    #[arg(long, value_name = "SIZE")]
+    pub fragment: Option<Size>,
 }
 
 /// Which disks are meant.
@@ -355,6 +410,10 @@ mod tests {
             "cairn admin metadata check --config node.toml",
             "cairn admin give-up --config node.toml --node n1",
             "cairn admin give-up --data cairn-data --rack z1/r1",
+            "cairn admin policy",
+            "cairn admin policy --json --admin http://127.0.0.1:9011",
+            "cairn admin policy set --scheme 8+4 --failure-domain rack --write-margin 1",
+            "cairn admin policy set --small-scheme replicated(2) --small-below 64KiB --fragment 2MiB --admin 127.0.0.1:9",
             "cairn disk inspect /d --json",
             "cairn admin metadata placement --config node.toml",
             "cairn disk verify /d",
@@ -377,6 +436,9 @@ mod tests {
             ("cairn node", "--config"),
             ("cairn admin metadata export --out m", "--config <FILE>|--data <DIR>"),
             ("cairn admin metadata export --out m --config c --data d", "cannot be used with"),
+            ("cairn admin policy set", "--scheme <SCHEME>"),
+            ("cairn admin policy set --scheme 4x2", "is not a scheme"),
+            ("cairn admin policy set --write-margin -1", "unexpected argument"),
             ("cairn serve", "unrecognized subcommand"),
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();

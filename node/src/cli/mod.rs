@@ -2,6 +2,7 @@
 
 mod args;
 pub(crate) mod disk;
+pub(crate) mod policy;
 pub(crate) mod status;
 pub(crate) mod version;
 

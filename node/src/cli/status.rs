@@ -22,6 +22,7 @@ pub(crate) struct StatusView {
     scheme: String,
     small_scheme: String,
     failure_domain: String,
+    policy: PolicyView,
     nodes: Vec<NodeView>,
     groups: Vec<GroupView>,
     missing_fragments: u64,
@@ -36,6 +37,23 @@ pub(crate) struct StatusView {
 struct ProcessView {
     version: String,
     uptime_seconds: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PolicyView {
+    generation: u64,
+    write_margin: u64,
+    differences: Vec<DifferenceView>,
+    too_large: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct DifferenceView {
+    field: String,
+    told: String,
+    holds: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -139,8 +157,8 @@ impl StatusView {
         );
         let _ = writeln!(
             text,
-            "scheme    {} (small objects {}), no {} holds more than can be lost",
-            self.scheme, self.small_scheme, self.failure_domain
+            "scheme    {} (small objects {}), no {} holds more than can be lost; write margin {} (policy {})",
+            self.scheme, self.small_scheme, self.failure_domain, self.policy.write_margin, self.policy.generation
         );
         let _ = writeln!(text, "missing   {}", self.missing());
         let _ = writeln!(text, "thin      {}", self.thin());
@@ -230,6 +248,25 @@ impl StatusView {
         write_table(text, std::iter::once(head).chain(rows).collect());
     }
 
+    /// Where the node that was asked was told otherwise than the cluster wants it.
+    fn policy_trouble(&self) -> Vec<String> {
+        let PolicyView { differences, too_large, .. } = &self.policy;
+        let told = |DifferenceView { field, told, holds }: &DifferenceView| {
+            format!(
+                "{} obeys the cluster's {field}, {holds}, though its configuration says {told}; correct that, or see \
+                 `cairn admin policy`",
+                self.seen_by
+            )
+        };
+        let mut lines: Vec<String> = differences.iter().map(told).collect();
+        lines.extend(
+            too_large
+                .iter()
+                .map(|why| format!("{} takes no writes: {why}; raise its limits.memory and restart it", self.seen_by)),
+        );
+        lines
+    }
+
     /// A node that calls from the one that was asked do not reach, whatever gossip says of it.
     fn cut_off(&self, node: &NodeView) -> Option<String> {
         let reach = node.reach.as_ref()?;
@@ -241,7 +278,8 @@ impl StatusView {
     }
 
     fn write_trouble(&self, text: &mut String) {
-        let mut lines: Vec<String> = self.nodes.iter().filter_map(|node| self.cut_off(node)).collect();
+        let mut lines = self.policy_trouble();
+        lines.extend(self.nodes.iter().filter_map(|node| self.cut_off(node)));
         let disks = self.nodes.iter().flat_map(|node| node.disks.iter().map(move |disk| (node, disk)));
         let disks = disks.filter(|(_, disk)| disk.state != "up").map(|(node, disk)| {
             let why = disk.failed.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
@@ -316,6 +354,7 @@ mod tests {
         let status = json!({
             "process": {"version": "0.1.0", "pid": 1, "uptime_seconds": 5}, "cluster": "c1", "seen_by": "n1",
             "scheme": "4+2", "small_scheme": "replicated(3)", "failure_domain": "rack",
+            "policy": {"generation": 3, "write_margin": 1, "differences": []},
             "nodes": [node("n1", "r1", "up"), node("n2", "r2", "up")],
             "groups": [{"id": 1, "scheme": "4+2", "state": "open", "epoch": 1, "up": 6, "width": 6}],
             "missing_fragments": 0, "ledger_by_cause": [], "actors": [{"name": "repair", "state": "running", "restarts": 0}],
@@ -325,6 +364,7 @@ mod tests {
         let words = StatusView::read(status.to_string().as_bytes()).unwrap().in_words();
         for part in [
             "2 nodes in 2 racks, 2 disks; 10.0 GiB used of 2.00 TiB",
+            "write margin 1 (policy 3)",
             "nothing: the ledger is empty",
             "nothing: every stripe could lose as many racks as the layout allows",
             "all members up",
@@ -341,6 +381,10 @@ mod tests {
         cut_off["reach"] = json!({"cut_off": "node n1 did not answer before the deadline", "answered_seconds_ago": 72});
         let status = json!({
             "cluster": "c1", "seen_by": "n2", "failure_domain": "rack", "nodes": [cut_off],
+            "policy": {
+                "generation": 2, "write_margin": 1, "too_large": "stripes of 12 MiB need 48 MiB",
+                "differences": [{"field": "policy.scheme", "told": "4+2", "holds": "8+4"}]
+            },
             "tolerance": [
                 {"scheme": "replicated(3)", "possible": 2, "stripes": [0, 0, 5], "thin": 0},
                 {"scheme": "4+2", "possible": 2, "stripes": [2, 7, 100], "thin": 9},
@@ -352,6 +396,8 @@ mod tests {
         let words = StatusView::read(status.to_string().as_bytes()).unwrap().in_words();
         for part in [
             "3 fragments (3 on lost disks)",
+            "n2 obeys the cluster's policy.scheme, 8+4, though its configuration says 4+2; correct that",
+            "n2 takes no writes: stripes of 12 MiB need 48 MiB; raise its limits.memory",
             "9 stripes of 4+2 could not lose 2 racks, as the layout allows: 2 none, 7 only 1",
             "n2 does not reach n1, which gossip calls alive; it last answered 1 min ago: node n1 did not answer",
             "NO",

@@ -22,7 +22,7 @@ use std::fmt;
 
 use cairn_actors::{
     disk::{IndexMemory, LEAST_CHANGES},
-    runtime::NodeMemory,
+    policy::{NodeMemory, Policy},
 };
 use cairn_schema::kv::embedded::EmbeddedOptions;
 
@@ -34,10 +34,8 @@ const NODE: u64 = 6 << 20;
 /// A writer and its helpers, the numbers of its segments, what a compaction is moving.
 const DISK: u64 = 3 << 20;
 const LEAST_INDEX_CACHE: u64 = 1 << 20;
-/// Fragments that are served at once at least, or one large one would keep all others waiting.
-const LEAST_SERVED: u64 = 4;
-/// Several stripes must fit, or one upload would starve every other.
-const LEAST_STRIPES: u64 = 4;
+const LEAST_SERVED: u64 = NodeMemory::LEAST_SERVED;
+const LEAST_STRIPES: u64 = NodeMemory::LEAST_STRIPES;
 /// Parts of the metadata's changes: rows gather in one, one or two are being written, one is spare for what rows take
 /// beside their bytes.
 pub(super) const CHANGES_PARTS: u64 = 4;
@@ -53,6 +51,20 @@ pub(crate) struct Sharers {
     /// Bytes of the largest fragment, and of all fragments of a stripe.
     pub fragment: u64,
     pub stripe: u64,
+}
+
+impl Sharers {
+    /// For whichever of these policies needs more: that of the cluster, and one that its operator is preparing.
+    pub(crate) fn of(nodes: usize, disks: usize, embedded: bool, policies: &[Policy]) -> Self {
+        let most = |bytes: fn(&Policy) -> u64| policies.iter().map(bytes).max().unwrap_or(0);
+        Self {
+            nodes: nodes as u64,
+            disks: disks as u64,
+            embedded,
+            fragment: most(|policy| policy.fragment_bytes.into()),
+            stripe: most(Policy::largest_stripe_bytes),
+        }
+    }
 }
 
 /// What each part of the process may hold, in bytes.

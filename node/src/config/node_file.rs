@@ -18,7 +18,7 @@ use super::{
     shared::{
         AdminSection, LogSection, TlsSection, check_apart, check_dialled, check_host_port, check_label, check_version,
     },
-    stripes::{self, FRAGMENT_RANGE},
+    stripes,
 };
 
 #[derive(Clone, Debug, Deserialize)]
@@ -122,7 +122,7 @@ pub(crate) struct MetadataSection {
 /// What a FoundationDB's keys start with.
 pub(crate) const DEFAULT_PREFIX: &str = "cairn/";
 
-/// The same on every node of a cluster.
+/// What a new cluster is told. After that the metadata keep it, and the node says where this is otherwise.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PolicySection {
@@ -272,10 +272,9 @@ impl ConfigFile for NodeFile {
             check_host_port(&format!("gossip.seeds[{index}]"), seed, findings);
         }
         self.metadata.check(findings);
-        self.policy.check(findings);
+        self.policy.check(self.metadata.prefix_bytes(), findings);
         self.timings.check(findings);
         self.rates.check(findings);
-        stripes::check(&self.cut(), findings);
         self.check_limits(findings);
         self.s3.check(findings);
         self.admin.check(findings);
@@ -304,16 +303,6 @@ impl ConfigFile for NodeFile {
 const SEGMENT_RANGE: (Size, Size) = (Size::mib(1), Size::gib(4));
 
 impl NodeFile {
-    fn cut(&self) -> stripes::Cut {
-        stripes::Cut {
-            scheme: self.policy.scheme.0,
-            small_scheme: self.policy.small_scheme.0,
-            small_below: self.policy.small_below,
-            fragment: self.policy.fragment,
-            prefix_bytes: self.metadata.prefix_bytes(),
-        }
-    }
-
     fn check_disks(&self, findings: &mut Findings<'_>) {
         if self.disks.is_empty() {
             findings.refuse("disks", "no disk is named", "add a [[disks]] table with a path for each disk");
@@ -358,16 +347,19 @@ impl NodeFile {
         }
     }
 
-    /// How the process divides its memory.
+    /// How the process divides its memory, as far as this file tells.
     pub(crate) fn memory(&self) -> Result<Shares, TooSmall> {
-        let sharers = Sharers {
-            nodes: 1,
-            disks: self.disks.len() as u64,
-            embedded: self.metadata.kind == MetadataKind::Embedded,
-            fragment: self.policy.fragment.0,
-            stripe: self.policy.stripe_bytes().0,
-        };
-        Shares::divide(self.limits.memory, &sharers)
+        self.divide(&[self.policy.told()])
+    }
+
+    /// How it does in a cluster of this policy.
+    pub(crate) fn memory_for(&self, policy: &Policy) -> Result<Shares, TooSmall> {
+        self.divide(&[self.policy.told(), *policy])
+    }
+
+    fn divide(&self, policies: &[Policy]) -> Result<Shares, TooSmall> {
+        let embedded = self.metadata.kind == MetadataKind::Embedded;
+        Shares::divide(self.limits.memory, &Sharers::of(1, self.disks.len(), embedded, policies))
     }
 
     fn check_limits(&self, findings: &mut Findings<'_>) {
@@ -418,7 +410,7 @@ const LEAST_RATE: Size = Size::mib(1);
 
 impl MetadataSection {
     /// Bytes that stand before every key in the store.
-    fn prefix_bytes(&self) -> usize {
+    pub(crate) fn prefix_bytes(&self) -> usize {
         match self.kind {
             MetadataKind::Fdb => self.prefix.as_deref().unwrap_or(DEFAULT_PREFIX).len(),
             MetadataKind::Embedded | MetadataKind::Remote => 0,
@@ -472,31 +464,23 @@ impl MetadataKind {
 }
 
 impl PolicySection {
-    fn stripe_bytes(&self) -> Size {
-        Size(self.fragment.0.saturating_mul(self.scheme.0.width() as u64))
+    /// The policy that the node is told.
+    pub(crate) fn told(&self) -> Policy {
+        Policy {
+            scheme: self.scheme.0,
+            small_scheme: self.small_scheme.0,
+            small_below: self.small_below.0,
+            failure_domain: self.failure_domain,
+            write_margin: self.write_margin,
+            // One that is too large is told so.
+            fragment_bytes: u32::try_from(self.fragment.0).unwrap_or(u32::MAX),
+        }
     }
 
-    fn check(&self, findings: &mut Findings<'_>) {
-        let (smallest, largest) = FRAGMENT_RANGE;
-        if self.fragment < smallest || self.fragment > largest || !self.fragment.0.is_multiple_of(smallest.0) {
-            findings.refuse(
-                "policy.fragment",
-                format!("{} is not a multiple of {smallest} up to {largest}", self.fragment),
-                "leave it out for the default",
-            );
-        }
-        for (field, scheme) in [("policy.scheme", self.scheme.0), ("policy.small_scheme", self.small_scheme.0)] {
-            if usize::from(self.write_margin) > scheme.parity() {
-                findings.refuse(
-                    "policy.write_margin",
-                    format!(
-                        "{} fragments beyond {} can never be durable with {field} = \"{scheme}\"",
-                        self.write_margin,
-                        scheme.data()
-                    ),
-                    format!("use at most {}", scheme.parity()),
-                );
-            }
+    fn check(&self, prefix_bytes: usize, findings: &mut Findings<'_>) {
+        let policy = self.told();
+        for problem in policy.problems().into_iter().chain(stripes::problems(&policy, prefix_bytes)) {
+            findings.refuse(problem.field, problem.what, problem.fix);
         }
     }
 }

@@ -1,46 +1,43 @@
 //! Whether the largest object has so few stripes that its commit can note all fragments that may be absent by then.
 
 use cairn_gateway::OBJECT_MAX_BYTES;
-use cairn_schema::{record::Scheme, verbs::most_absent};
+use cairn_schema::{
+    record::{Policy, PolicyProblem, Scheme},
+    verbs::most_absent,
+};
 
-use super::{Findings, Size};
+use super::Size;
 
 /// Fragments are read in blocks, and a stripe of them is held in memory.
-pub(super) const FRAGMENT_RANGE: (Size, Size) = (Size::kib(64), Size::mib(16));
+const FRAGMENT_RANGE: (Size, Size) =
+    (Size(Policy::LEAST_FRAGMENT_BYTES as u64), Size(Policy::MOST_FRAGMENT_BYTES as u64));
 
-/// What decides how many stripes the largest object has.
-pub(super) struct Cut {
-    pub scheme: Scheme,
-    pub small_scheme: Scheme,
-    /// Objects smaller than this have `small_scheme`.
-    pub small_below: Size,
-    pub fragment: Size,
-    /// Bytes that stand before every key of the metadata.
-    pub prefix_bytes: usize,
-}
-
-pub(super) fn check(cut: &Cut, findings: &mut Findings<'_>) {
-    let most = most_absent(cut.prefix_bytes) as u64;
-    let small = cut.small_below.0.min(OBJECT_MAX_BYTES);
+/// Why the largest object could not be written by the policy, where `prefix_bytes` stand before every key of the
+/// metadata.
+pub(crate) fn problems(policy: &Policy, prefix_bytes: usize) -> Vec<PolicyProblem> {
+    let most = most_absent(prefix_bytes) as u64;
+    let small = policy.small_below.min(OBJECT_MAX_BYTES);
+    let fragment = Size(policy.fragment_bytes.into());
+    let mut problems = Vec::new();
     for (field, scheme, object) in
-        [("policy.scheme", cut.scheme, OBJECT_MAX_BYTES), ("policy.small_scheme", cut.small_scheme, small)]
+        [("policy.scheme", policy.scheme, OBJECT_MAX_BYTES), ("policy.small_scheme", policy.small_scheme, small)]
     {
-        let absent = absent(scheme, object, cut.fragment.0);
+        let absent = absent(scheme, object, fragment.0);
         // A size out of range is told elsewhere.
-        if absent <= most || cut.fragment < FRAGMENT_RANGE.0 {
+        if absent <= most || fragment < FRAGMENT_RANGE.0 {
             continue;
         }
         let what = format!(
-            "{} cuts {} with {field} = \"{scheme}\" into stripes of which {absent} fragments may be absent; one commit can note {most}",
-            cut.fragment,
+            "{fragment} cuts {} with {field} = \"{scheme}\" into stripes of which {absent} fragments may be absent; one commit can note {most}",
             Size(object)
         );
         let fix = match least(scheme, object, most) {
             Some(least) => format!("use at least {least}"),
             None => format!("use a {field} with less redundancy"),
         };
-        findings.refuse("policy.fragment", what, fix);
+        problems.push(PolicyProblem { field: "policy.fragment", what, fix });
     }
+    problems
 }
 
 /// Fragments that can be lost, or never have come, of all stripes of an object.

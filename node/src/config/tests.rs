@@ -132,6 +132,16 @@ fn relative_paths_start_at_the_file() {
 }
 
 #[test]
+fn bnd_1_memory_suffices_for_the_largest_stripe_of_either_scheme() {
+    let refused = |from: &str, to: &str| {
+        let reported = problems::<NodeFile>(&NODE.replace(from, to));
+        reported.into_iter().map(|problem| problem.field.unwrap_or_default()).collect::<Vec<_>>()
+    };
+    assert_eq!(refused("small_below = \"128 KiB\"", "small_below = \"1 GiB\""), ["limits.memory"]);
+    assert_eq!(refused("small_scheme = \"replicated(3)\"", "small_scheme = \"100+100\""), ["limits.memory"]);
+}
+
+#[test]
 fn bnd_1_no_object_has_more_absent_fragments_than_its_commit_can_note() {
     let fixes_for = |changes: &[(&str, &str)]| {
         let mut text = NODE.to_owned();
@@ -151,13 +161,12 @@ fn bnd_1_no_object_has_more_absent_fragments_than_its_commit_can_note() {
     assert_eq!(fixes_for(&[copies, (fragment, smallest)]), ["use at least 256 KiB"]);
     assert_eq!(fixes_for(&[copies, (fragment, "fragment = \"192 KiB\"")]), ["use at least 256 KiB"]);
     assert_eq!(fixes_for(&[copies, (fragment, "fragment = \"256 KiB\"")]), [""; 0]);
-    assert_eq!(fixes_for(&[(fragment, smallest), (small, "small_below = \"9 GiB\"")]), ["use at least 256 KiB"]);
+    // A body of unknown length is gathered until it is known not to be small.
+    let memory = ("memory = \"512 MiB\"", "memory = \"64 GiB\"");
+    let not_small = (small, "small_below = \"9 GiB\"");
+    assert_eq!(fixes_for(&[(fragment, smallest), not_small, memory]), ["use at least 256 KiB"]);
     assert_eq!(
-        fixes_for(&[
-            (scheme, "scheme = \"replicated(250)\""),
-            (fragment, "fragment = \"16 MiB\""),
-            ("memory = \"512 MiB\"", "memory = \"64 GiB\"")
-        ]),
+        fixes_for(&[(scheme, "scheme = \"replicated(250)\""), (fragment, "fragment = \"16 MiB\""), memory]),
         ["use a policy.scheme with less redundancy"]
     );
 }

@@ -4,24 +4,25 @@ use std::{fmt::Write, path::Path};
 
 use cairn_actors::policy::Policy;
 
-use crate::layout::{Layout, domain_name};
-use crate::{config::Size, keys::RootKeys, ready_file::Ready, words::plural};
+use crate::{config::Size, keys::RootKeys, layout::Layout, ready_file::Ready, words::plural};
 
-pub(super) fn print(layout: &Layout, recorded: bool, data: &Path, ready: &Ready, keys: &RootKeys) {
+pub(super) fn print(layout: &Layout, policy: &Policy, recorded: bool, data: &Path, ready: &Ready, keys: &RootKeys) {
     // A closed standard output is no reason to stop serving.
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), text(layout, recorded, data, ready, keys).as_bytes());
+    let _ =
+        std::io::Write::write_all(&mut std::io::stdout(), text(layout, policy, recorded, data, ready, keys).as_bytes());
 }
 
-fn text(layout: &Layout, recorded: bool, data: &Path, ready: &Ready, keys: &RootKeys) -> String {
+fn text(layout: &Layout, policy: &Policy, recorded: bool, data: &Path, ready: &Ready, keys: &RootKeys) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
-    let _ = write_text(&mut text, layout, recorded, data, ready, keys);
+    let _ = write_text(&mut text, layout, policy, recorded, data, ready, keys);
     text
 }
 
 fn write_text(
     out: &mut String,
     layout: &Layout,
+    policy: &Policy,
     recorded: bool,
     data: &Path,
     ready: &Ready,
@@ -42,12 +43,12 @@ fn write_text(
     writeln!(
         out,
         "  scheme      {}: no {} holds more than {} of a stripe's {} fragments; below {} {}",
-        layout.scheme,
-        domain_name(layout.failure_domain),
-        layout.scheme.parity(),
-        layout.scheme.width(),
-        Size(Policy::SMALL_BELOW),
-        layout.small_scheme
+        policy.scheme,
+        policy.failure_domain,
+        policy.scheme.parity(),
+        policy.scheme.width(),
+        Size(policy.small_below),
+        policy.small_scheme
     )?;
     for (node, at) in layout.nodes.iter().zip(&ready.nodes) {
         let place = format!("{}/{}", node.zone, node.rack);
@@ -77,11 +78,11 @@ mod tests {
             layout.nodes.iter().map(|node| ReadyNode { id: node.id.clone(), quic: at(7), gossip: at(8) }).collect();
         let ready = Ready::of_nodes(Some(at(9000)), at(9001), nodes);
         let mut keys = RootKeys { access: "a".into(), secret: "hush".into(), private: false };
-        let open = text(&layout, false, Path::new("/d"), &ready, &keys);
+        let open = text(&layout, &layout.policy(), false, Path::new("/d"), &ready, &keys);
         assert!(open.contains("6 nodes in 6 racks, 12 disks"), "{open}");
         assert!(open.contains("aws --endpoint-url http://127.0.0.1:9000 s3 mb s3://first"), "{open}");
         assert!(open.contains("AWS_SECRET_ACCESS_KEY=hush"));
         keys.private = true;
-        assert!(!text(&layout, true, Path::new("/d"), &ready, &keys).contains("hush"));
+        assert!(!text(&layout, &layout.policy(), true, Path::new("/d"), &ready, &keys).contains("hush"));
     }
 }

@@ -11,7 +11,7 @@ use cairn_actors::{
     store::StoreLimits,
 };
 use cairn_gateway::GatewayOptions;
-use cairn_schema::ids::NodeId;
+use cairn_schema::{ids::NodeId, verbs::ClusterInfo};
 use prometheus::Registry;
 
 use crate::{
@@ -44,20 +44,23 @@ pub(crate) async fn run(args: &DevArgs, max_fds: Option<u64>, json: bool, mut st
     // 1. The data folder and the layout in it: everything that can be refused is refused before anything starts.
     let data = DataDir::take(&args.data)?;
     let (layout, recorded) = data.layout(&wanted(args))?;
-    let shares = shares(args, &layout)?;
-    // 2. Metadata, shared by all nodes.
-    let opened = metadata::open_embedded(&data.metadata(), shares.metadata()).await?;
+    let as_told = shares(args, &layout, &layout.policy())?;
+    // 2. Metadata, shared by all nodes. The policy in them may have been changed since the layout was recorded.
+    let opened = metadata::open_embedded(&data.metadata(), as_told.metadata()).await?;
+    let cluster = opened.cluster(layout.policy()).await?;
+    let policy = cluster.policy.policy;
+    let shares = shares(args, &layout, &policy)?;
     // 3. The nodes, the gateway over the first, the admin API.
     let metrics = Registry::new();
     let index = shares.index(layout.total_disks());
     let memory = (shares.node(layout.nodes.len()), &index);
     let mut nodes = Vec::new();
     for node in &layout.nodes {
-        nodes.push(node_options(memory, &layout, node, &data, &opened, &metrics).await?);
+        nodes.push(node_options(memory, &layout, node, &data, (&opened, &cluster), &metrics)?);
     }
     let mut gateway = GatewayOptions::new(args.s3, &keys.access, &keys.secret);
     gateway.metrics = metrics.clone();
-    let plan = Plan { nodes, gateway, admin: args.admin, memory: (shares, index), metrics, max_fds };
+    let plan = Plan { nodes, gateway, admin: args.admin, prefix_bytes: 0, memory: (shares, index), metrics, max_fds };
     let (serving, ready) = Serving::start(plan, &stop).await?;
     // 4. Tell where.
     if let Some(path) = &args.ready_file {
@@ -66,7 +69,7 @@ pub(crate) async fn run(args: &DevArgs, max_fds: Option<u64>, json: bool, mut st
     if json {
         ready.print()?;
     } else {
-        banner::print(&layout, recorded, data.root(), &ready, &keys);
+        banner::print(&layout, &policy, recorded, data.root(), &ready, &keys);
     }
 
     let ended = tokio::select! {
@@ -95,32 +98,24 @@ fn wanted(args: &DevArgs) -> Wanted {
 }
 
 /// How the process divides its memory: all nodes have one bound together.
-fn shares(args: &DevArgs, layout: &Layout) -> Result<Shares, Failure> {
-    let fragment = u64::from(Policy::FRAGMENT_BYTES);
-    let sharers = Sharers {
-        nodes: layout.nodes.len() as u64,
-        disks: layout.total_disks() as u64,
-        embedded: true,
-        fragment,
-        stripe: fragment * layout.scheme.width() as u64,
-    };
+fn shares(args: &DevArgs, layout: &Layout, policy: &Policy) -> Result<Shares, Failure> {
+    let sharers = Sharers::of(layout.nodes.len(), layout.total_disks(), true, &[*policy]);
     Shares::divide(args.memory, &sharers).map_err(|why| Failure::Memory(args.memory, why))
 }
 
-async fn node_options(
+fn node_options(
     (memory, index): (NodeMemory, &IndexMemory),
     layout: &Layout,
     node: &DevNode,
     data: &DataDir,
-    opened: &metadata::Opened,
+    (opened, cluster): (&metadata::Opened, &ClusterInfo),
     metrics: &Registry,
 ) -> Result<NodeOptions, Failure> {
     let id: NodeId = node.id.parse().map_err(|error| Failure::Certificates(format!("{error}")))?;
-    let cluster = opened.cluster().await?;
     let capacity_bytes = share_of_file_system(data.root(), layout.total_disks());
     let disk = |number| DiskOptions {
         path: data.disk(&node.id, number),
-        cluster,
+        cluster: cluster.id,
         segment_bytes: SEGMENT_BYTES,
         reserved_bytes: RESERVED_BYTES,
         capacity_bytes,
@@ -139,7 +134,7 @@ async fn node_options(
         listen: LOOPBACK,
         gossip_listen: LOOPBACK,
         gossip_seeds: Vec::new(),
-        policy: Policy::new(layout.scheme, layout.small_scheme, layout.failure_domain),
+        policy: cluster.policy.policy,
         timings: timings(),
         rates: Rates::default(),
         memory,

@@ -93,7 +93,7 @@ pub(super) fn ask(file: &NodeFile, network: &Network) -> Result<Answer, Failure>
         let tell = || notice::on_terminal(&format!("asking {}, for at most {ASK_DEADLINE:?}", opened.place()));
         let asked = notice::while_waiting(meta.existing_cluster(), tell);
         let answer = match tokio::time::timeout(ASK_DEADLINE, asked).await {
-            Ok(Ok(cluster)) => Answer::Cluster(cluster.map(|cluster| cluster.id)),
+            Ok(Ok(cluster)) => Answer::Cluster(cluster),
             Ok(Err(error)) => Answer::Unknown(opened.failure(error).to_string()),
             Err(_) => Answer::Unknown(format!("{} does not answer within {ASK_DEADLINE:?}", opened.place())),
         };

@@ -48,6 +48,8 @@ pub(crate) struct Plan {
     pub nodes: Vec<NodeOptions>,
     pub gateway: GatewayOptions,
     pub admin: SocketAddr,
+    /// Bytes that stand before every key of the metadata.
+    pub prefix_bytes: usize,
     /// How the process divides its memory, and what all disks' indexes share of it.
     pub memory: (Shares, IndexMemory),
     /// The process's; nodes and gateway register theirs with it.
@@ -114,7 +116,8 @@ impl Serving {
         // 3. Proof that a write can be made durable: until then a client would only be refused. Others may still be
         //    starting, so the lack
         // of it is no failure.
-        admin.serve(Subject::Nodes(self.nodes.iter().map(|(_, node)| node.clone()).collect()));
+        let nodes = self.nodes.iter().map(|(_, node)| node.clone()).collect();
+        admin.serve(Subject::Nodes(nodes, plan.prefix_bytes));
         match first_write(admin).await {
             Ok(()) => tracing::info!(after = ?begun.elapsed(), "3. a write was made durable"),
             Err(reason) => tracing::warn!(

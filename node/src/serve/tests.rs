@@ -32,7 +32,8 @@ const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr:
 
 async fn plan(root: &Path, meta: &Meta) -> Plan {
     let id: NodeId = "n1".parse().unwrap();
-    let cluster = meta.cluster().await.unwrap().id;
+    let policy = Policy::new("1+1".parse().unwrap(), "replicated(2)".parse().unwrap(), FailureDomain::Disk);
+    let cluster = meta.cluster(policy).await.unwrap().id;
     let sharers = Sharers { nodes: 1, disks: 2, embedded: false, fragment: 1 << 20, stripe: 2 << 20 };
     let shares = Shares::divide(Size::mib(128), &sharers).unwrap();
     let index = shares.index(2);
@@ -57,7 +58,7 @@ async fn plan(root: &Path, meta: &Meta) -> Plan {
         listen: ANY,
         gossip_listen: ANY,
         gossip_seeds: Vec::new(),
-        policy: Policy::new("1+1".parse().unwrap(), "replicated(2)".parse().unwrap(), FailureDomain::Disk),
+        policy,
         rates: Rates::default(),
         timings: Timings { gossip_interval: Duration::from_millis(100), ..Timings::default() },
         memory: shares.node(1),
@@ -68,6 +69,7 @@ async fn plan(root: &Path, meta: &Meta) -> Plan {
         nodes: vec![node],
         gateway: GatewayOptions::new(ANY, "root", "rootsecret"),
         admin: ANY,
+        prefix_bytes: 0,
         memory: (shares, index),
         metrics,
         max_fds: None,
