@@ -1,10 +1,10 @@
 //! Gossip: who seems alive, by chitchat over UDP with its phi-accrual failure detector.
 //!
 //! Each node gossips its id, where its QUIC endpoint is, its rack and zone. It is neither authenticated nor reliable: a
-//! forged message can make a node look alive or dead *here*, which costs a probe and decides nothing.
+//! forged message can make a node look alive or dead *here*, which costs probes and decides nothing.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     net::{SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
@@ -24,8 +24,6 @@ const LEAST_SILENCE: Duration = Duration::from_secs(3);
 const FORGET_DEAD: Duration = Duration::from_secs(600);
 /// Between finding a free port and binding it someone else may take it.
 const PORT_TRIES: usize = 8;
-/// More names than this are not read from gossip: a forger must not fill memory.
-const MAX_PEERS: usize = 4096;
 
 /// How a node takes part in gossip.
 #[derive(Clone, Debug)]
@@ -135,8 +133,8 @@ impl Gossip {
         self.me.gossip_advertise_addr
     }
 
-    /// The other nodes as they seem now; an error when gossip has ended.
-    pub async fn view(&self) -> Result<View, GossipError> {
+    /// Those of the other nodes that are known as they seem now; an error when gossip has ended.
+    pub async fn view(&self, is_known: impl Fn(&NodeId) -> bool) -> Result<View, GossipError> {
         let ended = self.handle.termination_watcher();
         if let Some(end) = futures::FutureExt::now_or_never(ended) {
             let why = end.err().map_or_else(|| "it was shut down".to_owned(), |error| format!("{error:#}"));
@@ -144,7 +142,7 @@ impl Gossip {
         }
         let chitchat = self.handle.chitchat();
         let state = chitchat.lock().await;
-        Ok(read_view(&state))
+        Ok(View { peers: peers(lives(&state), is_known) })
     }
 
     /// Says nothing to the others: they notice by silence.
@@ -159,28 +157,35 @@ fn phi_threshold(interval: Duration) -> f64 {
     (LEAST_SILENCE.as_secs_f64() / interval.as_secs_f64().max(0.001)).max(PHI_THRESHOLD)
 }
 
-fn read_view(state: &Chitchat) -> View {
+/// What gossip has heard of others: of each name, one or more lives.
+fn lives(state: &Chitchat) -> impl Iterator<Item = (NodeId, Peer)> {
     let me = state.self_chitchat_id();
-    let alive: Vec<&ChitchatId> = state.live_nodes().collect();
-    let mut peers: BTreeMap<NodeId, Peer> = BTreeMap::new();
-    for (id, values) in state.node_states().iter().filter(|(id, _)| id.node_id != me.node_id).take(MAX_PEERS) {
-        let Ok(node) = id.node_id.parse::<NodeId>() else { continue };
-        // A restarted node and its former life are both known until the old one is forgotten.
-        if peers.get(&node).is_some_and(|known| known.generation > id.generation_id) {
-            continue;
-        }
+    let alive: HashSet<&ChitchatId> = state.live_nodes().collect();
+    state.node_states().iter().filter(|(id, _)| id.node_id != me.node_id).filter_map(move |(id, values)| {
         let text = |key: &str| values.get(key).map(str::to_owned);
         let peer = Peer {
-            alive: alive.contains(&id),
+            alive: alive.contains(id),
             generation: id.generation_id,
             gossip: id.gossip_advertise_addr,
             quic: values.get("quic").and_then(|text| text.parse().ok()),
             rack: text("rack"),
             zone: text("zone"),
         };
-        peers.insert(node, peer);
+        Some((id.node_id.parse().ok()?, peer))
+    })
+}
+
+/// Of names that are known, and of each the life that lives; if none does, or several seem to, the latest. A restarted
+/// node's former life is remembered for a while, and anybody may speak of a later one: neither makes it dead.
+fn peers(lives: impl Iterator<Item = (NodeId, Peer)>, is_known: impl Fn(&NodeId) -> bool) -> BTreeMap<NodeId, Peer> {
+    let mut peers: BTreeMap<NodeId, Peer> = BTreeMap::new();
+    for (node, peer) in lives.filter(|(node, _)| is_known(node)) {
+        let rank = |peer: &Peer| (peer.alive, peer.generation);
+        if peers.get(&node).is_none_or(|known| rank(known) < rank(&peer)) {
+            peers.insert(node, peer);
+        }
     }
-    View { peers }
+    peers
 }
 
 /// chitchat wants to know its own address before it binds it.
@@ -218,13 +223,33 @@ mod tests {
     async fn until(gossip: &Gossip, what: &str, mut condition: impl FnMut(&View) -> bool) -> View {
         let deadline = tokio::time::Instant::now() + LIMIT;
         loop {
-            let view = gossip.view().await.unwrap();
+            let view = gossip.view(|_| true).await.unwrap();
             if condition(&view) {
                 return view;
             }
             assert!(tokio::time::Instant::now() < deadline, "not in time: {what}; {view:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Forgers may say as many names as they like, and tell of lives that never were.
+    #[test]
+    fn forged_names_and_lives_hide_no_real_ones() {
+        let peer = |alive, generation| Peer {
+            alive,
+            generation,
+            gossip: "127.0.0.1:1".parse().unwrap(),
+            quic: None,
+            rack: None,
+            zone: None,
+        };
+        let forged = (0..20_000).map(|number| (format!("0-{number}").parse().unwrap(), peer(true, 1)));
+        let (a, b): (NodeId, NodeId) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let real = [(a.clone(), peer(true, 7)), (b.clone(), peer(true, 7))];
+        let later = [(a.clone(), peer(false, u64::MAX)), (b.clone(), peer(true, 9))];
+        let known = [a.clone(), b.clone()];
+        let seen = peers(forged.chain(real).chain(later), |node| known.contains(node));
+        assert_eq!(seen, [(a, peer(true, 7)), (b, peer(true, 9))].into());
     }
 
     #[tokio::test]

@@ -12,29 +12,29 @@ use std::{
 use async_trait::async_trait;
 use cairn_fragment::Probes;
 use cairn_schema::{Meta, MetaError, clock::now_ms, ids::*, record::*};
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt, future::BoxFuture};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     View,
     confirm::{Finding, confirm},
+    contacts::{Contacts, Signs},
     gossip::Views,
     losses::{Candidate, Held, Limits, losses},
     quorum::{Sight, Tally, in_company, may_give_up, may_judge},
 };
 use crate::{
     background::{Context, inventory},
-    placement::{Liveness, Rows, topology::domain_of},
+    placement::{DiskView, Liveness, Rows, topology::domain_of},
     supervisor::{Step, StepError, Worker},
 };
 
-/// Suspects looked at in one step; the rest wait for the next.
+/// Suspects that others are asked about in one step; the rest wait for the next.
 const SUSPECTS_PER_STEP: usize = 8;
-/// Gossip needs a few rounds before silence means anything.
-const START_ROUNDS: u32 = 12;
-const LEAST_START_GRACE: Duration = Duration::from_secs(3);
-/// A suspect that answered a probe is left alone for so many rounds of gossip.
-const ROUNDS_AFTER_ANSWER: u32 = 5;
+/// Nodes that are asked at a time.
+const ASKED_AT_ONCE: usize = 64;
+/// For so long this node need not be told again that the others reach it.
+const REACHED_FOR: Duration = Duration::from_secs(5);
 /// How long a returning disk's inventory may take before the disk is called up regardless; scrub finds what is left.
 const RECONCILE_LIMIT: Duration = Duration::from_secs(30);
 /// How long a step of the judge waits for those of all its disks.
@@ -47,11 +47,9 @@ pub struct Judge {
     /// This node's open disks.
     own: Vec<DiskId>,
     views: Views,
-    started: Instant,
-    heard: HashSet<NodeId>,
-    /// Suspects that answered a probe, until when they are left alone.
-    answered: HashMap<NodeId, Instant>,
-    silent: HashSet<NodeId>,
+    contacts: Contacts,
+    /// When most of the others last said that they reach this node.
+    reached: Option<Instant>,
     /// When this judge first saw each disk that is down now.
     down_since: HashMap<DiskId, Instant>,
     /// Own disks that are being compared with what they should hold.
@@ -62,69 +60,117 @@ pub struct Judge {
 
 impl Judge {
     pub fn new(ctx: Context, probes: Arc<dyn Probes>, own: Vec<DiskId>, views: Views) -> Self {
+        let contacts = Contacts::new(ctx.timings.gossip_interval, Instant::now());
         Self {
             ctx,
             probes,
             own,
             views,
-            started: Instant::now(),
-            heard: HashSet::new(),
-            answered: HashMap::new(),
-            silent: HashSet::new(),
+            contacts,
+            reached: None,
             down_since: HashMap::new(),
             returning: HashMap::new(),
             held: Vec::new(),
         }
     }
 
-    fn start_grace(&self) -> Duration {
-        (self.ctx.timings.gossip_interval * START_ROUNDS).max(LEAST_START_GRACE)
-    }
-
-    fn suspected(&self, node: &NodeId, view: &View) -> bool {
-        if *node == self.ctx.node || view.is_alive(node) {
-            return false;
-        }
-        // Silence of a node that was never heard means something only after gossip has had time.
-        self.heard.contains(node) || self.started.elapsed() > self.start_grace()
-    }
-
-    /// Updates what is remembered about each node, and says in the node's picture of the cluster who is alive.
+    /// Says in the node's picture of the cluster who is alive.
     fn publish(&mut self, rows: &Rows, view: &View) {
         let now = Instant::now();
-        self.answered.retain(|_, until| *until > now);
-        let mut liveness = HashMap::new();
-        for node in rows.nodes.keys() {
-            if view.is_alive(node) {
-                self.heard.insert(node.clone());
-                self.silent.remove(node);
-            }
-            let seems = if !self.suspected(node, view) || self.answered.contains_key(node) {
-                Liveness::Alive
-            } else if self.silent.contains(node) {
-                Liveness::Dead
-            } else {
-                Liveness::Suspect
-            };
-            liveness.insert(node.clone(), seems);
-        }
+        let heard = rows.nodes.keys().filter(|node| view.is_alive(node)).cloned();
+        self.contacts.hear(heard, |node| rows.nodes.contains_key(node));
+        let seems = |node: &NodeId| match *node == self.ctx.node {
+            true => Liveness::Alive,
+            false => self.contacts.seems(node, view.is_alive(node), now),
+        };
+        let liveness: HashMap<NodeId, Liveness> = rows.nodes.keys().map(|node| (node.clone(), seems(node))).collect();
         let suspects = liveness.values().filter(|seems| **seems != Liveness::Alive).count();
         self.ctx.metrics.suspects.set(suspects as i64);
         self.ctx.placement.set_liveness(liveness);
+    }
+
+    /// Asks those who are in doubt, and one more in its turn, whatever gossip says of them.
+    async fn ask(&mut self, rows: &Rows, view: &View) {
+        let topology = self.ctx.placement.topology();
+        let mut has_up: HashSet<&NodeId> = HashSet::new();
+        has_up.extend(rows.disks.values().filter(|disk| disk.state == DiskState::Up).map(|disk| &disk.node));
+        let fails = |view: &&DiskView| view.shunned_reads > 0 || view.shunned_writes > 0;
+        let failing: HashSet<&NodeId> = topology.disks.values().filter(fails).map(|view| &view.disk.node).collect();
+        let others = rows.nodes.keys().filter(|node| **node != self.ctx.node);
+        let signs = |node: &NodeId| Signs {
+            alive: view.is_alive(node),
+            has_up: has_up.contains(node),
+            failing: failing.contains(node),
+        };
+        let others: Vec<(NodeId, Signs)> = others.map(|node| (node.clone(), signs(node))).collect();
+        let asked = self.contacts.ask_now(&others, Instant::now());
+        let limit = self.ctx.timings.probe_timeout;
+        let probes = &self.probes;
+        // Boxed here: the compiler cannot see through the adapters that these futures may move between threads.
+        let calls: Vec<BoxFuture<'_, _>> = asked
+            .into_iter()
+            .map(|node| async move { (probes.probe(&node, Instant::now() + limit).await.is_ok(), node) }.boxed())
+            .collect();
+        // Many silent ones are asked in several steps: the others wait for the verdict.
+        let calls = futures::stream::iter(calls).buffer_unordered(ASKED_AT_ONCE);
+        let answers: Vec<(bool, NodeId)> = calls.take_until(Box::pin(tokio::time::sleep(limit * 2))).collect().await;
+        let now = Instant::now();
+        for (answered, node) in answers {
+            match answered {
+                true => self.contacts.answers(&node, now),
+                false => self.contacts.leaves_unanswered(&node, now),
+            }
+        }
     }
 
     fn sight(&self, rows: &Rows, view: &View) -> Sight {
         let mut voters: HashSet<&NodeId> =
             rows.disks.values().filter(|disk| disk.state == DiskState::Up).map(|disk| &disk.node).collect();
         voters.insert(&self.ctx.node);
-        let alive = voters.iter().filter(|node| ***node == self.ctx.node || view.is_alive(node)).count();
+        let alive = voters.iter().filter(|node| self.counts(node, view)).count();
         let mine: Vec<_> = self.own.iter().filter_map(|id| rows.disks.get(id)).collect();
         let accused = !mine.is_empty() && mine.iter().all(|disk| disk.state != DiskState::Up);
         Sight { voters: voters.len(), alive, accused }
     }
 
+    fn counts(&self, node: &NodeId, view: &View) -> bool {
+        *node == self.ctx.node || self.contacts.counts(node, view.is_alive(node), Instant::now())
+    }
+
+    /// Whether most of the cluster reaches this node, by the others' own word: what gossip says of them is no sign
+    /// of that. Nobody's disks come up whom the others would have to call down again.
+    async fn is_reached(&mut self, rows: &Rows) -> bool {
+        if self.reached.is_some_and(|when| when.elapsed() < REACHED_FOR) {
+            return true;
+        }
+        let others: HashSet<&NodeId> =
+            rows.disks.values().filter(|disk| disk.state == DiskState::Up).map(|disk| &disk.node).collect();
+        let others = others.into_iter().filter(|node| **node != self.ctx.node);
+        // A peer needs its own time to probe.
+        let (probes, me, limit) = (&self.probes, &self.ctx.node, self.ctx.timings.probe_timeout * 2);
+        let calls: Vec<BoxFuture<'_, _>> = others
+            .map(|peer| {
+                async move { matches!(probes.probe_through(peer, me, Instant::now() + limit).await, Ok(true)) }.boxed()
+            })
+            .collect();
+        let voters = calls.len() + 1;
+        let mut reaching = 1;
+        let mut calls = futures::stream::iter(calls)
+            .buffer_unordered(ASKED_AT_ONCE)
+            .take_until(Box::pin(tokio::time::sleep(limit)));
+        while !in_company(Sight { voters, alive: reaching, accused: false }) {
+            match calls.next().await {
+                Some(reached) => reaching += usize::from(reached),
+                None => return false,
+            }
+        }
+        drop(calls);
+        self.reached = Some(Instant::now());
+        true
+    }
+
     /// Own disks: a broken one goes down, a whole one comes up.
-    async fn tend_own(&mut self, rows: &Rows, sight: Sight) -> Result<(), StepError> {
+    async fn tend_own(&mut self, rows: &Rows) -> Result<(), StepError> {
         let of_mine = |disk: &&Disk| disk.node == self.ctx.node && disk.state == DiskState::Up;
         let mut down = Vec::new();
         for disk in rows.disks.values().filter(of_mine).filter(|disk| !self.own.contains(&disk.id)) {
@@ -143,7 +189,7 @@ impl Judge {
                     tracing::error!(disk = %id, %why, "own disk failed");
                     down.push(disk);
                 }
-                (DiskState::Down | DiskState::Lost, None) if in_company(sight) => {
+                (DiskState::Down | DiskState::Lost, None) if self.is_reached(rows).await => {
                     self.call_up(rows, disk, until).await?
                 }
                 _ => drop(self.returning.remove(&id)),
@@ -168,26 +214,17 @@ impl Judge {
 
     async fn condemn(&mut self, rows: &Rows, view: &View) -> Result<(), StepError> {
         let has_up = |node: &NodeId| rows.disks.values().any(|disk| disk.node == *node && disk.state == DiskState::Up);
-        let waits = |node: &NodeId| self.answered.contains_key(node);
-        let suspects: Vec<NodeId> = rows
-            .nodes
-            .keys()
-            .filter(|node| self.suspected(node, view) && has_up(node) && !waits(node))
-            .take(SUSPECTS_PER_STEP)
-            .cloned()
-            .collect();
+        let now = Instant::now();
+        let overdue = |node: &NodeId| self.contacts.is_overdue(node, view.is_alive(node), now);
+        let suspects: Vec<NodeId> =
+            rows.nodes.keys().filter(|node| overdue(node) && has_up(node)).take(SUSPECTS_PER_STEP).cloned().collect();
         // Together: each waits for the deadlines of probes that are not answered.
         let examined = suspects.iter().map(|suspect| self.examine(rows, view, suspect).boxed());
         let findings = futures::future::join_all(examined.collect::<Vec<_>>()).await;
         for (suspect, finding) in suspects.into_iter().zip(findings) {
             match finding? {
-                Some(Finding::Answers) => {
-                    let until = Instant::now() + self.ctx.timings.gossip_interval * ROUNDS_AFTER_ANSWER;
-                    self.answered.insert(suspect, until);
-                }
-                Some(Finding::Silent) => {
-                    self.silent.insert(suspect);
-                }
+                Some(Finding::Answers) => self.contacts.answers(&suspect, Instant::now()),
+                Some(Finding::Silent) => self.contacts.found_silent(&suspect),
                 Some(Finding::Unsure) | None => {}
             }
         }
@@ -201,10 +238,11 @@ impl Judge {
         let name = format!("membership/{suspect}");
         let Some(lease) = self.ctx.lease(&name, ttl).await? else { return Ok(None) };
         let others = rows.nodes.keys().filter(|node| *node != suspect && **node != self.ctx.node);
-        let peers: Vec<NodeId> = others.clone().filter(|node| view.is_alive(node)).cloned().collect();
+        let may_know = |node: &&NodeId| self.contacts.may_know(node, view.is_alive(node), Instant::now());
+        let peers: Vec<NodeId> = others.clone().filter(may_know).cloned().collect();
         let alone = others.count() == 0;
         let finding = confirm(&*self.probes, suspect, &peers, alone, limit).await;
-        tracing::info!(%suspect, finding = finding.as_str(), "gossip hears nothing of a node, so it was asked");
+        tracing::info!(%suspect, finding = finding.as_str(), "a node left a probe unanswered, so it and others were asked");
         match finding {
             Finding::Answers => {}
             Finding::Silent => {
@@ -280,7 +318,7 @@ impl Judge {
             rows.disks.values().filter(|disk| states.contains(&disk.state)).map(|disk| &disk.node).collect()
         };
         let present = with(&[DiskState::Up, DiskState::Draining]);
-        let alive = present.iter().filter(|node| ***node == self.ctx.node || view.is_alive(node)).count();
+        let alive = present.iter().filter(|node| self.counts(node, view)).count();
         let all = with(&[DiskState::Up, DiskState::Draining, DiskState::Down]);
         Tally { all: all.len(), alive }
     }
@@ -357,8 +395,10 @@ impl Worker for Judge {
 
 impl Judge {
     async fn judge(&mut self, rows: &Rows, view: &View) -> Result<(), StepError> {
+        self.ask(rows, view).await;
+        self.publish(rows, view);
         let sight = self.sight(rows, view);
-        self.tend_own(rows, sight).await?;
+        self.tend_own(rows).await?;
         if may_judge(sight) {
             self.condemn(rows, view).await?;
             self.declare_lost(rows, view).await?;

@@ -205,6 +205,21 @@ async fn who_is_cut_off_or_accused_judges_nobody() {
     assert!(court.not_up().await.is_empty());
 }
 
+/// Who answers is there, though gossip, which anybody can forge, calls all of them dead.
+#[tokio::test]
+async fn silence_in_gossip_alone_keeps_no_disk_down_and_condemns_nobody() {
+    let mut court = Court::of(6, LONG).await;
+    court.net.kill(3);
+    court.meta.set_disk_state(disk(0), DiskState::Up, DiskState::Down).await.unwrap();
+    court.hear(&[1, 2, 3, 4, 5]).await;
+    assert!(!court.not_up().await.contains(&(0, DiskState::Down)), "our own is up again");
+    court.hear(&[1, 2, 3, 4, 5]).await;
+    assert_eq!(court.not_up().await, [(3, DiskState::Down)], "and who answers nobody is condemned");
+    for other in [1, 2, 4, 5] {
+        assert_eq!(court.seems(other), Liveness::Alive, "n{other}");
+    }
+}
+
 #[tokio::test]
 async fn of_two_nodes_the_one_that_lives_decides_alone() {
     let mut court = Court::of(2, LONG).await;

@@ -1,9 +1,12 @@
 //! Who is there. Gossip says *suspect*; a direct probe and the opinion of a second peer confirm; a transaction decides.
 //!
-//! Nothing here trusts gossip with more than a hint: addresses and identity come from the metadata and mutual TLS. A
-//! node that may itself be the one cut off must not judge: see [`quorum`].
+//! Nothing here trusts gossip with more than a hint: names, addresses and identity come from the metadata and mutual
+//! TLS, and who is in doubt is asked, whichever way gossip says. So whoever forges it costs probes: nobody is kept
+//! alive by it, kept from coming up, or hidden. A node that may itself be the one cut off must not judge: see
+//! [`quorum`].
 
 mod confirm;
+mod contacts;
 pub mod gossip;
 mod judge;
 mod losses;

@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex, watch};
 
 use super::{Gossip, GossipOptions, View};
-use crate::supervisor::{Step, StepError, Worker};
+use crate::{
+    placement::Placement,
+    supervisor::{Step, StepError, Worker},
+};
 
 /// The running gossip, outside the worker so that it survives the worker's restart and can be stopped by the node.
 pub type GossipSlot = Arc<Mutex<Option<Gossip>>>;
@@ -16,12 +19,19 @@ pub struct GossipWorker {
     slot: GossipSlot,
     /// With the port that the node really has.
     options: GossipOptions,
+    /// Tells who the nodes are: names that only gossip knows are nobody's.
+    placement: Arc<Placement>,
     views: Arc<watch::Sender<Arc<View>>>,
 }
 
 impl GossipWorker {
-    pub fn new(slot: GossipSlot, options: GossipOptions, views: Arc<watch::Sender<Arc<View>>>) -> Self {
-        Self { slot, options, views }
+    pub fn new(
+        slot: GossipSlot,
+        options: GossipOptions,
+        placement: Arc<Placement>,
+        views: Arc<watch::Sender<Arc<View>>>,
+    ) -> Self {
+        Self { slot, options, placement, views }
     }
 }
 
@@ -32,8 +42,9 @@ impl Worker for GossipWorker {
         if slot.is_none() {
             *slot = Some(Gossip::start(self.options.clone()).await?);
         }
+        let rows = self.placement.topology().rows.clone();
         let view = match &*slot {
-            Some(gossip) => gossip.view().await,
+            Some(gossip) => gossip.view(|node| rows.nodes.contains_key(node)).await,
             None => return Ok(Step::Idle),
         };
         match view {

@@ -268,7 +268,8 @@ async fn start_actors(
     let often = pace(ctx.timings.gossip_interval, 0.0, None, Duration::from_secs(300));
 
     if let Some(slot) = begun.gossip.clone() {
-        let make = move || GossipWorker::new(slot.clone(), gossip.clone(), views.clone());
+        let placement = ctx.placement.clone();
+        let make = move || GossipWorker::new(slot.clone(), gossip.clone(), placement.clone(), views.clone());
         worker::run(&supervisor, "gossip", Need::Essential, often.clone(), &metrics, make).await?;
     }
     let (judge_ctx, disks) = (ctx.clone(), own.clone());

@@ -62,7 +62,7 @@ pub struct NodeStatus {
     pub rack: String,
     pub zone: String,
     pub address: SocketAddr,
-    /// "alive", "suspect" or "dead", by gossip here.
+    /// "alive", "suspect" or "dead", by gossip and probes here.
     pub gossip: String,
     /// How calls from here to the node ended last; None for this node itself, and for one that was not called yet.
     pub reach: Option<ReachStatus>,

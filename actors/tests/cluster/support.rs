@@ -27,7 +27,7 @@ pub(crate) struct Cluster {
     dir: tempfile::TempDir,
     ca: PemPair,
     pub meta: Meta,
-    id: ClusterId,
+    pub id: ClusterId,
     pub timings: Timings,
     /// Of each node.
     pub racks: Vec<String>,
