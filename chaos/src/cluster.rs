@@ -416,6 +416,12 @@ impl Cluster {
         &self.folder
     }
 
+    /// Every process that runs: the nodes and the metadata server.
+    pub fn pids(&self) -> Vec<u32> {
+        let meta = self.meta.as_ref().and_then(|meta| meta.process.as_ref()).map(Process::pid);
+        self.nodes.iter().filter_map(Node::pid).chain(meta).collect()
+    }
+
     /// S3 endpoints of the nodes that run.
     pub fn endpoints(&self) -> Vec<String> {
         self.nodes.iter().filter(|node| node.is_running()).map(|node| node.s3.clone()).collect()

@@ -15,7 +15,7 @@
 //! | 09 | blob | [`Blob`](crate::record::Blob) |
 //! | 0a | blob | counter: references to the blob beyond the first |
 //! | 0b | upload | counter: references to the list of parts beyond the first |
-//! | 0c | group, blob | empty: the blob has stripes in the group |
+//! | 0c | group, blob | [`GroupBlobRow`]: the blob has stripes in the group |
 //! | 0d | queue bucket, queued ms, kind, blob or upload | [`ReclaimRow`] |
 //! | 0e | group, blob, stripe, position | [`LedgerRow`] |
 //! | 0f | stripe | counter: the ledger's length is the sum over the stripes |
@@ -33,6 +33,7 @@
 //! | 1b | name | 16 random bytes: what a process of that name wrote last to see that the store takes commits |
 //! | 1c | | empty: the rows below have counted since there were blobs |
 //! | 1c | group | counter: stripes of all blobs in the group |
+//! | 1e | group | [`GroupRepair`](crate::record::GroupRepair): what the group's new members lack |
 //!
 //! Numbers are big-endian, so that they sort. Counters are the little-endian integers of
 //! [`crate::kv::Transaction::add`]. Object keys are arbitrary UTF-8 and sort by their bytes: at the end of a key they
@@ -43,6 +44,7 @@
 //! [`VersionRow`]: crate::record::rows::VersionRow
 //! [`PartRow`]: crate::record::rows::PartRow
 //! [`ReclaimRow`]: crate::record::rows::ReclaimRow
+//! [`GroupBlobRow`]: crate::record::rows::GroupBlobRow
 //! [`LedgerRow`]: crate::record::rows::LedgerRow
 //! [`AttemptRow`]: crate::record::rows::AttemptRow
 //! [`CompletedRow`]: crate::record::rows::CompletedRow
@@ -89,10 +91,12 @@ pub enum Space {
     /// Blobs that were never committed and must not be any more. Not part of an export: nobody writes to a store while
     /// it is imported.
     Condemned = 0x1d,
+    /// Part of the ledger: what stands for many fragments at once.
+    GroupRepair = 0x1e,
 }
 
 impl Space {
-    const ALL: [Self; 29] = [
+    const ALL: [Self; 30] = [
         Self::Cluster,
         Self::Bucket,
         Self::Document,
@@ -122,6 +126,7 @@ impl Space {
         Self::Proof,
         Self::GroupStripes,
         Self::Condemned,
+        Self::GroupRepair,
     ];
 
     pub fn from_byte(byte: u8) -> Option<Self> {
@@ -129,9 +134,11 @@ impl Space {
     }
 }
 
-/// All rows of the store: import and export work on these.
-pub const FIRST_KEY: &[u8] = &[Space::Cluster as u8];
-pub const END_KEY: &[u8] = &[Space::CompletedTime as u8 + 1];
+/// All rows that are the metadata, as ranges in order: import and export work on these.
+pub const METADATA: [(&[u8], &[u8]); 2] = [
+    (&[Space::Cluster as u8], &[Space::CompletedTime as u8 + 1]),
+    (&[Space::GroupRepair as u8], &[Space::GroupRepair as u8 + 1]),
+];
 
 /// Counters that every commit touches are spread over so many rows.
 pub const USAGE_STRIPES: u8 = 8;
@@ -400,6 +407,11 @@ pub fn ledger(name: FragmentName) -> Bytes {
         .done()
 }
 
+/// The ledger's rows of one group.
+pub fn ledger_group(group: GroupId) -> Bytes {
+    Key::of(Space::Ledger).raw(&group.0.to_be_bytes()).done()
+}
+
 /// The ledger's rows of one blob in one group.
 pub fn ledger_blob(group: GroupId, blob: BlobId) -> Bytes {
     Key::of(Space::Ledger).raw(&group.0.to_be_bytes()).raw(&blob.0).done()
@@ -428,6 +440,10 @@ pub fn disk(id: DiskId) -> Bytes {
 
 pub fn group(id: GroupId) -> Bytes {
     Key::of(Space::Group).raw(&id.0.to_be_bytes()).done()
+}
+
+pub fn group_repair(id: GroupId) -> Bytes {
+    Key::of(Space::GroupRepair).raw(&id.0.to_be_bytes()).done()
 }
 
 /// There in a store whose counters of [`group_stripes`] are true: one that older programs wrote to has none, or false

@@ -223,6 +223,28 @@ fn records_have_their_golden_bytes() {
     // part_of_slices
     let slice = |blob_offset| SliceName { blob: BlobId([1; 16]), blob_offset, length: 5 };
     goldens.check(PartRow { blob: Some(BlobRef::Slices(vec![slice(0), slice(300)])), checksum: None, ..part() }, "0197010ac41009090909090909090909090909090909c0070081a6536c696365739293c41001010101010101010101010101010101000593c41001010101010101010101010101010101cd012c05");
+    // group_blob
+    goldens.check(GroupBlobRow { epoch: 3, stripes: 300 }, "019203cd012c");
+    assert_eq!(GroupBlobRow::noted(b"key", b"").unwrap(), None, "of before it was noted");
+    // group_repair
+    let position = |start| PositionRepair {
+        position: 4,
+        epoch: 2,
+        cause: MissingCause::DiskLost,
+        since_ms: 5,
+        from: DiskId([6; 16]),
+        start,
+        wrapped: false,
+        missing: 300,
+    };
+    goldens.check(
+        GroupRepair {
+            group: GroupId(3),
+            cursor: Some(BlobId([1; 16])),
+            positions: vec![position(None), position(Some(BlobId([2; 16])))],
+        },
+        "019303c4100101010101010101010101010101010192980402a86469736b6c6f737405c41006060606060606060606060606060606c0c2cd012c980402a86469736b6c6f737405c41006060606060606060606060606060606c41002020202020202020202020202020202c2cd012c",
+    );
     // ledger
     goldens.check(LedgerRow { cause: MissingCause::Corrupt, since_ms: 4 }, "0192a7636f727275707404");
     // reclaim_blob
@@ -330,6 +352,8 @@ fn keys_are_as_the_table_says_and_read_back() {
     assert_eq!(hex::encode(keyspace::proof("n1")), "1b6e31");
     assert_eq!(hex::encode(keyspace::stripes_are_counted()), "1c");
     assert_eq!(hex::encode(keyspace::group_stripes(GroupId(7))), "1c00000007");
+    assert_eq!(hex::encode(keyspace::group_repair(GroupId(7))), "1e00000007");
+    assert_eq!(hex::encode(keyspace::ledger_group(GroupId(7))), "0e00000007");
     assert_eq!(keyspace::group_of_stripes(&keyspace::group_stripes(GroupId(7))), Some(GroupId(7)));
     assert_eq!(keyspace::group_of_stripes(&keyspace::stripes_are_counted()), None);
     assert_eq!(keyspace::split_reclaim(&queued), Some((77, keyspace::ReclaimKind::List, [0x21; 16])));

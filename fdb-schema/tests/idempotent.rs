@@ -18,7 +18,7 @@ use cairn_schema::{
 use common::*;
 
 /// Verbs that write nothing.
-const READS: [&str; 26] = [
+const READS: [&str; 29] = [
     "blobs",
     "bucket",
     "bucket_document",
@@ -28,6 +28,8 @@ const READS: [&str; 26] = [
     "existing_cluster",
     "group",
     "group_blobs",
+    "group_repair",
+    "group_repairs",
     "group_stripes",
     "groups",
     "ledger",
@@ -41,6 +43,7 @@ const READS: [&str; 26] = [
     "nodes",
     "object_parts",
     "ping",
+    "placed_blobs",
     "placement_revision",
     "policy",
     "upload",
@@ -85,6 +88,23 @@ fn credential(name: &str) -> Credential {
 
 fn tags(value: &str) -> Vec<(String, String)> {
     vec![("t".to_owned(), value.to_owned())]
+}
+
+/// A member of a group with one stripe is replaced, and its fragment made anew; then everything is as before.
+async fn replaced_members(plain: &Meta, tried: &mut Tried, group: &Group, case: &str) {
+    let stripes = plain.group_stripes().await.unwrap().unwrap()[&group.id];
+    let spare = Disk { id: DiskId::random(), ..plain.disks().await.unwrap().remove(0) };
+    plain.register_disk(Disk { state: DiskState::Up, ..spare.clone() }).await.unwrap();
+    let members = [&[spare.id], &group.members[1..]].concat();
+    tried.verbs.insert("absorb");
+    let replace = tried.faulty("replace_members");
+    let replaced = replace.replace_members(group.id, group.epoch, members, MissingCause::DiskLost).await.expect(case);
+    assert_eq!((replaced.epoch, plain.ledger_len().await.unwrap()), (group.epoch + 1, stripes), "{case}");
+    let last = plain.placed_blobs(group.id, None, 1000).await.unwrap().last().map(|placed| placed.blob.id);
+    let all = GroupRepairStep { group: group.id, epoch: replaced.epoch, from: None, to: last, left: Vec::new() };
+    assert_eq!(tried.faulty("advance_group_repair").advance_group_repair(&all).await.expect(case), None, "{case}");
+    assert_eq!(plain.ledger_len().await.unwrap(), 0, "{case}");
+    audited(plain, case).await;
 }
 
 /// Every verb that writes, in an order in which each has something to do.
@@ -149,6 +169,7 @@ async fn every_verb(kv: SharedKv, faults: [Fault; 2], case: &str) -> BTreeSet<&'
     assert_eq!(plain.ledger_len().await.unwrap(), 1, "{case}");
     tried.faulty("ledger_clear").ledger_clear(missing, 1).await.expect(case);
     assert_eq!(plain.ledger_len().await.unwrap(), 0, "{case}");
+    replaced_members(&plain, &mut tried, &group, case).await;
 
     let marker = delete("b", "k", VersionSelector::Current);
     assert!(tried.faulty("delete_object").delete_object(marker).await.expect(case).delete_marker, "{case}");

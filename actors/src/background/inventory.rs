@@ -13,7 +13,7 @@ const BLOBS_PER_PAGE: usize = 64;
 const NAMES_PER_CHUNK: usize = 1024;
 const LISTED_AT_ONCE: usize = 1024;
 /// Rows of one transaction.
-pub(super) const ROWS_AT_ONCE: usize = 256;
+const ROWS_AT_ONCE: usize = 256;
 
 /// What one page of the comparison found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,10 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registr
 pub struct HealingMetrics {
     pub ledger_fragments: IntGauge,
     pub thin_stripes: IntGauge,
+    /// By how many more fragments the stripe could lose; as of the last look at the ledger.
+    pub missing_by_tolerance: IntGaugeVec,
     pub repaired_fragments: IntCounter,
+    pub copied_fragments: IntCounter,
     pub repaired_bytes: IntCounter,
     pub repair_failures: IntCounter,
     pub repair_rate: IntGauge,
@@ -40,6 +43,15 @@ impl HealingMetrics {
             thin_stripes: make.gauge(
                 "cairn_thin_stripes",
                 "Stripes that could lose fewer failure domains than the layout allows; -1: not counted by this store",
+            )?,
+            missing_by_tolerance: make.gauges(
+                "cairn_missing_fragments",
+                "Missing fragments by how many more their stripes can lose; below 0 they cannot be read now",
+                "tolerance",
+            )?,
+            copied_fragments: make.counter(
+                "cairn_repair_copied_fragments_total",
+                "Fragments this node copied from where they had been",
             )?,
             repaired_fragments: make.counter("cairn_repair_fragments_total", "Fragments this node put back")?,
             repaired_bytes: make.counter("cairn_repair_bytes_total", "Bytes of fragments this node put back")?,

@@ -1,11 +1,14 @@
 //! The work that keeps data whole while nobody looks: repair, scrub and garbage collection, each a paced worker in a
 //! supervised actor whose lasting state is in the metadata.
 
+mod backoff;
 mod context;
 pub mod gc;
+mod groups;
 pub mod inventory;
 mod metrics;
 pub mod placement;
+mod progress;
 mod queue;
 mod rebuild;
 pub mod repair;
@@ -13,7 +16,10 @@ mod replace;
 pub mod scrub;
 mod scrub_position;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod test_world;
+mod walk;
 
 pub use context::{BackgroundMemory, Context};
 pub use metrics::HealingMetrics;

@@ -1,9 +1,14 @@
-//! Reads the ledger and picks the stripes that are nearest to being lost.
+//! Reads the ledger's rows of single fragments, and picks the stripes that are nearest to being lost. Rows that stand
+//! for many are the business of `groups`.
 
-use cairn_fragment::geometry;
+use std::collections::BTreeMap;
+
 use cairn_schema::{MetaError, ids::*, record::*};
 
-use super::Context;
+use super::{
+    Context,
+    groups::{Filled, margin, serves},
+};
 use crate::placement::Rows;
 
 const ROWS_PER_PAGE: usize = 1000;
@@ -26,8 +31,8 @@ pub(super) struct Endangered {
 pub(super) struct Scan {
     /// Most endangered first.
     pub stripes: Vec<Endangered>,
-    /// Rows in all.
-    pub rows: u64,
+    /// All rows, by how many fragments more than needed their stripes have.
+    pub by_margin: BTreeMap<i32, u64>,
 }
 
 /// One pass over the whole ledger, keeping only the `limit` most endangered stripes that can be repaired now, so that
@@ -35,6 +40,7 @@ pub(super) struct Scan {
 pub(super) async fn scan(
     ctx: &Context,
     rows: &Rows,
+    filled: &Filled,
     limit: usize,
     skip: impl Fn(&StripeName) -> bool,
 ) -> Result<Scan, MetaError> {
@@ -44,27 +50,37 @@ pub(super) async fn scan(
     loop {
         let page = ctx.meta.ledger(after, ROWS_PER_PAGE).await?;
         after = page.last().map(|entry| entry.fragment);
-        scan.rows += page.len() as u64;
         if page.is_empty() {
             break;
         }
         for entry in page {
             // In order of name, so that a stripe's rows follow each other.
             if gathering.last().is_some_and(|before| stripe_of(before) != stripe_of(&entry)) {
-                scan.keep(rows, std::mem::take(&mut gathering), limit, &skip);
+                scan.keep(rows, filled, std::mem::take(&mut gathering), limit, &skip);
             }
             gathering.push(entry);
         }
     }
-    scan.keep(rows, gathering, limit, &skip);
+    scan.keep(rows, filled, gathering, limit, &skip);
     scan.trim(limit);
     Ok(scan)
 }
 
 impl Scan {
-    fn keep(&mut self, rows: &Rows, entries: Vec<LedgerEntry>, limit: usize, skip: impl Fn(&StripeName) -> bool) {
-        let stripe = assess(rows, entries).filter(|stripe| !skip(&stripe.name));
-        self.stripes.extend(stripe);
+    fn keep(
+        &mut self,
+        rows: &Rows,
+        filled: &Filled,
+        entries: Vec<LedgerEntry>,
+        limit: usize,
+        skip: impl Fn(&StripeName) -> bool,
+    ) {
+        let count = entries.len() as u64;
+        let Some(stripe) = assess(rows, filled, entries) else { return };
+        *self.by_margin.entry(stripe.margin).or_default() += count;
+        if !stripe.entries.is_empty() && !skip(&stripe.name) {
+            self.stripes.push(stripe);
+        }
         if self.stripes.len() >= limit.max(1) * 2 {
             self.trim(limit);
         }
@@ -80,19 +96,17 @@ fn stripe_of(entry: &LedgerEntry) -> StripeName {
     (entry.fragment.group, entry.fragment.blob, entry.fragment.stripe)
 }
 
-/// How endangered a stripe is; None when nothing can be done about it now.
-fn assess(rows: &Rows, mut entries: Vec<LedgerEntry>) -> Option<Endangered> {
+/// How endangered a stripe is; None of a group that is not known. Its entries are those that something can be done
+/// about now.
+fn assess(rows: &Rows, filled: &Filled, mut entries: Vec<LedgerEntry>) -> Option<Endangered> {
     let name = stripe_of(entries.first()?);
     let group = rows.groups.get(&name.0)?;
-    let serves = |position: usize| {
-        let state = group.members.get(position).and_then(|disk| rows.state(*disk));
-        matches!(state, Some(DiskState::Up | DiskState::Draining))
+    let listed = |position: u8| {
+        filled.has(group.id, position) || entries.iter().any(|entry| entry.fragment.position == position)
     };
-    let listed = |position: usize| entries.iter().any(|entry| usize::from(entry.fragment.position) == position);
-    let survivors = (0..group.members.len()).filter(|position| serves(*position) && !listed(*position)).count();
-    let margin = survivors as i32 - geometry::needed_fragments(group.scheme) as i32;
-    entries.retain(|entry| serves(entry.fragment.position.into()));
-    (!entries.is_empty()).then_some(Endangered { margin, name, entries })
+    let margin = margin(rows, group, listed);
+    entries.retain(|entry| serves(rows, group, entry.fragment.position));
+    Some(Endangered { margin, name, entries })
 }
 
 #[cfg(test)]
@@ -130,21 +144,23 @@ mod tests {
         let group = Group { id: GroupId(1), scheme, members, epoch: 1, state: GroupState::Open };
         rows.groups.insert(group.id, group.into());
 
-        let one = assess(&rows, vec![entry(1, 0)]).unwrap();
+        let one = assess(&rows, &Filled::default(), vec![entry(1, 0)]).unwrap();
         assert_eq!(one.margin, 0, "four of the five that are up");
-        let two = assess(&rows, vec![entry(2, 0), entry(2, 1)]).unwrap();
+        let two = assess(&rows, &Filled::default(), vec![entry(2, 0), entry(2, 1)]).unwrap();
         assert_eq!((two.margin, two.entries.len()), (-1, 2));
-        assert!(assess(&rows, vec![entry(3, 5)]).is_none(), "its disk is away");
-        let half = assess(&rows, vec![entry(4, 0), entry(4, 5)]).unwrap();
+        let away = assess(&rows, &Filled::default(), vec![entry(3, 5)]).unwrap();
+        assert_eq!((away.margin, away.entries.len()), (1, 0), "its disk is away");
+        let half = assess(&rows, &Filled::default(), vec![entry(4, 0), entry(4, 5)]).unwrap();
         assert_eq!((half.margin, half.entries.len()), (0, 1));
 
         let mut scan = Scan::default();
         for blob in 1..=9 {
             let entries = if blob == 7 { vec![entry(7, 0), entry(7, 1)] } else { vec![entry(blob, 2)] };
-            scan.keep(&rows, entries, 3, |name| name.1 == BlobId([1; 16]));
+            scan.keep(&rows, &Filled::default(), entries, 3, |name| name.1 == BlobId([1; 16]));
         }
         scan.trim(3);
         let order: Vec<u8> = scan.stripes.iter().map(|stripe| stripe.name.1.0[0]).collect();
         assert_eq!(order, [7, 2, 3]);
+        assert_eq!(scan.by_margin, BTreeMap::from([(-1, 2), (0, 8)]));
     }
 }

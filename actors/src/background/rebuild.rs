@@ -11,7 +11,7 @@ use cairn_fragment::{
 use cairn_schema::{MetaError, clock::now_ms, ids::*, record::*};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
-use super::{Context, queue::Endangered};
+use super::{Context, queue::StripeName};
 use crate::{data_path::Codecs, placement::Rows};
 
 /// Why a stripe was not rebuilt.
@@ -33,19 +33,60 @@ pub(super) enum RebuildError {
     LeaseOver,
 }
 
-/// What came of one stripe.
+impl RebuildError {
+    /// Whether it is this stripe's own: the next may well succeed.
+    pub(super) fn is_of_the_stripe(&self) -> bool {
+        match self {
+            Self::Geometry(_) | Self::Codec(_) | Self::TooFew { .. } => true,
+            Self::Fragment(_, TransportError::Disk(error)) => {
+                error.is_damage() || matches!(error, DiskError::Conflict(_) | DiskError::BadChecksum)
+            }
+            Self::Meta(_) | Self::Fragment(..) | Self::Task(_) | Self::LeaseOver => false,
+        }
+    }
+
+    /// The position whose disk takes nothing more, though it answers.
+    pub(super) fn full_position(&self) -> Option<u8> {
+        match self {
+            Self::Fragment(name, TransportError::Disk(DiskError::Full { .. } | DiskError::ReadOnly(_))) => {
+                Some(name.position)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What came of stripes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mended {
-    /// Rows cleared, rebuilt or found to be there after all.
-    pub cleared: u64,
-    pub rebuilt: u64,
+    /// Fragments that were put where they belong.
+    pub fragments: u64,
+    /// Of those, how many were copied from where they had been.
+    pub copied: u64,
     pub bytes: u64,
+}
+
+impl std::ops::AddAssign for Mended {
+    fn add_assign(&mut self, other: Self) {
+        self.fragments += other.fragments;
+        self.copied += other.copied;
+        self.bytes += other.bytes;
+    }
+}
+
+/// A fragment of a stripe that is to be where it belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wish {
+    pub position: u8,
+    /// A disk that may have it still.
+    pub from: Option<DiskId>,
 }
 
 /// A fragment that is not where it should be.
 struct Wanted {
     name: FragmentName,
     disk: DiskId,
+    from: Option<DiskId>,
     /// Something else of its name is there and must go first.
     replace: bool,
 }
@@ -60,26 +101,30 @@ pub(super) struct Rebuild<'a> {
 }
 
 impl Rebuild<'_> {
-    /// `blob` is the stripe's blob as the metadata has it now.
-    pub(super) async fn stripe(&self, stripe: &Endangered, blob: Option<&Blob>) -> Result<Mended, RebuildError> {
-        let Some(group) = self.rows.groups.get(&stripe.name.0) else { return Ok(Mended::default()) };
+    /// Sees to it that every fragment that is wished for is where it belongs, whole and synced: one that is there
+    /// stays, one that its old disk still has is copied, the others are rebuilt. `blob` is the stripe's as the metadata
+    /// has it now.
+    pub(super) async fn stripe(
+        &self,
+        stripe: StripeName,
+        wishes: &[Wish],
+        blob: &Blob,
+    ) -> Result<Mended, RebuildError> {
+        let Some(group) = self.rows.groups.get(&stripe.0) else { return Err(MetaError::Stale("group").into()) };
         let mut mended = Mended::default();
-        let Some(blob) = blob else {
-            // Reclaimed meanwhile: nobody needs it.
-            for entry in &stripe.entries {
-                self.clear(group, entry.fragment, &mut mended).await?;
-            }
-            return Ok(mended);
-        };
         let geometry = Geometry::new(blob)?;
-        let len = geometry.fragment_len(stripe.name.2)?;
-        let wanted = self.look(group, stripe, len, &mut mended).await?;
+        let len = geometry.fragment_len(stripe.2)?;
+        let mut wanted = self.look(group, stripe, wishes, len).await?;
         if wanted.is_empty() {
             return Ok(mended);
         }
         let codec = self.codecs.of(blob.scheme)?;
         let fragments = codec.needed() + wanted.len();
         let _memory = self.ctx.memory.take(fragments as u64 * u64::from(len)).await;
+        wanted = self.copy(wanted, len, &mut mended).await?;
+        if wanted.is_empty() {
+            return Ok(mended);
+        }
         let present = self.read(group, stripe, &wanted, codec.needed(), len).await?;
         let positions: Vec<u8> = wanted.iter().map(|fragment| fragment.name.position).collect();
         let rebuilt = tokio::task::spawn_blocking(move || reconstruct(&codec, &present, &positions, len as usize))
@@ -87,40 +132,32 @@ impl Rebuild<'_> {
             .map_err(|error| RebuildError::Task(error.to_string()))??;
         for (fragment, (payload, block_checksums)) in wanted.iter().zip(rebuilt) {
             self.put(fragment, payload, block_checksums, len).await?;
-            mended.rebuilt += 1;
-            mended.bytes += u64::from(len);
-            self.clear(group, fragment.name, &mut mended).await?;
+            mended += Mended { fragments: 1, copied: 0, bytes: u64::from(len) };
         }
         Ok(mended)
     }
 
-    async fn clear(&self, group: &Group, name: FragmentName, mended: &mut Mended) -> Result<(), RebuildError> {
-        self.ctx.meta.ledger_clear(name, group.epoch).await?;
-        mended.cleared += 1;
-        Ok(())
-    }
-
-    /// Which of the rows are really missing; the others are cleared.
+    /// Which of the fragments are really missing.
     async fn look(
         &self,
         group: &Group,
-        stripe: &Endangered,
+        (group_id, blob, stripe): StripeName,
+        wishes: &[Wish],
         len: u32,
-        mended: &mut Mended,
     ) -> Result<Vec<Wanted>, RebuildError> {
         let mut wanted = Vec::new();
-        for entry in &stripe.entries {
-            let name = entry.fragment;
-            let Some(disk) = group.members.get(usize::from(name.position)).copied() else { continue };
+        for Wish { position, from } in wishes.iter().copied() {
+            let name = FragmentName { group: group_id, blob, stripe, position };
+            let Some(disk) = group.members.get(usize::from(position)).copied() else { continue };
             match self.ctx.fragments.verify(disk, name, self.ctx.deadline()).await {
-                Ok(info) if info.length == len => self.clear(group, name, mended).await?,
+                Ok(info) if info.length == len => {}
                 // A put replaces a damaged copy; only a whole one of wrong contents must be taken away first.
-                Ok(_) => wanted.push(Wanted { name, disk, replace: true }),
+                Ok(_) => wanted.push(Wanted { name, disk, from, replace: true }),
                 Err(TransportError::Disk(DiskError::NotFound(_))) => {
-                    wanted.push(Wanted { name, disk, replace: false });
+                    wanted.push(Wanted { name, disk, from, replace: false });
                 }
                 Err(TransportError::Disk(error)) if error.is_damage() => {
-                    wanted.push(Wanted { name, disk, replace: false });
+                    wanted.push(Wanted { name, disk, from, replace: false });
                 }
                 Err(error) => return Err(RebuildError::Fragment(name, error)),
             }
@@ -128,21 +165,45 @@ impl Rebuild<'_> {
         Ok(wanted)
     }
 
+    fn answers(&self, disk: DiskId) -> bool {
+        matches!(self.rows.state(disk), Some(DiskState::Up | DiskState::Draining))
+    }
+
+    /// Copies what the disks before still have, which costs one read instead of as many as the code needs; returns what
+    /// is still wanted.
+    async fn copy(&self, wanted: Vec<Wanted>, len: u32, mended: &mut Mended) -> Result<Vec<Wanted>, RebuildError> {
+        let mut rest = Vec::new();
+        for fragment in wanted {
+            let from = fragment.from.filter(|from| *from != fragment.disk && self.answers(*from));
+            let bytes = match from {
+                Some(from) => self.ctx.fragments.get(from, fragment.name, 0..len, self.ctx.deadline()).await.ok(),
+                None => None,
+            };
+            let Some(payload) = bytes else {
+                rest.push(fragment);
+                continue;
+            };
+            let checked = tokio::task::spawn_blocking(move || (block_checksums(&payload), payload)).await;
+            let (checksums, payload) = checked.map_err(|error| RebuildError::Task(error.to_string()))?;
+            self.put(&fragment, payload, checksums, len).await?;
+            *mended += Mended { fragments: 1, copied: 1, bytes: u64::from(len) };
+        }
+        Ok(rest)
+    }
+
     /// Any `needed` of the stripe's other fragments, verified.
     async fn read(
         &self,
         group: &Group,
-        stripe: &Endangered,
+        (id, blob, number): StripeName,
         wanted: &[Wanted],
         needed: usize,
         len: u32,
     ) -> Result<Vec<(u8, Bytes)>, RebuildError> {
         let missing: HashSet<u8> = wanted.iter().map(|fragment| fragment.name.position).collect();
-        let answers = |disk: DiskId| matches!(self.rows.state(disk), Some(DiskState::Up | DiskState::Draining));
-        let (id, blob, number) = stripe.name;
         let mut sources = (0u8..)
             .zip(group.members.iter().copied())
-            .filter(|(position, disk)| !missing.contains(position) && answers(*disk));
+            .filter(|(position, disk)| !missing.contains(position) && self.answers(*disk));
         let get = |(position, disk): (u8, DiskId)| {
             let name = FragmentName { group: id, blob, stripe: number, position };
             async move { (name, self.ctx.fragments.get(disk, name, 0..len, self.ctx.deadline()).await) }.boxed()

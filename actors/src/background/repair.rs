@@ -1,8 +1,8 @@
-//! Repair: works the ledger off, most endangered stripes first, under a lease per group.
+//! Repair: works the ledger off, most endangered first, under a lease per group.
 //!
-//! All of its state is the ledger: a repair that dies is continued by whoever takes the lease next. A row is cleared
-//! only after its fragment was put (synced) and read back, and only while the group's epoch is the one it was put
-//! under.
+//! All of its state is the ledger: a repair that dies is continued by whoever takes the lease next. Groups with new
+//! members are gone through with a cursor; fragments with rows of their own are looked up. Either counts as mended only
+//! after the fragment was put (synced) and read back, and only while the group's epoch is the one it was put under.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,9 +16,13 @@ use futures::{FutureExt, StreamExt, future::BoxFuture};
 
 use super::{
     Context,
-    queue::{Endangered, StripeName, scan},
-    rebuild::{Mended, Rebuild, RebuildError},
-    replace,
+    backoff::Backoff,
+    groups::{self, EndangeredGroup},
+    progress::Progress,
+    queue::{self, Endangered, StripeName},
+    rebuild::{Mended, Rebuild, RebuildError, Wish},
+    replace::{self, Burden},
+    walk::{AT_A_TIME, Walk, Walked},
 };
 use crate::{
     data_path::Codecs,
@@ -26,11 +30,12 @@ use crate::{
     supervisor::{Step, StepError, Worker},
 };
 
-/// Stripes kept from one pass over the ledger.
+/// Stripes, and groups, kept from one pass over the ledger.
 const QUEUE: usize = 4096;
-/// Stripes of one step, and how many of them at a time: memory is that many stripes.
+/// Stripes of one step.
 const BATCH: usize = 32;
-const AT_A_TIME: usize = 4;
+/// Groups that get new members before the rows are read again.
+const REPLACED_AT_ONCE: usize = 64;
 const LEASE: Duration = Duration::from_secs(30);
 /// A lease is renewed, and deletes refused, when it is older than this.
 const LEASE_FRESH: Duration = Duration::from_secs(12);
@@ -41,26 +46,29 @@ const QUEUE_AGE: Duration = Duration::from_secs(30);
 const FRUITLESS_PAUSE: Duration = Duration::from_secs(15);
 const GROWN_PAUSE: Duration = Duration::from_secs(1);
 const READING_SHARE: u32 = 20;
-/// A stripe that failed is tried again after this, doubled each time.
-const RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
-/// Fewer in vain are ordinary while nodes start.
+/// Fewer failures in a row are ordinary while nodes start.
 const TRIES_TO_WARN: u32 = 4;
-/// Failed stripes remembered.
-const MAX_FAILED: usize = 16 * 1024;
 
-/// Rebuilds what the ledger says is missing.
+/// Makes anew what the ledger says is missing.
 pub struct Repair {
     ctx: Context,
     rows: Arc<Rows>,
     codecs: Codecs,
-    /// Most endangered last.
+    /// The group that is being gone through.
+    walk: Option<Walk>,
+    /// Groups to be gone through, the next last.
+    groups: Vec<EndangeredGroup>,
+    /// Single stripes, most endangered last.
     queue: Vec<Endangered>,
     queued_at: Instant,
     leases: HashMap<GroupId, (Lease, Instant)>,
-    failed: HashMap<StripeName, (Instant, u32)>,
+    failed: Backoff<StripeName>,
+    failed_groups: Backoff<GroupId>,
+    /// New members of groups that are to be replaced again: they died, or are full.
+    deserted: BTreeMap<GroupId, Vec<u8>>,
     /// Groups whose lost members found no stand-in: not tried again until the placement changes.
     stuck: HashMap<GroupId, usize>,
+    burden: Burden,
     /// Groups of which a failure domain holds too many members, in the present rows.
     crowded: Vec<GroupId>,
     /// The last reading of the ledger, if it was in vain.
@@ -74,36 +82,45 @@ impl Repair {
             ctx,
             rows: Arc::default(),
             codecs: Codecs::default(),
+            walk: None,
+            groups: Vec::new(),
             queue: Vec::new(),
             queued_at: Instant::now(),
             leases: HashMap::new(),
-            failed: HashMap::new(),
+            failed: Backoff::new(),
+            failed_groups: Backoff::new(),
+            deserted: BTreeMap::new(),
             stuck: HashMap::new(),
+            burden: Burden::default(),
             crowded: Vec::new(),
             fruitless: None,
             progress: Progress::default(),
         }
     }
 
-    /// One group's lost members replaced. True when there was something to do.
+    /// Lost members of groups replaced, and new ones that cannot be filled. True when there was something to do.
     async fn replace(&mut self) -> Result<bool, StepError> {
-        let wounded = replace::wounded(&self.rows);
+        let mut wounded = replace::wounded(&self.rows, &self.ctx.node);
+        wounded.extend(self.deserted.keys());
+        let mut replaced = 0;
         for group in wounded {
             if self.stuck.contains_key(&group) {
                 continue;
             }
-            let Some(done) = replace::replace_lost(&self.ctx, &self.rows, group).await? else { continue };
+            let positions = self.deserted.remove(&group).unwrap_or_default();
+            let (ctx, rows, burden) = (&self.ctx, &self.rows, &mut self.burden);
+            let Some(done) = replace::replace_lost(ctx, rows, burden, group, &positions).await? else { continue };
             if done.unplaceable > 0 {
                 tracing::error!(%group, members = done.unplaceable, "no disk may stand in for lost members; add disks");
                 self.stuck.insert(group, done.unplaceable);
                 self.ctx.metrics.unplaceable_members.set(self.stuck.values().sum::<usize>() as i64);
             }
-            if done.members > 0 {
-                self.queue.clear();
-                return Ok(true);
+            replaced += usize::from(done.members > 0);
+            if replaced == REPLACED_AT_ONCE {
+                break;
             }
         }
-        Ok(false)
+        Ok(replaced > 0)
     }
 
     /// One member moved out of too crowded a failure domain (PLC-1). True when there was something to do.
@@ -116,40 +133,74 @@ impl Repair {
             if self.stuck.contains_key(&group) {
                 continue;
             }
-            let Some(done) = replace::uncrowd(&self.ctx, &self.rows, group).await? else { continue };
+            let uncrowd = replace::uncrowd(&self.ctx, &self.rows, &self.burden, group);
+            let Some(done) = uncrowd.await? else { continue };
             if done.unplaceable > 0 {
                 tracing::error!(%group, "a failure domain holds more of a group than it may, and no other has room; add disks");
                 self.stuck.insert(group, done.unplaceable);
                 continue;
             }
-            self.queue.clear();
             return Ok(true);
         }
         Ok(false)
     }
 
-    /// Sees to it that there is a queue. False when there is nothing to repair.
-    async fn fill(&mut self) -> Result<bool, StepError> {
-        if !self.queue.is_empty() && self.queued_at.elapsed() < QUEUE_AGE {
+    /// Whether there is something to repair. Reads the ledger if what was read before is done, or old.
+    async fn plan(&mut self) -> Result<bool, StepError> {
+        let nothing = self.walk.is_none() && self.groups.is_empty() && self.queue.is_empty();
+        if !nothing && self.queued_at.elapsed() < QUEUE_AGE {
             return Ok(true);
         }
+        self.put_away().await?;
         self.release_all().await;
-        self.queue.clear();
         let length = self.ctx.meta.ledger_len().await?;
         self.progress.note(&self.ctx, length);
+        if length == 0 {
+            self.show_margins(&BTreeMap::new());
+        }
         if length == 0 || self.fruitless.is_some_and(|reading| reading.suffices(length)) {
             return Ok(false);
         }
         let now = Instant::now();
-        let waits = |name: &StripeName| self.failed.get(name).is_some_and(|(until, _)| *until > now);
-        let wounded = scan(&self.ctx, &self.rows, QUEUE, waits).await?;
-        self.queue = wounded.stripes;
+        let waits = |group: &GroupId| self.failed_groups.waits(group, now);
+        let groups = groups::scan(&self.ctx, &self.rows, QUEUE, waits).await?;
+        let waits = |name: &StripeName| self.failed.waits(name, now);
+        let stripes = queue::scan(&self.ctx, &self.rows, &groups.filled, QUEUE, waits).await?;
+        let mut by_margin = groups.by_margin;
+        stripes
+            .by_margin
+            .into_iter()
+            .for_each(|(margin, fragments)| *by_margin.entry(margin).or_default() += fragments);
+        self.show_margins(&by_margin);
+        (self.groups, self.queue, self.queued_at) = (groups.groups, stripes.stripes, now);
+        self.deserted = groups.deserted;
         self.spread();
-        self.queued_at = now;
-        // Stripes that wait for another try do not make a pass fruitless.
-        let in_vain = self.queue.is_empty() && self.failed.is_empty();
+        // What waits for another try does not make a pass fruitless.
+        let failed = !self.failed.is_empty() || !self.failed_groups.is_empty() || !self.deserted.is_empty();
+        let in_vain = self.queue.is_empty() && self.groups.is_empty() && !failed;
         self.fruitless = in_vain.then(|| Fruitless { length, ended: Instant::now(), took: now.elapsed() });
-        Ok(!self.queue.is_empty())
+        Ok(!self.queue.is_empty() || !self.groups.is_empty())
+    }
+
+    /// Forgets what was planned, and notes how far the walk has come.
+    async fn put_away(&mut self) -> Result<(), MetaError> {
+        self.groups.clear();
+        self.queue.clear();
+        let Some(mut walk) = self.walk.take() else { return Ok(()) };
+        match walk.note(&self.ctx).await {
+            // Another has it now, or the group has changed: what was made is found to be there.
+            Ok(_) | Err(MetaError::Stale(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn show_margins(&self, by_margin: &BTreeMap<i32, u64>) {
+        let gauge = &self.ctx.metrics.missing_by_tolerance;
+        gauge.reset();
+        for (margin, fragments) in by_margin {
+            let fragments = i64::try_from(*fragments).unwrap_or(i64::MAX);
+            gauge.with_label_values(&[&margin.to_string()]).set(fragments);
+        }
     }
 
     /// Last is next. Among equally endangered stripes each node begins with other groups, so that they do not queue for
@@ -158,6 +209,78 @@ impl Repair {
         let salt = xxhash_rust::xxh3::xxh3_64(self.ctx.node.as_str().as_bytes());
         let turn = |group: GroupId| xxhash_rust::xxh3::xxh3_64_with_seed(&group.0.to_be_bytes(), salt);
         self.queue.sort_by_cached_key(|stripe| std::cmp::Reverse((stripe.margin, turn(stripe.name.0), stripe.name)));
+    }
+
+    /// Whether a group comes before the single stripes: they wait for those that are nearer to being lost, or as near.
+    fn is_groups_turn(&self) -> bool {
+        let group = self.walk.as_ref().map(|walk| walk.margin).or(self.groups.last().map(|group| group.margin));
+        let stripe = self.queue.last().map(|stripe| stripe.margin);
+        group.is_some_and(|group| stripe.is_none_or(|stripe| group <= stripe))
+    }
+
+    /// Goes on with the walk, or begins the next; None: none of the groups is ours to repair.
+    async fn walk(&mut self) -> Result<Option<u64>, StepError> {
+        let mut walk = match self.walk.take() {
+            Some(walk) if self.hold(walk.group()).await? => walk,
+            _ => match self.next_walk().await? {
+                Some(walk) => walk,
+                None => return Ok(None),
+            },
+        };
+        let group = walk.group();
+        match self.step_walk(&mut walk).await {
+            Ok(Walked::On(mended)) => {
+                self.walk = Some(walk);
+                self.failed_groups.succeeded(&group);
+                Ok(Some(self.account(mended)))
+            }
+            Ok(Walked::Done) => {
+                tracing::info!(%group, "a group is whole again");
+                Ok(Some(0))
+            }
+            // The group moved on: it is judged anew.
+            Err(RebuildError::Meta(MetaError::Stale(_))) => Ok(Some(0)),
+            Err(error) => {
+                self.group_failed(&walk, error);
+                Ok(Some(0))
+            }
+        }
+    }
+
+    async fn step_walk(&self, walk: &mut Walk) -> Result<Walked, RebuildError> {
+        let held = self.leases.get(&walk.group()).map(|(_, since)| *since);
+        let lease_holds = move || held.is_some_and(|since| since.elapsed() < LEASE_FRESH);
+        let (ctx, rows, codecs) = (&self.ctx, &self.rows, &self.codecs);
+        let rebuild = Rebuild { ctx, rows, codecs, lease_holds: &lease_holds };
+        walk.step(&rebuild).await
+    }
+
+    async fn next_walk(&mut self) -> Result<Option<Walk>, StepError> {
+        while let Some(EndangeredGroup { id, margin, .. }) = self.groups.pop() {
+            if !self.hold(id).await? {
+                continue;
+            }
+            let Some(repair) = self.ctx.meta.group_repair(id).await? else { continue };
+            let Some(group) = self.rows.groups.get(&id).cloned() else { continue };
+            return Ok(Some(Walk::new(repair, group, margin)));
+        }
+        Ok(None)
+    }
+
+    fn group_failed(&mut self, walk: &Walk, error: RebuildError) {
+        let (group, margin) = (walk.group(), walk.margin);
+        self.ctx.metrics.repair_failures.inc();
+        if let Some(position) = error.full_position() {
+            tracing::warn!(%group, position, %error, "a new member of a group takes no more: another is looked for");
+            self.deserted.entry(group).or_default().push(position);
+        }
+        let tries = self.failed_groups.failed(group);
+        // Nodes that hold its fragments may be starting.
+        if tries < TRIES_TO_WARN {
+            tracing::info!(%group, margin, %error, "a group is not repaired yet");
+        } else {
+            tracing::warn!(%group, margin, tries, %error, "a group cannot be repaired");
+        }
     }
 
     /// The next stripes whose groups are ours to repair.
@@ -212,7 +335,15 @@ impl Repair {
         let results: Vec<_> = futures::stream::iter(mends).buffer_unordered(AT_A_TIME).collect().await;
         let mut bytes = 0;
         for (stripe, result) in results {
-            bytes += self.account(stripe, result);
+            match result {
+                Ok(mended) => {
+                    self.failed.succeeded(&stripe.name);
+                    bytes += self.account(mended);
+                }
+                // The group moved on: the rows are read again, and the stripe judged anew.
+                Err(RebuildError::Meta(MetaError::Stale(_))) => {}
+                Err(error) => self.stripe_failed(&stripe, error),
+            }
         }
         Ok(bytes)
     }
@@ -226,40 +357,63 @@ impl Repair {
         let lease_holds = move || held.is_some_and(|since| since.elapsed() < LEASE_FRESH);
         let (ctx, rows, codecs) = (&self.ctx, &self.rows, &self.codecs);
         let rebuild = Rebuild { ctx, rows, codecs, lease_holds: &lease_holds };
-        let result = rebuild.stripe(&stripe, blobs.get(&stripe.name.1)).await;
+        let result = self.mend_listed(&rebuild, &stripe, blobs.get(&stripe.name.1)).await;
         (stripe, result)
     }
 
-    fn account(&mut self, stripe: Endangered, result: Result<Mended, RebuildError>) -> u64 {
-        match result {
-            Ok(mended) => {
-                self.failed.remove(&stripe.name);
-                self.ctx.metrics.repaired_fragments.inc_by(mended.rebuilt);
-                self.ctx.metrics.repaired_bytes.inc_by(mended.bytes);
-                self.progress.repaired += mended.bytes;
-                // Read k, wrote and read back what was missing: roughly this many times its size.
-                mended.bytes.saturating_mul(4)
-            }
-            // The group moved on: the rows are read again, and the stripe judged anew.
-            Err(RebuildError::Meta(MetaError::Stale(_))) => 0,
-            Err(error) => {
-                let (group, blob, number) = stripe.name;
-                self.ctx.metrics.repair_failures.inc();
-                if self.failed.len() >= MAX_FAILED {
-                    self.failed.clear();
-                }
-                let tries = self.failed.get(&stripe.name).map_or(0, |(_, tries)| *tries);
-                // The nodes that hold the other fragments may be starting.
-                if tries < TRIES_TO_WARN {
-                    tracing::info!(%group, %blob, stripe = number, margin = stripe.margin, %error, "a stripe is not repaired yet");
-                } else {
-                    tracing::warn!(%group, %blob, stripe = number, margin = stripe.margin, tries, %error, "a stripe cannot be repaired");
-                }
-                let wait = RETRY.saturating_mul(2u32.saturating_pow(tries)).min(LONGEST_RETRY);
-                self.failed.insert(stripe.name, (Instant::now() + wait, tries.saturating_add(1)));
-                0
-            }
+    /// Mends what a stripe's rows say, and takes those away. Of a blob that was reclaimed meanwhile nobody needs it.
+    async fn mend_listed(
+        &self,
+        rebuild: &Rebuild<'_>,
+        stripe: &Endangered,
+        blob: Option<&Blob>,
+    ) -> Result<Mended, RebuildError> {
+        let Some(group) = self.rows.groups.get(&stripe.name.0) else { return Err(MetaError::Stale("group").into()) };
+        let wish = |entry: &LedgerEntry| Wish { position: entry.fragment.position, from: None };
+        let wishes: Vec<Wish> = stripe.entries.iter().map(wish).collect();
+        let mended = match blob {
+            Some(blob) => rebuild.stripe(stripe.name, &wishes, blob).await?,
+            None => Mended::default(),
+        };
+        for entry in &stripe.entries {
+            self.ctx.meta.ledger_clear(entry.fragment, group.epoch).await?;
         }
+        Ok(mended)
+    }
+
+    /// Counts what was mended; roughly how many bytes were read and written for it.
+    fn account(&mut self, mended: Mended) -> u64 {
+        let metrics = &self.ctx.metrics;
+        metrics.repaired_fragments.inc_by(mended.fragments);
+        metrics.copied_fragments.inc_by(mended.copied);
+        metrics.repaired_bytes.inc_by(mended.bytes);
+        self.progress.bytes += mended.bytes;
+        mended.bytes.saturating_mul(4)
+    }
+
+    fn stripe_failed(&mut self, stripe: &Endangered, error: RebuildError) {
+        let ((group, blob, number), margin) = (stripe.name, stripe.margin);
+        self.ctx.metrics.repair_failures.inc();
+        let tries = self.failed.failed(stripe.name);
+        // The nodes that hold the other fragments may be starting.
+        if tries < TRIES_TO_WARN {
+            tracing::info!(%group, %blob, stripe = number, margin, %error, "a stripe is not repaired yet");
+        } else {
+            tracing::warn!(%group, %blob, stripe = number, margin, tries, %error, "a stripe cannot be repaired");
+        }
+    }
+
+    /// Disks or groups changed: what could not be done may be possible now, and what is most endangered may be another.
+    async fn begin_anew(&mut self) -> Result<(), MetaError> {
+        self.failed.clear();
+        self.failed_groups.clear();
+        self.stuck.clear();
+        self.burden = Burden::of(&self.rows);
+        self.crowded = replace::crowded(&self.rows, self.ctx.policy().failure_domain);
+        self.ctx.metrics.crowded_groups.set(self.crowded.len() as i64);
+        self.ctx.metrics.unplaceable_members.set(0);
+        self.fruitless = None;
+        self.put_away().await
     }
 }
 
@@ -269,24 +423,26 @@ impl Worker for Repair {
         let rows = self.ctx.placement.refresh().await?;
         let before = std::mem::replace(&mut self.rows, rows);
         if before.revision != self.rows.revision {
-            // Disks came or went: what could not be done may be possible now.
-            self.failed.clear();
-            self.stuck.clear();
-            self.crowded = replace::crowded(&self.rows, self.ctx.policy().failure_domain);
-            self.ctx.metrics.crowded_groups.set(self.crowded.len() as i64);
-            self.ctx.metrics.unplaceable_members.set(0);
-            self.fruitless = None;
-            self.queue.clear();
+            self.begin_anew().await?;
         }
         if self.replace().await? {
             return Ok(Step::Worked { bytes: 0 });
         }
-        if !self.fill().await? {
+        if !self.plan().await? {
             return Ok(if self.uncrowd().await? { Step::Worked { bytes: 0 } } else { Step::Idle });
+        }
+        if self.progress.is_due() {
+            let length = self.ctx.meta.ledger_len().await?;
+            self.progress.note(&self.ctx, length);
+        }
+        if self.is_groups_turn()
+            && let Some(bytes) = self.walk().await?
+        {
+            return Ok(Step::Worked { bytes });
         }
         let batch = self.take_batch().await?;
         if batch.is_empty() {
-            self.queue.clear();
+            self.put_away().await?;
             return Ok(Step::Idle);
         }
         let bytes = self.mend(batch).await?;
@@ -307,45 +463,5 @@ impl Fruitless {
     fn suffices(&self, length: u64) -> bool {
         let grown = (self.took * READING_SHARE).clamp(GROWN_PAUSE, FRUITLESS_PAUSE);
         self.ended.elapsed() < if length == self.length { FRUITLESS_PAUSE } else { grown }
-    }
-}
-
-/// How fast the ledger shrinks.
-#[derive(Default)]
-struct Progress {
-    repaired: u64,
-    last: Option<(Instant, u64, u64)>,
-    bytes_per_second: f64,
-    rows_per_second: f64,
-}
-
-/// Weight of the newest sample in the smoothed speeds.
-const NEWEST: f64 = 0.3;
-const SAMPLE_EVERY: Duration = Duration::from_secs(1);
-
-impl Progress {
-    fn note(&mut self, ctx: &Context, length: u64) {
-        let metrics = &ctx.metrics;
-        metrics.ledger_fragments.set(i64::try_from(length).unwrap_or(i64::MAX));
-        let now = Instant::now();
-        match self.last {
-            Some((then, rows, bytes)) if now.duration_since(then) >= SAMPLE_EVERY => {
-                let seconds = now.duration_since(then).as_secs_f64();
-                let shrunk = rows.saturating_sub(length) as f64 / seconds;
-                let put = self.repaired.saturating_sub(bytes) as f64 / seconds;
-                self.rows_per_second += NEWEST * (shrunk - self.rows_per_second);
-                self.bytes_per_second += NEWEST * (put - self.bytes_per_second);
-                self.last = Some((now, length, self.repaired));
-            }
-            None => self.last = Some((now, length, self.repaired)),
-            Some(_) => {}
-        }
-        metrics.repair_rate.set(self.bytes_per_second as i64);
-        let eta = match (length, self.rows_per_second) {
-            (0, _) => 0,
-            (_, speed) if speed > 0.01 => (length as f64 / speed) as i64,
-            _ => -1,
-        };
-        metrics.repair_eta_seconds.set(eta);
     }
 }

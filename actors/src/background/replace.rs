@@ -1,22 +1,25 @@
-//! A lost disk leaves its groups, and one that crowds a failure domain: another takes its position, and what it held
-//! goes to the ledger.
+//! A lost disk leaves its groups, and one that crowds a failure domain: another takes its position, and one row of the
+//! ledger says that the group is to be repaired.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
-use cairn_schema::{MetaError, clock::now_ms, ids::*, record::*};
+use cairn_schema::{MetaError, ids::*, record::*};
 
-use super::{Context, inventory};
+use super::{Context, groups};
 use crate::placement::{Rows, members::domain_cap};
 
 const LEASE: Duration = Duration::from_secs(60);
-const BLOBS_PER_PAGE: usize = 256;
 
-/// The groups with lost members, those with most first.
-pub(super) fn wounded(rows: &Rows) -> Vec<GroupId> {
+/// The groups with lost members, those with most first, and of those the ones that fall to `node`.
+pub(super) fn wounded(rows: &Rows, node: &NodeId) -> Vec<GroupId> {
     let count = |group: &Group| lost_positions(rows, group).len();
     let mut groups: Vec<_> = rows.groups.values().map(|group| (count(group), group.id)).collect();
     groups.retain(|(lost, _)| *lost > 0);
-    groups.sort_by_key(|(lost, id)| (std::cmp::Reverse(*lost), *id));
+    let nodes = groups::live_nodes(rows);
+    groups.sort_by_cached_key(|(lost, id)| (std::cmp::Reverse(*lost), groups::rank(node, &nodes, *id), *id));
     groups.into_iter().map(|(_, id)| id).collect()
 }
 
@@ -34,9 +37,16 @@ pub(super) struct Replaced {
     pub unplaceable: usize,
 }
 
-/// Replaces the lost members of a group. None: another node is at it, or the group has just changed.
-pub(super) async fn replace_lost(ctx: &Context, rows: &Rows, id: GroupId) -> Result<Option<Replaced>, MetaError> {
-    under_lease(ctx, id, replace_under_lease(ctx, rows, id)).await
+/// Replaces the lost members of a group, and those of `positions` too. None: another node is at it, or the group has
+/// just changed.
+pub(super) async fn replace_lost(
+    ctx: &Context,
+    rows: &Rows,
+    burden: &mut Burden,
+    id: GroupId,
+    positions: &[u8],
+) -> Result<Option<Replaced>, MetaError> {
+    under_lease(ctx, id, replace_under_lease(ctx, rows, burden, id, positions)).await
 }
 
 /// What `work` on the group comes to; None, without it, while another node is at it.
@@ -51,13 +61,21 @@ async fn under_lease(
     result
 }
 
-async fn replace_under_lease(ctx: &Context, rows: &Rows, id: GroupId) -> Result<Option<Replaced>, MetaError> {
+async fn replace_under_lease(
+    ctx: &Context,
+    rows: &Rows,
+    burden: &mut Burden,
+    id: GroupId,
+    also: &[u8],
+) -> Result<Option<Replaced>, MetaError> {
     let Some(group) = ctx.meta.group(id).await? else { return Ok(None) };
     let mut members = group.members.clone();
     let mut replaced = Vec::new();
     let mut result = Replaced::default();
-    for position in lost_positions(rows, &group) {
-        match stand_in(ctx, rows, &group, &members, position).await {
+    let also = also.iter().map(|position| usize::from(*position)).filter(|position| *position < members.len());
+    let positions: BTreeSet<usize> = lost_positions(rows, &group).into_iter().chain(also).collect();
+    for position in positions {
+        match stand_in(ctx, rows, burden, &group, &members, position).await {
             Some(disk) => {
                 members[position] = disk;
                 replaced.push(u8::try_from(position).unwrap_or(u8::MAX));
@@ -66,16 +84,17 @@ async fn replace_under_lease(ctx: &Context, rows: &Rows, id: GroupId) -> Result<
         }
     }
     if !replaced.is_empty() {
-        if !install(ctx, &group, members, &replaced, MissingCause::DiskLost).await? {
+        if !install(ctx, &group, members.clone(), &replaced, MissingCause::DiskLost).await? {
             return Ok(None);
         }
+        replaced.iter().for_each(|position| burden.add(members[usize::from(*position)]));
         tracing::info!(group = %id, positions = ?replaced, "other disks stand in for lost members of a group");
         result.members = replaced.len();
     }
     Ok(Some(result))
 }
 
-/// Makes these the group's members, and lists what the new ones lack. False if the group has changed meanwhile.
+/// Makes these the group's members, and writes down what the new ones lack. False if the group has changed meanwhile.
 async fn install(
     ctx: &Context,
     group: &Group,
@@ -83,17 +102,14 @@ async fn install(
     replaced: &[u8],
     cause: MissingCause,
 ) -> Result<bool, MetaError> {
-    // The rows come first: a crash in between leaves rows too many, never too few (RED-1). The second pass is for blobs
-    // committed in between; those committed after the change name its new epoch.
-    list_all(ctx, group.id, replaced, cause).await?;
-    match ctx.meta.update_group(group.id, group.epoch, members, group.state).await {
-        Ok(_) => {}
-        Err(MetaError::Stale(_)) => return Ok(false),
-        Err(error) => return Err(error),
+    match ctx.meta.replace_members(group.id, group.epoch, members, cause).await {
+        Ok(_) => {
+            ctx.metrics.replaced_members.inc_by(replaced.len() as u64);
+            Ok(true)
+        }
+        Err(MetaError::Stale(_)) => Ok(false),
+        Err(error) => Err(error),
     }
-    list_all(ctx, group.id, replaced, cause).await?;
-    ctx.metrics.replaced_members.inc_by(replaced.len() as u64);
-    Ok(true)
 }
 
 /// The groups of which a failure domain holds more members than PLC-1 allows, in order of id: a disk was moved to
@@ -119,15 +135,25 @@ fn excess(rows: &Rows, group: &Group, level: FailureDomain) -> Option<usize> {
 /// Gives one member of a group that is in too crowded a domain a stand-in elsewhere, so that at most one fragment of
 /// each stripe is missing until it has been made anew. What the old one has is deleted by scrub once the new one has
 /// it. None: another node is at it, or the group has just changed.
-pub(super) async fn uncrowd(ctx: &Context, rows: &Rows, id: GroupId) -> Result<Option<Replaced>, MetaError> {
-    under_lease(ctx, id, uncrowd_under_lease(ctx, rows, id)).await
+pub(super) async fn uncrowd(
+    ctx: &Context,
+    rows: &Rows,
+    burden: &Burden,
+    id: GroupId,
+) -> Result<Option<Replaced>, MetaError> {
+    under_lease(ctx, id, uncrowd_under_lease(ctx, rows, burden, id)).await
 }
 
-async fn uncrowd_under_lease(ctx: &Context, rows: &Rows, id: GroupId) -> Result<Option<Replaced>, MetaError> {
+async fn uncrowd_under_lease(
+    ctx: &Context,
+    rows: &Rows,
+    burden: &Burden,
+    id: GroupId,
+) -> Result<Option<Replaced>, MetaError> {
     let Some(group) = ctx.meta.group(id).await? else { return Ok(None) };
     let Some(position) = excess(rows, &group, ctx.policy().failure_domain) else { return Ok(None) };
     let mut members = group.members.clone();
-    let Some(disk) = stand_in(ctx, rows, &group, &members, position).await else {
+    let Some(disk) = stand_in(ctx, rows, burden, &group, &members, position).await else {
         return Ok(Some(Replaced { members: 0, unplaceable: 1 }));
     };
     members[position] = disk;
@@ -139,37 +165,25 @@ async fn uncrowd_under_lease(ctx: &Context, rows: &Rows, id: GroupId) -> Result<
     Ok(Some(Replaced { members: 1, unplaceable: 0 }))
 }
 
-/// Ledger rows for everything that the group's blobs have in `positions`.
-async fn list_all(ctx: &Context, group: GroupId, positions: &[u8], cause: MissingCause) -> Result<(), MetaError> {
-    let mut after = None;
-    loop {
-        let blobs = ctx.meta.group_blobs(group, after, BLOBS_PER_PAGE).await?;
-        let since_ms = now_ms();
-        let mut rows = Vec::with_capacity(inventory::ROWS_AT_ONCE);
-        for blob in &blobs {
-            for position in positions {
-                for fragment in inventory::names_in(blob, group, *position) {
-                    rows.push(LedgerEntry { fragment, cause, since_ms });
-                    if rows.len() == inventory::ROWS_AT_ONCE {
-                        ctx.meta.ledger_add(&rows).await?;
-                        rows.clear();
-                    }
-                }
-            }
-        }
-        if !rows.is_empty() {
-            ctx.meta.ledger_add(&rows).await?;
-        }
-        match blobs.last() {
-            Some(last) => after = Some(last.id),
-            None => return Ok(()),
-        }
+/// The best disk for a position that says it takes writes.
+async fn stand_in(
+    ctx: &Context,
+    rows: &Rows,
+    burden: &Burden,
+    group: &Group,
+    members: &[DiskId],
+    position: usize,
+) -> Option<DiskId> {
+    let level = ctx.policy().failure_domain;
+    let sampled = ranked(rows, burden, group, level, members, position, burden.sample(group.id, position));
+    match first_writable(ctx, sampled).await {
+        Some(disk) => Some(disk),
+        None => first_writable(ctx, candidates(rows, burden, group, level, members, position)).await,
     }
 }
 
-/// The best disk for a position that says it takes writes.
-async fn stand_in(ctx: &Context, rows: &Rows, group: &Group, members: &[DiskId], position: usize) -> Option<DiskId> {
-    for disk in candidates(rows, group.scheme, ctx.policy().failure_domain, members, position) {
+async fn first_writable(ctx: &Context, disks: Vec<DiskId>) -> Option<DiskId> {
+    for disk in disks {
         let status = ctx.fragments.disk_status(disk, ctx.deadline()).await;
         if status.is_ok_and(|status| status.writable && status.failed.is_none()) {
             return Some(disk);
@@ -178,17 +192,72 @@ async fn stand_in(ctx: &Context, rows: &Rows, group: &Group, members: &[DiskId],
     None
 }
 
+/// Which disks there are, and how many groups each is a member of: counted once for many groups that get new members,
+/// and kept true while they do, so that what a lost disk had comes to lie on many.
+#[derive(Debug, Default)]
+pub(super) struct Burden {
+    groups: HashMap<DiskId, u64>,
+    /// Those that may take more, in order of id.
+    disks: Vec<DiskId>,
+}
+
+/// Of so many disks, drawn at random, the best is as good as the best of all: that keeps the choice for a group from
+/// growing with the cluster.
+const SAMPLE: usize = 256;
+
+impl Burden {
+    pub(super) fn of(rows: &Rows) -> Self {
+        let mut burden = Self::default();
+        rows.groups.values().flat_map(|group| &group.members).for_each(|member| burden.add(*member));
+        burden.disks = rows.disks.values().filter(|disk| disk.state == DiskState::Up).map(|disk| disk.id).collect();
+        burden.disks.sort_unstable();
+        burden
+    }
+
+    /// Disks to choose from for a position of a group; each may come more than once.
+    pub(super) fn sample(&self, group: GroupId, position: usize) -> impl Iterator<Item = DiskId> {
+        let seed = (u64::from(group.0) << 8) | position as u64;
+        let draw = move |turn: usize| xxhash_rust::xxh3::xxh3_64_with_seed(&turn.to_be_bytes(), seed) as usize;
+        let drawn = (self.disks.len() > SAMPLE).then_some(0..SAMPLE);
+        drawn.into_iter().flatten().map(move |turn| self.disks[draw(turn) % self.disks.len()])
+    }
+
+    pub(super) fn add(&mut self, disk: DiskId) {
+        *self.groups.entry(disk).or_default() += 1;
+    }
+
+    /// In proportion to the disk's size, as if it had the group already.
+    fn with_one_more(&self, disk: &Disk) -> u128 {
+        let groups = self.groups.get(&disk.id).copied().unwrap_or(0) + 1;
+        u128::from(groups) * u128::from(u64::MAX) / u128::from(disk.capacity_bytes.max(1))
+    }
+}
+
 /// Disks that may take `position` without any domain of `level` holding more than the scheme's parity (PLC-1), best
 /// first: least crowded at that level, then at the others from the widest, then least burdened with groups for their
-/// size.
+/// size, then in an order that differs from group to group, because several nodes choose at once.
 pub(super) fn candidates(
     rows: &Rows,
-    scheme: Scheme,
+    burden: &Burden,
+    group: &Group,
     level: FailureDomain,
     members: &[DiskId],
     position: usize,
 ) -> Vec<DiskId> {
-    let cap = domain_cap(scheme);
+    ranked(rows, burden, group, level, members, position, rows.disks.keys().copied())
+}
+
+/// [`candidates`] among some disks.
+pub(super) fn ranked(
+    rows: &Rows,
+    burden: &Burden,
+    group: &Group,
+    level: FailureDomain,
+    members: &[DiskId],
+    position: usize,
+    among: impl Iterator<Item = DiskId>,
+) -> Vec<DiskId> {
+    let cap = domain_cap(group.scheme);
     let others: Vec<&Disk> = members
         .iter()
         .enumerate()
@@ -200,18 +269,14 @@ pub(super) fn candidates(
         let domain = domain(disk, level);
         others.iter().filter(|other| self::domain(other, level) == domain).count()
     };
-    let mut load: HashMap<DiskId, usize> = HashMap::new();
-    for member in rows.groups.values().flat_map(|group| &group.members) {
-        *load.entry(*member).or_default() += 1;
-    }
     let fits = |disk: &&Disk| disk.state == DiskState::Up && !members.contains(&disk.id) && crowd(disk, level) < cap;
-    let mut candidates: Vec<_> = rows.disks.values().filter(fits).collect();
+    let mut candidates: Vec<_> = among.filter_map(|id| rows.disks.get(&id)).filter(fits).collect();
     candidates.sort_by_cached_key(|disk| {
         let crowds = [level, FailureDomain::Zone, FailureDomain::Rack, FailureDomain::Node].map(|at| crowd(disk, at));
-        let groups = load.get(&disk.id).copied().unwrap_or(0) as u128 + 1;
-        let burden = groups * u128::from(u64::MAX) / u128::from(disk.capacity_bytes.max(1));
-        (crowds, burden, disk.id)
+        let turn = xxhash_rust::xxh3::xxh3_64_with_seed(&disk.id.0, u64::from(group.id.0));
+        (crowds, burden.with_one_more(disk), turn)
     });
+    candidates.dedup_by_key(|disk| disk.id);
     candidates.into_iter().map(|disk| disk.id).collect()
 }
 
@@ -247,6 +312,10 @@ mod tests {
         rows
     }
 
+    fn group(id: u32, scheme: Scheme, members: &[DiskId]) -> Group {
+        Group { id: GroupId(id), scheme, members: members.to_vec(), epoch: 1, state: GroupState::Open }
+    }
+
     fn ids(ids: &[u8]) -> Vec<DiskId> {
         ids.iter().map(|id| DiskId([*id; 16])).collect()
     }
@@ -257,26 +326,27 @@ mod tests {
         let mut rows = rows(6);
         rows.disks.get_mut(&DiskId([0; 16])).unwrap().state = DiskState::Lost;
         let members = ids(&[0, 2, 4, 6, 8, 10]);
-        let ranked = candidates(&rows, scheme, FailureDomain::Rack, &members, 0);
+        let group = group(1, scheme, &members);
+        let ranked = candidates(&rows, &Burden::of(&rows), &group, FailureDomain::Rack, &members, 0);
         assert_eq!(ranked[0], DiskId([1; 16]), "the free disk of the lost one's rack crowds nobody");
         assert_eq!(ranked.len(), 6);
         // Two in a rack are as many as may be, though it has a third disk.
         let crowded = ids(&[0, 2, 3, 6, 8, 10]);
         rows.disks.get_mut(&DiskId([7; 16])).unwrap().rack = "r1".into();
-        let ranked = candidates(&rows, scheme, FailureDomain::Rack, &crowded, 0);
+        let ranked = candidates(&rows, &Burden::of(&rows), &group, FailureDomain::Rack, &crowded, 0);
         assert!(ranked.iter().all(|disk| rows.disks[disk].rack != "r1"), "{ranked:?}");
         // Three racks of two for six fragments: no room once two disks are gone.
         let mut small = self::rows(3);
         small.disks.get_mut(&DiskId([0; 16])).unwrap().state = DiskState::Lost;
-        assert!(candidates(&small, scheme, FailureDomain::Rack, &ids(&[0, 1, 2, 3, 4, 5]), 0).is_empty());
+        let members = ids(&[0, 1, 2, 3, 4, 5]);
+        assert!(candidates(&small, &Burden::of(&small), &group, FailureDomain::Rack, &members, 0).is_empty());
     }
 
     #[test]
     fn plc_1_a_disk_that_was_moved_to_a_crowded_rack_is_the_one_to_leave() {
         let mut rows = rows(6);
         let scheme = "4+2".parse().unwrap();
-        let group =
-            Group { id: GroupId(1), scheme, members: ids(&[0, 1, 2, 4, 6, 8]), epoch: 1, state: GroupState::Open };
+        let group = group(1, scheme, &ids(&[0, 1, 2, 4, 6, 8]));
         rows.groups.insert(group.id, group.clone().into());
         assert_eq!(crowded(&rows, FailureDomain::Rack), []);
         rows.disks.get_mut(&DiskId([6; 16])).unwrap().rack = "r0".into();
@@ -284,7 +354,7 @@ mod tests {
         assert_eq!(excess(&rows, &group, FailureDomain::Rack), Some(4));
         assert_eq!(crowded(&rows, FailureDomain::Node), []);
         // Another rack has room for it.
-        let ranked = candidates(&rows, scheme, FailureDomain::Rack, &group.members, 4);
+        let ranked = candidates(&rows, &Burden::of(&rows), &group, FailureDomain::Rack, &group.members, 4);
         assert!(!ranked.is_empty() && ranked.iter().all(|disk| rows.disks[disk].rack != "r0"), "{ranked:?}");
     }
 
@@ -296,9 +366,25 @@ mod tests {
         }
         let scheme = "replicated(2)".parse().unwrap();
         for (id, members) in [(1, [0, 4]), (2, [0, 2]), (3, [4, 6])] {
-            let group = Group { id: GroupId(id), scheme, members: ids(&members), epoch: 1, state: GroupState::Open };
+            let group = group(id, scheme, &ids(&members));
             rows.groups.insert(group.id, group.into());
         }
-        assert_eq!(wounded(&rows), [GroupId(2), GroupId(1)]);
+        assert_eq!(wounded(&rows, &"n1".parse().unwrap()), [GroupId(2), GroupId(1)]);
+    }
+
+    #[test]
+    fn what_a_lost_disk_had_comes_to_lie_on_many_disks() {
+        let mut rows = rows(20);
+        rows.disks.get_mut(&DiskId([0; 16])).unwrap().state = DiskState::Lost;
+        let mut burden = Burden::of(&rows);
+        let mut counts: HashMap<DiskId, u32> = HashMap::new();
+        for id in 1..=78 {
+            let group = group(id, "replicated(2)".parse().unwrap(), &ids(&[0, 39]));
+            let ranked = candidates(&rows, &burden, &group, FailureDomain::Disk, &group.members, 0);
+            burden.add(ranked[0]);
+            *counts.entry(ranked[0]).or_default() += 1;
+        }
+        // 38 others could have two each; the rack of the one that stays is avoided.
+        assert!(counts.len() >= 37 && counts.values().all(|count| (1..=4).contains(count)), "{counts:?}");
     }
 }

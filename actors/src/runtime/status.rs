@@ -272,6 +272,15 @@ async fn causes(running: &Running) -> Result<Vec<(MissingCause, u64)>, MetaError
             *counts.entry(entry.cause).or_default() += 1;
         }
     }
+    let mut after = None;
+    loop {
+        let page = running.meta.group_repairs(after, LEDGER_PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.group);
+        for position in page.iter().flat_map(|repair| &repair.positions) {
+            *counts.entry(position.cause).or_default() += position.missing;
+        }
+    }
     let mut counts: Vec<_> = counts.into_iter().collect();
     counts.sort_unstable();
     Ok(counts)

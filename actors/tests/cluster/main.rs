@@ -143,6 +143,58 @@ async fn plc_1_lost_disks_leave_their_groups_and_their_fragments_are_rebuilt_els
     cluster.stop_all().await;
 }
 
+/// One row for each of its groups counts what it held, and whoever repairs a group goes on where another stopped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn red_1_a_lost_rack_is_counted_by_its_groups_and_heals_while_those_who_repair_are_killed() {
+    let mut cluster = Cluster::start(6, timings()).await;
+    let mut kept = Vec::new();
+    for seed in 0..12 {
+        kept.extend(objects(seed));
+        for (key, body) in &kept[kept.len() - 5..] {
+            cluster.put(0, key, body).await;
+        }
+    }
+    cluster.kill(5);
+    cluster.until_node(5, DiskState::Down).await;
+    let gone: Vec<_> = cluster.meta.disks().await.unwrap();
+    let gone: Vec<_> = gone.iter().filter(|disk| disk.state == DiskState::Down).map(|disk| disk.id).collect();
+    let stripes = cluster.meta.group_stripes().await.unwrap().unwrap();
+    let groups = cluster.meta.groups().await.unwrap();
+    let held = |group: &Group| group.members.iter().filter(|member| gone.contains(member)).count() as u64;
+    let missing: u64 = groups.iter().map(|group| held(group) * stripes.get(&group.id).unwrap_or(&0)).sum();
+    let before = cluster.meta.ledger_len().await.unwrap();
+    assert!(missing > 100, "{missing} fragments are too few to tell");
+    let changes = gone.iter().map(|disk| (*disk, DiskState::Down, DiskState::Lost)).collect();
+    cluster.meta.set_disk_states(changes).await.unwrap();
+    let (mut most, mut rows, mut kills) = (0, 0, 0);
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let length = cluster.meta.ledger_len().await.unwrap();
+        most = most.max(length);
+        rows = rows.max(cluster.meta.ledger(None, 1000).await.unwrap().len());
+        let wounded = cluster.meta.groups().await.unwrap().iter().filter(|group| held(group) > 0).count();
+        if wounded == 0 && length == 0 {
+            break;
+        }
+        if wounded == 0 && kills < 2 {
+            kills += 1;
+            cluster.kill(kills);
+            cluster.start_node(kills).await;
+        }
+        assert!(Instant::now() < deadline, "{length} fragments are still missing");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(most <= missing + before, "{most} counted, and {missing} were lost");
+    assert!(rows < 20, "{rows} rows of single fragments: what was lost has one for each group");
+    cluster.until_ledger_empty().await;
+    let audit = cluster.meta.audit().await.unwrap();
+    assert_eq!(audit.problems, 0, "{:?}", audit.first_problems);
+    // DUR-1: of the five racks that are left any may go.
+    cluster.kill(0);
+    cluster.check(&[1, 4], &kept).await;
+    cluster.stop_all().await;
+}
+
 /// The rack then holds three fragments of a stripe, which is one more than may be lost, until a member has moved.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plc_1_a_node_that_was_moved_to_another_rack_crowds_it_no_longer_than_it_takes_to_mend() {
@@ -176,6 +228,9 @@ async fn plc_1_a_node_that_was_moved_to_another_rack_crowds_it_no_longer_than_it
         }
     }
     cluster.check(&[1, 5], &kept).await;
+    let (made, copied) = ("cairn_repair_fragments_total", "cairn_repair_copied_fragments_total");
+    assert!(cluster.counted(copied) > 0.0, "the disks before still had what moved");
+    assert!(cluster.counted(copied) <= cluster.counted(made));
     // Any rack may go, the crowded one above all.
     for node in [0, 4, 5] {
         cluster.kill(node);

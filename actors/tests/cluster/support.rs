@@ -38,6 +38,7 @@ pub(crate) struct Cluster {
 
 struct Node {
     runtime: NodeRuntime,
+    metrics: prometheus::Registry,
     threads: tokio::runtime::Runtime,
 }
 
@@ -169,9 +170,10 @@ impl Cluster {
         loop {
             let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             let options = self.options(index);
+            let metrics = options.metrics.clone();
             match threads.spawn(NodeRuntime::start(options)).await.unwrap() {
                 Ok(runtime) => {
-                    self.nodes[index] = Some(Node { runtime, threads });
+                    self.nodes[index] = Some(Node { runtime, metrics, threads });
                     return;
                 }
                 // The threads of a killed node may still be letting go of its disks.
@@ -211,6 +213,15 @@ impl Cluster {
 
     pub(crate) fn store(&self, index: usize) -> Store {
         self.runtime(index).store()
+    }
+
+    /// The sum of a counter over the nodes that live.
+    pub(crate) fn counted(&self, name: &str) -> f64 {
+        let families = self.nodes.iter().flatten().flat_map(|node| node.metrics.gather());
+        let named = families.filter(|family| family.name() == name);
+        named
+            .flat_map(|family| family.get_metric().iter().map(|one| one.get_counter().get_value()).collect::<Vec<_>>())
+            .sum()
     }
 
     pub(crate) async fn status(&self, index: usize) -> ClusterStatus {
@@ -305,9 +316,11 @@ impl Cluster {
         let deadline = Instant::now() + LIMIT;
         while self.meta.ledger_len().await.unwrap() > 0 {
             let rows = self.meta.ledger(None, 5).await.unwrap();
-            assert!(Instant::now() < deadline, "the ledger does not drain: {rows:#?}");
+            let groups = self.meta.group_repairs(None, 5).await.unwrap();
+            assert!(Instant::now() < deadline, "the ledger does not drain: {rows:#?} {groups:#?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        assert!(self.meta.group_repairs(None, 1).await.unwrap().is_empty());
         assert!(self.meta.ledger(None, 1).await.unwrap().is_empty());
     }
 

@@ -5,6 +5,7 @@ mod heads;
 mod others;
 mod problem;
 mod references;
+mod repairs;
 mod source;
 
 pub use problem::{Audit, Problem};
@@ -37,11 +38,12 @@ impl Meta {
             }
             heads::audit(&mut source, &mut audit).await?;
             others::audit(&mut source, &mut audit).await?;
+            let under_repair = repairs::audit(&mut source, &mut audit).await?;
             audit.blobs = source.count(Space::Blob).await?;
             let things = audit.blobs + source.count(Space::ListExtra).await? + source.count(Space::Upload).await?;
             let passes = things.div_ceil(at_once.max(1)).max(1);
             for pass in 0..passes {
-                References::new(pass, passes).audit(&mut source, &mut audit).await?;
+                References::new(pass, passes, under_repair).audit(&mut source, &mut audit).await?;
             }
             Ok(audit)
         })

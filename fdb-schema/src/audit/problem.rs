@@ -59,7 +59,11 @@ pub enum Problem {
     NextGroup(GroupId),
     #[error("the ledger has a row of blob {0}, which does not exist")]
     LedgerBlob(BlobId),
-    #[error("the ledger has {rows} rows, and its counters say {counted}")]
+    #[error(
+        "position {position} of group {group} is to get {missing} fragments, and the row of its repair says {counted}"
+    )]
+    GroupRepair { group: GroupId, position: u8, missing: i64, counted: i64 },
+    #[error("the ledger has {rows} fragments, and its counters say {counted}")]
     Ledger { rows: i64, counted: i64 },
 }
 

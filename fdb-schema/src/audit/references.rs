@@ -85,7 +85,8 @@ fn group_row(group: GroupId, blob: BlobId) -> u64 {
 }
 
 impl References {
-    pub(super) fn new(pass: u64, passes: u64) -> Self {
+    /// `under_repair` fragments are in the ledger by the rows of groups' repairs.
+    pub(super) fn new(pass: u64, passes: u64, under_repair: i64) -> Self {
         Self {
             pass,
             passes,
@@ -95,7 +96,7 @@ impl References {
             group_rows: 0,
             stripes: BTreeMap::new(),
             stripes_are_counted: false,
-            ledger_rows: 0,
+            ledger_rows: under_repair,
             ledger_counted: 0,
         }
     }

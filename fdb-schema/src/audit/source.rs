@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::{
     error::{MetaError, Result},
     keyspace::{self, Space},
-    kv::{KvError, RangePage, RangeQuery, Row, Transaction, key_after},
+    kv::{KvError, RangePage, RangeQuery, Row, Transaction, key_after, prefix_end},
     verbs::{Meta, tx::transact},
 };
 
@@ -67,6 +67,11 @@ pub(super) struct Scan {
 impl Scan {
     pub(super) fn of(space: Space) -> Self {
         let (begin, end) = keyspace::space(space);
+        Self { begin: Some(begin), end }
+    }
+
+    pub(super) fn prefix(begin: Bytes) -> Self {
+        let end = prefix_end(&begin);
         Self { begin: Some(begin), end }
     }
 }

@@ -3,6 +3,7 @@
 mod blob;
 mod bucket;
 pub mod document;
+mod group_repair;
 mod lease;
 mod ledger;
 pub mod part_runs;
@@ -16,6 +17,7 @@ mod version;
 
 pub use blob::*;
 pub use bucket::*;
+pub use group_repair::*;
 pub use lease::Lease;
 pub use ledger::*;
 pub use placement::*;

@@ -181,6 +181,22 @@ impl BlobRef {
     }
 }
 
+/// A blob in one of its groups. The row of a blob that was committed before this was noted is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupBlobRow {
+    /// The group's epoch that it was committed under.
+    pub epoch: u64,
+    /// How many of its stripes are in the group.
+    pub stripes: u64,
+}
+
+impl GroupBlobRow {
+    /// None for an empty row.
+    pub fn noted(key: &[u8], value: &[u8]) -> Result<Option<Self>, MetaError> {
+        if value.is_empty() { Ok(None) } else { Self::read(key, value).map(Some) }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerRow {
     pub cause: MissingCause,

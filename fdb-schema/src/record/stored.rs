@@ -1,6 +1,6 @@
 //! The table of all records that have a stored form: what each is called, and the version of its format.
 
-use super::{Blob, Bucket, ClusterPolicy, Credential, Disk, Group, Lease, Node, Upload, lease, rows};
+use super::{Blob, Bucket, ClusterPolicy, Credential, Disk, Group, GroupRepair, Lease, Node, Upload, lease, rows};
 use crate::codec::{CodecError, Stored};
 
 macro_rules! stored {
@@ -26,6 +26,7 @@ stored! {
     Disk => "disk row";
     Group => "group row";
     ClusterPolicy => "policy row";
+    GroupRepair => "group repair row";
     Credential => "credential row";
     Lease => "lease row", version 2, older by lease::older;
     rows::DocumentHead => "bucket document head", version 2;
@@ -33,6 +34,7 @@ stored! {
     rows::HeadRow => "head row";
     rows::VersionRow => "version row", version 2;
     rows::PartRow => "part row";
+    rows::GroupBlobRow => "group blob row";
     rows::LedgerRow => "ledger row";
     rows::ReclaimRow => "reclaim row";
     rows::AttemptRow => "attempt row";

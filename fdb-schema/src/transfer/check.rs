@@ -35,13 +35,12 @@ pub(crate) fn row((key, value): &Row) -> Result<()> {
         Space::Document if keyspace::is_document_chunk(key) => document::chunk(key, value).map(drop),
         Space::Document => document::First::read(key, value).map(drop),
         Space::Usage | Space::BlobExtra | Space::ListExtra | Space::LedgerCount if value.len() == 8 => Ok(()),
-        Space::GroupBlob | Space::CompletedTime if value.is_empty() => Ok(()),
-        Space::Usage
-        | Space::BlobExtra
-        | Space::ListExtra
-        | Space::LedgerCount
-        | Space::GroupBlob
-        | Space::CompletedTime => Err(unknown(format!("row {} has {} bytes", hex::encode(key), value.len()))),
+        Space::GroupBlob => GroupBlobRow::noted(key, value).map(drop),
+        Space::GroupRepair => GroupRepair::read(key, value).map(drop),
+        Space::CompletedTime if value.is_empty() => Ok(()),
+        Space::Usage | Space::BlobExtra | Space::ListExtra | Space::LedgerCount | Space::CompletedTime => {
+            Err(unknown(format!("row {} has {} bytes", hex::encode(key), value.len())))
+        }
         Space::Importing => Err(unknown("the mark of an unfinished import".to_owned())),
         Space::Proof => Err(unknown("a proof that a store takes commits".to_owned())),
         Space::Condemned => Err(unknown("a blob that was given up before it was committed".to_owned())),

@@ -3,7 +3,7 @@
 pub(crate) mod check;
 mod format;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncSeek, AsyncSeekExt, AsyncWrite};
@@ -116,7 +116,7 @@ impl Meta {
             None => transact!(self, "export", |tx| tx.raw_many(&keys))?,
         };
         match &rows[..] {
-            [None, Some(_)] => Ok(AllRows { snapshot, begin: Some(Bytes::from_static(keyspace::FIRST_KEY)) }),
+            [None, Some(_)] => Ok(AllRows { snapshot, left: all_ranges().collect() }),
             [Some(_), _] => Err(unfinished_import()),
             _ => Err(unusable("it is empty: it has no cluster")),
         }
@@ -138,8 +138,8 @@ fn unread(error: std::io::Error) -> MetaError {
 /// All rows in key order, from one snapshot or from a transaction for each page.
 struct AllRows {
     snapshot: Option<Box<dyn Transaction>>,
-    /// None after the last row.
-    begin: Option<Bytes>,
+    /// What is still to be read.
+    left: VecDeque<(Bytes, Bytes)>,
 }
 
 impl AllRows {
@@ -148,13 +148,15 @@ impl AllRows {
     }
 
     async fn next(&mut self, meta: &Meta) -> Result<Option<Vec<Row>>> {
-        let Some(begin) = self.begin.take() else { return Ok(None) };
-        let query = RangeQuery::new(begin, Bytes::from_static(keyspace::END_KEY), PAGE).snapshot();
+        let Some((begin, end)) = self.left.pop_front() else { return Ok(None) };
+        let query = RangeQuery::new(begin, end.clone(), PAGE).snapshot();
         let page: RangePage = match &mut self.snapshot {
             Some(snapshot) => snapshot.range(query).await.map_err(failed)?,
             None => transact!(meta, "export", |tx| tx.range(query.clone()))?,
         };
-        self.begin = page.rows.last().filter(|_| page.more).map(|(key, _)| key_after(key));
+        if let Some((last, _)) = page.rows.last().filter(|_| page.more) {
+            self.left.push_front((key_after(last), end));
+        }
         Ok(Some(page.rows))
     }
 }
@@ -217,13 +219,24 @@ fn overtaken() -> MetaError {
     unusable("another import into it has begun")
 }
 
-fn all_rows(limit: usize) -> RangeQuery {
-    RangeQuery::new(Bytes::from_static(keyspace::FIRST_KEY), Bytes::from_static(keyspace::END_KEY), limit)
+fn all_ranges() -> impl Iterator<Item = (Bytes, Bytes)> {
+    keyspace::METADATA.into_iter().map(|(begin, end)| (Bytes::from_static(begin), Bytes::from_static(end)))
+}
+
+/// Some of the rows, if there are any.
+async fn some_rows(tx: &mut Tx, limit: usize) -> Outcome<RangePage> {
+    for (begin, end) in all_ranges() {
+        let page = tx.range(RangeQuery::new(begin, end, limit)).await?;
+        if !page.rows.is_empty() {
+            return Ok(page);
+        }
+    }
+    Ok(RangePage::default())
 }
 
 /// Checks that there is nothing but what an unfinished import left, and marks the store.
 async fn begin(tx: &mut Tx, mark: &Mark) -> Outcome<()> {
-    if tx.raw(&keyspace::importing()).await?.is_none() && !tx.range(all_rows(1)).await?.rows.is_empty() {
+    if tx.raw(&keyspace::importing()).await?.is_none() && !some_rows(tx, 1).await?.rows.is_empty() {
         return Err(unusable("it is not empty; import into a new one").into());
     }
     tx.set_raw(keyspace::importing(), mark.0.clone());
@@ -233,13 +246,14 @@ async fn begin(tx: &mut Tx, mark: &Mark) -> Outcome<()> {
 /// Takes away what an unfinished import left; whether there may be more.
 async fn empty(tx: &mut Tx, mark: &Mark) -> Outcome<bool> {
     mark.must_stand(tx).await?;
-    let page = tx.range(all_rows(PAGE)).await?;
+    let page = some_rows(tx, PAGE).await?;
+    let more = !page.rows.is_empty();
     for (key, _) in page.rows {
         tx.clear(key);
     }
     let (begin, end) = keyspace::space(Space::GroupStripes);
     tx.clear_range(begin, end);
-    Ok(page.more)
+    Ok(more)
 }
 
 async fn write(tx: &mut Tx, mark: &Mark, rows: &[Row]) -> Outcome<()> {

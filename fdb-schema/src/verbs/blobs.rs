@@ -16,10 +16,10 @@ use crate::{
     kv::{RangeQuery, counter, key_after, limits, prefix_end},
     record::{
         Blob, Group, LedgerEntry, MissingCause, NewBlob, Slice,
-        rows::{PartList, PartRow, ReclaimRow},
+        rows::{GroupBlobRow, PartList, PartRow, ReclaimRow},
     },
     verbs::{
-        Meta, Verb, ledger,
+        Meta, Verb, group_repair, ledger,
         tx::{Outcome, Tx, all_rows, transact},
     },
 };
@@ -115,8 +115,10 @@ pub(crate) async fn register(tx: &mut Tx, new: &NewBlob) -> Outcome<()> {
         return Err(MetaError::Stale("write, which took so long that its bytes were given up").into());
     }
     tx.set(key, blob);
-    for group in groups.into_keys() {
-        tx.set_raw(keyspace::group_blob(group, blob.id), Bytes::new());
+    for (group, epoch) in &new.epochs {
+        if let Some(&stripes) = groups.get(group) {
+            tx.set(keyspace::group_blob(*group, blob.id), &GroupBlobRow { epoch: *epoch, stripes });
+        }
     }
     count_stripes(tx, blob, 1);
     let missing: BTreeSet<_> = new.missing.iter().copied().collect();
@@ -134,7 +136,8 @@ pub(crate) async fn forget(tx: &mut Tx, blob: &Blob, ledger_rows: &mut usize) ->
     if *ledger_rows == 0 || ledger::forget_blob(tx, blob, ledger_rows).await? {
         return Ok(true);
     }
-    for group in blob.stripes_by_group().into_keys() {
+    for (group, stripes) in blob.stripes_by_group() {
+        group_repair::forget_blob(tx, group, blob.id, stripes).await?;
         tx.clear(keyspace::group_blob(group, blob.id));
     }
     count_stripes(tx, blob, -1);

@@ -1,5 +1,7 @@
 //! The reclaim queue.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use crate::{
@@ -125,6 +127,10 @@ async fn forget(tx: &mut Tx, reclaims: &[Reclaim]) -> Outcome<usize> {
         .map(|reclaim| keyspace::reclaim(ReclaimKind::Blob, reclaim.queued_ms, reclaim.blob.id.0))
         .collect();
     tx.prefetch(&keys).await?;
+    let groups: BTreeSet<_> =
+        reclaims.iter().flat_map(|reclaim| reclaim.blob.runs.iter().map(|run| run.group)).collect();
+    let groups: Vec<Bytes> = groups.into_iter().map(keyspace::group_repair).collect();
+    tx.prefetch(&groups).await?;
     let mut ledger_rows = LEDGER_ROWS;
     for (forgotten, (reclaim, queued)) in reclaims.iter().zip(keys).enumerate() {
         if tx.raw(&queued).await?.is_none() {

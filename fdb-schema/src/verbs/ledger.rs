@@ -1,5 +1,7 @@
 //! The ledger of missing fragments.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use crate::{
@@ -11,6 +13,7 @@ use crate::{
     record::{Blob, Group, LedgerEntry, rows::LedgerRow},
     verbs::{
         Meta, Verb,
+        covered::covered,
         tx::{Outcome, Tx, transact},
     },
 };
@@ -19,8 +22,9 @@ use crate::{
 const ADD_PAGE: usize = 256;
 
 impl Meta {
-    /// Adds rows for fragments found missing; those of blobs that no longer exist are skipped. A row that is there
-    /// stays as it is. When it fails some may have been added; adding them again is harmless.
+    /// Adds rows for fragments found missing; those of blobs that no longer exist are skipped, and those that the
+    /// repair of their group stands for. A row that is there stays as it is. When it fails some may have been added;
+    /// adding them again is harmless.
     pub fn ledger_add<'a>(&'a self, entries: &'a [LedgerEntry]) -> Verb<'a, ()> {
         Box::pin(async move {
             for page in entries.chunks(ADD_PAGE) {
@@ -30,11 +34,12 @@ impl Meta {
         })
     }
 
-    /// In order of fragment name.
+    /// Rows of single fragments, in order of name; [`Meta::group_repairs`] has those that stand for many.
     pub fn ledger(&self, after: Option<FragmentName>, limit: usize) -> Verb<'_, Vec<LedgerEntry>> {
         Box::pin(async move { transact!(self, "ledger", |tx| list(tx, after, limit)) })
     }
 
+    /// How many fragments are missing, those included that a group's repair stands for.
     pub fn ledger_len(&self) -> Verb<'_, u64> {
         Box::pin(async move { transact!(self, "ledger_len", |tx| len(tx)) })
     }
@@ -60,21 +65,28 @@ pub(crate) fn count(tx: &mut Tx, rows: i64) {
     tx.add(keyspace::ledger_count(rand::random()), rows);
 }
 
-async fn add(tx: &mut Tx, entries: &[LedgerEntry]) -> Outcome<()> {
+pub(crate) async fn add(tx: &mut Tx, entries: &[LedgerEntry]) -> Outcome<()> {
     let blobs: Vec<Bytes> = entries.iter().map(|entry| keyspace::blob(entry.fragment.blob)).collect();
     let blobs = tx.get_many::<Blob>(&blobs).await?;
     let rows: Vec<Bytes> = entries.iter().map(|entry| keyspace::ledger(entry.fragment)).collect();
     tx.prefetch(&rows).await?;
+    let groups: BTreeSet<_> = entries.iter().map(|entry| entry.fragment.group).collect();
+    tx.prefetch(&groups.into_iter().map(keyspace::group_repair).collect::<Vec<_>>()).await?;
     let mut added = 0;
     for ((entry, blob), row) in entries.iter().zip(blobs).zip(rows) {
         // Each row is read again after an insert: a fragment may be named twice.
-        if blob.is_some() && tx.raw(&row).await?.is_none() {
+        if blob.is_some() && tx.raw(&row).await?.is_none() && !is_covered(tx, entry.fragment).await? {
             insert(tx, entry);
             added += 1;
         }
     }
     count(tx, added);
     Ok(())
+}
+
+async fn is_covered(tx: &mut Tx, name: FragmentName) -> Outcome<bool> {
+    let covered = covered(tx, name.group, name.blob).await?;
+    Ok(covered.is_some_and(|covered| covered.has(name.position)))
 }
 
 async fn list(tx: &mut Tx, after: Option<FragmentName>, limit: usize) -> Outcome<Vec<LedgerEntry>> {

@@ -84,7 +84,7 @@ async fn revision(tx: &mut Tx) -> Outcome<u64> {
     Ok(tx.get(&keyspace::placement_revision()).await?.unwrap_or(0))
 }
 
-pub(super) async fn changed(tx: &mut Tx) -> Outcome<()> {
+pub(crate) async fn changed(tx: &mut Tx) -> Outcome<()> {
     let next = revision(tx).await? + 1;
     tx.set(keyspace::placement_revision(), &next);
     Ok(())
@@ -158,7 +158,7 @@ async fn set_disk_states(tx: &mut Tx, changes: &[(DiskId, DiskState, DiskState)]
 }
 
 /// A stripe has one fragment on each member.
-fn check_members(scheme: Scheme, members: &[DiskId]) -> Result<()> {
+pub(crate) fn check_members(scheme: Scheme, members: &[DiskId]) -> Result<()> {
     let invalid = |why| Err(MetaError::Invalid { what: "group members", why });
     if members.len() != scheme.width() {
         return invalid(format!("scheme {scheme} wants {} disks, not {}", scheme.width(), members.len()));

@@ -28,6 +28,9 @@ mod common;
 #[path = "../faults.rs"]
 mod faults;
 #[allow(dead_code, unused_imports)]
+#[path = "../group_repair.rs"]
+mod group_repair;
+#[allow(dead_code, unused_imports)]
 #[path = "../multipart.rs"]
 mod multipart;
 #[allow(dead_code, unused_imports)]
@@ -52,6 +55,7 @@ pub(crate) const CASES: &[Case] = cases![
     objects_and_listings,
     an_object_is_seen_and_reclaimed,
     ten_thousand_parts,
+    a_lost_disk_is_one_row_and_the_ledger_counts_exactly,
     each_verb_answers_the_same_after_each_fault,
     counters_equal_a_recount_after_random_work_under_faults,
     an_export_arrives_and_leaves_again,
@@ -72,6 +76,11 @@ async fn the_policy_is_one_for_all_and_changes_by_command(server: Arc<Server>) {
 
 async fn ten_thousand_parts(server: Arc<Server>) {
     multipart::ten_thousand_parts("fdb", server.kv()).await;
+}
+
+async fn a_lost_disk_is_one_row_and_the_ledger_counts_exactly(server: Arc<Server>) {
+    group_repair::a_lost_disk_is_one_row("fdb", server.kv()).await;
+    group_repair::random_work(server.kv(), seed(), true).await;
 }
 
 async fn each_verb_answers_the_same_after_each_fault(server: Arc<Server>) {

@@ -51,7 +51,9 @@ impl Store {
         if let Some(fdb) = &self.fdb {
             use cairn_schema::{keyspace, kv::Kv};
             let mut tx = fdb.begin().await?;
-            tx.clear_range(keyspace::FIRST_KEY.into(), keyspace::END_KEY.into());
+            for (begin, end) in keyspace::METADATA {
+                tx.clear_range(begin.into(), end.into());
+            }
             tx.commit().await?;
         }
         // The committer's thread is waited for.

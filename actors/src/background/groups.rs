@@ -1,0 +1,159 @@
+//! Which groups are to be repaired, and which of them first.
+
+use std::collections::{BTreeMap, HashMap};
+
+use cairn_fragment::geometry;
+use cairn_schema::{MetaError, clock::now_ms, ids::*, record::*};
+
+use super::Context;
+use crate::placement::Rows;
+
+const ROWS_PER_PAGE: usize = 1000;
+/// A new member that is down before it was filled is replaced again after this, in milliseconds: a restart takes less,
+/// and what it was given already is lost with it. At once when nothing more may be lost.
+const PATIENCE_MS: u64 = 60_000;
+
+/// A group that can be repaired now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EndangeredGroup {
+    /// Fragments more than needed that are thought to be readable.
+    pub margin: i32,
+    /// How many nodes the group rather falls to than to this one.
+    pub rank: usize,
+    /// Fragments that it is to get.
+    pub missing: u64,
+    pub id: GroupId,
+}
+
+/// Positions of groups that are not filled yet.
+#[derive(Debug, Default)]
+pub(super) struct Filled {
+    positions: HashMap<GroupId, Vec<u8>>,
+}
+
+impl Filled {
+    pub(super) fn has(&self, group: GroupId, position: u8) -> bool {
+        self.positions.get(&group).is_some_and(|positions| positions.contains(&position))
+    }
+}
+
+/// What a pass over the groups under repair found.
+#[derive(Debug, Default)]
+pub(super) struct GroupScan {
+    /// Those that can be repaired now, the one that comes first last.
+    pub groups: Vec<EndangeredGroup>,
+    /// Of at most as many groups as were asked for.
+    pub filled: Filled,
+    /// New members that died before they were filled.
+    pub deserted: BTreeMap<GroupId, Vec<u8>>,
+    /// Fragments to be made, by how many more than needed their stripes have.
+    pub by_margin: BTreeMap<i32, u64>,
+}
+
+/// One pass over the groups under repair, keeping only the `limit` that come first.
+///
+/// What is nearest to being lost comes first, and of that what falls to this node: each group falls to the nodes in an
+/// order of its own (rendezvous hashing), so that all nodes work at once, and none waits while another has a queue.
+pub(super) async fn scan(
+    ctx: &Context,
+    rows: &Rows,
+    limit: usize,
+    skip: impl Fn(&GroupId) -> bool,
+) -> Result<GroupScan, MetaError> {
+    let mut scan = GroupScan::default();
+    let nodes = live_nodes(rows);
+    let mut after = None;
+    loop {
+        let page = ctx.meta.group_repairs(after, ROWS_PER_PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.group);
+        for repair in &page {
+            scan.take(rows, repair, limit, |group| rank(&ctx.node, &nodes, group), &skip);
+        }
+    }
+    scan.trim(limit);
+    scan.groups.reverse();
+    Ok(scan)
+}
+
+impl GroupScan {
+    pub(super) fn take(
+        &mut self,
+        rows: &Rows,
+        repair: &GroupRepair,
+        limit: usize,
+        rank: impl Fn(GroupId) -> usize,
+        skip: impl Fn(&GroupId) -> bool,
+    ) {
+        let id = repair.group;
+        let Some(group) = rows.groups.get(&id) else { return };
+        let positions: Vec<u8> = repair.positions.iter().map(|position| position.position).collect();
+        let margin = margin(rows, group, |position| positions.contains(&position));
+        let missing = repair.positions.iter().map(|position| position.missing).sum();
+        *self.by_margin.entry(margin).or_default() += missing;
+        let deserted: Vec<u8> =
+            positions.iter().copied().filter(|position| is_deserted(rows, group, *position, margin)).collect();
+        if !deserted.is_empty() {
+            self.deserted.insert(id, deserted);
+        } else if positions.iter().all(|position| serves(rows, group, *position)) && margin >= 0 && !skip(&id) {
+            self.groups.push(EndangeredGroup { margin, rank: rank(id), missing, id });
+        }
+        if self.filled.positions.len() < limit {
+            self.filled.positions.insert(id, positions);
+        }
+        if self.groups.len() >= limit.max(1) * 2 {
+            self.trim(limit);
+        }
+    }
+
+    pub(super) fn trim(&mut self, limit: usize) {
+        self.groups.sort_by_key(|group| (group.margin, group.rank, std::cmp::Reverse(group.missing), group.id));
+        self.groups.truncate(limit);
+    }
+}
+
+/// Whether the member at a position answers.
+pub(super) fn serves(rows: &Rows, group: &Group, position: u8) -> bool {
+    let state = group.members.get(usize::from(position)).and_then(|disk| rows.state(*disk));
+    matches!(state, Some(DiskState::Up | DiskState::Draining))
+}
+
+/// Fragments more than needed that are readable when those `missing` are not; below 0 nothing can be read now.
+pub(super) fn margin(rows: &Rows, group: &Group, missing: impl Fn(u8) -> bool) -> i32 {
+    let positions = 0..u8::try_from(group.members.len()).unwrap_or(u8::MAX);
+    let survivors = positions.filter(|position| serves(rows, group, *position) && !missing(*position)).count();
+    survivors as i32 - geometry::needed_fragments(group.scheme) as i32
+}
+
+fn is_deserted(rows: &Rows, group: &Group, position: u8, margin: i32) -> bool {
+    let disk = group.members.get(usize::from(position)).and_then(|disk| rows.disks.get(disk));
+    disk.is_some_and(|disk| {
+        let down_ms = now_ms().saturating_sub(disk.since_ms);
+        disk.state == DiskState::Down && (margin <= 0 || down_ms >= PATIENCE_MS)
+    })
+}
+
+/// Nodes with a disk that is up: those that repair.
+pub(super) fn live_nodes(rows: &Rows) -> Vec<NodeId> {
+    let mut nodes: Vec<NodeId> =
+        rows.disks.values().filter(|disk| disk.state == DiskState::Up).map(|disk| disk.node.clone()).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    nodes
+}
+
+/// How many of `nodes` a group falls to rather than to `node`. Highest random weight, as Thaler and Ravishankar
+/// describe it in "Using name-based mappings to increase hit rates" (1998).
+pub(super) fn rank(node: &NodeId, nodes: &[NodeId], group: GroupId) -> usize {
+    let own = weight(node, group);
+    nodes.iter().filter(|other| *other != node && weight(other, group) > own).count()
+}
+
+/// A node's claim to a group.
+pub(super) fn weight(node: &NodeId, group: GroupId) -> (u64, &str) {
+    (xxhash_rust::xxh3::xxh3_64_with_seed(node.as_str().as_bytes(), u64::from(group.0)), node.as_str())
+}
+
+#[cfg(test)]
+#[path = "groups_tests.rs"]
+mod tests;
