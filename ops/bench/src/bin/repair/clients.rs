@@ -109,6 +109,8 @@ pub(crate) struct Window {
     pub name: &'static str,
     pub from: Instant,
     pub to: Instant,
+    /// The part of all processors' time that neither the cluster nor this program used.
+    pub others: f64,
 }
 
 /// What the requests of one kind took that were due in a window.
@@ -146,7 +148,7 @@ mod tests {
             |ms: u64, took: Option<u64>| Sample { verb: Verb::Get, due: at(ms), took: took.map(Duration::from_millis) };
         let samples =
             [sample(0, Some(9)), sample(10, Some(1)), sample(20, Some(3)), sample(30, None), sample(40, Some(9))];
-        let window = Window { name: "w", from: at(10), to: at(40) };
+        let window = Window { name: "w", from: at(10), to: at(40), others: 0.0 };
         let latency = window.latency(Verb::Get, &samples);
         assert_eq!((latency.done, latency.failed), (2, 1));
         assert_eq!((latency.p50.as_millis(), latency.p99.as_millis()), (1, 3));

@@ -26,6 +26,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde_json::Value;
 
 use clients::{Clients, Window, random_body};
+use machine::Usage;
 use raw::{Rates, Raw};
 use report::{Progress, Report};
 
@@ -116,15 +117,15 @@ async fn run(arguments: &Arguments) -> Result<Report, Failure> {
 
     let clients = Clients::start(bench.endpoints(), arguments.rate).await?;
     let time = Duration::from_secs(arguments.seconds);
-    bench.watch("before", time).await;
+    bench.watch("before", time).await?;
     bench.cluster.kill_rack(LOST_RACK);
     let down = NODES_PER_RACK * DISKS;
     bench.until("the disks of a rack to be down", |status| admin::disks_in(status, "down") == down).await?;
     let lost = inspect::killed(&bench.cluster, LOST_RACK)?.lost(|home| home.rack == LOST_RACK, |_| true);
     disks.iter().try_for_each(|disk| forget_cached(disk))?;
-    bench.watch("a rack down", time).await;
+    bench.watch("a rack down", time).await?;
     let progress = bench.repair(&lost).await?;
-    bench.watch("after", time).await;
+    bench.watch("after", time).await?;
     let samples = clients.stop().await?;
 
     let raw_after = raw.measure()?;
@@ -182,15 +183,19 @@ impl Bench {
         Ok(())
     }
 
-    async fn watch(&mut self, name: &'static str, time: Duration) {
-        let from = Instant::now();
+    async fn watch(&mut self, name: &'static str, time: Duration) -> Result<(), Failure> {
+        let pids = self.cluster.pids();
+        let (from, usage) = (Instant::now(), Usage::now(&pids)?);
         tokio::time::sleep(time).await;
-        self.windows.push(Window { name, from, to: Instant::now() });
+        let others = usage.of_others(&pids)?;
+        self.windows.push(Window { name, from, to: Instant::now(), others });
+        Ok(())
     }
 
     /// Gives the rack up, and waits until nothing is missing.
     async fn repair(&mut self, lost: &Lost) -> Result<Progress, Failure> {
-        let from = Instant::now();
+        let pids = self.cluster.pids();
+        let (from, usage) = (Instant::now(), Usage::now(&pids)?);
         self.cluster.give_up(&["--rack", &format!("z1/{LOST_RACK}")])?;
         let mut progress = vec![(Duration::ZERO, lost.fragments)];
         let mut listed = false;
@@ -211,7 +216,8 @@ impl Bench {
                 return Err(format!("{missing} fragments are still missing after {REPAIRED:?}").into());
             }
         }
-        self.windows.push(Window { name: "repair", from, to: Instant::now() });
+        let others = usage.of_others(&pids)?;
+        self.windows.push(Window { name: "repair", from, to: Instant::now(), others });
         Ok(progress)
     }
 }

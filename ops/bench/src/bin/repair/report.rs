@@ -80,7 +80,7 @@ impl Report {
             .map(|window| {
                 let seconds = (window.to - window.from).as_secs_f64();
                 let (get, put) = (latency(window, Verb::Get), latency(window, Verb::Put));
-                json!({ "name": window.name, "seconds": seconds, "get": get, "put": put })
+                json!({ "name": window.name, "seconds": seconds, "others": window.others, "get": get, "put": put })
             })
             .collect();
         let raw: Vec<Value> =
@@ -106,9 +106,10 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.machine)?;
         writeln!(f, "clients: GET and PUT of 1 MiB at fixed times, in ms")?;
-        writeln!(f, "window        seconds    GETs  failed     p50     p99    PUTs  failed     p50     p99")?;
+        writeln!(f, "window        seconds  others    GETs  failed     p50     p99    PUTs  failed     p50     p99")?;
         for window in &self.windows {
-            write!(f, "{:12} {:>8.1}", window.name, (window.to - window.from).as_secs_f64())?;
+            let seconds = (window.to - window.from).as_secs_f64();
+            write!(f, "{:12} {seconds:>8.1} {:>7}", window.name, percent(window.others))?;
             for verb in [Verb::Get, Verb::Put] {
                 let Latency { done, failed, p50, p99 } = window.latency(verb, &self.samples);
                 write!(f, " {done:>7} {failed:>7} {:>7.1} {:>7.1}", ms(p50), ms(p99))?;
