@@ -441,12 +441,16 @@ impl Worker for Repair {
             return Ok(Step::Worked { bytes });
         }
         let batch = self.take_batch().await?;
-        if batch.is_empty() {
-            self.put_away().await?;
-            return Ok(Step::Idle);
+        if !batch.is_empty() {
+            let bytes = self.mend(batch).await?;
+            return Ok(Step::Worked { bytes });
         }
-        let bytes = self.mend(batch).await?;
-        Ok(Step::Worked { bytes })
+        // Others are at those that are nearer to being lost: what comes after them must not wait for that.
+        if let Some(bytes) = self.walk().await? {
+            return Ok(Step::Worked { bytes });
+        }
+        self.put_away().await?;
+        Ok(Step::Idle)
     }
 }
 
