@@ -324,6 +324,18 @@ impl Cluster {
         assert!(self.meta.ledger(None, 1).await.unwrap().is_empty());
     }
 
+    /// The node's disks, and how many fragments of stripes the metadata expects on them.
+    pub(crate) async fn held_by(&self, index: usize) -> (Vec<DiskId>, u64) {
+        let id = Self::node_id(index);
+        let disks = self.meta.disks().await.unwrap();
+        let disks: Vec<_> = disks.iter().filter(|disk| disk.node == id).map(|disk| disk.id).collect();
+        let stripes = self.meta.group_stripes().await.unwrap().unwrap();
+        let held = |group: &Group| group.members.iter().filter(|member| disks.contains(member)).count() as u64;
+        let groups = self.meta.groups().await.unwrap();
+        let fragments = groups.iter().map(|group| held(group) * stripes.get(&group.id).unwrap_or(&0)).sum();
+        (disks, fragments)
+    }
+
     pub(crate) async fn fragments(&self, seen_by: usize) -> u64 {
         let status = self.status(seen_by).await;
         status.nodes.iter().flat_map(|node| &node.disks).filter_map(|disk| disk.fragments).sum()
