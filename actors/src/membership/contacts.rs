@@ -114,8 +114,12 @@ impl Contacts {
                 // It may have come back.
                 return signs.alive || signs.has_up;
             }
-            let doubted = self.is_suspect(node, signs.alive, now) || settled && signs.failing;
-            signs.has_up && (self.unanswered.contains_key(node) || doubted && !self.answered_within(node, fresh, now))
+            let doubted = match signs.has_up {
+                true => self.is_suspect(node, signs.alive, now) || settled && signs.failing,
+                // Only gossip speaks for it.
+                false => settled && signs.alive,
+            };
+            signs.has_up && self.unanswered.contains_key(node) || doubted && !self.answered_within(node, fresh, now)
         };
         let mut asked: Vec<NodeId> = others.iter().filter(in_doubt).map(|(node, _)| node.clone()).collect();
         if settled && now >= self.next_turn {
@@ -218,6 +222,10 @@ mod tests {
         assert_eq!(contacts.ask_now(&[(node(1), Signs { has_up: false, ..signs(true, false) })], now), [node(1)]);
         contacts.answers(&node(1), now);
         assert_eq!(contacts.seems(&node(1), true, now), Liveness::Alive);
+        // Called down by others, and gossip goes on to call it alive: it is asked for this node's own picture.
+        let down = [(node(1), Signs { has_up: false, ..signs(true, false) })];
+        assert_eq!(contacts.ask_now(&down, now + SECOND), []);
+        assert_eq!(contacts.ask_now(&down, now + 3 * SECOND), [node(1)]);
         // Forged dead.
         assert_eq!(contacts.seems(&node(2), false, now), Liveness::Suspect);
         contacts.answers(&node(2), now);

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     background::{Context, inventory},
-    placement::{DiskView, Liveness, Rows, topology::domain_of},
+    placement::{DiskView, Liveness, Rows},
     supervisor::{Step, StepError, Worker},
 };
 
@@ -119,6 +119,12 @@ impl Judge {
             match answered {
                 true => self.contacts.answers(&node, now),
                 false => self.contacts.leaves_unanswered(&node, now),
+            }
+        }
+        // Of these nothing is left to be called down, so only this node's own picture is at stake.
+        for (node, signs) in others.iter().filter(|(_, signs)| !signs.has_up) {
+            if self.contacts.is_overdue(node, signs.alive, now) {
+                self.contacts.found_silent(node);
             }
         }
     }
@@ -290,7 +296,7 @@ impl Judge {
             Candidate {
                 id: disk.id,
                 node: disk.node.clone(),
-                domain: domain_of(disk, level),
+                domain: disk.domain(level),
                 state: disk.state,
                 away_for,
                 used: load.map_or(0, |load| load.used_bytes),
