@@ -58,6 +58,10 @@ impl Default for Timings {
 }
 
 impl Timings {
+    /// The longest `reclaim_grace` of any node. A write takes half of its node's at most, and a mark that a blob is
+    /// condemned is kept for this long: so no write outlives the mark against it, whichever nodes they are of (GC-1).
+    pub const LONGEST_GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
+
     /// How long one body may take from its first byte to its commit. Fragments without a blob row are orphans once they
     /// are as old as `reclaim_grace`, so a write must be committed well before its first fragment is (GC-1).
     pub fn write_limit(&self) -> Duration {

@@ -16,6 +16,7 @@ use futures::{FutureExt, StreamExt, future::BoxFuture};
 use super::{Context, inventory::names_in};
 use crate::{
     placement::Rows,
+    policy::Timings,
     supervisor::{Step, StepError, Worker},
 };
 
@@ -33,7 +34,7 @@ const LEASE: Duration = Duration::from_secs(60);
 const ATTEMPTS_KEPT: Duration = Duration::from_secs(24 * 3600);
 const COMPLETED_AT_ONCE: usize = 1000;
 /// No write outlives this, not even one whose process was stopped and went on.
-const CONDEMNED_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+const CONDEMNED_KEPT: Duration = Timings::LONGEST_GRACE;
 const CONDEMNED_AT_ONCE: usize = 1000;
 /// How often those are looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(60);

@@ -506,6 +506,14 @@ impl TimingsSection {
                 "a disk must be down for longer than a probe takes before its data is copied elsewhere",
             );
         }
+        let longest = Period(Timings::LONGEST_GRACE);
+        if self.reclaim_grace > longest {
+            findings.refuse(
+                "timings.reclaim_grace",
+                format!("{} is too long", self.reclaim_grace),
+                format!("use at most {longest}: bytes that nothing refers to could otherwise come to be referred to too late"),
+            );
+        }
         if self.domain_down_to_lost < self.down_to_lost {
             findings.refuse(
                 "timings.domain_down_to_lost",
