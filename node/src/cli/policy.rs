@@ -31,12 +31,13 @@ struct PolicyView {
     too_large: Option<String>,
 }
 
+/// Where a node was told otherwise than what holds.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct DifferenceView {
-    field: String,
-    told: String,
-    holds: String,
+pub(super) struct DifferenceView {
+    pub field: String,
+    pub told: String,
+    pub holds: String,
 }
 
 impl PolicyView {

@@ -7,6 +7,7 @@ use std::{
 
 use serde::Deserialize;
 
+use super::policy::DifferenceView;
 use crate::words::{bytes, duration, plural};
 
 /// Whole lists of healthy things help nobody: so many lines of trouble are shown, the rest is counted.
@@ -46,14 +47,6 @@ struct PolicyView {
     write_margin: u64,
     differences: Vec<DifferenceView>,
     too_large: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct DifferenceView {
-    field: String,
-    told: String,
-    holds: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
