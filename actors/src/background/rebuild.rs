@@ -23,8 +23,8 @@ pub(super) enum RebuildError {
     Geometry(#[from] GeometryError),
     #[error(transparent)]
     Codec(#[from] CodecError),
-    #[error("{readable} of the {needed} fragments needed are readable now")]
-    TooFew { readable: usize, needed: usize },
+    #[error("{readable} of the {needed} fragments needed are readable now, {unanswered} gave no answer")]
+    TooFew { readable: usize, needed: usize, unanswered: usize },
     #[error("fragment {0}: {1}")]
     Fragment(FragmentName, TransportError),
     #[error("the rebuilding task failed: {0}")]
@@ -34,10 +34,11 @@ pub(super) enum RebuildError {
 }
 
 impl RebuildError {
-    /// Whether it is this stripe's own: the next may well succeed.
+    /// Whether it is this stripe's own: the next may well succeed. Not when others give no answer.
     pub(super) fn is_of_the_stripe(&self) -> bool {
         match self {
-            Self::Geometry(_) | Self::Codec(_) | Self::TooFew { .. } => true,
+            Self::Geometry(_) | Self::Codec(_) => true,
+            Self::TooFew { unanswered, .. } => *unanswered == 0,
             Self::Fragment(_, TransportError::Disk(error)) => {
                 error.is_damage() || matches!(error, DiskError::Conflict(_) | DiskError::BadChecksum)
             }
@@ -209,35 +210,36 @@ impl Rebuild<'_> {
             async move { (name, self.ctx.fragments.get(disk, name, 0..len, self.ctx.deadline()).await) }.boxed()
         };
         let mut reads: FuturesUnordered<BoxFuture<'_, _>> = sources.by_ref().take(needed).map(get).collect();
-        let mut present = Vec::with_capacity(needed);
+        let (mut present, mut unanswered) = (Vec::with_capacity(needed), 0);
         while let Some((name, result)) = reads.next().await {
             match result {
                 Ok(bytes) => present.push((name.position, bytes)),
                 Err(error) => {
-                    self.report(name, &error).await?;
+                    unanswered += usize::from(!self.report(name, &error).await?);
                     reads.extend(sources.next().map(get));
                 }
             }
         }
         if present.len() < needed {
-            return Err(RebuildError::TooFew { readable: present.len(), needed });
+            return Err(RebuildError::TooFew { readable: present.len(), needed, unanswered });
         }
         Ok(present)
     }
 
-    /// A source that turns out to be missing or damaged is itself a row of the ledger (RED-1).
-    async fn report(&self, fragment: FragmentName, error: &TransportError) -> Result<(), RebuildError> {
+    /// A source that turns out to be missing or damaged is itself a row of the ledger (RED-1). False if it is neither:
+    /// its disk did not tell.
+    async fn report(&self, fragment: FragmentName, error: &TransportError) -> Result<bool, RebuildError> {
         let cause = match error {
             TransportError::Disk(DiskError::NotFound(_)) => MissingCause::NotFound,
             TransportError::Disk(error) if error.is_damage() => MissingCause::Corrupt,
-            _ => return Ok(()),
+            _ => return Ok(false),
         };
         match cause {
             MissingCause::Corrupt => tracing::warn!(%fragment, "repair found another fragment damaged"),
             _ => tracing::warn!(%fragment, "repair found another fragment missing"),
         }
         self.ctx.meta.ledger_add(&[LedgerEntry { fragment, cause, since_ms: now_ms() }]).await?;
-        Ok(())
+        Ok(true)
     }
 
     async fn put(

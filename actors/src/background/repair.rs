@@ -34,8 +34,8 @@ use crate::{
 const QUEUE: usize = 4096;
 /// Stripes of one step.
 const BATCH: usize = 32;
-/// Groups that get new members before the rows are read again.
-const REPLACED_AT_ONCE: usize = 64;
+/// How long groups are given new members before the rows are read again.
+const REPLACING: Duration = Duration::from_secs(5);
 const LEASE: Duration = Duration::from_secs(30);
 /// A lease is renewed, and deletes refused, when it is older than this.
 const LEASE_FRESH: Duration = Duration::from_secs(12);
@@ -64,6 +64,8 @@ pub struct Repair {
     leases: HashMap<GroupId, (Lease, Instant)>,
     failed: Backoff<StripeName>,
     failed_groups: Backoff<GroupId>,
+    /// Groups with lost members, in the present rows.
+    wounded: Vec<GroupId>,
     /// New members of groups that are to be replaced again: they died, or are full.
     deserted: BTreeMap<GroupId, Vec<u8>>,
     /// Groups whose lost members found no stand-in: not tried again until the placement changes.
@@ -89,6 +91,7 @@ impl Repair {
             leases: HashMap::new(),
             failed: Backoff::new(),
             failed_groups: Backoff::new(),
+            wounded: Vec::new(),
             deserted: BTreeMap::new(),
             stuck: HashMap::new(),
             burden: Burden::default(),
@@ -100,8 +103,8 @@ impl Repair {
 
     /// Lost members of groups replaced, and new ones that cannot be filled. True when there was something to do.
     async fn replace(&mut self) -> Result<bool, StepError> {
-        let mut wounded = replace::wounded(&self.rows, &self.ctx.node);
-        wounded.extend(self.deserted.keys());
+        let wounded: Vec<GroupId> = self.wounded.iter().chain(self.deserted.keys()).copied().collect();
+        let began = Instant::now();
         let mut replaced = 0;
         for group in wounded {
             if self.stuck.contains_key(&group) {
@@ -116,7 +119,7 @@ impl Repair {
                 self.ctx.metrics.unplaceable_members.set(self.stuck.values().sum::<usize>() as i64);
             }
             replaced += usize::from(done.members > 0);
-            if replaced == REPLACED_AT_ONCE {
+            if began.elapsed() >= REPLACING {
                 break;
             }
         }
@@ -155,10 +158,12 @@ impl Repair {
         self.release_all().await;
         let length = self.ctx.meta.ledger_len().await?;
         self.progress.note(&self.ctx, length);
-        if length == 0 {
+        // In a store of before stripes were counted a walk may have more to do than was counted.
+        if length == 0 && self.ctx.meta.group_repairs(None, 1).await?.is_empty() {
             self.show_margins(&BTreeMap::new());
+            return Ok(false);
         }
-        if length == 0 || self.fruitless.is_some_and(|reading| reading.suffices(length)) {
+        if self.fruitless.is_some_and(|reading| reading.suffices(length)) {
             return Ok(false);
         }
         let now = Instant::now();
@@ -186,11 +191,9 @@ impl Repair {
     async fn put_away(&mut self) -> Result<(), MetaError> {
         self.groups.clear();
         self.queue.clear();
-        let Some(mut walk) = self.walk.take() else { return Ok(()) };
-        match walk.note(&self.ctx).await {
-            // Another has it now, or the group has changed: what was made is found to be there.
-            Ok(_) | Err(MetaError::Stale(_)) => Ok(()),
-            Err(error) => Err(error),
+        match self.walk.take() {
+            Some(mut walk) => note(&mut walk, &self.ctx).await,
+            None => Ok(()),
         }
     }
 
@@ -234,14 +237,13 @@ impl Repair {
                 self.failed_groups.succeeded(&group);
                 Ok(Some(self.account(mended)))
             }
-            Ok(Walked::Done) => {
-                tracing::info!(%group, "a group is whole again");
-                Ok(Some(0))
-            }
+            Ok(Walked::Done) => Ok(Some(0)),
             // The group moved on: it is judged anew.
             Err(RebuildError::Meta(MetaError::Stale(_))) => Ok(Some(0)),
             Err(error) => {
                 self.group_failed(&walk, error);
+                // What was done before that stands.
+                note(&mut walk, &self.ctx).await?;
                 Ok(Some(0))
             }
         }
@@ -408,6 +410,7 @@ impl Repair {
         self.failed.clear();
         self.failed_groups.clear();
         self.stuck.clear();
+        self.wounded = replace::wounded(&self.rows, &self.ctx.node);
         self.burden = Burden::of(&self.rows);
         self.crowded = replace::crowded(&self.rows, self.ctx.policy().failure_domain);
         self.ctx.metrics.crowded_groups.set(self.crowded.len() as i64);
@@ -451,6 +454,15 @@ impl Worker for Repair {
         }
         self.put_away().await?;
         Ok(Step::Idle)
+    }
+}
+
+/// Notes how far a walk has come that ends here.
+async fn note(walk: &mut Walk, ctx: &Context) -> Result<(), MetaError> {
+    match walk.note(ctx).await {
+        // Another has it now, or the group has changed: what was made is found to be there.
+        Ok(_) | Err(MetaError::Stale(_)) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

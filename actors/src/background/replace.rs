@@ -37,8 +37,8 @@ pub(super) struct Replaced {
     pub unplaceable: usize,
 }
 
-/// Replaces the lost members of a group, and those of `positions` too. None: another node is at it, or the group has
-/// just changed.
+/// Replaces the lost members of a group, and those that `rows` have in `positions`. None: another node is at it, or the
+/// group has just changed.
 pub(super) async fn replace_lost(
     ctx: &Context,
     rows: &Rows,
@@ -72,7 +72,9 @@ async fn replace_under_lease(
     let mut members = group.members.clone();
     let mut replaced = Vec::new();
     let mut result = Replaced::default();
-    let also = also.iter().map(|position| usize::from(*position)).filter(|position| *position < members.len());
+    // Another node may have replaced one of them meanwhile.
+    let judged = rows.groups.get(&id).filter(|judged| judged.epoch == group.epoch);
+    let also = also.iter().filter(|_| judged.is_some()).map(|position| usize::from(*position));
     let positions: BTreeSet<usize> = lost_positions(rows, &group).into_iter().chain(also).collect();
     for position in positions {
         match stand_in(ctx, rows, burden, &group, &members, position).await {
@@ -174,16 +176,7 @@ async fn stand_in(
     members: &[DiskId],
     position: usize,
 ) -> Option<DiskId> {
-    let level = ctx.policy().failure_domain;
-    let sampled = ranked(rows, burden, group, level, members, position, burden.sample(group.id, position));
-    match first_writable(ctx, sampled).await {
-        Some(disk) => Some(disk),
-        None => first_writable(ctx, candidates(rows, burden, group, level, members, position)).await,
-    }
-}
-
-async fn first_writable(ctx: &Context, disks: Vec<DiskId>) -> Option<DiskId> {
-    for disk in disks {
+    for disk in candidates(rows, burden, group, ctx.policy().failure_domain, members, position) {
         let status = ctx.fragments.disk_status(disk, ctx.deadline()).await;
         if status.is_ok_and(|status| status.writable && status.failed.is_none()) {
             return Some(disk);
@@ -192,34 +185,23 @@ async fn first_writable(ctx: &Context, disks: Vec<DiskId>) -> Option<DiskId> {
     None
 }
 
-/// Which disks there are, and how many groups each is a member of: counted once for many groups that get new members,
+/// How many groups each disk is a member of: counted once for many groups that get new members,
 /// and kept true while they do, so that what a lost disk had comes to lie on many.
 #[derive(Debug, Default)]
 pub(super) struct Burden {
     groups: HashMap<DiskId, u64>,
-    /// Those that may take more, in order of id.
-    disks: Vec<DiskId>,
 }
 
-/// Of so many disks, drawn at random, the best is as good as the best of all: that keeps the choice for a group from
-/// growing with the cluster.
-const SAMPLE: usize = 256;
+/// The best of a few disks drawn at random is nearly as good as the best of all (Mitzenmacher, "The power of two
+/// choices in randomized load balancing", 1996), and what one disk held does not come to lie on the few that have
+/// least.
+const CHOICES: usize = 8;
 
 impl Burden {
     pub(super) fn of(rows: &Rows) -> Self {
         let mut burden = Self::default();
         rows.groups.values().flat_map(|group| &group.members).for_each(|member| burden.add(*member));
-        burden.disks = rows.disks.values().filter(|disk| disk.state == DiskState::Up).map(|disk| disk.id).collect();
-        burden.disks.sort_unstable();
         burden
-    }
-
-    /// Disks to choose from for a position of a group; each may come more than once.
-    pub(super) fn sample(&self, group: GroupId, position: usize) -> impl Iterator<Item = DiskId> {
-        let seed = (u64::from(group.0) << 8) | position as u64;
-        let draw = move |turn: usize| xxhash_rust::xxh3::xxh3_64_with_seed(&turn.to_be_bytes(), seed) as usize;
-        let drawn = (self.disks.len() > SAMPLE).then_some(0..SAMPLE);
-        drawn.into_iter().flatten().map(move |turn| self.disks[draw(turn) % self.disks.len()])
     }
 
     pub(super) fn add(&mut self, disk: DiskId) {
@@ -234,8 +216,8 @@ impl Burden {
 }
 
 /// Disks that may take `position` without any domain of `level` holding more than the scheme's parity (PLC-1), best
-/// first: least crowded at that level, then at the others from the widest, then least burdened with groups for their
-/// size, then in an order that differs from group to group, because several nodes choose at once.
+/// first: least crowded at that level, then at the others from the widest. Of those that are equally so, the ones that
+/// a draw for this group puts first come in the order of how burdened they are with groups for their size.
 pub(super) fn candidates(
     rows: &Rows,
     burden: &Burden,
@@ -243,19 +225,6 @@ pub(super) fn candidates(
     level: FailureDomain,
     members: &[DiskId],
     position: usize,
-) -> Vec<DiskId> {
-    ranked(rows, burden, group, level, members, position, rows.disks.keys().copied())
-}
-
-/// [`candidates`] among some disks.
-pub(super) fn ranked(
-    rows: &Rows,
-    burden: &Burden,
-    group: &Group,
-    level: FailureDomain,
-    members: &[DiskId],
-    position: usize,
-    among: impl Iterator<Item = DiskId>,
 ) -> Vec<DiskId> {
     let cap = domain_cap(group.scheme);
     let others: Vec<&Disk> = members
@@ -270,16 +239,24 @@ pub(super) fn ranked(
         others.iter().filter(|other| self::domain(other, level) == domain).count()
     };
     let fits = |disk: &&Disk| disk.state == DiskState::Up && !members.contains(&disk.id) && crowd(disk, level) < cap;
-    let mut candidates: Vec<_> = among.filter_map(|id| rows.disks.get(&id)).filter(fits).collect();
-    candidates.sort_by_cached_key(|disk| {
-        let crowds = [level, FailureDomain::Zone, FailureDomain::Rack, FailureDomain::Node].map(|at| crowd(disk, at));
-        let turn = xxhash_rust::xxh3::xxh3_64_with_seed(&disk.id.0, u64::from(group.id.0));
-        (crowds, burden.with_one_more(disk), turn)
-    });
-    candidates.dedup_by_key(|disk| disk.id);
-    candidates.into_iter().map(|disk| disk.id).collect()
+    let mut candidates: Vec<_> = rows
+        .disks
+        .values()
+        .filter(fits)
+        .map(|disk| {
+            let crowds =
+                [level, FailureDomain::Zone, FailureDomain::Rack, FailureDomain::Node].map(|at| crowd(disk, at));
+            (crowds, xxhash_rust::xxh3::xxh3_64_with_seed(&disk.id.0, u64::from(group.id.0)), disk)
+        })
+        .collect();
+    candidates.sort_unstable_by_key(|(crowds, turn, disk)| (*crowds, *turn, disk.id));
+    let best = candidates.first().map(|(crowds, ..)| *crowds);
+    let drawn = candidates.iter().take(CHOICES).take_while(|(crowds, ..)| Some(*crowds) == best).count();
+    candidates[..drawn].sort_by_key(|(.., disk)| burden.with_one_more(disk));
+    candidates.into_iter().map(|(.., disk)| disk.id).collect()
 }
 
+/// Borrowed, where [`Disk::domain`] makes a name: it is asked of every disk for every group.
 fn domain(disk: &Disk, level: FailureDomain) -> (&str, &str, [u8; 16]) {
     match level {
         FailureDomain::Disk => ("", "", disk.id.0),

@@ -126,10 +126,14 @@ pub(super) async fn furnish(meta: &Meta) {
     };
     meta.create_bucket(bucket).await.unwrap();
     for number in [1, 2] {
-        let (node, rack, zone) = (format!("n{number}").parse().unwrap(), "r".to_owned(), "z".to_owned());
-        let row = Disk { id: disk(number), node, rack, zone, capacity_bytes: 1, state: DiskState::Up, since_ms: 0 };
-        meta.register_disk(row).await.unwrap();
+        register(meta, number).await;
     }
+}
+
+pub(super) async fn register(meta: &Meta, number: u8) {
+    let (node, rack, zone) = (format!("n{number}").parse().unwrap(), "r".to_owned(), "z".to_owned());
+    let row = Disk { id: disk(number), node, rack, zone, capacity_bytes: 1, state: DiskState::Up, since_ms: 0 };
+    meta.register_disk(row).await.unwrap();
 }
 
 pub(super) async fn group(meta: &Meta) -> Group {

@@ -25,13 +25,11 @@ const BATCH: usize = 32;
 pub(super) const AT_A_TIME: usize = 4;
 /// How often the metadata is told, within a page.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
-/// Rows of fragments that could not be made, after which the metadata is told at once.
-const MOST_LEFT: usize = 256;
 
 /// What a step came to.
 pub(super) enum Walked {
     On(Mended),
-    /// The group is whole, or none of ours.
+    /// There is nothing more to get for the group's new members.
     Done,
 }
 
@@ -48,7 +46,8 @@ pub(super) struct Walk {
     stripes_done: usize,
     /// The last blob that is.
     last_done: Option<BlobId>,
-    left: Vec<LedgerEntry>,
+    /// Fragments that were left behind.
+    left: u64,
     noted_at: Instant,
 }
 
@@ -62,8 +61,8 @@ struct Job {
 
 impl Walk {
     pub(super) fn new(repair: GroupRepair, group: Arc<Group>, margin: i32) -> Self {
-        let (page, left, noted_at) = (VecDeque::new(), Vec::new(), Instant::now());
-        Self { repair, group, margin, page, stripes_done: 0, last_done: None, left, noted_at }
+        let (page, noted_at) = (VecDeque::new(), Instant::now());
+        Self { repair, group, margin, page, stripes_done: 0, last_done: None, left: 0, noted_at }
     }
 
     pub(super) fn group(&self) -> GroupId {
@@ -90,7 +89,7 @@ impl Walk {
         let (jobs, reached) = self.batch();
         let mended = self.mend(rebuild, &jobs).await?;
         self.move_on(reached);
-        if (self.noted_at.elapsed() >= NOTE_EVERY || self.left.len() >= MOST_LEFT) && !self.note(rebuild.ctx).await? {
+        if self.noted_at.elapsed() >= NOTE_EVERY && !self.note(rebuild.ctx).await? {
             return Ok(Walked::Done);
         }
         Ok(Walked::On(mended))
@@ -143,7 +142,9 @@ impl Walk {
             }
         }
         drop(mends);
-        self.left.extend(left);
+        // Before the walk moves on: from then on nothing else tells of them.
+        rebuild.ctx.meta.leave_behind(&left).await?;
+        self.left += left.len() as u64;
         Ok(sum)
     }
 
@@ -171,10 +172,18 @@ impl Walk {
 
     async fn tell(&mut self, ctx: &Context, to: Option<BlobId>) -> Result<bool, MetaError> {
         let (group, epoch, from) = (self.group.id, self.group.epoch, self.repair.cursor);
-        let left = std::mem::take(&mut self.left);
-        let step = GroupRepairStep { group, epoch, from, to, left };
-        let Some(repair) = ctx.meta.advance_group_repair(&step).await? else { return Ok(false) };
-        self.repair = repair;
+        let step = GroupRepairStep { group, epoch, from, to };
+        match ctx.meta.advance_group_repair(step).await? {
+            Some(repair) => self.repair = repair,
+            None => {
+                tracing::info!(%group, left = self.left, "the new members of a group have what they were to get");
+                return Ok(false);
+            }
+        }
         Ok(true)
     }
 }
+
+#[cfg(test)]
+#[path = "walk_tests.rs"]
+mod tests;

@@ -9,7 +9,7 @@ use std::{
 
 use cairn_schema::{ids::*, record::*};
 
-use super::{rows::Rows, topology::domain_of};
+use super::rows::Rows;
 
 /// The stripes of one scheme, by what they could lose.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Tolerance {
 pub fn tolerances(rows: &Rows, level: FailureDomain, stripes: &BTreeMap<GroupId, u64>) -> Vec<Tolerance> {
     let mut sizes: BTreeMap<String, usize> = BTreeMap::new();
     for disk in rows.disks.values().filter(|disk| holds_fragments(disk)) {
-        *sizes.entry(domain_of(disk, level)).or_default() += 1;
+        *sizes.entry(disk.domain(level)).or_default() += 1;
     }
     let mut schemes: BTreeMap<Scheme, Vec<u64>> = BTreeMap::new();
     for (id, count) in stripes {
@@ -63,7 +63,7 @@ fn of_group(rows: &Rows, level: FailureDomain, group: &Group) -> usize {
     let mut gone = 0;
     for member in &group.members {
         match rows.disks.get(member).filter(|disk| holds_fragments(disk)) {
-            Some(disk) => *crowds.entry(domain_of(disk, level)).or_default() += 1,
+            Some(disk) => *crowds.entry(disk.domain(level)).or_default() += 1,
             None => gone += 1,
         }
     }

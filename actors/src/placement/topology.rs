@@ -146,11 +146,6 @@ impl DiskView {
     }
 }
 
-/// The name of the domain that a disk fails with at `level`, qualified by that of the level above.
-pub(crate) fn domain_of(disk: &Disk, level: FailureDomain) -> String {
-    disk.domain(level)
-}
-
 /// One picture of the cluster.
 #[derive(Clone, Debug)]
 pub struct Topology {

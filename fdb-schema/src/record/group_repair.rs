@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{BlobId, DiskId, GroupId},
-    record::{Blob, LedgerEntry, MissingCause},
+    record::{Blob, MissingCause},
 };
 
 /// One row of the ledger that stands for everything that the new members of a group lack, however much that is. Repair
@@ -60,7 +60,7 @@ pub struct PlacedBlob {
 }
 
 /// A step of a walk over a group under repair: everything after `from` as far as `to` has been seen to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupRepairStep {
     pub group: GroupId,
     /// The group's, under which it was done.
@@ -69,8 +69,6 @@ pub struct GroupRepairStep {
     pub from: Option<BlobId>,
     /// The cursor now; None: there was nothing up to the end, and the walk begins again.
     pub to: Option<BlobId>,
-    /// Fragments that could not be made now: from now on rows of their own.
-    pub left: Vec<LedgerEntry>,
 }
 
 #[cfg(test)]

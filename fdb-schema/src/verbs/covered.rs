@@ -10,8 +10,8 @@ use crate::{
 /// What is covered by a row of a group's repair, of one blob.
 pub(crate) struct Covered {
     pub(crate) repair: GroupRepair,
-    blob: BlobId,
-    epoch: u64,
+    pub(crate) blob: BlobId,
+    pub(crate) epoch: u64,
 }
 
 impl Covered {

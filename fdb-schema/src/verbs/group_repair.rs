@@ -15,13 +15,14 @@ use crate::{
     keyspace::{self, Space},
     kv::{RangeQuery, counter, key_after, prefix_end},
     record::{
-        Blob, Group, GroupRepair, GroupRepairStep, MissingCause, PlacedBlob, PositionRepair,
+        Blob, Group, GroupRepair, GroupRepairStep, LedgerEntry, MissingCause, PlacedBlob, PositionRepair,
         rows::{AttemptRow, GroupBlobRow},
     },
     verbs::{
         Meta, Verb, attempts,
-        covered::covered,
-        ledger, placement,
+        covered::{Covered, covered},
+        ledger::{self, Covers},
+        placement,
         tx::{Outcome, Tx, transact},
     },
 };
@@ -43,9 +44,9 @@ impl Meta {
     ) -> Verb<'_, Group> {
         Box::pin(async move {
             // Stores of before stripes were counted count them for this.
-            let uncounted = match self.group_stripes().await? {
-                Some(_) => 0,
-                None => self.count_stripes_of(id).await?,
+            let uncounted = match transact!(self, "stripes_are_counted", |tx| is_counted(tx))? {
+                true => 0,
+                false => self.count_stripes_of(id).await?,
             };
             let attempt = AttemptId::random();
             let group = transact!(self, "replace_members", |tx| {
@@ -78,14 +79,27 @@ impl Meta {
         Box::pin(async move { transact!(self, "placed_blobs", |tx| placed(tx, group, after, limit)) })
     }
 
-    /// Notes how far a walk has come; what is left to do after that, None: the group is whole.
+    /// Gives fragments that a walk is about to leave behind, because they cannot be made now, rows of their own. Until
+    /// the walk has moved on they are counted twice: too many for a moment rather than too few (RED-1). When it fails
+    /// some may have been added; adding them again is harmless.
+    pub fn leave_behind<'a>(&'a self, entries: &'a [LedgerEntry]) -> Verb<'a, ()> {
+        Box::pin(async move {
+            for page in entries.chunks(ledger::ADD_PAGE) {
+                transact!(self, "leave_behind", |tx| ledger::add(tx, page, Covers::Nothing))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Notes how far a walk has come; what is left to do after that, None: there is nothing more. What it could not
+    /// make was left behind before.
     ///
     /// # Errors
     /// Stale when the group has changed, or another walk has moved on from where this one began.
-    pub fn advance_group_repair<'a>(&'a self, step: &'a GroupRepairStep) -> Verb<'a, Option<GroupRepair>> {
+    pub fn advance_group_repair(&self, step: GroupRepairStep) -> Verb<'_, Option<GroupRepair>> {
         Box::pin(async move {
             let mut first_seen = None;
-            transact!(self, "advance_group_repair", |tx| advance(tx, step, &mut first_seen))
+            transact!(self, "advance_group_repair", |tx| advance(tx, &step, &mut first_seen))
         })
     }
 
@@ -230,8 +244,6 @@ async fn advance(tx: &mut Tx, step: &GroupRepairStep, first_seen: &mut Option<By
     // Nothing, unless the store is one that does not count.
     ledger::count(tx, -signed(rest));
     keep(tx, &mut repair, |filled| !is_done(filled));
-    // Only now is what was left not covered by the walk.
-    ledger::add(tx, &step.left).await?;
     Ok((!repair.positions.is_empty()).then_some(repair))
 }
 
@@ -280,10 +292,9 @@ async fn placed_row(
 
 /// Of a blob that is gone nothing is missing any more.
 pub(crate) async fn forget_blob(tx: &mut Tx, group: GroupId, blob: BlobId, stripes: u64) -> Outcome<()> {
-    let Some(covered) = covered(tx, group, blob).await? else { return Ok(()) };
-    let mut repair = covered.repair.clone();
-    let mut gone = 0;
-    for filled in repair.positions.iter_mut().filter(|filled| covered.has(filled.position)) {
+    let Some(Covered { mut repair, blob, epoch }) = covered(tx, group, blob).await? else { return Ok(()) };
+    let (cursor, mut gone) = (repair.cursor, 0);
+    for filled in repair.positions.iter_mut().filter(|filled| filled.covers(cursor, blob, epoch)) {
         let less = stripes.min(filled.missing);
         filled.missing -= less;
         gone += less;

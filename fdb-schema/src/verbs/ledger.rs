@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Entries added in one transaction.
-const ADD_PAGE: usize = 256;
+pub(crate) const ADD_PAGE: usize = 256;
 
 impl Meta {
     /// Adds rows for fragments found missing; those of blobs that no longer exist are skipped, and those that the
@@ -28,7 +28,7 @@ impl Meta {
     pub fn ledger_add<'a>(&'a self, entries: &'a [LedgerEntry]) -> Verb<'a, ()> {
         Box::pin(async move {
             for page in entries.chunks(ADD_PAGE) {
-                transact!(self, "ledger_add", |tx| add(tx, page))?;
+                transact!(self, "ledger_add", |tx| add(tx, page, Covers::All))?;
             }
             Ok(())
         })
@@ -65,7 +65,14 @@ pub(crate) fn count(tx: &mut Tx, rows: i64) {
     tx.add(keyspace::ledger_count(rand::random()), rows);
 }
 
-pub(crate) async fn add(tx: &mut Tx, entries: &[LedgerEntry]) -> Outcome<()> {
+/// Whether the repair of its group, if it is still to get to a fragment, makes a row of its own needless.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Covers {
+    All,
+    Nothing,
+}
+
+pub(crate) async fn add(tx: &mut Tx, entries: &[LedgerEntry], covers: Covers) -> Outcome<()> {
     let blobs: Vec<Bytes> = entries.iter().map(|entry| keyspace::blob(entry.fragment.blob)).collect();
     let blobs = tx.get_many::<Blob>(&blobs).await?;
     let rows: Vec<Bytes> = entries.iter().map(|entry| keyspace::ledger(entry.fragment)).collect();
@@ -75,7 +82,8 @@ pub(crate) async fn add(tx: &mut Tx, entries: &[LedgerEntry]) -> Outcome<()> {
     let mut added = 0;
     for ((entry, blob), row) in entries.iter().zip(blobs).zip(rows) {
         // Each row is read again after an insert: a fragment may be named twice.
-        if blob.is_some() && tx.raw(&row).await?.is_none() && !is_covered(tx, entry.fragment).await? {
+        let is_new = blob.is_some() && tx.raw(&row).await?.is_none();
+        if is_new && (covers == Covers::Nothing || !is_covered(tx, entry.fragment).await?) {
             insert(tx, entry);
             added += 1;
         }

@@ -1,0 +1,155 @@
+#![allow(clippy::unwrap_used)]
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    ops::Range,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cairn_fragment::{DiskError, DiskStatus, FragmentInfo, Fragments, NewFragment, TransportError};
+use cairn_schema::Meta;
+use parking_lot::Mutex;
+
+use super::{super::test_world::*, *};
+use crate::{data_path::Codecs, placement::Rows, policy::Timings};
+
+/// Disks that keep bytes.
+#[derive(Default)]
+struct Jars {
+    kept: Mutex<HashMap<(DiskId, FragmentName), Bytes>>,
+    silent: Mutex<HashSet<DiskId>>,
+}
+
+impl Jars {
+    fn look(&self, disk: DiskId, name: FragmentName) -> Result<Bytes, TransportError> {
+        if self.silent.lock().contains(&disk) {
+            return Err(TransportError::Overdue(disk));
+        }
+        Ok(self.kept.lock().get(&(disk, name)).cloned().ok_or(DiskError::NotFound(name))?)
+    }
+}
+
+#[async_trait]
+impl Fragments for Jars {
+    async fn put(&self, disk: DiskId, new: NewFragment, _: Instant) -> Result<(), TransportError> {
+        self.kept.lock().insert((disk, new.name), new.payload);
+        Ok(())
+    }
+    async fn get(&self, disk: DiskId, name: FragmentName, at: Range<u32>, _: Instant) -> Result<Bytes, TransportError> {
+        Ok(self.look(disk, name)?.slice(at.start as usize..at.end as usize))
+    }
+    async fn info(&self, disk: DiskId, name: FragmentName, at: Instant) -> Result<FragmentInfo, TransportError> {
+        self.verify(disk, name, at).await
+    }
+    async fn delete(&self, _: DiskId, _: Vec<FragmentName>, _: Instant) -> Result<u64, TransportError> {
+        unreachable!("nothing of wrong contents is kept")
+    }
+    async fn list(
+        &self,
+        _: DiskId,
+        _: Option<GroupId>,
+        _: Option<FragmentName>,
+        _: usize,
+        _: Instant,
+    ) -> Result<Vec<FragmentInfo>, TransportError> {
+        unreachable!("a walk lists nothing")
+    }
+    async fn verify(&self, disk: DiskId, name: FragmentName, _: Instant) -> Result<FragmentInfo, TransportError> {
+        Ok(FragmentInfo { name, length: self.look(disk, name)?.len() as u32, written_ms: 0 })
+    }
+    async fn disk_status(&self, _: DiskId, _: Instant) -> Result<DiskStatus, TransportError> {
+        Ok(DiskStatus { writable: true, ..DiskStatus::default() })
+    }
+}
+
+struct World {
+    meta: Meta,
+    jars: Arc<Jars>,
+    ctx: Context,
+    rows: Arc<Rows>,
+    group: Group,
+}
+
+const LARGE: u32 = 100;
+
+fn name(group: &Group, blob: u8, stripe: u32, position: u8) -> FragmentName {
+    FragmentName { group: group.id, blob: BlobId([blob; 16]), stripe, position }
+}
+
+impl World {
+    /// Two blobs, one of a stripe and one of many, with two copies on disks 1 and 2, of which 3 has just replaced 2.
+    async fn new() -> Self {
+        let meta = Meta::in_memory();
+        furnish(&meta).await;
+        let scheme = Scheme::Replicated { copies: 2 };
+        meta.cluster(Policy::new(scheme, scheme, FailureDomain::Node)).await.unwrap();
+        let (jars, old) = (Arc::new(Jars::default()), group(&meta).await);
+        for (number, stripes) in [(1, 1), (2, LARGE)] {
+            let mut request = put(&old, format!("k{number}"), AttemptId::random());
+            let blob = &mut request.blob.as_mut().unwrap().blob;
+            (blob.id, blob.length) = (BlobId([number; 16]), stripes.into());
+            blob.runs[0].stripes = stripes;
+            request.version.size = stripes.into();
+            meta.commit_object(request).await.unwrap();
+            for stripe in 0..stripes {
+                let payload = Bytes::copy_from_slice(&[stripe as u8]);
+                jars.kept.lock().insert((disk(1), name(&old, number, stripe, 0)), payload);
+            }
+        }
+        register(&meta, 3).await;
+        let members = vec![disk(1), disk(3)];
+        let group = meta.replace_members(old.id, old.epoch, members, MissingCause::DiskLost).await.unwrap();
+        let ctx = context(meta.clone(), jars.clone(), Timings::default());
+        let rows = ctx.placement.refresh().await.unwrap();
+        Self { meta, jars, ctx, rows, group }
+    }
+
+    /// Tells the metadata after every step.
+    async fn walk(&self) -> Result<(), RebuildError> {
+        let repair = self.meta.group_repair(self.group.id).await.unwrap().unwrap();
+        let mut walk = Walk::new(repair, Arc::new(self.group.clone()), 0);
+        let codecs = Codecs::default();
+        let rebuild = Rebuild { ctx: &self.ctx, rows: &self.rows, codecs: &codecs, lease_holds: &|| true };
+        while let Walked::On(_) = walk.step(&rebuild).await? {
+            if !walk.note(&self.ctx).await.unwrap() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn rows_of_their_own(&self) -> BTreeSet<FragmentName> {
+        self.meta.ledger(None, 1000).await.unwrap().into_iter().map(|entry| entry.fragment).collect()
+    }
+}
+
+#[tokio::test]
+async fn red_1_a_stripe_that_cannot_be_made_stays_known_when_the_rest_of_its_blob_is() {
+    let world = World::new().await;
+    let lost = name(&world.group, 2, 5, 0);
+    world.jars.kept.lock().remove(&(disk(1), lost));
+    assert_eq!(world.meta.ledger_len().await.unwrap(), u64::from(LARGE) + 1);
+    world.walk().await.unwrap();
+    let behind = name(&world.group, 2, 5, 1);
+    assert_eq!(world.rows_of_their_own().await, BTreeSet::from([lost, behind]));
+    assert_eq!(world.meta.ledger_len().await.unwrap(), 2);
+    assert!(world.meta.group_repairs(None, 1).await.unwrap().is_empty());
+    let kept = world.jars.kept.lock();
+    let made = (0..LARGE).filter(|stripe| kept.contains_key(&(disk(3), name(&world.group, 2, *stripe, 1))));
+    assert_eq!(made.count(), LARGE as usize - 1);
+}
+
+#[tokio::test]
+async fn a_walk_waits_for_those_that_give_no_answer_and_goes_on_where_it_was() {
+    let world = World::new().await;
+    for silent in [1, 3] {
+        world.jars.silent.lock().insert(disk(silent));
+        let error = world.walk().await.unwrap_err();
+        assert!(!error.is_of_the_stripe(), "{error}");
+        assert_eq!(world.rows_of_their_own().await, BTreeSet::new(), "nothing is known to be lost");
+        assert_eq!(world.meta.ledger_len().await.unwrap(), u64::from(LARGE) + 1);
+        world.jars.silent.lock().clear();
+    }
+    world.walk().await.unwrap();
+    assert_eq!(world.meta.ledger_len().await.unwrap(), 0);
+}
