@@ -53,6 +53,18 @@ fn crates_import_only_the_layers_below() {
     }
 }
 
+/// A crate without its part of the profile would be optimised like a library and keep no lines for its traces.
+#[test]
+fn the_profile_of_tests_names_every_crate() {
+    let workspace = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    for (crate_folder, _) in CRATES {
+        let manifest = fs::read_to_string(root().join(crate_folder).join("Cargo.toml")).unwrap();
+        let name = manifest.lines().find_map(|line| line.strip_prefix("name = ")).unwrap().trim_matches('"');
+        let section = format!("[profile.dev.package.{name}]\nopt-level = 1\ndebug = \"line-tables-only\"\n");
+        assert!(workspace.contains(&section), "Cargo.toml lacks {section}");
+    }
+}
+
 #[test]
 fn no_file_outgrows_one_idea() {
     let long: Vec<_> = sources()
