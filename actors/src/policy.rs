@@ -23,19 +23,22 @@ pub struct Timings {
     pub scrub_interval: Duration,
 }
 
-/// How much a node may do to keep data whole, each second. Besides, repair takes at most half of the time, and scrub a
-/// fifth of it, less while clients use the disk.
-#[derive(Clone, Copy, Debug)]
+/// How much a node may do to keep data whole. Besides, scrub takes a fifth of the time at most, a tenth while clients use
+/// the disk.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rates {
-    /// Bytes of one disk that its scrub reads.
+    /// Bytes of one disk that its scrub reads, each second.
     pub scrub_bytes: u64,
-    /// Bytes that the repair of one node reads and writes.
+    /// Bytes that the repair of one node makes anew, each second.
     pub repair_bytes: u64,
+    /// The part of a disk's time, up to 1, that repair and scrub get while clients use the disk. Not for stripes of which
+    /// nothing more may be lost: their repair goes before, as clients do.
+    pub background_share: f64,
 }
 
 impl Default for Rates {
     fn default() -> Self {
-        Self { scrub_bytes: 32 << 20, repair_bytes: 256 << 20 }
+        Self { scrub_bytes: 32 << 20, repair_bytes: 256 << 20, background_share: 0.2 }
     }
 }
 

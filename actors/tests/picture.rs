@@ -8,7 +8,7 @@ mod support;
 use std::sync::Arc;
 
 use cairn_actors::{
-    background::{BackgroundMemory, Context, HealingMetrics, placement::PlacementKeeper},
+    background::{BackgroundMemory, Context, Courtesy, HealingMetrics, placement::PlacementKeeper},
     fragment::{Bounded, Fragments},
     placement::Placement,
     policy::{Policy, Timings},
@@ -62,6 +62,7 @@ impl Observer {
             placement: self.placement.clone(),
             timings: Arc::new(Timings::default()),
             memory: BackgroundMemory::new(64 << 20),
+            courtesy: Courtesy::new(|| false),
             metrics: HealingMetrics::new(&prometheus::Registry::new()).unwrap(),
         })
     }

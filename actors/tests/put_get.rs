@@ -203,7 +203,7 @@ async fn a_group_that_changed_since_the_picture_was_taken_is_read_at_its_new_pla
         let mut other = *disk;
         other.0[2] ^= 1;
         members[usize::from(name.position)] = other;
-        let deadline = Instant::now() + Duration::from_secs(1);
+        let deadline = (Instant::now() + Duration::from_secs(1)).into();
         use cairn_actors::fragment::{Fragments, NewFragment, block_checksums};
         let payload = twin.fragments.get(*disk, *name, 0..1000, deadline).await.unwrap();
         let block_checksums = block_checksums(&payload);

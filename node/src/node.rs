@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use cairn_actors::{
     disk::{DiskOptions, IndexMemory},
-    runtime::{Identity, NodeMemory, NodeOptions, Rates, Timings},
+    runtime::{Identity, NodeMemory, NodeOptions, Timings},
 };
 use cairn_gateway::{GatewayLimits, GatewayOptions};
 use cairn_schema::ids::ClusterId;
@@ -104,7 +104,7 @@ fn node_options(
         identity,
         policy: file.policy.told(),
         timings: timings(file),
-        rates: Rates { scrub_bytes: file.rates.scrub.0, repair_bytes: file.rates.repair.0 },
+        rates: file.rates.told(),
         memory,
         client_memory_percent: file.limits.client_memory_percent,
         metrics: prometheus::Registry::new(),

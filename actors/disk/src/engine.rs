@@ -11,7 +11,9 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use cairn_fragment::{BLOCK_BYTES, DiskError, DiskStatus, FragmentInfo, NewFragment, block_count, verify_blocks};
+use cairn_fragment::{
+    BLOCK_BYTES, DiskError, DiskStatus, FragmentInfo, NewFragment, Priority, Turn, block_count, verify_blocks,
+};
 use cairn_schema::ids::{DiskId, FragmentName, GroupId};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -31,6 +33,7 @@ use super::{
     segment::{Files, segments_dir},
     state::{Core, Space},
     threads::Threads,
+    turns::{BackgroundShare, Turns},
     writer::Writer,
 };
 
@@ -60,6 +63,7 @@ pub(crate) struct Extras {
     pub metrics: Option<Arc<DiskMetrics>>,
     /// Carried over as well: opening a disk again makes nothing of it readable.
     pub read_errors: Arc<ReadErrors>,
+    pub background_share: BackgroundShare,
     /// An operator's word: what cannot be read of the log is given up.
     pub give_up_unreadable: bool,
 }
@@ -124,6 +128,7 @@ impl Engine {
             read_latency: Smoothed::default(),
             write_latency: Smoothed::default(),
             clients: Clients::new(Instant::now()),
+            turns: Turns::new(extras.background_share, Instant::now()),
             checkpointing: Mutex::new(false),
             checkpoint_begun: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -184,7 +189,15 @@ impl Engine {
         &self.report
     }
 
-    pub(crate) async fn put(&self, fragment: NewFragment) -> Result<(), DiskError> {
+    /// Waits until work of this priority may use the disk.
+    pub(crate) async fn turn(&self, priority: Priority) -> Turn {
+        match priority {
+            Priority::Client => Turn::client(),
+            Priority::Background => self.core.turns.next(&self.core.clients).await,
+        }
+    }
+
+    pub(crate) async fn put(&self, fragment: NewFragment, turn: Turn) -> Result<(), DiskError> {
         let core = &self.core;
         let length = fragment.payload.len();
         if length > MAX_FRAGMENT_BYTES {
@@ -195,7 +208,8 @@ impl Engine {
         }
         core.writable(u64::from(fragment_units(length as u32)) * 64)?;
         let queued = Instant::now();
-        core.clients.note(queued);
+        let priority = turn.priority();
+        core.note_use(priority);
         // A fragment larger than the whole queue takes all of it.
         let room = (length as u64).div_ceil(ROOM_UNIT) + 1;
         let most = core.options.max_queued_bytes.div_ceil(ROOM_UNIT).clamp(1, u64::from(u32::MAX >> 1));
@@ -205,7 +219,8 @@ impl Engine {
         let (reply, answer) = oneshot::channel();
         core.queue.push(Job::Put(Put { fragment, reply, permit })).map_err(|_| closed())?;
         let result = answer.await.unwrap_or_else(|_| Err(closed()));
-        core.clients.note(Instant::now());
+        core.note_use(priority);
+        core.turn_over(turn, queued.elapsed());
         self.note("put", &result);
         if result.is_ok() {
             let took = queued.elapsed();
@@ -215,10 +230,11 @@ impl Engine {
         result
     }
 
-    pub(crate) async fn get(&self, name: FragmentName, range: Range<u32>) -> Result<Bytes, DiskError> {
-        self.core.clients.note(Instant::now());
+    pub(crate) async fn get(&self, name: FragmentName, range: Range<u32>, turn: Turn) -> Result<Bytes, DiskError> {
+        let priority = turn.priority();
+        self.core.note_use(priority);
         let result = self
-            .reading_data(move |core| {
+            .reading_data(turn, move |core| {
                 let (bytes, _) = core.read(name, |record| {
                     let length = record.entry.length;
                     if range.start > range.end || range.end > length {
@@ -230,7 +246,7 @@ impl Engine {
                 Ok(bytes)
             })
             .await;
-        self.core.clients.note(Instant::now());
+        self.core.note_use(priority);
         self.note("get", &result);
         if let Ok(bytes) = &result {
             self.core.metrics.read_bytes.inc_by(bytes.len() as u64);
@@ -243,9 +259,9 @@ impl Engine {
         Ok(entry.info(name))
     }
 
-    pub(crate) async fn verify(&self, name: FragmentName) -> Result<FragmentInfo, DiskError> {
+    pub(crate) async fn verify(&self, name: FragmentName, turn: Turn) -> Result<FragmentInfo, DiskError> {
         let result = self
-            .reading_data(move |core| {
+            .reading_data(turn, move |core| {
                 let (_, entry) = core.read(name, |record| record.verify())?;
                 Ok(entry.info(name))
             })
@@ -338,7 +354,7 @@ impl Engine {
         let Ok(listed) = self.list(None, None, TRIED).await else { return };
         let all = listed.len() < TRIED;
         for name in core.read_errors.untried(listed.iter().map(|info| info.name).collect()) {
-            match self.verify(name).await {
+            match self.verify(name, Turn::client()).await {
                 Err(DiskError::Unreadable { .. }) => {}
                 // It was read, though it may be damaged; or something else than the disk is at fault.
                 _ => return,
@@ -363,7 +379,7 @@ impl Engine {
         self.probed.lock().1 = next;
         if let Some(name) = next {
             // What comes of it is noted where it is read.
-            let _ = self.verify(name).await;
+            let _ = self.verify(name, Turn::client()).await;
         }
     }
 
@@ -383,9 +399,16 @@ impl Engine {
     /// As [`Engine::reading`], and what it took counts as the disk's latency: hedging and placement go by that.
     async fn reading_data<T: Send + 'static>(
         &self,
+        turn: Turn,
         work: impl FnOnce(&Core) -> Result<T, DiskError> + Send + 'static,
     ) -> Result<T, DiskError> {
         let started = Instant::now();
+        let work = move |core: &Core| {
+            let begun = Instant::now();
+            let done = work(core);
+            core.turn_over(turn, begun.elapsed());
+            done
+        };
         let result = self.reading(work).await;
         if result.is_ok() {
             self.core.read_latency.add(started.elapsed());

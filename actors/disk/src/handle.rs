@@ -13,7 +13,7 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use async_trait::async_trait;
 use bytes::Bytes;
-use cairn_fragment::{DiskError, DiskStatus, FragmentInfo, LocalDisk, NewFragment};
+use cairn_fragment::{DiskError, DiskStatus, FragmentInfo, LocalDisk, NewFragment, Priority, Turn};
 use cairn_schema::ids::{DiskId, FragmentName, GroupId};
 
 use super::{
@@ -24,6 +24,7 @@ use super::{
     metrics::DiskMetrics,
     read_errors::ReadErrors,
     recover::RecoveryReport,
+    turns::BackgroundShare,
 };
 
 /// An open disk. Cheap to clone. Calls go straight to the queues of whichever engine has the disk open now, bounded by
@@ -41,6 +42,7 @@ struct Mounted {
     metrics: Arc<DiskMetrics>,
     faults: Option<Arc<Faults>>,
     read_errors: Arc<ReadErrors>,
+    background_share: BackgroundShare,
     engine: ArcSwapOption<Engine>,
     /// Why there is no engine, when there is none.
     absent: ArcSwap<String>,
@@ -58,7 +60,13 @@ impl DiskHandle {
     /// With faults to inject.
     pub fn open_with(options: DiskOptions, faults: Option<Arc<Faults>>) -> Result<Self, DiskError> {
         let read_errors = Arc::<ReadErrors>::default();
-        let extras = Extras { faults: faults.clone(), read_errors: read_errors.clone(), ..Extras::default() };
+        let background_share = BackgroundShare::default();
+        let extras = Extras {
+            faults: faults.clone(),
+            read_errors: read_errors.clone(),
+            background_share: background_share.clone(),
+            ..Extras::default()
+        };
         let engine = Engine::open(options.clone(), extras)?;
         let mounted = Mounted {
             id: engine.id(),
@@ -66,6 +74,7 @@ impl DiskHandle {
             metrics: engine.core().metrics.clone(),
             faults,
             read_errors,
+            background_share,
             engine: ArcSwapOption::new(Some(Arc::new(engine))),
             absent: ArcSwap::from_pointee(String::new()),
             closed: AtomicBool::new(false),
@@ -98,12 +107,12 @@ impl DiskHandle {
     /// Returns when the fragment is durable (synced). Writing the same name with the same bytes again is a no-op; with
     /// others an error, unless the copy that is here is damaged: then it is replaced.
     pub async fn put(&self, fragment: NewFragment) -> Result<(), DiskError> {
-        self.engine()?.put(fragment).await
+        self.engine()?.put(fragment, Turn::client()).await
     }
 
     /// The bytes of `range`, every block they touch verified.
     pub async fn get(&self, name: FragmentName, range: Range<u32>) -> Result<Bytes, DiskError> {
-        self.engine()?.get(name, range).await
+        self.engine()?.get(name, range, Turn::client()).await
     }
 
     pub async fn info(&self, name: FragmentName) -> Result<FragmentInfo, DiskError> {
@@ -127,7 +136,12 @@ impl DiskHandle {
 
     /// Re-reads and verifies a whole fragment.
     pub async fn verify(&self, name: FragmentName) -> Result<FragmentInfo, DiskError> {
-        self.engine()?.verify(name).await
+        self.engine()?.verify(name, Turn::client()).await
+    }
+
+    /// The part of the disk's time, up to 1, that goes to repair and scrub while clients use it; at once.
+    pub fn set_background_share(&self, part: f64) {
+        self.mounted.background_share.set(part);
     }
 
     /// Whether a client has put or read a fragment in the last moments, and how urgent it is to tidy up all the same.
@@ -203,6 +217,7 @@ impl DiskHandle {
             faults: mounted.faults.clone(),
             metrics: Some(mounted.metrics.clone()),
             read_errors: mounted.read_errors.clone(),
+            background_share: mounted.background_share.clone(),
             ..Extras::default()
         };
         let engine = Arc::new(Engine::open(mounted.options.clone(), extras)?);
@@ -240,11 +255,18 @@ impl DiskHandle {
 
 #[async_trait]
 impl LocalDisk for DiskHandle {
-    async fn put(&self, fragment: NewFragment) -> Result<(), DiskError> {
-        DiskHandle::put(self, fragment).await
+    async fn turn(&self, priority: Priority) -> Turn {
+        match self.engine() {
+            Ok(engine) => engine.turn(priority).await,
+            // The call that follows says what is wrong.
+            Err(_) => Turn::client(),
+        }
     }
-    async fn get(&self, name: FragmentName, range: Range<u32>) -> Result<Bytes, DiskError> {
-        DiskHandle::get(self, name, range).await
+    async fn put(&self, fragment: NewFragment, turn: Turn) -> Result<(), DiskError> {
+        self.engine()?.put(fragment, turn).await
+    }
+    async fn get(&self, name: FragmentName, range: Range<u32>, turn: Turn) -> Result<Bytes, DiskError> {
+        self.engine()?.get(name, range, turn).await
     }
     async fn info(&self, name: FragmentName) -> Result<FragmentInfo, DiskError> {
         DiskHandle::info(self, name).await
@@ -260,8 +282,8 @@ impl LocalDisk for DiskHandle {
     ) -> Result<Vec<FragmentInfo>, DiskError> {
         DiskHandle::list(self, group, after, limit).await
     }
-    async fn verify(&self, name: FragmentName) -> Result<FragmentInfo, DiskError> {
-        DiskHandle::verify(self, name).await
+    async fn verify(&self, name: FragmentName, turn: Turn) -> Result<FragmentInfo, DiskError> {
+        self.engine()?.verify(name, turn).await
     }
     fn status(&self) -> DiskStatus {
         DiskHandle::status(self)

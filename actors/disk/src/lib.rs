@@ -40,6 +40,7 @@ mod segment;
 mod state;
 mod threads;
 pub mod tools;
+mod turns;
 mod writer;
 
 pub use {

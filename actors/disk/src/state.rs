@@ -10,7 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use cairn_fragment::DiskError;
+use cairn_fragment::{DiskError, Priority, Turn};
 use cairn_schema::ids::FragmentName;
 use parking_lot::Mutex;
 
@@ -26,6 +26,7 @@ use super::{
     read_errors::ReadErrors,
     reader::Record,
     segment::{Files, segments_dir},
+    turns::Turns,
 };
 
 /// The disk's space, as last worked out.
@@ -65,6 +66,8 @@ pub(crate) struct Core {
     pub write_latency: Smoothed,
     /// When clients last used the disk: tidying up yields to them.
     pub clients: Clients,
+    /// Of repair and scrub.
+    pub turns: Turns,
     /// One checkpoint at a time; true once the writer is done with the disk.
     pub checkpointing: Mutex<bool>,
     /// The writer is done: nothing more is tidied up.
@@ -108,6 +111,20 @@ impl Core {
             dead: totals.dead,
         };
         fill.pressure()
+    }
+
+    /// An operation of this priority begins or ends.
+    pub(crate) fn note_use(&self, priority: Priority) {
+        if priority.is_client() {
+            self.clients.note(Instant::now());
+        }
+    }
+
+    /// An operation is done that had a turn.
+    pub(crate) fn turn_over(&self, turn: Turn, took: Duration) {
+        if !turn.priority().is_client() {
+            self.turns.spend(&self.clients, took);
+        }
     }
 
     /// The part of its time that the disk gives to tidying up now.

@@ -12,6 +12,7 @@ use cairn_schema::ids::{DiskId, FragmentName, GroupId};
 use super::{
     cluster::{Fragments, TransportError},
     fragment::{DiskStatus, FragmentInfo, NewFragment},
+    turn::{Priority, Terms},
 };
 
 /// An implementation that keeps its promise is given this long after the deadline to say what went wrong.
@@ -22,11 +23,26 @@ const GRACE: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub struct Bounded {
     fragments: Arc<dyn Fragments>,
+    priority: Priority,
 }
 
 impl Bounded {
+    /// Calls for clients.
     pub fn new(fragments: Arc<dyn Fragments>) -> Self {
-        Self { fragments }
+        Self { fragments, priority: Priority::Client }
+    }
+
+    /// The same fragments, called with another priority.
+    pub fn with_priority(&self, priority: Priority) -> Self {
+        Self { fragments: self.fragments.clone(), priority }
+    }
+
+    pub fn priority(&self) -> Priority {
+        self.priority
+    }
+
+    fn terms(&self, deadline: Instant) -> Terms {
+        Terms { deadline, priority: self.priority }
     }
 
     async fn by<T>(
@@ -42,7 +58,7 @@ impl Bounded {
 
     /// Returns when the fragment is durable on that disk.
     pub async fn put(&self, disk: DiskId, fragment: NewFragment, deadline: Instant) -> Result<(), TransportError> {
-        Self::by(disk, deadline, self.fragments.put(disk, fragment, deadline)).await
+        Self::by(disk, deadline, self.fragments.put(disk, fragment, self.terms(deadline))).await
     }
 
     /// Verified bytes of exactly `range`.
@@ -53,7 +69,7 @@ impl Bounded {
         range: Range<u32>,
         deadline: Instant,
     ) -> Result<Bytes, TransportError> {
-        Self::by(disk, deadline, self.fragments.get(disk, name, range, deadline)).await
+        Self::by(disk, deadline, self.fragments.get(disk, name, range, self.terms(deadline))).await
     }
 
     /// Those of the fragments that are there are deleted, durably; how many.
@@ -63,7 +79,7 @@ impl Bounded {
         names: Vec<FragmentName>,
         deadline: Instant,
     ) -> Result<u64, TransportError> {
-        Self::by(disk, deadline, self.fragments.delete(disk, names, deadline)).await
+        Self::by(disk, deadline, self.fragments.delete(disk, names, self.terms(deadline))).await
     }
 
     /// In order of name.
@@ -75,7 +91,7 @@ impl Bounded {
         limit: usize,
         deadline: Instant,
     ) -> Result<Vec<FragmentInfo>, TransportError> {
-        Self::by(disk, deadline, self.fragments.list(disk, group, after, limit, deadline)).await
+        Self::by(disk, deadline, self.fragments.list(disk, group, after, limit, self.terms(deadline))).await
     }
 
     /// Has the disk read the whole fragment and compare it with its checksums.
@@ -85,11 +101,11 @@ impl Bounded {
         name: FragmentName,
         deadline: Instant,
     ) -> Result<FragmentInfo, TransportError> {
-        Self::by(disk, deadline, self.fragments.verify(disk, name, deadline)).await
+        Self::by(disk, deadline, self.fragments.verify(disk, name, self.terms(deadline))).await
     }
 
     pub async fn disk_status(&self, disk: DiskId, deadline: Instant) -> Result<DiskStatus, TransportError> {
-        Self::by(disk, deadline, self.fragments.disk_status(disk, deadline)).await
+        Self::by(disk, deadline, self.fragments.disk_status(disk, self.terms(deadline))).await
     }
 }
 

@@ -7,16 +7,16 @@ struct Never;
 
 #[async_trait]
 impl Fragments for Never {
-    async fn put(&self, _: DiskId, _: NewFragment, _: Instant) -> Result<(), TransportError> {
+    async fn put(&self, _: DiskId, _: NewFragment, _: Terms) -> Result<(), TransportError> {
         std::future::pending().await
     }
-    async fn get(&self, _: DiskId, _: FragmentName, _: Range<u32>, _: Instant) -> Result<Bytes, TransportError> {
+    async fn get(&self, _: DiskId, _: FragmentName, _: Range<u32>, _: Terms) -> Result<Bytes, TransportError> {
         std::future::pending().await
     }
-    async fn info(&self, _: DiskId, _: FragmentName, _: Instant) -> Result<FragmentInfo, TransportError> {
+    async fn info(&self, _: DiskId, _: FragmentName, _: Terms) -> Result<FragmentInfo, TransportError> {
         std::future::pending().await
     }
-    async fn delete(&self, _: DiskId, _: Vec<FragmentName>, _: Instant) -> Result<u64, TransportError> {
+    async fn delete(&self, _: DiskId, _: Vec<FragmentName>, _: Terms) -> Result<u64, TransportError> {
         std::future::pending().await
     }
     async fn list(
@@ -25,14 +25,14 @@ impl Fragments for Never {
         _: Option<GroupId>,
         _: Option<FragmentName>,
         _: usize,
-        _: Instant,
+        _: Terms,
     ) -> Result<Vec<FragmentInfo>, TransportError> {
         std::future::pending().await
     }
-    async fn verify(&self, _: DiskId, _: FragmentName, _: Instant) -> Result<FragmentInfo, TransportError> {
+    async fn verify(&self, _: DiskId, _: FragmentName, _: Terms) -> Result<FragmentInfo, TransportError> {
         std::future::pending().await
     }
-    async fn disk_status(&self, _: DiskId, _: Instant) -> Result<DiskStatus, TransportError> {
+    async fn disk_status(&self, _: DiskId, _: Terms) -> Result<DiskStatus, TransportError> {
         std::future::pending().await
     }
 }

@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_schema::ids::{DiskId, FragmentName, GroupId, NodeId};
 
-use crate::fragment::{DiskError, DiskStatus, FragmentInfo, NewFragment};
+use crate::{
+    fragment::{DiskError, DiskStatus, FragmentInfo, NewFragment},
+    turn::Terms,
+};
 
 /// Why a call of a fragment did not do what it was for.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -34,28 +37,27 @@ pub enum TransportError {
 #[async_trait]
 pub trait Fragments: Send + Sync + 'static {
     /// Returns when the fragment is durable on that disk.
-    async fn put(&self, disk: DiskId, fragment: NewFragment, deadline: Instant) -> Result<(), TransportError>;
+    async fn put(&self, disk: DiskId, fragment: NewFragment, terms: Terms) -> Result<(), TransportError>;
     /// Verified bytes of exactly `range`.
     async fn get(
         &self,
         disk: DiskId,
         name: FragmentName,
         range: Range<u32>,
-        deadline: Instant,
+        terms: Terms,
     ) -> Result<Bytes, TransportError>;
-    async fn info(&self, disk: DiskId, name: FragmentName, deadline: Instant) -> Result<FragmentInfo, TransportError>;
-    async fn delete(&self, disk: DiskId, names: Vec<FragmentName>, deadline: Instant) -> Result<u64, TransportError>;
+    async fn info(&self, disk: DiskId, name: FragmentName, terms: Terms) -> Result<FragmentInfo, TransportError>;
+    async fn delete(&self, disk: DiskId, names: Vec<FragmentName>, terms: Terms) -> Result<u64, TransportError>;
     async fn list(
         &self,
         disk: DiskId,
         group: Option<GroupId>,
         after: Option<FragmentName>,
         limit: usize,
-        deadline: Instant,
+        terms: Terms,
     ) -> Result<Vec<FragmentInfo>, TransportError>;
-    async fn verify(&self, disk: DiskId, name: FragmentName, deadline: Instant)
-    -> Result<FragmentInfo, TransportError>;
-    async fn disk_status(&self, disk: DiskId, deadline: Instant) -> Result<DiskStatus, TransportError>;
+    async fn verify(&self, disk: DiskId, name: FragmentName, terms: Terms) -> Result<FragmentInfo, TransportError>;
+    async fn disk_status(&self, disk: DiskId, terms: Terms) -> Result<DiskStatus, TransportError>;
 }
 
 /// Whether nodes answer. Every call ends by its deadline.

@@ -13,6 +13,7 @@ mod fragment;
 pub mod geometry;
 mod local;
 mod positions;
+mod turn;
 
 pub use {
     blocks::{BLOCK_BYTES, block_checksum, block_checksums, block_count, verify_blocks},
@@ -21,4 +22,5 @@ pub use {
     fragment::{DiskError, DiskStatus, FragmentInfo, NewFragment},
     local::LocalDisk,
     positions::Positions,
+    turn::{Priority, Terms, Turn},
 };

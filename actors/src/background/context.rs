@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cairn_fragment::Bounded;
+use cairn_fragment::{Bounded, Priority};
 use cairn_schema::{Meta, MetaError, ids::*, record::*};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::HealingMetrics;
+use super::{Courtesy, HealingMetrics};
 use crate::{
     placement::Placement,
     policy::{Policy, Timings},
@@ -21,11 +21,13 @@ use crate::{
 pub struct Context {
     pub node: NodeId,
     pub meta: Meta,
+    /// Called in the background.
     pub fragments: Bounded,
     /// The node's picture of the cluster, which the store and the transport work with too.
     pub placement: Arc<Placement>,
     pub timings: Arc<Timings>,
     pub memory: BackgroundMemory,
+    pub courtesy: Courtesy,
     pub metrics: HealingMetrics,
 }
 
@@ -61,6 +63,14 @@ impl Context {
     /// By when one fragment operation that starts now must have ended.
     pub fn deadline(&self) -> Instant {
         Instant::now() + self.timings.fragment_deadline
+    }
+
+    /// The cluster's fragments for a stripe that may lose so many more. Of the one that may lose none, and of the one that
+    /// cannot be read until disks come back, the repair goes before clients' requests, not behind them: a client can
+    /// wait a little, and the stripe is what would be lost next.
+    pub(super) fn fragments_for(&self, margin: i32) -> Bounded {
+        let priority = if margin > 0 { Priority::Background } else { Priority::Client };
+        self.fragments.with_priority(priority)
     }
 
     /// Takes or renews; None when another node holds it.

@@ -3,6 +3,7 @@
 
 mod backoff;
 mod context;
+mod courtesy;
 pub mod gc;
 mod groups;
 pub mod inventory;
@@ -22,5 +23,6 @@ mod test_world;
 mod walk;
 
 pub use context::{BackgroundMemory, Context};
+pub use courtesy::Courtesy;
 pub use metrics::HealingMetrics;
 pub(crate) use replace::crowded;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use cairn_fragment::{
-    DiskError, NewFragment, TransportError, block_checksums,
+    Bounded, DiskError, NewFragment, TransportError, block_checksums,
     codec::{Codec, CodecError},
     geometry::{Geometry, GeometryError},
 };
@@ -95,6 +95,8 @@ struct Wanted {
 /// Rebuilds stripes with what one holder of a lease has at hand.
 pub(super) struct Rebuild<'a> {
     pub ctx: &'a Context,
+    /// The cluster's, called as urgently as the stripe is endangered.
+    pub fragments: Bounded,
     pub rows: &'a Rows,
     pub codecs: &'a Codecs,
     /// False once the group's lease may have run out: nothing is deleted from then on.
@@ -118,6 +120,9 @@ impl Rebuild<'_> {
         let mut wanted = self.look(group, stripe, wishes, len).await?;
         if wanted.is_empty() {
             return Ok(mended);
+        }
+        if !self.fragments.priority().is_client() {
+            self.ctx.courtesy.wait(len).await;
         }
         let codec = self.codecs.of(blob.scheme)?;
         let fragments = codec.needed() + wanted.len();
@@ -150,7 +155,7 @@ impl Rebuild<'_> {
         for Wish { position, from } in wishes.iter().copied() {
             let name = FragmentName { group: group_id, blob, stripe, position };
             let Some(disk) = group.members.get(usize::from(position)).copied() else { continue };
-            match self.ctx.fragments.verify(disk, name, self.ctx.deadline()).await {
+            match self.fragments.verify(disk, name, self.ctx.deadline()).await {
                 Ok(info) if info.length == len => {}
                 // A put replaces a damaged copy; only a whole one of wrong contents must be taken away first.
                 Ok(_) => wanted.push(Wanted { name, disk, from, replace: true }),
@@ -177,7 +182,7 @@ impl Rebuild<'_> {
         for fragment in wanted {
             let from = fragment.from.filter(|from| *from != fragment.disk && self.answers(*from));
             let bytes = match from {
-                Some(from) => self.ctx.fragments.get(from, fragment.name, 0..len, self.ctx.deadline()).await.ok(),
+                Some(from) => self.fragments.get(from, fragment.name, 0..len, self.ctx.deadline()).await.ok(),
                 None => None,
             };
             let Some(payload) = bytes else {
@@ -207,7 +212,7 @@ impl Rebuild<'_> {
             .filter(|(position, disk)| !missing.contains(position) && self.answers(*disk));
         let get = |(position, disk): (u8, DiskId)| {
             let name = FragmentName { group: id, blob, stripe: number, position };
-            async move { (name, self.ctx.fragments.get(disk, name, 0..len, self.ctx.deadline()).await) }.boxed()
+            async move { (name, self.fragments.get(disk, name, 0..len, self.ctx.deadline()).await) }.boxed()
         };
         let mut reads: FuturesUnordered<BoxFuture<'_, _>> = sources.by_ref().take(needed).map(get).collect();
         let (mut present, mut unanswered) = (Vec::with_capacity(needed), 0);
@@ -249,7 +254,7 @@ impl Rebuild<'_> {
         block_checksums: Vec<u64>,
         len: u32,
     ) -> Result<(), RebuildError> {
-        let (name, disk, fragments) = (fragment.name, fragment.disk, &self.ctx.fragments);
+        let (name, disk, fragments) = (fragment.name, fragment.disk, &self.fragments);
         let failed = |error| RebuildError::Fragment(name, error);
         if fragment.replace {
             // Another node may have repaired it already if the lease is over: then this would delete a good one.

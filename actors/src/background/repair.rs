@@ -253,7 +253,8 @@ impl Repair {
         let held = self.leases.get(&walk.group()).map(|(_, since)| *since);
         let lease_holds = move || held.is_some_and(|since| since.elapsed() < LEASE_FRESH);
         let (ctx, rows, codecs) = (&self.ctx, &self.rows, &self.codecs);
-        let rebuild = Rebuild { ctx, rows, codecs, lease_holds: &lease_holds };
+        let rebuild =
+            Rebuild { ctx, fragments: ctx.fragments_for(walk.margin), rows, codecs, lease_holds: &lease_holds };
         walk.step(&rebuild).await
     }
 
@@ -358,7 +359,8 @@ impl Repair {
         let held = self.leases.get(&stripe.name.0).map(|(_, since)| *since);
         let lease_holds = move || held.is_some_and(|since| since.elapsed() < LEASE_FRESH);
         let (ctx, rows, codecs) = (&self.ctx, &self.rows, &self.codecs);
-        let rebuild = Rebuild { ctx, rows, codecs, lease_holds: &lease_holds };
+        let fragments = ctx.fragments_for(stripe.margin);
+        let rebuild = Rebuild { ctx, fragments, rows, codecs, lease_holds: &lease_holds };
         let result = self.mend_listed(&rebuild, &stripe, blobs.get(&stripe.name.1)).await;
         (stripe, result)
     }

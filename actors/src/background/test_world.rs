@@ -5,16 +5,15 @@ use std::{
     collections::{BTreeMap, HashMap},
     ops::Range,
     sync::Arc,
-    time::Instant,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cairn_fragment::{Bounded, DiskError, DiskStatus, FragmentInfo, Fragments, NewFragment, TransportError};
+use cairn_fragment::{Bounded, DiskError, DiskStatus, FragmentInfo, Fragments, NewFragment, Terms, TransportError};
 use cairn_schema::{Meta, ids::*, record::*, verbs::*};
 use parking_lot::Mutex;
 
-use super::{BackgroundMemory, Context, HealingMetrics};
+use super::{BackgroundMemory, Context, Courtesy, HealingMetrics};
 use crate::{
     placement::Placement,
     policy::{Policy, Timings},
@@ -52,18 +51,18 @@ impl Shelves {
 
 #[async_trait]
 impl Fragments for Shelves {
-    async fn put(&self, _: DiskId, _: NewFragment, _: Instant) -> Result<(), TransportError> {
+    async fn put(&self, _: DiskId, _: NewFragment, _: Terms) -> Result<(), TransportError> {
         unreachable!("shelves keep no bytes")
     }
-    async fn get(&self, _: DiskId, _: FragmentName, _: Range<u32>, _: Instant) -> Result<Bytes, TransportError> {
+    async fn get(&self, _: DiskId, _: FragmentName, _: Range<u32>, _: Terms) -> Result<Bytes, TransportError> {
         unreachable!("shelves keep no bytes")
     }
-    async fn info(&self, disk: DiskId, name: FragmentName, _: Instant) -> Result<FragmentInfo, TransportError> {
+    async fn info(&self, disk: DiskId, name: FragmentName, _: Terms) -> Result<FragmentInfo, TransportError> {
         let kept = self.kept.lock().get(&disk).and_then(|kept| kept.get(&name).cloned());
         let Kept { length, written_ms, .. } = kept.ok_or(DiskError::NotFound(name))?;
         Ok(FragmentInfo { name, length, written_ms })
     }
-    async fn delete(&self, disk: DiskId, names: Vec<FragmentName>, _: Instant) -> Result<u64, TransportError> {
+    async fn delete(&self, disk: DiskId, names: Vec<FragmentName>, _: Terms) -> Result<u64, TransportError> {
         let mut kept = self.kept.lock();
         let shelf = kept.entry(disk).or_default();
         Ok(names.iter().filter(|name| shelf.remove(name).is_some()).count() as u64)
@@ -74,7 +73,7 @@ impl Fragments for Shelves {
         group: Option<GroupId>,
         after: Option<FragmentName>,
         limit: usize,
-        _: Instant,
+        _: Terms,
     ) -> Result<Vec<FragmentInfo>, TransportError> {
         let kept = self.kept.lock();
         let wanted = |name: &FragmentName| {
@@ -88,13 +87,13 @@ impl Fragments for Shelves {
         };
         Ok(listed.map(info).take(limit).collect())
     }
-    async fn verify(&self, disk: DiskId, name: FragmentName, at: Instant) -> Result<FragmentInfo, TransportError> {
+    async fn verify(&self, disk: DiskId, name: FragmentName, at: Terms) -> Result<FragmentInfo, TransportError> {
         self.verified.lock().push((disk, name));
         let outcome = self.kept.lock().get(&disk).and_then(|kept| kept.get(&name)).map(|kept| kept.verified.clone());
         outcome.unwrap_or(Ok(()))?;
         self.info(disk, name, at).await
     }
-    async fn disk_status(&self, _: DiskId, _: Instant) -> Result<DiskStatus, TransportError> {
+    async fn disk_status(&self, _: DiskId, _: Terms) -> Result<DiskStatus, TransportError> {
         Ok(DiskStatus { writable: true, ..DiskStatus::default() })
     }
 }
@@ -111,6 +110,7 @@ pub(super) fn context(meta: Meta, fragments: Arc<dyn Fragments>, timings: Timing
         fragments: Bounded::new(fragments),
         timings: Arc::new(timings),
         memory: BackgroundMemory::new(64 << 20),
+        courtesy: Courtesy::new(|| false),
         metrics: HealingMetrics::new(&prometheus::Registry::new()).unwrap(),
     }
 }

@@ -6,7 +6,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cairn_fragment::{DiskError, DiskStatus, FragmentInfo, Fragments, NewFragment, TransportError};
+use cairn_fragment::{DiskError, DiskStatus, FragmentInfo, Fragments, NewFragment, Terms, TransportError};
 use cairn_schema::Meta;
 use parking_lot::Mutex;
 
@@ -31,17 +31,17 @@ impl Jars {
 
 #[async_trait]
 impl Fragments for Jars {
-    async fn put(&self, disk: DiskId, new: NewFragment, _: Instant) -> Result<(), TransportError> {
+    async fn put(&self, disk: DiskId, new: NewFragment, _: Terms) -> Result<(), TransportError> {
         self.kept.lock().insert((disk, new.name), new.payload);
         Ok(())
     }
-    async fn get(&self, disk: DiskId, name: FragmentName, at: Range<u32>, _: Instant) -> Result<Bytes, TransportError> {
+    async fn get(&self, disk: DiskId, name: FragmentName, at: Range<u32>, _: Terms) -> Result<Bytes, TransportError> {
         Ok(self.look(disk, name)?.slice(at.start as usize..at.end as usize))
     }
-    async fn info(&self, disk: DiskId, name: FragmentName, at: Instant) -> Result<FragmentInfo, TransportError> {
+    async fn info(&self, disk: DiskId, name: FragmentName, at: Terms) -> Result<FragmentInfo, TransportError> {
         self.verify(disk, name, at).await
     }
-    async fn delete(&self, _: DiskId, _: Vec<FragmentName>, _: Instant) -> Result<u64, TransportError> {
+    async fn delete(&self, _: DiskId, _: Vec<FragmentName>, _: Terms) -> Result<u64, TransportError> {
         unreachable!("nothing of wrong contents is kept")
     }
     async fn list(
@@ -50,14 +50,14 @@ impl Fragments for Jars {
         _: Option<GroupId>,
         _: Option<FragmentName>,
         _: usize,
-        _: Instant,
+        _: Terms,
     ) -> Result<Vec<FragmentInfo>, TransportError> {
         unreachable!("a walk lists nothing")
     }
-    async fn verify(&self, disk: DiskId, name: FragmentName, _: Instant) -> Result<FragmentInfo, TransportError> {
+    async fn verify(&self, disk: DiskId, name: FragmentName, _: Terms) -> Result<FragmentInfo, TransportError> {
         Ok(FragmentInfo { name, length: self.look(disk, name)?.len() as u32, written_ms: 0 })
     }
-    async fn disk_status(&self, _: DiskId, _: Instant) -> Result<DiskStatus, TransportError> {
+    async fn disk_status(&self, _: DiskId, _: Terms) -> Result<DiskStatus, TransportError> {
         Ok(DiskStatus { writable: true, ..DiskStatus::default() })
     }
 }
@@ -109,7 +109,13 @@ impl World {
         let repair = self.meta.group_repair(self.group.id).await.unwrap().unwrap();
         let mut walk = Walk::new(repair, Arc::new(self.group.clone()), 0);
         let codecs = Codecs::default();
-        let rebuild = Rebuild { ctx: &self.ctx, rows: &self.rows, codecs: &codecs, lease_holds: &|| true };
+        let rebuild = Rebuild {
+            ctx: &self.ctx,
+            fragments: self.ctx.fragments_for(0),
+            rows: &self.rows,
+            codecs: &codecs,
+            lease_holds: &|| true,
+        };
         while let Walked::On(_) = walk.step(&rebuild).await? {
             if !walk.note(&self.ctx).await.unwrap() {
                 break;

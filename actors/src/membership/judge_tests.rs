@@ -3,14 +3,14 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use cairn_fragment::{Bounded, DiskStatus, FragmentInfo, Fragments, NewFragment, TransportError};
+use cairn_fragment::{Bounded, DiskStatus, FragmentInfo, Fragments, NewFragment, Terms, TransportError};
 use cairn_schema::verbs::*;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::*;
 use crate::{
-    background::{BackgroundMemory, HealingMetrics},
+    background::{BackgroundMemory, Courtesy, HealingMetrics},
     membership::Peer,
     placement::Placement,
     policy::{Policy, Timings},
@@ -58,7 +58,7 @@ impl Probes for Net {
 
 #[async_trait]
 impl Fragments for Net {
-    async fn disk_status(&self, _: DiskId, _: Instant) -> Result<DiskStatus, TransportError> {
+    async fn disk_status(&self, _: DiskId, _: Terms) -> Result<DiskStatus, TransportError> {
         Ok(DiskStatus { failed: self.failed.lock().clone(), ..DiskStatus::default() })
     }
     async fn list(
@@ -67,23 +67,23 @@ impl Fragments for Net {
         _: Option<GroupId>,
         _: Option<FragmentName>,
         _: usize,
-        _: Instant,
+        _: Terms,
     ) -> Result<Vec<FragmentInfo>, TransportError> {
         Ok(Vec::new())
     }
-    async fn put(&self, _: DiskId, _: NewFragment, _: Instant) -> Result<(), TransportError> {
+    async fn put(&self, _: DiskId, _: NewFragment, _: Terms) -> Result<(), TransportError> {
         unreachable!("a judge writes no fragments")
     }
-    async fn get(&self, _: DiskId, _: FragmentName, _: Range<u32>, _: Instant) -> Result<Bytes, TransportError> {
+    async fn get(&self, _: DiskId, _: FragmentName, _: Range<u32>, _: Terms) -> Result<Bytes, TransportError> {
         unreachable!("a judge reads no fragments")
     }
-    async fn info(&self, _: DiskId, _: FragmentName, _: Instant) -> Result<FragmentInfo, TransportError> {
+    async fn info(&self, _: DiskId, _: FragmentName, _: Terms) -> Result<FragmentInfo, TransportError> {
         unreachable!("a judge reads no fragments")
     }
-    async fn delete(&self, _: DiskId, _: Vec<FragmentName>, _: Instant) -> Result<u64, TransportError> {
+    async fn delete(&self, _: DiskId, _: Vec<FragmentName>, _: Terms) -> Result<u64, TransportError> {
         unreachable!("a judge deletes no fragments")
     }
-    async fn verify(&self, _: DiskId, _: FragmentName, _: Instant) -> Result<FragmentInfo, TransportError> {
+    async fn verify(&self, _: DiskId, _: FragmentName, _: Terms) -> Result<FragmentInfo, TransportError> {
         unreachable!("a judge reads no fragments")
     }
 }
@@ -121,6 +121,7 @@ impl Court {
             placement: placement.clone(),
             timings: Arc::new(timings),
             memory: BackgroundMemory::new(64 << 20),
+            courtesy: Courtesy::new(|| false),
             metrics: HealingMetrics::new(&registry).unwrap(),
         };
         let (views, seen) = watch::channel(Arc::new(View::default()));

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use cairn_disk::{DiskHandle, pace::share};
-use cairn_fragment::{Bounded, DiskError, LocalDisk, Probes};
+use cairn_fragment::{Bounded, DiskError, LocalDisk, Priority, Probes};
 use cairn_net::transport::{
     LocalDisks, Router,
     quic::{Endpoint, QuicError, QuicOptions},
@@ -16,7 +16,8 @@ use tokio::sync::{Mutex, OnceCell, watch};
 use super::{NodeFailure, NodeOptions, RuntimeError, disk_actor::spawn_disk};
 use crate::{
     background::{
-        BackgroundMemory, Context, HealingMetrics, gc::Gc, placement::PlacementKeeper, repair::Repair, scrub::Scrub,
+        BackgroundMemory, Context, Courtesy, HealingMetrics, gc::Gc, placement::PlacementKeeper, repair::Repair,
+        scrub::Scrub,
     },
     membership::{Gossip, GossipOptions, GossipSlot, GossipWorker, Judge, View, leave},
     metrics::NodeRegistry,
@@ -114,13 +115,16 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
     tracing::info!(%node, address = %gossip, "4. gossip runs");
 
     let metrics = HealingMetrics::new(&registry).map_err(metrics_error)?;
+    let own = begun.disks.clone();
+    let courtesy = Courtesy::new(move || own.iter().any(|disk| disk.use_now().0));
     let ctx = Context {
         node: node.clone(),
         meta: options.meta.clone(),
-        fragments,
+        fragments: fragments.with_priority(Priority::Background),
         placement: placement.clone(),
         timings: Arc::new(options.timings.clone()),
         memory: BackgroundMemory::new(options.memory.background),
+        courtesy,
         metrics,
     };
     let rows = placement.refresh().await?;
@@ -131,7 +135,7 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
 
     let store = Store::new(StoreParts {
         meta: options.meta,
-        fragments: ctx.fragments.clone(),
+        fragments: fragments.clone(),
         placement: placement.clone(),
         timings: options.timings,
         memory_bytes: options.memory.stripes,
@@ -166,6 +170,7 @@ async fn open_disks(begun: &mut Begun, options: &NodeOptions, registry: &Registr
         match opened {
             Ok(handle) => {
                 handle.metrics().register(registry).map_err(metrics_error)?;
+                handle.set_background_share(options.rates.background_share);
                 begun.disks.push(handle);
             }
             Err(error @ DiskError::Refused { .. }) => return Err(error.into()),
@@ -282,7 +287,7 @@ async fn start_actors(
     worker::run(&supervisor, "placement", Need::Essential, soon, &metrics, make).await?;
 
     let repair_ctx = ctx.clone();
-    let paced = pace(Duration::from_secs(1), 1.0, Some(rates.repair_bytes), Duration::from_secs(900));
+    let paced = pace(Duration::from_secs(1), 0.0, Some(rates.repair_bytes), Duration::from_secs(900));
     let make = move || Repair::new(repair_ctx.clone());
     worker::run(&supervisor, "repair", Need::Helpful, paced, &metrics, make).await?;
 

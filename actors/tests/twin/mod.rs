@@ -18,7 +18,7 @@ use cairn_actors::{
     checksum::DigestPlan,
     error::{BoxError, StoreError},
     fragment::{
-        BLOCK_BYTES, Bounded, DiskError, DiskStatus, FragmentInfo, Fragments, NewFragment, TransportError,
+        BLOCK_BYTES, Bounded, DiskError, DiskStatus, FragmentInfo, Fragments, NewFragment, Terms, TransportError,
         verify_blocks,
     },
     placement::Placement,
@@ -137,13 +137,13 @@ impl Drop for Flying<'_> {
 
 #[async_trait]
 impl Fragments for MemFragments {
-    async fn put(&self, disk: DiskId, fragment: NewFragment, deadline: Instant) -> Result<(), TransportError> {
+    async fn put(&self, disk: DiskId, fragment: NewFragment, terms: Terms) -> Result<(), TransportError> {
         self.puts.fetch_add(1, Ordering::SeqCst);
         let bytes = fragment.payload.len() as u64;
         let now = self.in_flight.fetch_add(bytes, Ordering::SeqCst) + bytes;
         let _flying = Flying(&self.in_flight, bytes);
         self.peak_in_flight.fetch_max(now, Ordering::SeqCst);
-        self.admit(disk, true, deadline).await?;
+        self.admit(disk, true, terms.deadline).await?;
         verify_blocks(&fragment.payload, &fragment.block_checksums).map_err(|_| DiskError::BadChecksum)?;
         // A copy: the real disk does not keep the caller's memory either.
         let stored = NewFragment { payload: Bytes::copy_from_slice(&fragment.payload), ..fragment };
@@ -160,10 +160,10 @@ impl Fragments for MemFragments {
         disk: DiskId,
         name: FragmentName,
         range: Range<u32>,
-        deadline: Instant,
+        terms: Terms,
     ) -> Result<Bytes, TransportError> {
         self.gets.fetch_add(1, Ordering::SeqCst);
-        self.admit(disk, false, deadline).await?;
+        self.admit(disk, false, terms.deadline).await?;
         let disks = self.disks.lock();
         let fragment = disks[&disk].fragments.get(&name).ok_or(DiskError::NotFound(name))?;
         let length = fragment.payload.len() as u64;
@@ -178,15 +178,15 @@ impl Fragments for MemFragments {
         Ok(fragment.payload.slice(range.start as usize..range.end as usize))
     }
 
-    async fn info(&self, disk: DiskId, name: FragmentName, deadline: Instant) -> Result<FragmentInfo, TransportError> {
-        self.admit(disk, false, deadline).await?;
+    async fn info(&self, disk: DiskId, name: FragmentName, terms: Terms) -> Result<FragmentInfo, TransportError> {
+        self.admit(disk, false, terms.deadline).await?;
         let disks = self.disks.lock();
         let fragment = disks[&disk].fragments.get(&name).ok_or(DiskError::NotFound(name))?;
         Ok(FragmentInfo { name, length: fragment.payload.len() as u32, written_ms: 0 })
     }
 
-    async fn delete(&self, disk: DiskId, names: Vec<FragmentName>, deadline: Instant) -> Result<u64, TransportError> {
-        self.admit(disk, true, deadline).await?;
+    async fn delete(&self, disk: DiskId, names: Vec<FragmentName>, terms: Terms) -> Result<u64, TransportError> {
+        self.admit(disk, true, terms.deadline).await?;
         let mut disks = self.disks.lock();
         let disk = disks.get_mut(&disk).unwrap();
         Ok(names.iter().filter(|name| disk.fragments.remove(name).is_some()).count() as u64)
@@ -198,17 +198,17 @@ impl Fragments for MemFragments {
         _: Option<GroupId>,
         _: Option<FragmentName>,
         _: usize,
-        _: Instant,
+        _: Terms,
     ) -> Result<Vec<FragmentInfo>, TransportError> {
         unreachable!("the data path does not list")
     }
 
-    async fn verify(&self, disk: DiskId, name: FragmentName, at: Instant) -> Result<FragmentInfo, TransportError> {
+    async fn verify(&self, disk: DiskId, name: FragmentName, at: Terms) -> Result<FragmentInfo, TransportError> {
         self.info(disk, name, at).await
     }
 
-    async fn disk_status(&self, disk: DiskId, deadline: Instant) -> Result<DiskStatus, TransportError> {
-        self.admit(disk, false, deadline).await?;
+    async fn disk_status(&self, disk: DiskId, terms: Terms) -> Result<DiskStatus, TransportError> {
+        self.admit(disk, false, terms.deadline).await?;
         let full = self.disks.lock()[&disk].fault.full;
         let free_bytes = if full { 0 } else { 1 << 40 };
         Ok(DiskStatus { capacity_bytes: 1 << 40, free_bytes, writable: !full, ..DiskStatus::default() })

@@ -190,12 +190,18 @@ pub(crate) struct RatesSection {
     pub scrub: Size,
     /// Of the whole node.
     pub repair: Size,
+    /// Of a disk's time, what repair and scrub get while clients use it.
+    pub background_percent: u8,
 }
 
 impl Default for RatesSection {
     fn default() -> Self {
         let usual = Rates::default();
-        Self { scrub: Size(usual.scrub_bytes), repair: Size(usual.repair_bytes) }
+        Self {
+            scrub: Size(usual.scrub_bytes),
+            repair: Size(usual.repair_bytes),
+            background_percent: (usual.background_share * 100.0).round() as u8,
+        }
     }
 }
 
@@ -525,6 +531,11 @@ impl TimingsSection {
 }
 
 impl RatesSection {
+    pub(crate) fn told(&self) -> Rates {
+        let background_share = f64::from(self.background_percent) / 100.0;
+        Rates { scrub_bytes: self.scrub.0, repair_bytes: self.repair.0, background_share }
+    }
+
     fn check(&self, findings: &mut Findings<'_>) {
         for (field, rate) in [("rates.scrub", self.scrub), ("rates.repair", self.repair)] {
             if rate < LEAST_RATE {
@@ -534,6 +545,13 @@ impl RatesSection {
                     format!("give at least {LEAST_RATE}"),
                 );
             }
+        }
+        if !(1..=100).contains(&self.background_percent) {
+            findings.refuse(
+                "rates.background_percent",
+                format!("{} is no part of a disk's time that would heal it", self.background_percent),
+                "give 1 to 100",
+            );
         }
     }
 }

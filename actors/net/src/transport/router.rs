@@ -5,7 +5,7 @@ use std::{collections::HashMap, ops::Range, sync::Arc, time::Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_fragment::{
-    Directory, DiskError, DiskStatus, FragmentInfo, Fragments, LocalDisk, NewFragment, Probes, TransportError,
+    Directory, DiskError, DiskStatus, FragmentInfo, Fragments, LocalDisk, NewFragment, Probes, Terms, TransportError,
 };
 use cairn_schema::ids::{DiskId, FragmentName, GroupId, NodeId};
 use parking_lot::Mutex;
@@ -95,10 +95,10 @@ impl Router {
     /// A call to a local disk, ended by the deadline as a remote one would be.
     async fn here<T>(
         &self,
-        deadline: Instant,
+        terms: Terms,
         call: impl Future<Output = Result<T, DiskError>>,
     ) -> Result<T, TransportError> {
-        match tokio::time::timeout_at(deadline.into(), call).await {
+        match tokio::time::timeout_at(terms.deadline.into(), call).await {
             Ok(done) => done.map_err(TransportError::Disk),
             Err(_) => Err(TransportError::Deadline(self.routes.node.clone())),
         }
@@ -115,11 +115,13 @@ fn unreadable(peer: &Peer, error: crate::wire::FrameError) -> TransportError {
 
 #[async_trait]
 impl Fragments for Router {
-    async fn put(&self, disk: DiskId, fragment: NewFragment, deadline: Instant) -> Result<(), TransportError> {
+    async fn put(&self, disk: DiskId, fragment: NewFragment, terms: Terms) -> Result<(), TransportError> {
         match self.route(disk)? {
-            Route::Here(local) => self.here(deadline, local.put(fragment)).await,
+            Route::Here(local) => {
+                self.here(terms, async { local.put(fragment, local.turn(terms.priority).await).await }).await
+            }
             Route::There(peer) => {
-                let call = Call::new(Request::Put { disk, name: fragment.name }, deadline)
+                let call = Call::new(Request::Put { disk, name: fragment.name }, terms)
                     .with_checked_payload(fragment.payload, fragment.block_checksums);
                 match peer.call(call).await? {
                     (Reply::Done, _) => Ok(()),
@@ -134,13 +136,15 @@ impl Fragments for Router {
         disk: DiskId,
         name: FragmentName,
         range: Range<u32>,
-        deadline: Instant,
+        terms: Terms,
     ) -> Result<Bytes, TransportError> {
         match self.route(disk)? {
-            Route::Here(local) => self.here(deadline, local.get(name, range)).await,
+            Route::Here(local) => {
+                self.here(terms, async { local.get(name, range, local.turn(terms.priority).await).await }).await
+            }
             Route::There(peer) => {
                 let Range { start, end } = range;
-                match peer.call(Call::new(Request::Get { disk, name, start, end }, deadline)).await? {
+                match peer.call(Call::new(Request::Get { disk, name, start, end }, terms)).await? {
                     (Reply::Bytes, bytes) if bytes.len() == end.saturating_sub(start) as usize => Ok(bytes),
                     (reply, _) => Err(unexpected(&peer, reply)),
                 }
@@ -148,25 +152,25 @@ impl Fragments for Router {
         }
     }
 
-    async fn info(&self, disk: DiskId, name: FragmentName, deadline: Instant) -> Result<FragmentInfo, TransportError> {
+    async fn info(&self, disk: DiskId, name: FragmentName, terms: Terms) -> Result<FragmentInfo, TransportError> {
         match self.route(disk)? {
-            Route::Here(local) => self.here(deadline, local.info(name)).await,
-            Route::There(peer) => match peer.call(Call::new(Request::Info { disk, name }, deadline)).await? {
+            Route::Here(local) => self.here(terms, local.info(name)).await,
+            Route::There(peer) => match peer.call(Call::new(Request::Info { disk, name }, terms)).await? {
                 (Reply::Info(info), _) if info.name == name => Ok(info.into()),
                 (reply, _) => Err(unexpected(&peer, reply)),
             },
         }
     }
 
-    async fn delete(&self, disk: DiskId, names: Vec<FragmentName>, deadline: Instant) -> Result<u64, TransportError> {
+    async fn delete(&self, disk: DiskId, names: Vec<FragmentName>, terms: Terms) -> Result<u64, TransportError> {
         let peer = match self.route(disk)? {
-            Route::Here(local) => return self.here(deadline, local.delete(names)).await,
+            Route::Here(local) => return self.here(terms, local.delete(names)).await,
             Route::There(peer) => peer,
         };
         let mut deleted = 0;
         for names in names.chunks(MAX_NAMES) {
             let payload = encode(&names).map_err(|error| unreadable(&peer, error))?;
-            let call = Call::new(Request::Delete { disk }, deadline).with_payload(payload);
+            let call = Call::new(Request::Delete { disk }, terms).with_payload(payload);
             match peer.call(call).await? {
                 (Reply::Deleted(count), _) => deleted += count.min(names.len() as u64),
                 (reply, _) => return Err(unexpected(&peer, reply)),
@@ -181,15 +185,15 @@ impl Fragments for Router {
         group: Option<GroupId>,
         after: Option<FragmentName>,
         limit: usize,
-        deadline: Instant,
+        terms: Terms,
     ) -> Result<Vec<FragmentInfo>, TransportError> {
         let limit = limit.min(MAX_LISTED);
         let peer = match self.route(disk)? {
-            Route::Here(local) => return self.here(deadline, local.list(group, after, limit)).await,
+            Route::Here(local) => return self.here(terms, local.list(group, after, limit)).await,
             Route::There(peer) => peer,
         };
         let request = Request::List { disk, group, after, limit: limit as u32 };
-        match peer.call(Call::new(request, deadline)).await? {
+        match peer.call(Call::new(request, terms)).await? {
             (Reply::Listed, payload) => {
                 let listed: Vec<WireInfo> = decode(&payload).map_err(|error| unreadable(&peer, error))?;
                 if listed.len() > limit {
@@ -201,25 +205,22 @@ impl Fragments for Router {
         }
     }
 
-    async fn verify(
-        &self,
-        disk: DiskId,
-        name: FragmentName,
-        deadline: Instant,
-    ) -> Result<FragmentInfo, TransportError> {
+    async fn verify(&self, disk: DiskId, name: FragmentName, terms: Terms) -> Result<FragmentInfo, TransportError> {
         match self.route(disk)? {
-            Route::Here(local) => self.here(deadline, local.verify(name)).await,
-            Route::There(peer) => match peer.call(Call::new(Request::Verify { disk, name }, deadline)).await? {
+            Route::Here(local) => {
+                self.here(terms, async { local.verify(name, local.turn(terms.priority).await).await }).await
+            }
+            Route::There(peer) => match peer.call(Call::new(Request::Verify { disk, name }, terms)).await? {
                 (Reply::Info(info), _) if info.name == name => Ok(info.into()),
                 (reply, _) => Err(unexpected(&peer, reply)),
             },
         }
     }
 
-    async fn disk_status(&self, disk: DiskId, deadline: Instant) -> Result<DiskStatus, TransportError> {
+    async fn disk_status(&self, disk: DiskId, terms: Terms) -> Result<DiskStatus, TransportError> {
         match self.route(disk)? {
             Route::Here(local) => Ok(local.status()),
-            Route::There(peer) => match peer.call(Call::new(Request::DiskStatus { disk }, deadline)).await? {
+            Route::There(peer) => match peer.call(Call::new(Request::DiskStatus { disk }, terms)).await? {
                 (Reply::Status(status), _) => Ok(status.into()),
                 (reply, _) => Err(unexpected(&peer, reply)),
             },

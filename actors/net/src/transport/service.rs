@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cairn_fragment::{LocalDisk, NewFragment, Probes};
+use cairn_fragment::{LocalDisk, NewFragment, Priority, Probes, Turn};
 use cairn_schema::ids::{DiskId, FragmentName, NodeId};
 
 use super::{
@@ -46,20 +46,30 @@ fn unsupported(error: impl ToString) -> RemoteError {
 
 #[async_trait]
 impl Handler for FragmentService {
+    async fn turn(&self, request: &Request, priority: Priority) -> Result<Turn, RemoteError> {
+        match request {
+            Request::Put { disk, .. } | Request::Get { disk, .. } | Request::Verify { disk, .. } => {
+                Ok(self.disk(*disk)?.turn(priority).await)
+            }
+            // They take too little of a disk to wait for a turn, or have a pace of their own.
+            _ => Ok(Turn::client()),
+        }
+    }
+
     async fn handle(&self, _peer: &NodeId, incoming: Incoming) -> Result<Outgoing, RemoteError> {
-        let Incoming { request, payload, checksums, deadline } = incoming;
+        let Incoming { request, payload, checksums, deadline, turn } = incoming;
         match request {
             Request::Put { disk, name } => {
                 // The disk verifies the bytes against the checksums that travelled with them from where they were made.
                 let fragment = NewFragment { name, payload, block_checksums: checksums };
-                self.disk(disk)?.put(fragment).await?;
+                self.disk(disk)?.put(fragment, turn).await?;
                 done(Reply::Done)
             }
             Request::Get { disk, name, start, end } => {
                 if start > end {
                     return Err(unsupported(format!("bytes {start}..{end} are no range")));
                 }
-                let payload = self.disk(disk)?.get(name, start..end).await?;
+                let payload = self.disk(disk)?.get(name, start..end, turn).await?;
                 Ok(Outgoing { reply: Reply::Bytes, payload })
             }
             Request::Info { disk, name } => done(Reply::Info(self.disk(disk)?.info(name).await?.into())),
@@ -76,7 +86,7 @@ impl Handler for FragmentService {
                 let listed: Vec<WireInfo> = listed.into_iter().take(limit).map(WireInfo::from).collect();
                 Ok(Outgoing { reply: Reply::Listed, payload: encode(&listed).map_err(unsupported)? })
             }
-            Request::Verify { disk, name } => done(Reply::Info(self.disk(disk)?.verify(name).await?.into())),
+            Request::Verify { disk, name } => done(Reply::Info(self.disk(disk)?.verify(name, turn).await?.into())),
             Request::DiskStatus { disk } => done(Reply::Status(self.disk(disk)?.status().into())),
             Request::Probe => done(Reply::Done),
             Request::ProbeThrough { target } => {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use cairn_fragment::{DiskError, DiskStatus, FragmentInfo, TransportError};
+use cairn_fragment::{DiskError, DiskStatus, FragmentInfo, Priority, TransportError};
 use cairn_schema::ids::{DiskId, FragmentName, GroupId, NodeId};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,9 @@ pub struct RequestHeader {
     pub deadline_ms: u32,
     pub payload: PayloadHeader,
     pub request: Request,
+    /// Left out when it is a client's, as in all frames of builds that knew no other; those refuse one that is there.
+    #[serde(default, skip_serializing_if = "Priority::is_client")]
+    pub priority: Priority,
 }
 
 impl RequestHeader {

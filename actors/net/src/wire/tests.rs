@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
-use cairn_fragment::{BLOCK_BYTES, DiskError, TransportError};
+use cairn_fragment::{BLOCK_BYTES, DiskError, Priority, TransportError};
 use cairn_schema::ids::{BlobId, DiskId, FragmentName, GroupId, NodeId};
 use proptest::prelude::*;
 
@@ -19,7 +19,7 @@ fn head<H: serde::Serialize>(header: &H) -> String {
 }
 
 fn ask(request: Request) -> String {
-    head(&RequestHeader { deadline_ms: 2500, payload: PayloadHeader::default(), request })
+    head(&RequestHeader { deadline_ms: 2500, payload: PayloadHeader::default(), request, priority: Priority::Client })
 }
 
 /// Nodes of different builds talk to each other: within version 1 these bytes may never change.
@@ -28,11 +28,17 @@ fn frames_keep_their_bytes() {
     assert_eq!(ALPN, b"cairn-fragments/1");
     let golden = include_str!("golden_v1.txt");
     let payload = PayloadHeader { length: 70_000, checksums: vec![0x0102_0304_0506_0708, 7] };
-    let put =
-        RequestHeader { deadline_ms: 2500, payload: payload.clone(), request: Request::Put { disk: DISK, name: NAME } };
+    let put = RequestHeader {
+        deadline_ms: 2500,
+        payload: payload.clone(),
+        request: Request::Put { disk: DISK, name: NAME },
+        priority: Priority::Client,
+    };
+    let waits = RequestHeader { priority: Priority::Background, ..put.clone() };
     let reply = |reply| head(&ReplyHeader { payload: PayloadHeader::default(), reply });
     let frames = [
         ("put", head(&put)),
+        ("put_background", head(&waits)),
         ("get", ask(Request::Get { disk: DISK, name: NAME, start: 1, end: 300 })),
         ("info", ask(Request::Info { disk: DISK, name: NAME })),
         ("delete", ask(Request::Delete { disk: DISK })),
@@ -69,7 +75,12 @@ fn the_largest_payload_and_tables_fit() {
     let blocks = (MAX_PAYLOAD_BYTES as usize).div_ceil(BLOCK_BYTES);
     let payload = PayloadHeader { length: MAX_PAYLOAD_BYTES, checksums: vec![u64::MAX; blocks] };
     payload.check(MAX_PAYLOAD_BYTES).unwrap();
-    let put = RequestHeader { deadline_ms: u32::MAX, payload, request: Request::Put { disk: DISK, name: NAME } };
+    let put = RequestHeader {
+        deadline_ms: u32::MAX,
+        payload,
+        request: Request::Put { disk: DISK, name: NAME },
+        priority: Priority::Background,
+    };
     assert!(Frame::encode(&put, Bytes::new()).unwrap().head.len() < MAX_HEADER_BYTES);
     let name = FragmentName { group: GroupId(u32::MAX), blob: BlobId([255; 16]), stripe: u32::MAX, position: 255 };
     let names = encode(&vec![name; MAX_NAMES]).unwrap();
@@ -128,6 +139,7 @@ proptest! {
     fn damaged_headers_never_panic(position in 0usize..60, with in 1u8..=255) {
         let header = RequestHeader {
             deadline_ms: 1, payload: PayloadHeader::default(), request: Request::Info { disk: DISK, name: NAME },
+            priority: Priority::Background,
         };
         let mut bytes = encode(&header).unwrap().to_vec();
         let position = position % bytes.len();

@@ -1,10 +1,10 @@
 use std::{
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use cairn_fragment::{DiskError, Fragments, NewFragment, Probes, TransportError};
+use cairn_fragment::{Bounded, DiskError, Fragments, NewFragment, Priority, Probes, TransportError};
 use cairn_net::{
     tls::Identity,
     transport::{
@@ -91,6 +91,48 @@ async fn int_1_a_fragment_that_does_not_match_its_checksums_is_not_stored() {
     let too_few = NewFragment { name: name(1), payload: bytes(1, 200_000), block_checksums: vec![1] };
     let refused = a.router.put(b.disk.id, too_few, soon()).await;
     assert!(matches!(refused, Err(TransportError::Protocol(..))), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_disk_is_told_what_yields_to_clients_wherever_it_is() {
+    let (a, b) = two().await;
+    let deadline: Instant = soon();
+    for disk in [&a.disk, &b.disk] {
+        let clients = Bounded::new(Arc::new(a.router.clone()));
+        let background = clients.with_priority(Priority::Background);
+        background.put(disk.id, fragment(1, bytes(1, 10)), deadline).await.unwrap();
+        clients.get(disk.id, name(1), 0..10, deadline).await.unwrap();
+        background.verify(disk.id, name(1), deadline).await.unwrap();
+        let turns = std::mem::take(&mut *disk.turns.lock());
+        assert_eq!(turns, [Priority::Background, Priority::Client, Priority::Background]);
+    }
+}
+
+/// More of it than memory and windows would hold waits, and a client's fragment passes it by.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bnd_1_what_waits_for_its_turn_at_a_disk_keeps_no_client_waiting() {
+    const LARGE: usize = 1 << 20;
+    let ca = ca();
+    let options = QuicOptions { max_served_bytes: 2 << 20, ..QuicOptions::default() };
+    let (a, b) = (Node::start(&ca, "a", 1).await, Node::start_at(&ca, "b", 2, loopback(), options).await);
+    a.knows(&[&a, &b]);
+    b.disk.turns_held.store(true, Ordering::SeqCst);
+    let clients = Bounded::new(Arc::new(a.router.clone()));
+    let background = clients.with_priority(Priority::Background);
+    let deadline: Instant = after_ms(60_000);
+    let waiting: Vec<_> = (0..40)
+        .map(|stripe| {
+            let (background, disk) = (background.clone(), b.disk.id);
+            tokio::spawn(async move { background.put(disk, fragment(stripe, bytes(1, LARGE)), deadline).await })
+        })
+        .collect();
+    eventually("some wait", || !b.disk.turns.lock().is_empty()).await;
+    for stripe in 100..120 {
+        clients.put(b.disk.id, fragment(stripe, bytes(1, LARGE)), soon()).await.unwrap();
+    }
+    assert_eq!(b.disk.fragments.lock().len(), 20);
+    b.disk.turns_held.store(false, Ordering::SeqCst);
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use cairn_fragment::{Fragments, Probes, TransportError, block_checksums};
+use cairn_fragment::{Fragments, Priority, Probes, TransportError, block_checksums};
 use cairn_net::{
     tls::{self, Identity, PemPair},
     transport::quic::QuicOptions,
@@ -33,7 +33,8 @@ fn bare_peer(ca: &PemPair, id: &str) -> quinn::Endpoint {
 }
 
 fn frame(request: Request, payload: PayloadHeader) -> Frame {
-    Frame::encode(&RequestHeader { deadline_ms: 5_000, payload, request }, Bytes::new()).unwrap()
+    Frame::encode(&RequestHeader { deadline_ms: 5_000, payload, request, priority: Priority::Client }, Bytes::new())
+        .unwrap()
 }
 
 /// Sends `bytes` on a stream of its own and returns why the server gave it up.
@@ -122,7 +123,7 @@ async fn bnd_1_a_peer_that_dawdles_is_cut_off() {
     // A payload that never comes ends at the deadline its own header asked for.
     let described = PayloadHeader::describe(&bytes(1, 1000)).unwrap();
     let request = Request::Put { disk: b.disk.id, name: name(1) };
-    let header = RequestHeader { deadline_ms: 100, payload: described, request };
+    let header = RequestHeader { deadline_ms: 100, payload: described, request, priority: Priority::Client };
     let (mut send, mut recv) = connection.open_bi().await.unwrap();
     send.write_all(&Frame::encode(&header, Bytes::new()).unwrap().head).await.unwrap();
     let answer = tokio::time::timeout(Duration::from_secs(10), recv.read_to_end(1000)).await.unwrap().unwrap();

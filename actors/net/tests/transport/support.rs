@@ -14,7 +14,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_fragment::{
-    Directory, DiskError, DiskStatus, FragmentInfo, LocalDisk, NewFragment, block_checksums, verify_blocks,
+    Directory, DiskError, DiskStatus, FragmentInfo, LocalDisk, NewFragment, Priority, Turn, block_checksums,
+    verify_blocks,
 };
 use cairn_net::{
     tls::{self, Identity, PemPair},
@@ -46,17 +47,18 @@ pub(crate) fn fragment(stripe: u32, payload: Bytes) -> NewFragment {
     NewFragment { name: name(stripe), block_checksums: block_checksums(&payload), payload }
 }
 
-pub(crate) fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(20)
+/// As a deadline, or as the terms of a client's call.
+pub(crate) fn soon<T: From<Instant>>() -> T {
+    (Instant::now() + Duration::from_secs(20)).into()
 }
 
-pub(crate) fn after_ms(ms: u64) -> Instant {
-    Instant::now() + Duration::from_millis(ms)
+pub(crate) fn after_ms<T: From<Instant>>(ms: u64) -> T {
+    (Instant::now() + Duration::from_millis(ms)).into()
 }
 
 /// Waits for a condition, not for time to pass.
 pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = soon();
+    let deadline: Instant = soon();
     while !condition() {
         assert!(Instant::now() < deadline, "never: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -70,6 +72,10 @@ pub(crate) struct MemoryDisk {
     /// While set, reads and writes never end.
     pub stalled: AtomicBool,
     pub most_at_once: AtomicUsize,
+    /// What was asked for, in order.
+    pub turns: Mutex<Vec<Priority>>,
+    /// While set, work in the background gets no turn.
+    pub turns_held: AtomicBool,
     at_once: AtomicUsize,
 }
 
@@ -80,6 +86,8 @@ impl MemoryDisk {
             fragments: Mutex::default(),
             stalled: AtomicBool::new(false),
             most_at_once: AtomicUsize::new(0),
+            turns: Mutex::default(),
+            turns_held: AtomicBool::new(false),
             at_once: AtomicUsize::new(0),
         })
     }
@@ -105,13 +113,20 @@ fn info(name: FragmentName, bytes: &Bytes) -> FragmentInfo {
 
 #[async_trait]
 impl LocalDisk for MemoryDisk {
-    async fn put(&self, fragment: NewFragment) -> Result<(), DiskError> {
+    async fn turn(&self, priority: Priority) -> Turn {
+        self.turns.lock().push(priority);
+        if self.turns_held.load(Ordering::SeqCst) && !priority.is_client() {
+            std::future::pending::<()>().await;
+        }
+        Turn::client()
+    }
+    async fn put(&self, fragment: NewFragment, _: Turn) -> Result<(), DiskError> {
         self.work().await;
         verify_blocks(&fragment.payload, &fragment.block_checksums).map_err(|_| DiskError::BadChecksum)?;
         self.fragments.lock().insert(fragment.name, fragment.payload);
         Ok(())
     }
-    async fn get(&self, name: FragmentName, range: Range<u32>) -> Result<Bytes, DiskError> {
+    async fn get(&self, name: FragmentName, range: Range<u32>, _: Turn) -> Result<Bytes, DiskError> {
         self.work().await;
         let bytes = self.find(name)?;
         let Range { start, end } = range;
@@ -139,7 +154,7 @@ impl LocalDisk for MemoryDisk {
         let listed = fragments.range((from, Bound::Unbounded)).map(|(name, bytes)| info(*name, bytes));
         Ok(listed.filter(|info| group.is_none_or(|group| info.name.group == group)).take(limit).collect())
     }
-    async fn verify(&self, name: FragmentName) -> Result<FragmentInfo, DiskError> {
+    async fn verify(&self, name: FragmentName, _: Turn) -> Result<FragmentInfo, DiskError> {
         Ok(info(name, &self.find(name)?))
     }
     fn status(&self) -> DiskStatus {

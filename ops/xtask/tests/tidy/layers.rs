@@ -31,7 +31,7 @@ pub(crate) const FLOORS: [(&str, &[&str]); 8] = [
             "bytes16 clock text",
         ],
     ),
-    ("actors/fragment", &["bounded checksum codec local", "cluster geometry", "fragment blocks positions"]),
+    ("actors/fragment", &["bounded checksum codec local", "cluster geometry", "fragment blocks positions turn"]),
     (
         "actors/disk",
         &[
@@ -43,7 +43,7 @@ pub(crate) const FLOORS: [(&str, &[&str]); 8] = [
             "batch holes recover",
             "scan state",
             "identity metrics queue reader segment",
-            "file index options",
+            "file index options turns",
             "format memory outstanding pace read_errors threads",
         ],
     ),

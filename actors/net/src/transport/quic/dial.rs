@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use cairn_fragment::TransportError;
+use cairn_fragment::{Terms, TransportError};
 use cairn_schema::ids::NodeId;
 use parking_lot::Mutex;
 use quinn::{ClientConfig, Connection};
@@ -35,13 +35,13 @@ pub struct Call {
     request: Request,
     payload: Bytes,
     checksums: Option<Vec<u64>>,
-    deadline: Instant,
+    terms: Terms,
     at_once: bool,
 }
 
 impl Call {
-    pub fn new(request: Request, deadline: Instant) -> Self {
-        Self { request, payload: Bytes::new(), checksums: None, deadline, at_once: false }
+    pub fn new(request: Request, terms: impl Into<Terms>) -> Self {
+        Self { request, payload: Bytes::new(), checksums: None, terms: terms.into(), at_once: false }
     }
 
     pub fn with_payload(self, payload: Bytes) -> Self {
@@ -97,6 +97,7 @@ impl Client {
             dialler: self.dialler.clone(),
             requests: Semaphore::new(options.max_requests as usize),
             bytes: BytePermits::new(options.max_bytes),
+            background_bytes: BytePermits::new(options.connection_window_bytes / 2),
             node,
             address,
             connection: Mutex::new(None),
@@ -118,6 +119,9 @@ pub struct Peer {
     /// Requests under way, and the payload bytes they send and expect.
     requests: Semaphore,
     bytes: BytePermits,
+    /// Payload bytes that are sent in the background. The peer reads them when it is their turn, and until then they keep
+    /// what is behind them from being sent: so only a part of what may be under way is theirs.
+    background_bytes: BytePermits,
     connection: Mutex<Option<Connection>>,
     /// Held by whoever dials, so that the others wait for one dial.
     dialling: tokio::sync::Mutex<Dialling>,
@@ -201,12 +205,14 @@ impl Peer {
     }
 
     async fn bounded(&self, call: Call, sent: &AtomicBool, started: Instant) -> Result<(Reply, Bytes), TransportError> {
-        let deadline = call.deadline;
+        let deadline = call.terms.deadline;
         let described = self.describe(&call)?;
         let wanted = described.length.max(call.request.expected_reply_bytes());
+        let in_background = if call.terms.priority.is_client() { 0 } else { described.length };
         let permits = timeout_at(deadline.into(), async {
+            let in_background = self.background_bytes.acquire(in_background).await;
             // The semaphore is never closed, so neither is ever refused.
-            (self.requests.acquire().await, self.bytes.acquire(wanted).await)
+            (in_background, self.requests.acquire().await, self.bytes.acquire(wanted).await)
         });
         let Ok(_permits) = permits.await else { return Err(TransportError::Busy(self.node.clone())) };
         let heard = self.current().map(|connection| (connection.clone(), datagrams(&connection)));
@@ -271,10 +277,11 @@ impl Peer {
     ) -> Result<(Reply, Bytes), Failed> {
         let (send, mut recv) = connection.open_bi().await.map_err(|error| self.failed(error.into()))?;
         let mut send = SendGuard::new(send);
-        let left = call.deadline.saturating_duration_since(Instant::now());
+        let left = call.terms.deadline.saturating_duration_since(Instant::now());
         let deadline_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1);
         let bytes_sent = u64::from(payload.length);
-        let header = RequestHeader { deadline_ms, payload, request: call.request.clone() };
+        let header =
+            RequestHeader { deadline_ms, payload, request: call.request.clone(), priority: call.terms.priority };
         let frame = Frame::encode(&header, call.payload.clone())
             .map_err(|error| Failed { error: self.refused(&error), lost: false })?;
         sent.store(true, Ordering::Release);

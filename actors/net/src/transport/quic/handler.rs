@@ -2,12 +2,13 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use cairn_fragment::{Priority, Turn};
 use cairn_schema::ids::NodeId;
 
 use crate::wire::{RemoteError, Reply, Request};
 
 /// A request as it arrived: within its bounds, its payload whole.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Incoming {
     pub request: Request,
     /// Verified against `checksums`, except that of a Put, which the disk verifies.
@@ -16,6 +17,8 @@ pub struct Incoming {
     pub checksums: Vec<u64>,
     /// The handler is dropped then, and the peer is told so.
     pub deadline: std::time::Instant,
+    /// What [`Handler::turn`] gave.
+    pub turn: Turn,
 }
 
 /// What goes back.
@@ -29,5 +32,11 @@ pub struct Outgoing {
 /// Answers peers. `peer` is who the certificate says it is.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
+    /// Waits until the request may be carried out. Asked before its payload is received, so that what waits here takes no
+    /// memory.
+    async fn turn(&self, _request: &Request, _priority: Priority) -> Result<Turn, RemoteError> {
+        Ok(Turn::client())
+    }
+
     async fn handle(&self, peer: &NodeId, incoming: Incoming) -> Result<Outgoing, RemoteError>;
 }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use cairn_fragment::Turn;
 use cairn_schema::ids::NodeId;
 use quinn::{Connection, RecvStream, VarInt};
 use rustls::pki_types::CertificateDer;
@@ -203,8 +204,12 @@ impl PeerRequest {
         let needed = header.payload.length.max(header.request.expected_reply_bytes());
         let bytes = self.bytes.clone();
         let worked = timeout_at(deadline.into(), async {
+            let turn = match serving.handler.turn(&header.request, header.priority).await {
+                Ok(turn) => turn,
+                Err(error) => return ((None, None), Ok(Err(error))),
+            };
             let permits = bytes.acquire(needed).await;
-            let outcome = self.answer(header, deadline).await;
+            let outcome = self.answer(header, deadline, turn).await;
             (permits, outcome)
         })
         .await;
@@ -228,6 +233,7 @@ impl PeerRequest {
         &mut self,
         header: RequestHeader,
         deadline: Instant,
+        turn: Turn,
     ) -> Result<Result<Outgoing, RemoteError>, StreamError> {
         let serving = self.acceptor.serving.clone();
         let RequestHeader { payload: described, request, .. } = header;
@@ -243,7 +249,7 @@ impl PeerRequest {
             read => read?,
         };
         serving.metrics.bytes.with_label_values(&["received"]).inc_by(payload.len() as u64);
-        let incoming = Incoming { request, payload, checksums: described.checksums, deadline };
+        let incoming = Incoming { request, payload, checksums: described.checksums, deadline, turn };
         let outcome = serving.handler.handle(&self.peer, incoming).await;
         Ok(match outcome {
             Ok(outgoing) if outgoing.payload.len() > limit as usize => {
