@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 pub use cairn_schema::record::Policy;
-use cairn_schema::text::Size;
+use cairn_schema::{
+    record::{ClusterRates, RateOverrides},
+    text::Size,
+};
 
 /// How long things may take, and how often they are done.
 #[derive(Clone, Debug)]
@@ -23,22 +26,53 @@ pub struct Timings {
     pub scrub_interval: Duration,
 }
 
-/// How much a node may do to keep data whole. Besides, scrub takes a fifth of the time at most, a tenth while clients use
-/// the disk.
+/// How much a node may do to keep data whole. Besides, scrub takes a fifth of the time at most, a tenth while clients
+/// use the disk.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rates {
     /// Bytes of one disk that its scrub reads, each second.
     pub scrub_bytes: u64,
     /// Bytes that the repair of one node makes anew, each second.
     pub repair_bytes: u64,
-    /// The part of a disk's time, up to 1, that repair and scrub get while clients use the disk. Not for stripes of which
-    /// nothing more may be lost: their repair goes before, as clients do.
+    /// The part of a disk's time, up to 1, that repair and scrub get while clients use the disk. Not for stripes of
+    /// which nothing more may be lost: their repair goes before, as clients do.
     pub background_share: f64,
 }
 
 impl Default for Rates {
     fn default() -> Self {
         Self { scrub_bytes: 32 << 20, repair_bytes: 256 << 20, background_share: 0.2 }
+    }
+}
+
+impl Rates {
+    pub fn background_percent(&self) -> u8 {
+        (self.background_share * 100.0).round() as u8
+    }
+
+    /// With what the cluster says instead.
+    pub fn overridden(self, by: &RateOverrides) -> Self {
+        Self {
+            scrub_bytes: by.scrub_bytes.unwrap_or(self.scrub_bytes),
+            repair_bytes: by.repair_bytes.unwrap_or(self.repair_bytes),
+            background_share: by.background_percent.map_or(self.background_share, |part| f64::from(part) / 100.0),
+        }
+    }
+}
+
+/// The rates of a node, and by whose word.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RatesView {
+    /// What its own configuration says.
+    pub told: Rates,
+    /// What the cluster says instead, as far as the node knows.
+    pub kept: ClusterRates,
+}
+
+impl RatesView {
+    /// What the node goes by.
+    pub fn in_force(&self) -> Rates {
+        self.told.overridden(&self.kept.rates)
     }
 }
 

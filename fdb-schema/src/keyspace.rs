@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | 01 | | the cluster |
 //! | 01 | `01` | [`ClusterPolicy`](crate::record::ClusterPolicy) |
+//! | 01 | `02` | [`ClusterRates`](crate::record::ClusterRates) |
 //! | 02 | bucket | [`Bucket`](crate::record::Bucket) |
 //! | 03 | bucket, `00`, document | the document's bytes, or their length ([`document`](crate::record::document)) |
 //! | 03 | bucket, `00`, document, chunk | bytes of a long document |
@@ -22,7 +23,7 @@
 //! | 10 | node | [`Node`](crate::record::Node) |
 //! | 11 | disk | [`Disk`](crate::record::Disk) |
 //! | 12 | group | [`Group`](crate::record::Group) |
-//! | 13 | | the revision of nodes, disks, groups and the policy |
+//! | 13 | | the revision of nodes, disks, groups, the policy and the rates |
 //! | 14 | | the next group's id |
 //! | 15 | name | [`Lease`](crate::record::Lease) |
 //! | 16 | access key | [`Credential`](crate::record::Credential) |
@@ -208,6 +209,10 @@ pub fn cluster() -> Bytes {
 /// After the key of [`cluster`], which older programs take for the first of all.
 pub fn policy() -> Bytes {
     Key::of(Space::Cluster).byte(1).done()
+}
+
+pub fn rates() -> Bytes {
+    Key::of(Space::Cluster).byte(2).done()
 }
 
 pub fn bucket(name: &str) -> Bytes {

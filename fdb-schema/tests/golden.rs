@@ -173,6 +173,14 @@ fn records_have_their_golden_bytes() {
         },
         "0192039681a25273930402a5476632353681aa5265706c6963617465649103ce00020000a47261636b01ce00100000",
     );
+    // rates
+    goldens.check(
+        ClusterRates {
+            generation: 3,
+            rates: RateOverrides { scrub_bytes: None, repair_bytes: Some(512 << 20), background_percent: Some(35) },
+        },
+        "01920393c0ce2000000023",
+    );
     // credential
     goldens.check(
         Credential { access_key: "a".into(), secret_key: "s".into(), user: "u".into(), enabled: true, created_ms: 1 },
@@ -349,6 +357,7 @@ fn keys_are_as_the_table_says_and_read_back() {
     assert_eq!(hex::encode(&queued), format!("0d01000000000000004d02{}", "21".repeat(16)));
     assert_eq!(hex::encode(keyspace::cluster()), "01");
     assert_eq!(hex::encode(keyspace::policy()), "0101");
+    assert_eq!(hex::encode(keyspace::rates()), "0102");
     assert_eq!(hex::encode(keyspace::proof("n1")), "1b6e31");
     assert_eq!(hex::encode(keyspace::stripes_are_counted()), "1c");
     assert_eq!(hex::encode(keyspace::group_stripes(GroupId(7))), "1c00000007");

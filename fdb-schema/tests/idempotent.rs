@@ -18,7 +18,7 @@ use cairn_schema::{
 use common::*;
 
 /// Verbs that write nothing.
-const READS: [&str; 30] = [
+const READS: [&str; 31] = [
     "blobs",
     "bucket",
     "bucket_document",
@@ -46,6 +46,7 @@ const READS: [&str; 30] = [
     "placed_blobs",
     "placement_revision",
     "policy",
+    "rates",
     "stripes_are_counted",
     "upload",
     "usage",
@@ -139,6 +140,10 @@ async fn every_verb(kv: SharedKv, faults: [Fault; 2], case: &str) -> BTreeSet<&'
     let narrowed = tried.faulty("set_policy").set_policy(1, narrow).await.expect(case);
     assert_eq!(plain.policy().await.unwrap(), Some(narrowed), "{case}");
     assert_eq!(narrowed, ClusterPolicy { generation: 2, policy: narrow }, "{case}");
+    let faster = RateOverrides { repair_bytes: Some(1 << 30), ..RateOverrides::default() };
+    let set = tried.faulty("set_rates").set_rates(0, faster).await.expect(case);
+    assert_eq!(plain.rates().await.unwrap(), set, "{case}");
+    assert_eq!(set, ClusterRates { generation: 1, rates: faster }, "{case}");
     let second = tried.faulty("create_group").create_group(group.scheme, group.members.clone()).await.expect(case);
     let members: Vec<_> = group.members.iter().rev().copied().collect();
     let moved = tried.faulty("update_group").update_group(second.id, 1, members, GroupState::Open).await.expect(case);
@@ -319,6 +324,13 @@ async fn a_try_after_an_unknown_commit_does_not_undo_what_others_did() {
     let told = interrupted(&kv, UNKNOWN, by_other).set_policy(1, changed(4 << 20)).await.unwrap();
     assert_eq!(told, ClusterPolicy { generation: 2, policy: changed(4 << 20) }, "what this call came to");
     assert_eq!(meta.policy().await.unwrap(), Some(ClusterPolicy { generation: 3, policy: larger }));
+    let repair = |bytes| RateOverrides { repair_bytes: Some(bytes), ..RateOverrides::default() };
+    let by_other = move |other: Meta| async move {
+        other.set_rates(1, repair(2 << 20)).await.unwrap();
+    };
+    let told = interrupted(&kv, UNKNOWN, by_other).set_rates(0, repair(4 << 20)).await.unwrap();
+    assert_eq!(told, ClusterRates { generation: 1, rates: repair(4 << 20) }, "what this call came to");
+    assert_eq!(meta.rates().await.unwrap(), ClusterRates { generation: 2, rates: repair(2 << 20) });
 
     let lease = meta.lease("l", "me", 100_000).await.unwrap().unwrap();
     let again = |other: Meta| async move { drop(other.lease("l", "me", 100_000).await.unwrap().unwrap()) };

@@ -52,6 +52,7 @@ async fn filled(meta: &Meta) {
     }
     meta.complete_upload(complete(&upload, &parts)).await.unwrap();
     meta.delete_object(delete("b", "k1", VersionSelector::Current)).await.unwrap();
+    meta.set_rates(0, RateOverrides { scrub_bytes: Some(64 << 20), ..RateOverrides::default() }).await.unwrap();
     meta.lease("l", "h", 5).await.unwrap();
 }
 
@@ -82,6 +83,7 @@ pub(crate) async fn an_export_arrives_and_leaves_again(name: &str, kv: SharedKv)
     let meta = Meta::new(kv);
     meta.import(&mut Cursor::new(&file)).await.unwrap();
     assert_eq!(meta.cluster(policy()).await.unwrap(), source.cluster(policy()).await.unwrap(), "{name}");
+    assert_eq!(meta.rates().await.unwrap(), source.rates().await.unwrap(), "{name}");
     assert_eq!(meta.usage("b").await.unwrap(), source.usage("b").await.unwrap());
     assert_eq!(meta.ledger_len().await.unwrap(), 1);
     let read = meta.locate("b", "mp", VersionSelector::Current, RangeRequest::All).await.unwrap();

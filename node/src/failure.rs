@@ -86,6 +86,8 @@ pub(crate) enum Failure {
     Client(#[from] ClientError),
     #[error("the policy stays as it is: {0}")]
     PolicyRefused(String),
+    #[error("the rates stay as they are: {0}")]
+    RatesRefused(String),
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error("log: {0}")]

@@ -270,11 +270,52 @@ fn nodes_obey_one_policy_whatever_their_files_say_and_a_command_changes_it() {
     assert!(words(&["status"], &nodes[2]).1.contains("n3 obeys the cluster's policy.scheme, 1+1"));
     assert_eq!(warnings(&nodes[0].log()).len(), 1, "{}", nodes[0].log());
 
+    rates_are_set_by_command(&nodes);
+
     // It outlives a restart.
     assert_eq!(nodes.pop().unwrap().terminate(), Some(0));
     let mut back = start(3);
     back.wait();
     until(&back, "the same policy", |status| status["policy"]["generation"] == 2 && status["scheme"] == "1+1");
+    let rates = back.json("/v1/rates");
+    assert_eq!((&rates["generation"], &rates["scrub"]), (&2.into(), &"64 MiB".into()), "{rates}");
+}
+
+fn rates_are_set_by_command(nodes: &[Serving]) {
+    let rates = |command: &[&str], node: &Serving| words(&[&["admin", "rates"], command].concat(), node);
+    let (_, said) = rates(&[], &nodes[0]);
+    assert!(said.contains("rates 0 of the cluster, seen by n1\n  scrub               32 MiB (n1's own)"), "{said}");
+    for (wrong, why) in [
+        (["--scrub", "10 KiB"], "rates.scrub: 10 KiB a second is too little to get on (give at least 1 MiB)"),
+        (["--background-percent", "101"], "rates.background_percent: 101 is no part of a disk's time"),
+    ] {
+        let (done, said) = rates(&[&["set"], &wrong[..]].concat(), &nodes[1]);
+        assert!(!done && said.contains("the rates stay as they are") && said.contains(why), "{wrong:?}: {said}");
+    }
+    let admin = nodes[1].address("admin");
+    assert_eq!(request(admin, "POST", "/v1/rates").0, 415, "as a browser's form would");
+    assert_eq!(request(admin, "DELETE", "/v1/rates").0, 405);
+
+    let set = ["set", "--scrub", "64MiB", "--repair", "128MiB"];
+    let (done, said) = rates(&set, &nodes[1]);
+    let changed =
+        "rates 0 are now rates 1\n  scrub               32 MiB (n2's own) -> 64 MiB (the cluster's)\n  repair ";
+    assert!(done && said.contains(changed), "{said}");
+    let (done, said) = rates(&set, &nodes[1]);
+    assert!(done && said.contains("nothing to change: rates 1 are so already"), "{said}");
+    for node in nodes {
+        until(node, "the new rates", |status| {
+            status["rates"]["scrub_bytes"] == 64 << 20 && status["rates"]["of_cluster"][1] == "repair"
+        });
+    }
+    let (done, said) = rates(&["set", "--repair", "default"], &nodes[2]);
+    assert!(done && said.contains("128 MiB (the cluster's) -> 256 MiB (n3's own)"), "{said}");
+    for node in nodes {
+        until(node, "one rate less", |status| {
+            status["rates"]["generation"] == 2 && status["rates"]["repair_bytes"] == 256 << 20
+        });
+    }
+    assert!(words(&["status"], &nodes[0]).1.contains("scrub set for all nodes (rates 2)"));
 }
 
 /// Until the node has its admin API and is in the metadata: it does not serve alone.

@@ -144,6 +144,10 @@ impl DiskHandle {
         self.mounted.background_share.set(part);
     }
 
+    pub fn background_share(&self) -> f64 {
+        self.mounted.background_share.get()
+    }
+
     /// Whether a client has put or read a fragment in the last moments, and how urgent it is to tidy up all the same.
     pub fn use_now(&self) -> (bool, f64) {
         match self.engine() {

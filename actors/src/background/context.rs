@@ -65,9 +65,9 @@ impl Context {
         Instant::now() + self.timings.fragment_deadline
     }
 
-    /// The cluster's fragments for a stripe that may lose so many more. Of the one that may lose none, and of the one that
-    /// cannot be read until disks come back, the repair goes before clients' requests, not behind them: a client can
-    /// wait a little, and the stripe is what would be lost next.
+    /// The cluster's fragments for a stripe that may lose so many more. Of the one that may lose none, and of the one
+    /// that cannot be read until disks come back, the repair goes before clients' requests, not behind them: a client
+    /// can wait a little, and the stripe is what would be lost next.
     pub(super) fn fragments_for(&self, margin: i32) -> Bounded {
         let priority = if margin > 0 { Priority::Background } else { Priority::Client };
         self.fragments.with_priority(priority)

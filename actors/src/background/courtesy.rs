@@ -1,10 +1,10 @@
 //! What repair leaves to clients of a node that has too little processor for both.
 //!
-//! The disks see to their own time (the turns of `cairn_disk`). What a stripe costs besides, on this node and on those it
-//! reads from, is encryption, hashing, copies: where processors are scarce for that, tasks run late, those of clients too.
-//! So stripes are begun at intervals, and who begins one sleeps until its time has come and looks how late it is woken: if
-//! it is late the interval is doubled, and if it is not it becomes a little shorter. Transfers in the background yield to
-//! others by the delay of packets in the same way (LEDBAT, RFC 6817).
+//! The disks see to their own time (the turns of `cairn_disk`). What a stripe costs besides, on this node and on those
+//! it reads from, is encryption, hashing, copies: where processors are scarce for that, tasks run late, those of
+//! clients too. So stripes are begun at intervals, and who begins one sleeps until its time has come and looks how late
+//! it is woken: if it is late the interval is doubled, and if it is not it becomes a little shorter. Transfers in the
+//! background yield to others by the delay of packets in the same way (LEDBAT, RFC 6817).
 
 use std::{
     sync::Arc,
@@ -26,7 +26,8 @@ const LEAST: u32 = UNIT / 16;
 /// Those that sleep at the same time are late for the same reason: it counts once in so long.
 const SAME: Duration = Duration::from_millis(100);
 
-/// The interval at which a node begins to repair stripes while clients use it. Cheap to clone; all clones have the same.
+/// The interval at which a node begins to repair stripes while clients use it. Cheap to clone; all clones have the
+/// same.
 #[derive(Clone)]
 pub struct Courtesy {
     /// Whether there are clients.

@@ -112,9 +112,9 @@ impl Placement {
         self.picture.subscribe()
     }
 
-    /// Reads nodes, disks, groups and the policy again if their revision has moved on. Returns them as they were at
-    /// some time after the call; whether anything is new to the caller, only the caller can tell, by the revision that
-    /// it saw last.
+    /// Reads nodes, disks, groups, the policy and the rates again if their revision has moved on. Returns them as they
+    /// were at some time after the call; whether anything is new to the caller, only the caller can tell, by the
+    /// revision that it saw last.
     pub async fn refresh(&self) -> Result<Arc<Rows>, MetaError> {
         self.read_since(Instant::now()).await
     }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use cairn_schema::{Meta, MetaError, ids::*, record::*};
 
-/// Nodes, disks, groups and the policy as they were at one revision, or a little later.
+/// Nodes, disks, groups, the policy and the rates as they were at one revision, or a little later.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
     /// [`Meta::placement_revision`] before they were read; None while nothing has been read. Who remembers what it saw
@@ -12,6 +12,7 @@ pub struct Rows {
     pub revision: Option<u64>,
     /// None in a store that keeps none.
     pub policy: Option<ClusterPolicy>,
+    pub rates: ClusterRates,
     pub nodes: HashMap<NodeId, Node>,
     pub disks: HashMap<DiskId, Disk>,
     pub groups: HashMap<GroupId, Arc<Group>>,
@@ -30,11 +31,12 @@ impl Rows {
 
     /// The rows now, without their revision.
     pub async fn read(meta: &Meta) -> Result<Self, MetaError> {
-        let (policy, nodes, disks, groups) =
-            futures::try_join!(meta.policy(), meta.nodes(), meta.disks(), meta.groups())?;
+        let (policy, rates, nodes, disks, groups) =
+            futures::try_join!(meta.policy(), meta.rates(), meta.nodes(), meta.disks(), meta.groups())?;
         Ok(Self {
             revision: None,
             policy,
+            rates,
             nodes: nodes.into_iter().map(|node| (node.id.clone(), node)).collect(),
             disks: disks.into_iter().map(|disk| (disk.id, disk)).collect(),
             groups: groups.into_iter().map(|group| (group.id, Arc::new(group))).collect(),

@@ -13,7 +13,11 @@ use cairn_schema::{Meta, ids::*, record::*};
 use prometheus::Registry;
 use tokio::sync::{Mutex, OnceCell, watch};
 
-use super::{NodeFailure, NodeOptions, RuntimeError, disk_actor::spawn_disk};
+use super::{
+    NodeFailure, NodeOptions, RuntimeError,
+    disk_actor::spawn_disk,
+    rates::{RateFollower, RateKeeper},
+};
 use crate::{
     background::{
         BackgroundMemory, Context, Courtesy, HealingMetrics, gc::Gc, placement::PlacementKeeper, repair::Repair,
@@ -22,9 +26,9 @@ use crate::{
     membership::{Gossip, GossipOptions, GossipSlot, GossipWorker, Judge, View, leave},
     metrics::NodeRegistry,
     placement::{Placement, Told, Topology},
-    policy::{NodeMemory, Policy, Rates},
+    policy::{NodeMemory, Policy},
     store::{Store, StoreLimits, StoreParts},
-    supervisor::{ChildStatus, Need, Pace, ShareLeft, Supervisor, WorkerMetrics, worker},
+    supervisor::{ChildStatus, Need, Pace, Rate, ShareLeft, Supervisor, WorkerMetrics, worker},
 };
 
 /// The first scrub waits until the cluster has settled after a start.
@@ -44,6 +48,7 @@ pub(super) struct Running {
     memory: NodeMemory,
     pub fragments: Bounded,
     pub placement: Arc<Placement>,
+    pub rates: Arc<RateKeeper>,
     pub router: Arc<Router>,
     pub store: Store,
     pub addresses: (SocketAddr, SocketAddr),
@@ -66,10 +71,10 @@ pub(super) async fn start(options: NodeOptions) -> Result<Running, RuntimeError>
     let mut begun = Begun::default();
     match begin(&mut begun, options).await {
         Ok(parts) => {
-            let Parts { ctx, memory, router, store, addresses } = parts;
+            let Parts { ctx, memory, rates, router, store, addresses } = parts;
             let Context { node, meta, fragments, placement, .. } = ctx;
             let stopped = OnceCell::new();
-            Ok(Running { node, meta, memory, fragments, placement, router, store, addresses, begun, stopped })
+            Ok(Running { node, meta, memory, fragments, placement, rates, router, store, addresses, begun, stopped })
         }
         Err(error) => {
             begun.undo(Duration::from_secs(1)).await;
@@ -81,6 +86,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<Running, RuntimeError>
 struct Parts {
     ctx: Context,
     memory: NodeMemory,
+    rates: Arc<RateKeeper>,
     router: Arc<Router>,
     store: Store,
     addresses: (SocketAddr, SocketAddr),
@@ -101,6 +107,7 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
     // Empty as yet; calls look into it when they are sent.
     let told = Told { policy: options.policy, memory: options.memory };
     let placement = Placement::new(options.meta.clone(), node.clone(), told);
+    let rates = RateKeeper::new(options.rates, placement.clone(), begun.disks.clone());
     let router = Router::new(endpoint.client().clone(), locals.clone(), placement.clone());
     let router = Arc::new(router);
     let fragments = Bounded::new(router.clone());
@@ -116,7 +123,8 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
 
     let metrics = HealingMetrics::new(&registry).map_err(metrics_error)?;
     let own = begun.disks.clone();
-    let courtesy = Courtesy::new(move || own.iter().any(|disk| disk.use_now().0));
+    // With the whole of the disks' time they yield to nobody.
+    let courtesy = Courtesy::new(move || own.iter().any(|disk| disk.use_now().0 && disk.background_share() < 1.0));
     let ctx = Context {
         node: node.clone(),
         meta: options.meta.clone(),
@@ -128,9 +136,10 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
         metrics,
     };
     let rows = placement.refresh().await?;
+    rates.follow();
     tracing::info!(%node, groups = rows.groups.len(), "5. placement is known");
 
-    start_actors(begun, &ctx, router.clone(), gossip_options, options.rates, &registry).await?;
+    start_actors(begun, &ctx, router.clone(), gossip_options, &rates, &registry).await?;
     tracing::info!(%node, "6. background actors run");
 
     let store = Store::new(StoreParts {
@@ -144,7 +153,7 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
     });
     let up = wait_until_up(begun, &placement).await;
     tracing::info!(%node, disks_up = up, "7. the store serves");
-    Ok(Parts { ctx, memory: options.memory, router, store, addresses: (quic, gossip) })
+    Ok(Parts { ctx, memory: options.memory, rates, router, store, addresses: (quic, gossip) })
 }
 
 fn metrics_error(error: prometheus::Error) -> RuntimeError {
@@ -170,7 +179,6 @@ async fn open_disks(begun: &mut Begun, options: &NodeOptions, registry: &Registr
         match opened {
             Ok(handle) => {
                 handle.metrics().register(registry).map_err(metrics_error)?;
-                handle.set_background_share(options.rates.background_share);
                 begun.disks.push(handle);
             }
             Err(error @ DiskError::Refused { .. }) => return Err(error.into()),
@@ -261,7 +269,7 @@ async fn start_actors(
     ctx: &Context,
     probes: Arc<dyn Probes>,
     gossip: GossipOptions,
-    rates: Rates,
+    rates: &Arc<RateKeeper>,
     registry: &Registry,
 ) -> Result<(), RuntimeError> {
     let supervisor = Supervisor::start(ctx.node.as_str()).await?;
@@ -284,20 +292,20 @@ async fn start_actors(
     let keeper_ctx = ctx.clone();
     let soon = pace(ctx.timings.gossip_interval.min(Duration::from_secs(1)), 0.0, None, Duration::from_secs(120));
     let make = move || PlacementKeeper::new(keeper_ctx.clone());
-    worker::run(&supervisor, "placement", Need::Essential, soon, &metrics, make).await?;
+    worker::run(&supervisor, "placement", Need::Essential, soon.clone(), &metrics, make).await?;
 
     let repair_ctx = ctx.clone();
-    let paced = pace(Duration::from_secs(1), 0.0, Some(rates.repair_bytes), Duration::from_secs(900));
+    let paced = pace(Duration::from_secs(1), 0.0, Some(rates.repair.clone()), Duration::from_secs(900));
     let make = move || Repair::new(repair_ctx.clone());
-    worker::run(&supervisor, "repair", Need::Helpful, paced, &metrics, make).await?;
+    rates.paces(worker::run(&supervisor, "repair", Need::Helpful, paced, &metrics, make).await?);
 
     let delay = SCRUB_DELAY.min(ctx.timings.scrub_interval);
     for disk in &begun.disks {
         let (scrub_ctx, id, folder) = (ctx.clone(), disk.id(), disk.path().to_owned());
-        let paced = pace(Duration::from_secs(1), 4.0, Some(rates.scrub_bytes), Duration::from_secs(900));
+        let paced = pace(Duration::from_secs(1), 4.0, Some(rates.scrub.clone()), Duration::from_secs(900));
         let paced = Pace { share_left: Some(share_left(vec![disk.clone()])), ..paced };
         let make = move || Scrub::new(scrub_ctx.clone(), id, folder.clone(), delay);
-        worker::run(&supervisor, &format!("scrub {id}"), Need::Helpful, paced, &metrics, make).await?;
+        rates.paces(worker::run(&supervisor, &format!("scrub {id}"), Need::Helpful, paced, &metrics, make).await?);
     }
 
     let gc_ctx = ctx.clone();
@@ -305,6 +313,8 @@ async fn start_actors(
     // It yields to clients as the disks do, and while there are none it rests for nobody.
     let paced = pace(idle, 0.0, None, Duration::from_secs(900));
     let paced = Pace { share_left: Some(share_left(begun.disks.clone())), ..paced };
+    let follower = rates.clone();
+    worker::run(&supervisor, "rates", Need::Helpful, soon, &metrics, move || RateFollower(follower.clone())).await?;
     worker::run(&supervisor, "gc", Need::Helpful, paced, &metrics, move || Gc::new(gc_ctx.clone())).await?;
     Ok(())
 }
@@ -318,7 +328,7 @@ fn share_left(disks: Vec<DiskHandle>) -> ShareLeft {
     })
 }
 
-fn pace(idle: Duration, tranquility: f64, bytes_per_second: Option<u64>, step_limit: Duration) -> Pace {
+fn pace(idle: Duration, tranquility: f64, bytes_per_second: Option<Rate>, step_limit: Duration) -> Pace {
     Pace { tranquility, bytes_per_second, share_left: None, idle, step_limit }
 }
 
@@ -370,6 +380,13 @@ impl Running {
         Ok(set)
     }
 
+    pub(super) async fn set_rates(&self, expected: u64, rates: RateOverrides) -> Result<ClusterRates, RuntimeError> {
+        let set = self.meta.set_rates(expected, rates).await?;
+        tracing::warn!(node = %self.node, generation = set.generation, rates = ?set.rates, "the cluster's rates were set here");
+        self.look_again().await;
+        Ok(set)
+    }
+
     pub(super) fn can_hold(&self, policy: &Policy) -> Result<(), RuntimeError> {
         self.memory.too_small_for(policy).map_or(Ok(()), |why| Err(RuntimeError::PolicyTooLarge(why)))
     }
@@ -378,6 +395,7 @@ impl Running {
         if let Err(error) = self.placement.refresh().await {
             tracing::warn!(node = %self.node, %error, "what has changed in the cluster is not known here yet");
         }
+        self.rates.follow();
     }
 
     pub(super) fn actors(&self) -> Vec<ChildStatus> {

@@ -5,22 +5,28 @@ mod boot;
 pub mod disk_actor;
 mod failure;
 mod options;
+mod rates;
 mod status;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use cairn_schema::{MetaError, ids::NodeId, record::ClusterPolicy};
+use cairn_schema::{
+    MetaError,
+    ids::NodeId,
+    record::{ClusterPolicy, ClusterRates, RateOverrides},
+};
 use futures::{FutureExt, future::BoxFuture};
 
 pub use failure::NodeFailure;
 pub use options::{NodeOptions, RuntimeError};
 pub use status::{
-    ActorStatus, ClusterStatus, DiskLine, GroupStatus, NodeStatus, PolicyStatus, ReachStatus, ToleranceStatus,
+    ActorStatus, ClusterStatus, DiskLine, GroupStatus, NodeStatus, PolicyStatus, RatesStatus, ReachStatus,
+    ToleranceStatus,
 };
 
 pub use crate::{
     placement::PolicyView,
-    policy::{NodeMemory, Policy, Rates, Timings},
+    policy::{NodeMemory, Policy, Rates, RatesView, Timings},
     tls::Identity,
 };
 
@@ -93,6 +99,25 @@ impl NodeRuntime {
     /// PolicyTooLarge if this node could not write by it; those of [`cairn_schema::Meta::set_policy`].
     pub fn set_policy(&self, expected: u64, policy: Policy) -> BoxFuture<'_, Result<ClusterPolicy, RuntimeError>> {
         Box::pin(self.running.set_policy(expected, policy))
+    }
+
+    /// Which rates the cluster has for all nodes, as the metadata say now.
+    pub fn kept_rates(&self) -> BoxFuture<'_, Result<ClusterRates, RuntimeError>> {
+        Box::pin(async move { Ok(self.running.meta.rates().await?) })
+    }
+
+    /// The rates that this node goes by.
+    pub fn rates(&self) -> RatesView {
+        self.running.rates.view()
+    }
+
+    /// Changes the rates that hold on all nodes instead of their own, if their generation still is `expected`. This
+    /// node goes by them when this returns, the others within a second or two.
+    ///
+    /// # Errors
+    /// Those of [`cairn_schema::Meta::set_rates`].
+    pub fn set_rates(&self, expected: u64, rates: RateOverrides) -> BoxFuture<'_, Result<ClusterRates, RuntimeError>> {
+        Box::pin(self.running.set_rates(expected, rates))
     }
 
     /// In the order of their start.

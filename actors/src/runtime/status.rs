@@ -20,6 +20,7 @@ use crate::{
         Liveness, PolicyView, Rows, Topology,
         tolerance::{Tolerance, tolerances},
     },
+    policy::RatesView,
 };
 
 /// What `cairn status` shows: the cluster as this node sees it.
@@ -31,6 +32,7 @@ pub struct ClusterStatus {
     pub small_scheme: String,
     pub failure_domain: FailureDomain,
     pub policy: PolicyStatus,
+    pub rates: RatesStatus,
     pub nodes: Vec<NodeStatus>,
     pub groups: Vec<GroupStatus>,
     /// Fragments in the ledger.
@@ -53,6 +55,30 @@ pub struct PolicyStatus {
     pub differences: Vec<PolicyDifference>,
     /// Why this node takes no writes: it has too little memory for the policy.
     pub too_large: Option<String>,
+}
+
+/// The rates that this node goes by.
+#[derive(Clone, Debug, Serialize)]
+pub struct RatesStatus {
+    pub generation: u64,
+    pub scrub_bytes: u64,
+    pub repair_bytes: u64,
+    pub background_percent: u8,
+    /// The names of those that the cluster has for all nodes; the others are this node's own.
+    pub of_cluster: Vec<&'static str>,
+}
+
+impl From<RatesView> for RatesStatus {
+    fn from(view: RatesView) -> Self {
+        let rates = view.in_force();
+        Self {
+            generation: view.kept.generation,
+            scrub_bytes: rates.scrub_bytes,
+            repair_bytes: rates.repair_bytes,
+            background_percent: rates.background_percent(),
+            of_cluster: view.kept.rates.named(),
+        }
+    }
 }
 
 /// A node as this one sees it.
@@ -180,6 +206,7 @@ pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeEr
         small_scheme: policy.small_scheme.to_string(),
         failure_domain: level,
         policy: policy_status(&policy, &view),
+        rates: running.rates.view().into(),
         nodes,
         groups,
         missing_fragments: missing,

@@ -29,7 +29,7 @@ use tokio::sync::watch;
 
 pub use handle::ChildHandle;
 pub use status::{ChildState, ChildStatus, Need, RestartPolicy, SupervisorError};
-pub use worker::{Pace, ShareLeft, Step, StepError, Worker, WorkerCommand, WorkerMetrics};
+pub use worker::{Pace, Rate, ShareLeft, Step, StepError, Worker, WorkerCommand, WorkerMetrics};
 
 use actor::{Command, Root, StatusTable};
 use child::ChildSpec;

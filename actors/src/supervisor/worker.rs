@@ -7,7 +7,10 @@
 
 use std::{
     error::Error,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -34,16 +37,35 @@ pub trait Worker: Send + 'static {
     async fn step(&mut self) -> Result<Step, StepError>;
 }
 
-/// How fast a worker may go.
 /// The part of the time that clients leave to work in the background now: 1 when there are none.
 pub type ShareLeft = Arc<dyn Fn() -> f64 + Send + Sync>;
 
+/// Bytes a second that may become others at any time. All clones are one: who goes by one goes by the new rate from its
+/// next rest on, and the rest that it takes now can be ended by [`WorkerCommand::Wake`].
+#[derive(Clone, Debug)]
+pub struct Rate(Arc<AtomicU64>);
+
+impl Rate {
+    pub fn new(bytes_per_second: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(bytes_per_second)))
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub fn set(&self, bytes_per_second: u64) {
+        self.0.store(bytes_per_second, Ordering::Relaxed);
+    }
+}
+
+/// How fast a worker may go.
 #[derive(Clone)]
 pub struct Pace {
     /// Rests this many times as long as a step took: 0 full speed, 4 a fifth of the time.
     pub tranquility: f64,
     /// A cap besides; None: none.
-    pub bytes_per_second: Option<u64>,
+    pub bytes_per_second: Option<Rate>,
     /// Asked after each step; None: it does not yield to clients.
     pub share_left: Option<ShareLeft>,
     /// Between steps with nothing to do.
@@ -67,8 +89,8 @@ impl Pace {
     fn rest(&self, step: Step, took: Duration) -> Duration {
         let Step::Worked { bytes } = step else { return self.idle };
         let tranquil = took.mul_f64(self.tranquility.clamp(0.0, 1000.0));
-        let capped = match self.bytes_per_second {
-            Some(rate) => Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64).saturating_sub(took),
+        let capped = match &self.bytes_per_second {
+            Some(rate) => Duration::from_secs_f64(bytes as f64 / rate.get().max(1) as f64).saturating_sub(took),
             None => Duration::ZERO,
         };
         let yielding = match &self.share_left {
@@ -219,7 +241,7 @@ pub async fn run<W: Worker + Sync>(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     use super::*;
     use crate::supervisor::ChildState;
@@ -275,14 +297,51 @@ mod tests {
         supervisor.stop(Duration::from_secs(5)).await;
     }
 
+    struct Endless(Arc<AtomicU32>);
+
+    #[async_trait]
+    impl Worker for Endless {
+        async fn step(&mut self) -> Result<Step, StepError> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(Step::Worked { bytes: 1 << 20 })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_rate_that_changes_holds_for_a_worker_that_runs() {
+        let metrics = WorkerMetrics::new(&Registry::new()).unwrap();
+        let supervisor = Supervisor::start("test").await.unwrap();
+        let (steps, rate) = (Arc::new(AtomicU32::new(0)), Rate::new(1));
+        let pace = Pace { bytes_per_second: Some(rate.clone()), ..pace() };
+        let shared = steps.clone();
+        let make = move || Endless(shared.clone());
+        let handle = run(&supervisor, "endless", Need::Helpful, pace, &metrics, make).await.unwrap();
+        let accounted = || metrics.steps.with_label_values(&["endless"]).get();
+        until("a rest of a minute", || accounted() == 1).await;
+        rate.set(u64::MAX);
+        handle.cast(WorkerCommand::Wake).unwrap();
+        until("no rest at all", || accounted() > 20).await;
+        supervisor.stop(Duration::from_secs(5)).await;
+    }
+
     #[test]
     fn rests_follow_the_slower_of_tranquility_and_rate() {
         let second = Duration::from_secs(1);
-        let mut pace = Pace { tranquility: 3.0, bytes_per_second: Some(100), ..pace() };
+        let rate = Rate::new(100);
+        let mut pace = Pace { tranquility: 3.0, bytes_per_second: Some(rate.clone()), ..pace() };
         assert_eq!(pace.rest(Step::Worked { bytes: 200 }, second), 3 * second);
         assert_eq!(pace.rest(Step::Worked { bytes: 1000 }, second), 9 * second);
         assert_eq!(pace.rest(Step::Idle, second), pace.idle);
         assert_eq!(pace.rest(Step::Worked { bytes: u64::MAX }, second), LONGEST_REST);
+        rate.set(500);
+        assert_eq!(pace.rest(Step::Worked { bytes: 10_000 }, second), 19 * second);
+        rate.set(0);
+        assert_eq!(
+            pace.rest(Step::Worked { bytes: 10 }, second),
+            9 * second,
+            "no rate is none by which nothing goes on"
+        );
+        rate.set(100);
         pace.tranquility = 0.0;
         assert_eq!(pace.rest(Step::Worked { bytes: 10 }, second), Duration::ZERO);
         // Clients leave a tenth of the time, then nearly nothing, then all of it.

@@ -3,6 +3,7 @@
 
 mod forged;
 mod policy;
+mod rates;
 mod support;
 
 use std::{

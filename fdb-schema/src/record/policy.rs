@@ -36,24 +36,24 @@ pub struct ClusterPolicy {
     pub policy: Policy,
 }
 
-/// Why a cluster cannot have a policy.
+/// Why a cluster cannot have a policy, or rates.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicyProblem {
-    /// As it is called in a node's configuration, such as `policy.scheme`.
+pub struct SettingProblem {
+    /// As it is called in a node's configuration, such as `policy.scheme` or `rates.repair`.
     pub field: &'static str,
     pub what: String,
     /// What to do about it.
     pub fix: String,
 }
 
-impl fmt::Display for PolicyProblem {
+impl fmt::Display for SettingProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} ({})", self.field, self.what, self.fix)
     }
 }
 
-impl From<PolicyProblem> for MetaError {
-    fn from(PolicyProblem { field, what, fix }: PolicyProblem) -> Self {
+impl From<SettingProblem> for MetaError {
+    fn from(SettingProblem { field, what, fix }: SettingProblem) -> Self {
         Self::Invalid { what: field, why: format!("{what} ({fix})") }
     }
 }
@@ -129,13 +129,13 @@ impl Policy {
     }
 
     /// What is wrong with it, whatever the cluster.
-    pub fn problems(&self) -> Vec<PolicyProblem> {
+    pub fn problems(&self) -> Vec<SettingProblem> {
         let mut problems = Vec::new();
         let (least, most) = (Self::LEAST_FRAGMENT_BYTES, Self::MOST_FRAGMENT_BYTES);
         let fragment = self.fragment_bytes;
         if fragment < least || fragment > most || !fragment.is_multiple_of(least) {
             let (fragment, least, most) = (Size(fragment.into()), Size(least.into()), Size(most.into()));
-            problems.push(PolicyProblem {
+            problems.push(SettingProblem {
                 field: "policy.fragment",
                 what: format!("{fragment} is not a multiple of {least} up to {most}"),
                 fix: "leave it out for the default, 1 MiB".to_owned(),
@@ -144,9 +144,9 @@ impl Policy {
         for (field, scheme) in self.named_schemes() {
             if scheme.data() == 0 || scheme.width() > 255 || scheme.width() == 0 {
                 let what = format!("\"{scheme}\" is not a scheme");
-                problems.push(PolicyProblem { field, what, fix: "use k+m, or replicated(n)".to_owned() });
+                problems.push(SettingProblem { field, what, fix: "use k+m, or replicated(n)".to_owned() });
             } else if usize::from(self.write_margin) > scheme.parity() {
-                problems.push(PolicyProblem {
+                problems.push(SettingProblem {
                     field: "policy.write_margin",
                     what: format!(
                         "{} fragments beyond {} can never be durable with {field} = \"{scheme}\"",
@@ -162,7 +162,7 @@ impl Policy {
 
     /// What is wrong with it in a cluster of these disks: no stripe could ever be placed by it. Disks that are down are
     /// taken to come back.
-    pub fn problems_with(&self, disks: &[Disk]) -> Vec<PolicyProblem> {
+    pub fn problems_with(&self, disks: &[Disk]) -> Vec<SettingProblem> {
         let stays = |disk: &&Disk| !matches!(disk.state, DiskState::Draining | DiskState::Lost | DiskState::Removed);
         let mut domains: BTreeMap<String, usize> = BTreeMap::new();
         for disk in disks.iter().filter(stays) {
@@ -177,13 +177,13 @@ impl Policy {
         field: &'static str,
         scheme: Scheme,
         domains: &BTreeMap<String, usize>,
-    ) -> Option<PolicyProblem> {
+    ) -> Option<SettingProblem> {
         let (width, level) = (scheme.width(), self.failure_domain);
         // PLC-1. Without redundancy it has nothing to protect.
         let most = scheme.parity().max(1);
         let room: usize = domains.values().map(|disks| (*disks).min(most)).sum();
         let of = |count: usize, what: &dyn fmt::Display| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-        (room < width).then(|| PolicyProblem {
+        (room < width).then(|| SettingProblem {
             field,
             what: format!(
                 "of the {} of \"{scheme}\" no {level} may hold more than {most}, so {} with {} take only {room}",

@@ -1,6 +1,8 @@
 //! The table of all records that have a stored form: what each is called, and the version of its format.
 
-use super::{Blob, Bucket, ClusterPolicy, Credential, Disk, Group, GroupRepair, Lease, Node, Upload, lease, rows};
+use super::{
+    Blob, Bucket, ClusterPolicy, ClusterRates, Credential, Disk, Group, GroupRepair, Lease, Node, Upload, lease, rows,
+};
 use crate::codec::{CodecError, Stored};
 
 macro_rules! stored {
@@ -26,6 +28,7 @@ stored! {
     Disk => "disk row";
     Group => "group row";
     ClusterPolicy => "policy row";
+    ClusterRates => "rates row";
     GroupRepair => "group repair row";
     Credential => "credential row";
     Lease => "lease row", version 2, older by lease::older;

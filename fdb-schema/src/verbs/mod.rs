@@ -21,6 +21,7 @@ mod multipart;
 mod objects;
 mod placement;
 mod policy;
+mod rates;
 pub(crate) mod tx;
 mod usage;
 pub(crate) mod version_rows;

@@ -4,7 +4,7 @@ use crate::{
     error::{MetaError, Result},
     ids::AttemptId,
     keyspace::{self, Space},
-    record::{ClusterPolicy, Policy, PolicyProblem, rows::AttemptRow},
+    record::{ClusterPolicy, Policy, SettingProblem, rows::AttemptRow},
     verbs::{
         Meta, Verb, attempts, placement,
         tx::{Outcome, Tx, all, transact},
@@ -67,6 +67,6 @@ async fn set(tx: &mut Tx, attempt: AttemptId, expected: u64, policy: &Policy) ->
     Ok(next)
 }
 
-fn first(problems: Vec<PolicyProblem>) -> Result<()> {
+pub(super) fn first(problems: Vec<SettingProblem>) -> Result<()> {
     problems.into_iter().next().map_or(Ok(()), |problem| Err(problem.into()))
 }

@@ -40,6 +40,9 @@ mod objects;
 #[path = "../policy.rs"]
 mod policies;
 #[allow(dead_code, unused_imports)]
+#[path = "../rates.rs"]
+mod rates;
+#[allow(dead_code, unused_imports)]
 #[path = "../transfer.rs"]
 mod transfer;
 
@@ -60,6 +63,7 @@ pub(crate) const CASES: &[Case] = cases![
     counters_equal_a_recount_after_random_work_under_faults,
     an_export_arrives_and_leaves_again,
     the_policy_is_one_for_all_and_changes_by_command,
+    rates_of_the_cluster_are_set_and_reset,
 ];
 
 async fn conformance_suite(server: Arc<Server>) {
@@ -72,6 +76,10 @@ async fn an_object_is_seen_and_reclaimed(server: Arc<Server>) {
 
 async fn the_policy_is_one_for_all_and_changes_by_command(server: Arc<Server>) {
     policies::the_policy_is_one_for_all_and_changes_by_command("fdb", server.kv()).await;
+}
+
+async fn rates_of_the_cluster_are_set_and_reset(server: Arc<Server>) {
+    rates::rates_are_set_and_reset("fdb", server.kv()).await;
 }
 
 async fn ten_thousand_parts(server: Arc<Server>) {

@@ -1,4 +1,4 @@
-//! Asks an admin API: what `cairn status` and `cairn admin policy` are made of.
+//! Asks an admin API: what `cairn status`, `cairn admin policy` and `cairn admin rates` are made of.
 
 use std::time::Duration;
 

@@ -1,9 +1,11 @@
 //! The operators' HTTP API of a process, and the client that `cairn status` asks it with.
 
 pub(crate) mod client;
+mod desk;
 mod memory_metrics;
 mod policy;
 mod process_metrics;
+mod rates;
 mod server;
 mod subject;
 

@@ -1,6 +1,6 @@
-//! The admin HTTP server: metrics, health, readiness, status and the cluster's policy. No credentials, so it stays on
-//! this machine unless the configuration says otherwise; and what changes something must come from this machine in any
-//! case.
+//! The admin HTTP server: metrics, health, readiness, status, and the cluster's policy and rates. No credentials, so
+//! it stays on this machine unless the configuration says otherwise; and what changes something must come from this
+//! machine in any case.
 
 use std::{
     convert::Infallible,
@@ -24,7 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    policy::{self, Refusal},
+    desk::{self, Refusal},
     subject::{ProcessStatus, Readiness, Subject},
 };
 
@@ -183,12 +183,30 @@ const INDEX: &str = "Cairn admin API\n\n\
     /readyz     a write can be made durable now (503 and a reason otherwise)\n\
     /metrics    Prometheus\n\
     /v1/status  the cluster, JSON\n\
-    /v1/policy  how it keeps data, JSON; POST changes it (see `cairn admin policy`)\n";
+    /v1/policy  how it keeps data, JSON; POST changes it (see `cairn admin policy`)\n\
+    /v1/rates   how fast nodes repair and scrub, JSON; POST changes it (see `cairn admin rates`)\n";
+
+/// What holds in the whole cluster, and can be changed while it runs.
+#[derive(Clone, Copy)]
+enum Setting {
+    Policy,
+    Rates,
+}
+
+impl Setting {
+    fn at(path: &str) -> Option<Self> {
+        match path {
+            "/v1/policy" => Some(Self::Policy),
+            "/v1/rates" => Some(Self::Rates),
+            _ => None,
+        }
+    }
+}
 
 impl Pages {
     async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Page {
-        if request.uri().path() == "/v1/policy" {
-            return self.policy(request, peer).await.unwrap_or_else(refused);
+        if let Some(setting) = Setting::at(request.uri().path()) {
+            return self.setting(setting, request, peer).await.unwrap_or_else(refused);
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut page = json_page(StatusCode::METHOD_NOT_ALLOWED, &json!({"error": "only GET and HEAD"}));
@@ -233,22 +251,29 @@ impl Pages {
         }
     }
 
-    async fn policy(&self, request: Request<Incoming>, peer: SocketAddr) -> Result<Page, Refusal> {
+    async fn setting(&self, setting: Setting, request: Request<Incoming>, peer: SocketAddr) -> Result<Page, Refusal> {
         let refuse = |status, why: &str| Err(Refusal { status, why: why.to_owned() });
         let Some(subject) = self.subject.get() else { return refuse(StatusCode::SERVICE_UNAVAILABLE, "starting") };
-        let Some(desk) = subject.policy_desk() else {
-            return refuse(StatusCode::NOT_FOUND, "a metadata server knows of no policy: ask a node");
+        let Some(desk) = subject.desk() else {
+            return refuse(StatusCode::NOT_FOUND, "a metadata server goes by no policy or rates: ask a node");
         };
         match *request.method() {
-            Method::GET | Method::HEAD => Ok(json_page(StatusCode::OK, &desk.show()?)),
+            Method::GET | Method::HEAD => Ok(match setting {
+                Setting::Policy => json_page(StatusCode::OK, &desk.policy()?),
+                Setting::Rates => json_page(StatusCode::OK, &desk.rates()?),
+            }),
             Method::POST => {
-                policy::may_change(peer, request.headers())?;
-                let body = Limited::new(request.into_body(), policy::MAX_CHANGE_BYTES).collect();
+                desk::may_change(peer, request.headers())?;
+                let body = Limited::new(request.into_body(), desk::MAX_CHANGE_BYTES).collect();
                 let body = tokio::time::timeout(HEADER_TIMEOUT, body).await;
                 let Ok(Ok(body)) = body else {
                     return refuse(StatusCode::BAD_REQUEST, "the change did not come whole");
                 };
-                Ok(json_page(StatusCode::OK, &desk.change(&body.to_bytes()).await?))
+                let body = body.to_bytes();
+                Ok(match setting {
+                    Setting::Policy => json_page(StatusCode::OK, &desk.change_policy(&body).await?),
+                    Setting::Rates => json_page(StatusCode::OK, &desk.change_rates(&body).await?),
+                })
             }
             _ => refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET, HEAD and POST"),
         }

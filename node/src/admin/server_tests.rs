@@ -46,6 +46,10 @@ async fn a_starting_process_is_alive_but_not_ready() {
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
     let status = get(&server, "/v1/status").await;
     assert!(status.contains("\"version\""), "{status}");
+    for setting in ["/v1/policy", "/v1/rates"] {
+        let none = get(&server, setting).await;
+        assert!(none.starts_with("HTTP/1.1 404") && none.contains("ask a node"), "{none}");
+    }
 
     stop.send_replace(true);
     let ready = get(&server, "/readyz").await;

@@ -7,7 +7,7 @@ use cairn_schema::Meta;
 use serde::Serialize;
 use tokio::{sync::Mutex, time::timeout};
 
-use super::policy::PolicyDesk;
+use super::desk::Desk;
 
 /// A probe writes, so it is not repeated for every asker.
 const PROBE_KEPT: Duration = Duration::from_secs(1);
@@ -61,10 +61,10 @@ impl Subject {
         }
     }
 
-    /// None of a metadata server: nodes go by the policy, not it.
-    pub(super) fn policy_desk(&self) -> Option<PolicyDesk<'_>> {
+    /// None of a metadata server: nodes go by the policy and the rates, not it.
+    pub(super) fn desk(&self) -> Option<Desk<'_>> {
         match self {
-            Self::Nodes(nodes, prefix_bytes) => Some(PolicyDesk { nodes, prefix_bytes: *prefix_bytes }),
+            Self::Nodes(nodes, prefix_bytes) => Some(Desk { nodes, prefix_bytes: *prefix_bytes }),
             Self::Metadata(_) => None,
         }
     }

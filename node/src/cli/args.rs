@@ -1,6 +1,6 @@
 //! The command line: every flag, with a help text that answers what an operator would ask next.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
 use cairn_schema::{
     ids::{DiskId, NodeId},
@@ -218,18 +218,30 @@ pub(crate) enum AdminCommand {
     /// birth, from the first node's configuration, and kept in the metadata. A node whose configuration says otherwise
     /// obeys the metadata, and says so in its log, in `cairn status` and here.
     Policy(PolicyArgs),
+    /// Show how fast nodes repair and scrub, or change it for all of them with `set` and `reset`
+    ///
+    /// Each node goes by [rates] of its own configuration, but for the rates that are set here: those are kept in the
+    /// metadata and hold on every node.
+    Rates(RatesArgs),
 }
 
+/// Which node is asked, and how it is told.
 #[derive(Debug, Args)]
-pub(crate) struct PolicyArgs {
-    #[command(subcommand)]
-    pub command: Option<PolicyCommand>,
+pub(crate) struct ApiArgs {
     /// The admin API of any node
     #[arg(long, global = true, value_name = "URL", env = "CAIRN_ADMIN", default_value = "http://127.0.0.1:9001")]
     pub admin: String,
     /// Print JSON
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PolicyArgs {
+    #[command(subcommand)]
+    pub command: Option<PolicyCommand>,
+    #[command(flatten)]
+    pub api: ApiArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -267,6 +279,58 @@ pub(crate) struct PolicySet {
     /// Data bytes per fragment of a full stripe
     #[arg(long, value_name = "SIZE")]
     pub fragment: Option<Size>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RatesArgs {
+    #[command(subcommand)]
+    pub command: Option<RatesCommand>,
+    #[command(flatten)]
+    pub api: ApiArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RatesCommand {
+    /// Set rates for all nodes of the running cluster; what is not named stays as it is
+    ///
+    /// All nodes go by them within a second or two, without a restart, until they are set otherwise or reset. Run it on
+    /// the node's own machine; the admin API changes nothing for others.
+    Set(RatesSet),
+    /// Leave all rates to each node's own configuration again
+    Reset,
+}
+
+/// What is to be changed; `default` leaves it to each node's own configuration.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct RatesSet {
+    /// Bytes a second that scrub reads of one disk, at most
+    #[arg(long, value_name = "SIZE")]
+    pub scrub: Option<OrDefault<Size>>,
+    /// Bytes a second that the repair of one node makes anew, at most
+    #[arg(long, value_name = "SIZE")]
+    pub repair: Option<OrDefault<Size>>,
+    /// What repair and scrub get of a disk's time while clients use it, 1 to 100
+    #[arg(long, value_name = "N")]
+    pub background_percent: Option<OrDefault<u8>>,
+}
+
+/// A value, or the word `default`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OrDefault<T> {
+    Default,
+    Value(T),
+}
+
+impl<T: FromStr> FromStr for OrDefault<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        match text {
+            "default" => Ok(Self::Default),
+            text => text.parse().map(Self::Value),
+        }
+    }
 }
 
 /// Which disks are meant.
@@ -414,6 +478,9 @@ mod tests {
             "cairn admin policy --json --admin http://127.0.0.1:9011",
             "cairn admin policy set --scheme 8+4 --failure-domain rack --write-margin 1",
             "cairn admin policy set --small-scheme replicated(2) --small-below 64KiB --fragment 2MiB --admin 127.0.0.1:9",
+            "cairn admin rates --json",
+            "cairn admin rates set --scrub 64MiB --repair default --background-percent 50 --admin 127.0.0.1:9",
+            "cairn admin rates reset --json",
             "cairn disk inspect /d --json",
             "cairn admin metadata placement --config node.toml",
             "cairn disk verify /d",
@@ -439,6 +506,9 @@ mod tests {
             ("cairn admin policy set", "--scheme <SCHEME>"),
             ("cairn admin policy set --scheme 4x2", "is not a scheme"),
             ("cairn admin policy set --write-margin -1", "unexpected argument"),
+            ("cairn admin rates set", "--scrub <SIZE>"),
+            ("cairn admin rates set --repair fast", "is not a size"),
+            ("cairn admin rates set --background-percent 300", "too large"),
             ("cairn serve", "unrecognized subcommand"),
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();

@@ -2,18 +2,16 @@
 
 use std::fmt::Write;
 
-use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::args::{PolicyArgs, PolicyCommand, PolicySet};
-use crate::{
-    admin::client::{self, ClientError},
-    failure::Failure,
-    notice,
+use super::{
+    args::{PolicyArgs, PolicyCommand, PolicySet},
+    ask::{self, Page},
 };
+use crate::failure::Failure;
 
-const PAGE: &str = "/v1/policy";
+const PAGE: Page = Page { path: "/v1/policy", refused: Failure::PolicyRefused };
 
 /// `/v1/policy`, read leniently, so that it works across versions.
 #[derive(Debug, Default, Deserialize)]
@@ -70,46 +68,21 @@ impl PolicyView {
 
 /// Does it, and says what was found or done.
 pub(crate) async fn run(args: &PolicyArgs) -> Result<String, Failure> {
-    let before = ask(&args.admin, None).await?;
+    let api = &args.api;
+    let before = PAGE.ask(&api.admin, None).await?;
     match &args.command {
-        None if args.json => Ok(String::from_utf8_lossy(&before).into_owned()),
-        None => Ok(read(&args.admin, &before)?.in_words()),
+        None if api.json => Ok(String::from_utf8_lossy(&before).into_owned()),
+        None => Ok(ask::read::<PolicyView>(&api.admin, &before)?.in_words()),
         Some(PolicyCommand::Set(set)) => {
-            let before = read(&args.admin, &before)?;
+            let before: PolicyView = ask::read(&api.admin, &before)?;
             let change = change(set, before.generation);
-            let after = ask(&args.admin, Some(change)).await?;
-            if args.json {
+            let after = PAGE.ask(&api.admin, Some(change)).await?;
+            if api.json {
                 return Ok(String::from_utf8_lossy(&after).into_owned());
             }
-            Ok(changed(&before, &read(&args.admin, &after)?))
+            Ok(changed(&before, &ask::read(&api.admin, &after)?))
         }
     }
-}
-
-async fn ask(admin: &str, change: Option<Value>) -> Result<bytes::Bytes, Failure> {
-    let tell =
-        || notice::on_terminal(&format!("waiting for the admin API at {admin}, for at most {:?}", client::DEADLINE));
-    let answer = match change {
-        None => notice::while_waiting(client::get(admin, PAGE), tell).await,
-        Some(change) => notice::while_waiting(client::post(admin, PAGE, &change), tell).await,
-    };
-    match answer {
-        Err(ClientError::Status(place, status, body)) => Err(refused(place, status, body)),
-        answer => Ok(answer?),
-    }
-}
-
-/// The node's own words, if it has any.
-fn refused(place: String, status: StatusCode, body: String) -> Failure {
-    let said = serde_json::from_str::<Value>(&body).ok();
-    match said.as_ref().and_then(|said| said["error"].as_str()) {
-        Some(why) => Failure::PolicyRefused(why.to_owned()),
-        None => ClientError::Status(place, status, body).into(),
-    }
-}
-
-fn read(admin: &str, json: &[u8]) -> Result<PolicyView, Failure> {
-    serde_json::from_slice(json).map_err(|error| ClientError::not_json(admin, &error).into())
 }
 
 fn change(set: &PolicySet, generation: u64) -> Value {
@@ -164,14 +137,5 @@ mod tests {
             DifferenceView { field: "policy.scheme".to_owned(), told: "4+2".to_owned(), holds: "8+4".to_owned() };
         let differs = PolicyView { differences: vec![difference], ..view(2, "8+4") }.in_words();
         assert!(differs.contains("the configuration of n1 says policy.scheme = 4+2; it obeys 8+4"), "{differs}");
-    }
-
-    #[test]
-    fn a_node_that_refuses_is_heard() {
-        let place = || "127.0.0.1:9001".to_owned();
-        let said = refused(place(), StatusCode::BAD_REQUEST, r#"{"error":"policy.scheme: no"}"#.to_owned());
-        assert!(said.to_string().contains("policy.scheme: no"), "{said}");
-        let unknown = refused(place(), StatusCode::NOT_FOUND, "<html>".to_owned());
-        assert!(unknown.to_string().contains("answered 404"), "{unknown}");
     }
 }

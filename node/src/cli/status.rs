@@ -24,6 +24,7 @@ pub(crate) struct StatusView {
     small_scheme: String,
     failure_domain: String,
     policy: PolicyView,
+    rates: RatesView,
     nodes: Vec<NodeView>,
     groups: Vec<GroupView>,
     missing_fragments: u64,
@@ -47,6 +48,16 @@ struct PolicyView {
     write_margin: u64,
     differences: Vec<DifferenceView>,
     too_large: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RatesView {
+    generation: u64,
+    scrub_bytes: u64,
+    repair_bytes: u64,
+    background_percent: u64,
+    of_cluster: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -75,6 +86,22 @@ struct NodeView {
     gossip: String,
     reach: Option<ReachView>,
     disks: Vec<DiskView>,
+}
+
+impl RatesView {
+    /// Not while each node goes by its own: then there is nothing that an operator did and could forget.
+    fn in_words(&self) -> Option<String> {
+        let Self { generation, scrub_bytes, repair_bytes, background_percent, of_cluster } = self;
+        (!of_cluster.is_empty()).then(|| {
+            format!(
+                "scrub {} a second and disk, repair {} a second, background {background_percent} %; {} set for all \
+                 nodes (rates {generation})",
+                bytes(*scrub_bytes),
+                bytes(*repair_bytes),
+                of_cluster.join(", ")
+            )
+        })
+    }
 }
 
 impl NodeView {
@@ -153,6 +180,9 @@ impl StatusView {
             "scheme    {} (small objects {}), no {} holds more than can be lost; write margin {} (policy {})",
             self.scheme, self.small_scheme, self.failure_domain, self.policy.write_margin, self.policy.generation
         );
+        if let Some(rates) = self.rates.in_words() {
+            let _ = writeln!(text, "rates     {rates}");
+        }
         let _ = writeln!(text, "missing   {}", self.missing());
         let _ = writeln!(text, "thin      {}", self.thin());
         let _ = writeln!(text, "groups    {}", self.groups_in_words());
@@ -348,6 +378,7 @@ mod tests {
             "process": {"version": "0.1.0", "pid": 1, "uptime_seconds": 5}, "cluster": "c1", "seen_by": "n1",
             "scheme": "4+2", "small_scheme": "replicated(3)", "failure_domain": "rack",
             "policy": {"generation": 3, "write_margin": 1, "differences": []},
+            "rates": {"generation": 2, "scrub_bytes": 32 << 20, "repair_bytes": 64 << 20, "background_percent": 20, "of_cluster": ["repair"]},
             "nodes": [node("n1", "r1", "up"), node("n2", "r2", "up")],
             "groups": [{"id": 1, "scheme": "4+2", "state": "open", "epoch": 1, "up": 6, "width": 6}],
             "missing_fragments": 0, "ledger_by_cause": [], "actors": [{"name": "repair", "state": "running", "restarts": 0}],
@@ -358,6 +389,7 @@ mod tests {
         for part in [
             "2 nodes in 2 racks, 2 disks; 10.0 GiB used of 2.00 TiB",
             "write margin 1 (policy 3)",
+            "rates     scrub 32.0 MiB a second and disk, repair 64.0 MiB a second, background 20 %; repair set for all nodes (rates 2)",
             "nothing: the ledger is empty",
             "nothing: every stripe could lose as many racks as the layout allows",
             "all members up",
@@ -406,9 +438,8 @@ mod tests {
     #[test]
     fn a_metadata_server_has_no_cluster_to_show() {
         let status = json!({"process": {"version": "0.1.0", "uptime_seconds": 7200}});
-        assert_eq!(
-            StatusView::read(status.to_string().as_bytes()).unwrap().in_words(),
-            "a metadata server, up for 2 h\n"
-        );
+        let words = |status: &serde_json::Value| StatusView::read(status.to_string().as_bytes()).unwrap().in_words();
+        assert!(!words(&json!({"cluster": "c1"})).contains("rates"), "none are set");
+        assert_eq!(words(&status), "a metadata server, up for 2 h\n");
     }
 }

@@ -9,7 +9,7 @@ use cairn_actors::policy::{Policy, Rates, Timings};
 use cairn_schema::{
     ids::NodeId,
     kv::limits,
-    record::{FailureDomain, Scheme},
+    record::{FailureDomain, RateOverrides, Scheme, SettingProblem},
 };
 use serde::Deserialize;
 
@@ -200,7 +200,7 @@ impl Default for RatesSection {
         Self {
             scrub: Size(usual.scrub_bytes),
             repair: Size(usual.repair_bytes),
-            background_percent: (usual.background_share * 100.0).round() as u8,
+            background_percent: usual.background_percent(),
         }
     }
 }
@@ -411,8 +411,6 @@ impl NodeFile {
 
 /// Below this, a network that stumbles for a moment would end requests.
 const LEAST_PATIENCE: Period = Period::seconds(1);
-/// Healing that is slower is none.
-const LEAST_RATE: Size = Size::mib(1);
 
 impl MetadataSection {
     /// Bytes that stand before every key in the store.
@@ -537,21 +535,13 @@ impl RatesSection {
     }
 
     fn check(&self, findings: &mut Findings<'_>) {
-        for (field, rate) in [("rates.scrub", self.scrub), ("rates.repair", self.repair)] {
-            if rate < LEAST_RATE {
-                findings.refuse(
-                    field,
-                    format!("{rate} a second is too little to get on"),
-                    format!("give at least {LEAST_RATE}"),
-                );
-            }
-        }
-        if !(1..=100).contains(&self.background_percent) {
-            findings.refuse(
-                "rates.background_percent",
-                format!("{} is no part of a disk's time that would heal it", self.background_percent),
-                "give 1 to 100",
-            );
+        let all = RateOverrides {
+            scrub_bytes: Some(self.scrub.0),
+            repair_bytes: Some(self.repair.0),
+            background_percent: Some(self.background_percent),
+        };
+        for SettingProblem { field, what, fix } in all.problems() {
+            findings.refuse(field, what, fix);
         }
     }
 }

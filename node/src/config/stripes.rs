@@ -2,7 +2,7 @@
 
 use cairn_gateway::OBJECT_MAX_BYTES;
 use cairn_schema::{
-    record::{Policy, PolicyProblem, Scheme},
+    record::{Policy, Scheme, SettingProblem},
     verbs::most_absent,
 };
 
@@ -14,7 +14,7 @@ const FRAGMENT_RANGE: (Size, Size) =
 
 /// Why the largest object could not be written by the policy, where `prefix_bytes` stand before every key of the
 /// metadata.
-pub(crate) fn problems(policy: &Policy, prefix_bytes: usize) -> Vec<PolicyProblem> {
+pub(crate) fn problems(policy: &Policy, prefix_bytes: usize) -> Vec<SettingProblem> {
     let most = most_absent(prefix_bytes) as u64;
     let small = policy.small_below.min(OBJECT_MAX_BYTES);
     let fragment = Size(policy.fragment_bytes.into());
@@ -35,7 +35,7 @@ pub(crate) fn problems(policy: &Policy, prefix_bytes: usize) -> Vec<PolicyProble
             Some(least) => format!("use at least {least}"),
             None => format!("use a {field} with less redundancy"),
         };
-        problems.push(PolicyProblem { field: "policy.fragment", what, fix });
+        problems.push(SettingProblem { field: "policy.fragment", what, fix });
     }
     problems
 }

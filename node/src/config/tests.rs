@@ -42,7 +42,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     ("scrub = \"32 MiB\"", "scrub = \"10 B\"", "rates.scrub", "too little"),
     ("repair = \"256 MiB\"", "repair = \"0 B\"", "rates.repair", "too little"),
     ("background_percent = 20", "background_percent = 0", "rates.background_percent", "no part of a disk's time"),
-    ("background_percent = 20", "background_percent = 101", "rates.background_percent", "give 1 to 100"),
+    ("background_percent = 20", "background_percent = 101", "rates.background_percent", "101 is no part"),
     ("min_rate = \"1 KiB\"", "min_rate = \"slow\"", "limits.min_rate", "is not a size"),
     ("gossip_interval = \"500 ms\"", "gossip_interval = \"0 ms\"", "timings.gossip_interval", "too short"),
     ("gossip_interval = \"500 ms\"", "gossip_interval = 5", "timings.gossip_interval", "expected a string"),

@@ -119,8 +119,8 @@ pub struct Peer {
     /// Requests under way, and the payload bytes they send and expect.
     requests: Semaphore,
     bytes: BytePermits,
-    /// Payload bytes that are sent in the background. The peer reads them when it is their turn, and until then they keep
-    /// what is behind them from being sent: so only a part of what may be under way is theirs.
+    /// Payload bytes that are sent in the background. The peer reads them when it is their turn, and until then they
+    /// keep what is behind them from being sent: so only a part of what may be under way is theirs.
     background_bytes: BytePermits,
     connection: Mutex<Option<Connection>>,
     /// Held by whoever dials, so that the others wait for one dial.

@@ -32,8 +32,8 @@ pub struct Outgoing {
 /// Answers peers. `peer` is who the certificate says it is.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
-    /// Waits until the request may be carried out. Asked before its payload is received, so that what waits here takes no
-    /// memory.
+    /// Waits until the request may be carried out. Asked before its payload is received, so that what waits here takes
+    /// no memory.
     async fn turn(&self, _request: &Request, _priority: Priority) -> Result<Turn, RemoteError> {
         Ok(Turn::client())
     }
