@@ -499,6 +499,29 @@ async fn groups_are_made_once_however_many_nodes_want_them() {
     }
 }
 
+/// Each group of a lost disk gets another disk instead of it.
+#[tokio::test]
+async fn in_a_large_cluster_a_disk_is_in_so_many_groups_that_many_take_its_data() {
+    let twin = twin(Shape { racks: 0, ..Shape::default() }).await;
+    for rack in 0..64 {
+        register_rack(&twin, rack).await;
+    }
+    let placement = Placement::new(twin.meta.clone(), node_id(0, 0), twin.policy);
+    while placement.ensure_groups().await.unwrap() > 0 {}
+    let mut of_disk: HashMap<DiskId, usize> = HashMap::new();
+    let mut beside: HashMap<DiskId, HashSet<DiskId>> = HashMap::new();
+    for group in placement.topology().healthy_groups(twin.policy.scheme) {
+        for disk in &group.members {
+            *of_disk.entry(*disk).or_default() += 1;
+            beside.entry(*disk).or_default().extend(&group.members);
+        }
+    }
+    assert_eq!(of_disk.len(), 128);
+    assert!(of_disk.values().all(|groups| (14..=19).contains(groups)), "{of_disk:?}");
+    let fewest = beside.values().map(HashSet::len).min().unwrap();
+    assert!(fewest > 40, "one that is lost would be rebuilt from {fewest} disks");
+}
+
 #[tokio::test]
 async fn plc_1_groups_from_before_a_rack_came_take_nothing_new_once_wider_ones_can_be() {
     let twin = twin(Shape { racks: 0, ..Shape::default() }).await;

@@ -53,7 +53,8 @@ pub(super) struct GroupScan {
 /// One pass over the groups under repair, keeping only the `limit` that come first.
 ///
 /// What is nearest to being lost comes first, and of that what falls to this node: each group falls to the nodes in an
-/// order of its own (rendezvous hashing), so that all nodes work at once, and none waits while another has a queue.
+/// order of its own (rendezvous hashing), so that all nodes work at once, and none waits while another has a queue. Those
+/// come first in it that have a disk to be filled: what they make need not be sent.
 pub(super) async fn scan(
     ctx: &Context,
     rows: &Rows,
@@ -68,7 +69,7 @@ pub(super) async fn scan(
         let Some(last) = page.last() else { break };
         after = Some(last.group);
         for repair in &page {
-            scan.take(rows, repair, limit, |group| rank(&ctx.node, &nodes, group), &skip);
+            scan.take(rows, repair, limit, |repair| rank(&ctx.node, &nodes, repair.group, &homes(rows, repair)), &skip);
         }
     }
     scan.trim(limit);
@@ -82,7 +83,7 @@ impl GroupScan {
         rows: &Rows,
         repair: &GroupRepair,
         limit: usize,
-        rank: impl Fn(GroupId) -> usize,
+        rank: impl Fn(&GroupRepair) -> usize,
         skip: impl Fn(&GroupId) -> bool,
     ) {
         let id = repair.group;
@@ -96,7 +97,7 @@ impl GroupScan {
         if !deserted.is_empty() {
             self.deserted.insert(id, deserted);
         } else if positions.iter().all(|position| serves(rows, group, *position)) && margin >= 0 && !skip(&id) {
-            self.groups.push(EndangeredGroup { margin, rank: rank(id), missing, id });
+            self.groups.push(EndangeredGroup { margin, rank: rank(repair), missing, id });
         }
         if self.filled.positions.len() < limit {
             self.filled.positions.insert(id, positions);
@@ -116,6 +117,11 @@ impl GroupScan {
 pub(super) fn serves(rows: &Rows, group: &Group, position: u8) -> bool {
     let state = group.members.get(usize::from(position)).and_then(|disk| rows.state(*disk));
     matches!(state, Some(DiskState::Up | DiskState::Draining))
+}
+
+/// Whether all members answer.
+pub(super) fn is_whole(rows: &Rows, group: &Group) -> bool {
+    (0..group.members.len()).all(|position| u8::try_from(position).is_ok_and(|position| serves(rows, group, position)))
 }
 
 /// Fragments more than needed that are readable when those `missing` are not; below 0 nothing can be read now.
@@ -142,16 +148,25 @@ pub(super) fn live_nodes(rows: &Rows) -> Vec<NodeId> {
     nodes
 }
 
+/// The nodes of the disks that are to be filled.
+pub(super) fn homes<'a>(rows: &'a Rows, repair: &GroupRepair) -> Vec<&'a NodeId> {
+    let Some(group) = rows.groups.get(&repair.group) else { return Vec::new() };
+    let disk = |position: &PositionRepair| group.members.get(usize::from(position.position));
+    let disks = repair.positions.iter().filter_map(disk);
+    disks.filter_map(|disk| Some(&rows.disks.get(disk)?.node)).collect()
+}
+
 /// How many of `nodes` a group falls to rather than to `node`. Highest random weight, as Thaler and Ravishankar
-/// describe it in "Using name-based mappings to increase hit rates" (1998).
-pub(super) fn rank(node: &NodeId, nodes: &[NodeId], group: GroupId) -> usize {
-    let own = weight(node, group);
-    nodes.iter().filter(|other| *other != node && weight(other, group) > own).count()
+/// describe it in "Using name-based mappings to increase hit rates" (1998), first among those that are `homes`.
+pub(super) fn rank(node: &NodeId, nodes: &[NodeId], group: GroupId, homes: &[&NodeId]) -> usize {
+    let own = claim(node, group, homes);
+    nodes.iter().filter(|other| *other != node && claim(other, group, homes) > own).count()
 }
 
 /// A node's claim to a group.
-pub(super) fn weight(node: &NodeId, group: GroupId) -> (u64, &str) {
-    (xxhash_rust::xxh3::xxh3_64_with_seed(node.as_str().as_bytes(), u64::from(group.0)), node.as_str())
+pub(super) fn claim<'a>(node: &'a NodeId, group: GroupId, homes: &[&NodeId]) -> (bool, u64, &'a str) {
+    let weight = xxhash_rust::xxh3::xxh3_64_with_seed(node.as_str().as_bytes(), u64::from(group.0));
+    (homes.contains(&node), weight, node.as_str())
 }
 
 #[cfg(test)]

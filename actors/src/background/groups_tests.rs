@@ -41,7 +41,7 @@ fn repair(group: u32, positions: &[u8], missing: u64) -> GroupRepair {
 fn scan(rows: &Rows, repairs: &[GroupRepair], rank: impl Fn(GroupId) -> usize) -> GroupScan {
     let mut scan = GroupScan::default();
     for repair in repairs {
-        scan.take(rows, repair, 100, &rank, |_| false);
+        scan.take(rows, repair, 100, |repair| rank(repair.group), |_| false);
     }
     scan.trim(100);
     scan
@@ -88,11 +88,26 @@ fn what_cannot_be_read_waits() {
 }
 
 #[test]
+fn a_group_falls_first_to_a_node_that_it_is_rebuilt_on() {
+    let rows = rows(10);
+    let nodes = live_nodes(&rows);
+    for positions in [&[1][..], &[1, 4]] {
+        let repair = repair(1, positions, 1);
+        let homes = homes(&rows, &repair);
+        let mut order: Vec<&NodeId> = nodes.iter().collect();
+        order.sort_by_key(|node| rank(node, &nodes, repair.group, &homes));
+        let mut first = order[..positions.len()].to_vec();
+        first.sort_unstable();
+        assert_eq!(first, homes);
+    }
+}
+
+#[test]
 fn groups_fall_to_all_nodes_alike_and_stay_when_others_go() {
     let nodes = live_nodes(&rows(10));
     assert_eq!(nodes.len(), 10);
     let first = |nodes: &[NodeId], group| {
-        let mine: Vec<&NodeId> = nodes.iter().filter(|node| rank(node, nodes, GroupId(group)) == 0).collect();
+        let mine: Vec<&NodeId> = nodes.iter().filter(|node| rank(node, nodes, GroupId(group), &[]) == 0).collect();
         assert_eq!(mine.len(), 1, "each group falls to one node first");
         mine[0].clone()
     };

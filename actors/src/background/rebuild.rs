@@ -171,6 +171,10 @@ impl Rebuild<'_> {
         Ok(wanted)
     }
 
+    fn is_here(&self, disk: DiskId) -> bool {
+        self.rows.disks.get(&disk).is_some_and(|disk| disk.node == self.ctx.node)
+    }
+
     fn answers(&self, disk: DiskId) -> bool {
         matches!(self.rows.state(disk), Some(DiskState::Up | DiskState::Draining))
     }
@@ -207,9 +211,13 @@ impl Rebuild<'_> {
         len: u32,
     ) -> Result<Vec<(u8, Bytes)>, RebuildError> {
         let missing: HashSet<u8> = wanted.iter().map(|fragment| fragment.name.position).collect();
-        let mut sources = (0u8..)
+        let mut sources: Vec<(u8, DiskId)> = (0u8..)
             .zip(group.members.iter().copied())
-            .filter(|(position, disk)| !missing.contains(position) && self.answers(*disk));
+            .filter(|(position, disk)| !missing.contains(position) && self.answers(*disk))
+            .collect();
+        // What is here costs no transfer.
+        sources.sort_by_key(|(_, disk)| !self.is_here(*disk));
+        let mut sources = sources.into_iter();
         let get = |(position, disk): (u8, DiskId)| {
             let name = FragmentName { group: id, blob, stripe: number, position };
             async move { (name, self.fragments.get(disk, name, 0..len, self.ctx.deadline()).await) }.boxed()

@@ -19,7 +19,7 @@ pub(super) fn wounded(rows: &Rows, node: &NodeId) -> Vec<GroupId> {
     let mut groups: Vec<_> = rows.groups.values().map(|group| (count(group), group.id)).collect();
     groups.retain(|(lost, _)| *lost > 0);
     let nodes = groups::live_nodes(rows);
-    groups.sort_by_cached_key(|(lost, id)| (std::cmp::Reverse(*lost), groups::rank(node, &nodes, *id), *id));
+    groups.sort_by_cached_key(|(lost, id)| (std::cmp::Reverse(*lost), groups::rank(node, &nodes, *id, &[]), *id));
     groups.into_iter().map(|(_, id)| id).collect()
 }
 

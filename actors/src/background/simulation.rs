@@ -11,7 +11,7 @@ use cairn_schema::{ids::*, record::*};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{
-    groups::{EndangeredGroup, GroupScan, live_nodes, weight},
+    groups::{EndangeredGroup, GroupScan, claim, homes, live_nodes},
     replace::{Burden, candidates, crowded, wounded},
 };
 use crate::placement::Rows;
@@ -136,9 +136,10 @@ struct Run {
 }
 
 /// Which node a group falls to first, second and so on: `rank` for all nodes at once.
-fn ranks(nodes: &[NodeId], group: GroupId) -> Vec<u16> {
+fn ranks(cluster: &Cluster, repair: &GroupRepair) -> Vec<u16> {
+    let (nodes, homes) = (&cluster.nodes, homes(&cluster.rows, repair));
     let mut order: Vec<usize> = (0..nodes.len()).collect();
-    order.sort_unstable_by_key(|node| Reverse(weight(&nodes[*node], group)));
+    order.sort_unstable_by_key(|node| Reverse(claim(&nodes[*node], repair.group, &homes)));
     let mut ranks = vec![0; nodes.len()];
     (0u16..).zip(order).for_each(|(rank, node)| ranks[node] = rank);
     ranks
@@ -148,7 +149,7 @@ fn ranks(nodes: &[NodeId], group: GroupId) -> Vec<u16> {
 fn repair(cluster: &Cluster, repairs: Vec<GroupRepair>) -> Run {
     let mut run = Run { groups: repairs.len(), ..Run::default() };
     let ranks: HashMap<GroupId, Vec<u16>> =
-        repairs.iter().map(|repair| (repair.group, ranks(&cluster.nodes, repair.group))).collect();
+        repairs.iter().map(|repair| (repair.group, ranks(cluster, repair))).collect();
     let margin = |repair: &GroupRepair| 4 - repair.positions.len() as i32;
     let mut waiting: BTreeMap<GroupId, GroupRepair> =
         repairs.into_iter().map(|repair| (repair.group, repair)).collect();
@@ -164,7 +165,7 @@ fn repair(cluster: &Cluster, repairs: Vec<GroupRepair>) -> Run {
         if plan.is_empty() || now - *planned >= PLAN_MS {
             let mut scan = GroupScan::default();
             for repair in waiting.values() {
-                scan.take(&cluster.rows, repair, QUEUE, |group| ranks[&group][node].into(), |_| false);
+                scan.take(&cluster.rows, repair, QUEUE, |repair| ranks[&repair.group][node].into(), |_| false);
             }
             scan.trim(QUEUE);
             scan.groups.reverse();

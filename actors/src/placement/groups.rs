@@ -6,7 +6,7 @@ use cairn_schema::{MetaError, ids::*, record::*};
 use rand::{SeedableRng, rngs::StdRng};
 
 use super::{
-    GROUPS_PER_DISK, MAX_GROUPS_PER_DISK, Placement, Topology,
+    MAX_GROUPS_PER_DISK, Placement, Topology,
     choose::pick_healthy,
     members::{Candidate, pick_members},
 };
@@ -23,20 +23,35 @@ const TURN: Duration = Duration::from_millis(100);
 /// form at once.
 const EMERGENCY_PER_DISK: usize = 2;
 
+/// Groups made for one plan, within the lease: there are more plans.
+const MOST_AT_ONCE: usize = 512;
+
+/// Groups of each scheme that an average one of so many disks is in, when all is well.
+///
+/// Each of a lost disk's groups gets another disk instead of it, so this is how many disks take its data, and k times as
+/// many are read: where disks are many it is rebuilt by many. More would gain little, and make it likelier that disks
+/// which are lost at the same time hold a whole group's redundancy: that grows with the number of groups. See Cidon et
+/// al., "Copysets: Reducing the Frequency of Data Loss in Cloud Storage" (2013).
+fn groups_per_disk(disks: usize) -> usize {
+    (disks / 8).clamp(6, 48)
+}
+
 impl Placement {
-    /// Sees to it that every disk that can take writes is in about [`GROUPS_PER_DISK`] groups of every scheme, in
+    /// Sees to it that every disk that can take writes is in about [`groups_per_disk`] groups of every scheme, in
     /// proportion to its size. Returns how many groups were made: 0 as well when another node is at it, or when there
     /// are too few disks for a scheme.
     pub async fn ensure_groups(&self) -> Result<usize, StoreError> {
         self.refresh().await?;
         let mut made = 0;
         for scheme in self.policy().schemes() {
-            if self.plan(&self.topology(), scheme, GROUPS_PER_DISK).is_none_or(|plan| plan.is_empty()) {
+            let topology = self.topology();
+            let per_disk = groups_per_disk(topology.may_enter(scheme).count());
+            if self.plan(&topology, scheme, per_disk).is_none_or(|plan| plan.is_empty()) {
                 continue;
             }
             let _one = self.forming.lock().await;
             if let Some(lease) = self.lease(scheme).await? {
-                let result = self.form(scheme, GROUPS_PER_DISK).await;
+                let result = self.form(scheme, per_disk).await;
                 self.release(&lease).await;
                 made += result?;
             }
@@ -137,8 +152,8 @@ impl Placement {
         Ok(())
     }
 
-    /// The member lists of the groups to make so that each fit disk has its share; None when the scheme cannot be
-    /// placed at all.
+    /// The member lists of the groups to make next so that each fit disk comes to its share; None when the scheme cannot
+    /// be placed at all.
     fn plan(&self, topology: &Topology, scheme: Scheme, per_disk: usize) -> Option<Vec<Vec<DiskId>>> {
         let mut candidates = self.candidates(topology, scheme);
         if candidates.is_empty() {
@@ -156,7 +171,7 @@ impl Placement {
         let most = (per_disk * candidates.len()).div_ceil(scheme.width()) + candidates.len();
         let mut rng = self.rng(topology, scheme);
         let mut plan = Vec::new();
-        while plan.len() < most {
+        while plan.len() < most.min(MOST_AT_ONCE) {
             let before = lacking(&candidates);
             let alone = candidates.iter().any(|disk| disk.groups == 0);
             // Half a group's worth of shares missing is as near as whole groups get.
@@ -216,5 +231,18 @@ impl Placement {
         if let Err(error) = self.meta.release(lease).await {
             tracing::debug!(%error, "a placement lease was not released; it runs out by itself");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disks_of_a_large_cluster_are_in_more_groups_up_to_a_bound() {
+        for (disks, groups) in [(0, 6), (12, 6), (48, 6), (100, 12), (384, 48), (10_000, 48)] {
+            assert_eq!(groups_per_disk(disks), groups, "{disks} disks");
+        }
+        assert!(groups_per_disk(usize::MAX) < MAX_GROUPS_PER_DISK);
     }
 }

@@ -28,8 +28,6 @@ pub use rows::Rows;
 pub use safety::{Safety, write_quorum};
 pub use topology::{DiskLoad, DiskView, Liveness, Topology};
 
-/// Groups of each scheme that an average disk is in, when all is well.
-const GROUPS_PER_DISK: usize = 6;
 /// No disk enters more groups of a scheme than this, whatever happens: keeps the sets of disks that share data few.
 const MAX_GROUPS_PER_DISK: usize = 64;
 
