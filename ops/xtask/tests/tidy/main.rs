@@ -65,6 +65,17 @@ fn the_profile_of_tests_names_every_crate() {
     }
 }
 
+/// No crate has its docs tried: what looks like an example there would be one that nobody ran.
+#[test]
+fn docs_have_no_examples_that_would_have_to_run() {
+    for (path, text) in sources() {
+        let fences = text.lines().map(str::trim_start).filter(|line| line.starts_with("//"));
+        let fences = fences.filter_map(|line| line.split_once("```")).map(|(_, kind)| kind);
+        let opening: Vec<_> = fences.step_by(2).filter(|kind| *kind != "text").collect();
+        assert!(opening.is_empty(), "{}: make it a test, or ```text", path.display());
+    }
+}
+
 #[test]
 fn no_file_outgrows_one_idea() {
     let long: Vec<_> = sources()
