@@ -53,8 +53,8 @@ pub(super) struct GroupScan {
 /// One pass over the groups under repair, keeping only the `limit` that come first.
 ///
 /// What is nearest to being lost comes first, and of that what falls to this node: each group falls to the nodes in an
-/// order of its own (rendezvous hashing), so that all nodes work at once, and none waits while another has a queue. Those
-/// come first in it that have a disk to be filled: what they make need not be sent.
+/// order of its own (rendezvous hashing), so that all nodes work at once, and none waits while another has a queue.
+/// Those come first in it that have a disk to be filled: what they make need not be sent.
 pub(super) async fn scan(
     ctx: &Context,
     rows: &Rows,

@@ -133,8 +133,8 @@ impl Repair {
             return Ok(false);
         }
         for group in self.crowded.clone() {
-            // With a member away, which may come back, moving another would leave less than there is; and the one that is
-            // away could not be copied from.
+            // With a member away, which may come back, moving another would leave less than there is; and the one that
+            // is away could not be copied from.
             let whole = self.rows.groups.get(&group).is_some_and(|group| groups::is_whole(&self.rows, group));
             if !whole || self.stuck.contains_key(&group) {
                 continue;

@@ -28,10 +28,10 @@ const MOST_AT_ONCE: usize = 512;
 
 /// Groups of each scheme that an average one of so many disks is in, when all is well.
 ///
-/// Each of a lost disk's groups gets another disk instead of it, so this is how many disks take its data, and k times as
-/// many are read: where disks are many it is rebuilt by many. More would gain little, and make it likelier that disks
-/// which are lost at the same time hold a whole group's redundancy: that grows with the number of groups. See Cidon et
-/// al., "Copysets: Reducing the Frequency of Data Loss in Cloud Storage" (2013).
+/// Each of a lost disk's groups gets another disk instead of it, so this is how many disks take its data, and k times
+/// as many are read: where disks are many it is rebuilt by many. More would gain little, and make it likelier that
+/// disks which are lost at the same time hold a whole group's redundancy: that grows with the number of groups. See
+/// Cidon et al., "Copysets: Reducing the Frequency of Data Loss in Cloud Storage" (2013).
 fn groups_per_disk(disks: usize) -> usize {
     (disks / 8).clamp(6, 48)
 }
@@ -152,8 +152,8 @@ impl Placement {
         Ok(())
     }
 
-    /// The member lists of the groups to make next so that each fit disk comes to its share; None when the scheme cannot
-    /// be placed at all.
+    /// The member lists of the groups to make next so that each fit disk comes to its share; None when the scheme
+    /// cannot be placed at all.
     fn plan(&self, topology: &Topology, scheme: Scheme, per_disk: usize) -> Option<Vec<Vec<DiskId>>> {
         let mut candidates = self.candidates(topology, scheme);
         if candidates.is_empty() {
