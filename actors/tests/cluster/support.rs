@@ -229,12 +229,14 @@ impl Cluster {
     }
 
     pub(crate) async fn put(&self, node: usize, key: &str, body: &Bytes) {
-        // A node that has just started learns of the others within a second; until then a client would be told to slow
-        // down.
+        // A node that has just started learns of the others within a second, and a machine that is busy with other
+        // things may be too slow for a deadline: a client would be told to slow down, and try again.
         let placed = async {
             loop {
                 match self.store(node).put(put_request(key, body)).await {
-                    Err(StoreError::NoPlacement { .. }) => tokio::time::sleep(Duration::from_millis(50)).await,
+                    Err(StoreError::NoPlacement { .. } | StoreError::NotEnoughFragments { .. }) => {
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
                     other => return other,
                 }
             }
