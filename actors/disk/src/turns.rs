@@ -2,7 +2,8 @@
 //!
 //! On a disk that no client uses such work is done a few operations at a time and as fast as it goes. While clients use
 //! the disk it is done one operation at a time, for a part of the disk's time that can be set; so a client waits behind
-//! one such operation at most, and what must be repaired is still repaired.
+//! one such operation at most, but for those under way when the first came, and what must be repaired is still
+//! repaired.
 
 use std::{
     sync::{

@@ -113,6 +113,8 @@ fn unreadable(peer: &Peer, error: crate::wire::FrameError) -> TransportError {
     TransportError::Protocol(peer.node().clone(), error.to_string())
 }
 
+/// Only what waits for a turn says its priority: nodes of before there were turns understand all the other calls,
+/// whoever makes them.
 #[async_trait]
 impl Fragments for Router {
     async fn put(&self, disk: DiskId, fragment: NewFragment, terms: Terms) -> Result<(), TransportError> {
@@ -155,7 +157,7 @@ impl Fragments for Router {
     async fn info(&self, disk: DiskId, name: FragmentName, terms: Terms) -> Result<FragmentInfo, TransportError> {
         match self.route(disk)? {
             Route::Here(local) => self.here(terms, local.info(name)).await,
-            Route::There(peer) => match peer.call(Call::new(Request::Info { disk, name }, terms)).await? {
+            Route::There(peer) => match peer.call(Call::new(Request::Info { disk, name }, terms.deadline)).await? {
                 (Reply::Info(info), _) if info.name == name => Ok(info.into()),
                 (reply, _) => Err(unexpected(&peer, reply)),
             },
@@ -170,7 +172,7 @@ impl Fragments for Router {
         let mut deleted = 0;
         for names in names.chunks(MAX_NAMES) {
             let payload = encode(&names).map_err(|error| unreadable(&peer, error))?;
-            let call = Call::new(Request::Delete { disk }, terms).with_payload(payload);
+            let call = Call::new(Request::Delete { disk }, terms.deadline).with_payload(payload);
             match peer.call(call).await? {
                 (Reply::Deleted(count), _) => deleted += count.min(names.len() as u64),
                 (reply, _) => return Err(unexpected(&peer, reply)),
@@ -193,7 +195,7 @@ impl Fragments for Router {
             Route::There(peer) => peer,
         };
         let request = Request::List { disk, group, after, limit: limit as u32 };
-        match peer.call(Call::new(request, terms)).await? {
+        match peer.call(Call::new(request, terms.deadline)).await? {
             (Reply::Listed, payload) => {
                 let listed: Vec<WireInfo> = decode(&payload).map_err(|error| unreadable(&peer, error))?;
                 if listed.len() > limit {
@@ -220,7 +222,7 @@ impl Fragments for Router {
     async fn disk_status(&self, disk: DiskId, terms: Terms) -> Result<DiskStatus, TransportError> {
         match self.route(disk)? {
             Route::Here(local) => Ok(local.status()),
-            Route::There(peer) => match peer.call(Call::new(Request::DiskStatus { disk }, terms)).await? {
+            Route::There(peer) => match peer.call(Call::new(Request::DiskStatus { disk }, terms.deadline)).await? {
                 (Reply::Status(status), _) => Ok(status.into()),
                 (reply, _) => Err(unexpected(&peer, reply)),
             },
