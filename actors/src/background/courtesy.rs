@@ -21,8 +21,9 @@ const LATE: Duration = Duration::from_millis(3);
 /// when clients come, or all nodes that learn of a loss would begin in one burst.
 const LONGEST: Duration = Duration::from_millis(500);
 const UNIT: u32 = 1 << 20;
-/// The part of it that the smallest stripe costs.
+/// What the smallest stripe counts, and the largest.
 const LEAST: u32 = UNIT / 16;
+const MOST: u32 = UNIT * 2;
 /// Those that sleep at the same time are late for the same reason: it counts once in so long.
 const SAME: Duration = Duration::from_millis(100);
 
@@ -49,6 +50,11 @@ impl Courtesy {
         Self { in_use: Arc::new(in_use), pace: Arc::new(Mutex::new(Pace::new(Instant::now()))) }
     }
 
+    /// How many stripes a step may have that has so many without clients: a step must end well before its lease does.
+    pub(super) fn batch(&self, usual: usize) -> usize {
+        if (self.in_use)() { usual.div_ceil(4) } else { usual }
+    }
+
     /// Waits until a stripe with fragments of so many bytes may be begun.
     pub(super) async fn wait(&self, fragment_bytes: u32) {
         if !(self.in_use)() {
@@ -73,7 +79,7 @@ impl Pace {
     /// When a stripe may begin that is asked for now.
     fn reserve(&mut self, now: Instant, fragment_bytes: u32) -> Instant {
         let due = self.next.max(now + PROBE);
-        self.next = due + self.interval.mul_f64(f64::from(fragment_bytes.max(LEAST)) / f64::from(UNIT));
+        self.next = due + self.interval.mul_f64(f64::from(fragment_bytes.clamp(LEAST, MOST)) / f64::from(UNIT));
         due
     }
 
@@ -106,6 +112,7 @@ mod tests {
         let beside = Courtesy::new(|| true);
         futures::join!(beside.wait(UNIT), beside.wait(1));
         assert!(begun.elapsed() >= LONGEST);
+        assert_eq!((alone.batch(32), beside.batch(32), beside.batch(1)), (32, 8, 1));
     }
 
     #[test]

@@ -293,7 +293,8 @@ impl Repair {
     async fn take_batch(&mut self) -> Result<Vec<Endangered>, StepError> {
         let mut batch = Vec::new();
         let mut refused: Vec<GroupId> = Vec::new();
-        while batch.len() < BATCH {
+        let most = self.ctx.courtesy.batch(BATCH);
+        while batch.len() < most {
             let Some(stripe) = self.queue.pop() else { break };
             let group = stripe.name.0;
             if refused.contains(&group) {

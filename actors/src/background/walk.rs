@@ -86,7 +86,7 @@ impl Walk {
             }
             self.page = page.into();
         }
-        let (jobs, reached) = self.batch();
+        let (jobs, reached) = self.batch(rebuild.ctx.courtesy.batch(BATCH));
         let mended = self.mend(rebuild, &jobs).await?;
         self.move_on(reached);
         if self.noted_at.elapsed() >= NOTE_EVERY && !self.note(rebuild.ctx).await? {
@@ -96,8 +96,8 @@ impl Walk {
     }
 
     /// The next stripes, and where in the page the walk will be after them: a blob, and how many of its stripes.
-    fn batch(&self) -> (Vec<Job>, (usize, usize)) {
-        let mut jobs = Vec::with_capacity(BATCH);
+    fn batch(&self, most: usize) -> (Vec<Job>, (usize, usize)) {
+        let mut jobs = Vec::with_capacity(most);
         let mut skip = self.stripes_done;
         for (at, PlacedBlob { blob, epoch }) in self.page.iter().enumerate() {
             let covered = |position: &&PositionRepair| position.covers(self.repair.cursor, blob.id, *epoch);
@@ -105,7 +105,7 @@ impl Walk {
             let wishes: Arc<[Wish]> = self.repair.positions.iter().filter(covered).map(wish).collect();
             if !wishes.is_empty() {
                 for (done, name) in names_in(blob, self.group.id, 0).enumerate().skip(skip) {
-                    if jobs.len() == BATCH {
+                    if jobs.len() == most {
                         return (jobs, (at, done));
                     }
                     jobs.push(Job { at, stripe: name.stripe, wishes: wishes.clone() });
