@@ -10,6 +10,7 @@ pub mod fdb;
 pub mod inspect;
 pub mod load;
 pub mod process;
+pub mod prometheus;
 pub mod registers;
 pub mod s3;
 pub mod scenario;

@@ -1,6 +1,9 @@
 //! What healing shows to Prometheus.
 
+use cairn_schema::record::DiskState;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::placement::Topology;
 
 /// One node's; cheap to clone.
 #[derive(Clone)]
@@ -29,6 +32,9 @@ pub struct HealingMetrics {
     pub suspects: IntGauge,
     pub policy_generation: IntGauge,
     pub policy_differences: IntGauge,
+    pub rates_generation: IntGauge,
+    /// The cluster's, by state.
+    pub disks: IntGaugeVec,
     /// Failure domains whose disks have been down for long and are not given up, by why: domain, space.
     pub losses_held: IntGaugeVec,
     /// By the state they went to.
@@ -87,6 +93,11 @@ impl HealingMetrics {
                 "cairn_policy_differences",
                 "Fields of this node's configuration that are not as the cluster's policy, which it obeys",
             )?,
+            rates_generation: make.gauge(
+                "cairn_rates_generation",
+                "Which of the cluster's rates this node goes by; 0: the cluster has none",
+            )?,
+            disks: make.gauges("cairn_disks", "Disks of the cluster by the state that the metadata tell", "state")?,
             losses_held: make.gauges(
                 "cairn_membership_losses_held",
                 "Failure domains with disks that have been down for long and are not given up",
@@ -94,6 +105,20 @@ impl HealingMetrics {
             )?,
             disk_changes: make.counters("cairn_disk_state_changes_total", "Disk states this node decided", "to")?,
         })
+    }
+}
+
+impl HealingMetrics {
+    /// What a picture of the cluster tells by itself.
+    pub fn show(&self, picture: &Topology) {
+        let number = |generation: u64| i64::try_from(generation).unwrap_or(i64::MAX);
+        self.policy_generation.set(number(picture.policy.generation));
+        self.policy_differences.set(picture.policy.differences.len() as i64);
+        self.rates_generation.set(number(picture.rows.rates.generation));
+        for state in DiskState::ALL {
+            let disks = picture.rows.disks.values().filter(|disk| disk.state == state).count();
+            self.disks.with_label_values(&[state.name()]).set(disks as i64);
+        }
     }
 }
 

@@ -54,9 +54,7 @@ impl Worker for PlacementKeeper {
         let Context { placement, fragments, timings, metrics, .. } = &self.ctx;
         let revision = placement.refresh().await?.revision;
         // Ends what was held against disks for a while, also while no request looks at them.
-        let policy = placement.topology().policy.clone();
-        metrics.policy_generation.set(i64::try_from(policy.generation).unwrap_or(i64::MAX));
-        metrics.policy_differences.set(policy.differences.len() as i64);
+        metrics.show(&placement.topology());
         let now = Instant::now();
         if self.revision != revision {
             self.revision = revision;

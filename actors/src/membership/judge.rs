@@ -337,7 +337,7 @@ impl Judge {
         let changes = disks.iter().map(|disk| (disk.id, disk.state, to)).collect();
         for disk in self.ctx.meta.set_disk_states(changes).await? {
             log_change(&disk, to);
-            self.ctx.metrics.disk_changes.with_label_values(&[state_name(to)]).inc();
+            self.ctx.metrics.disk_changes.with_label_values(&[to.name()]).inc();
         }
         Ok(())
     }
@@ -370,17 +370,7 @@ fn log_change(Disk { id, node, .. }: &Disk, to: DiskState) {
         DiskState::Lost => {
             tracing::warn!(disk = %id, %node, "a disk was down for too long and counts as lost: what it held is made anew elsewhere");
         }
-        DiskState::Draining | DiskState::Removed => tracing::info!(disk = %id, %node, "a disk is {}", state_name(to)),
-    }
-}
-
-fn state_name(state: DiskState) -> &'static str {
-    match state {
-        DiskState::Up => "up",
-        DiskState::Draining => "draining",
-        DiskState::Down => "down",
-        DiskState::Lost => "lost",
-        DiskState::Removed => "removed",
+        DiskState::Draining | DiskState::Removed => tracing::info!(disk = %id, %node, "a disk is {}", to.name()),
     }
 }
 

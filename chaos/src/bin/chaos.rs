@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use cairn_chaos::{
     ChaosError,
-    scenario::{away, clients, corrupt, heal, metadata, racks, restart, sick, stream},
+    scenario::{away, clients, corrupt, heal, metadata, racks, restart, sick, stream, watch},
     setting::Setting,
 };
 use clap::{Parser, Subcommand};
@@ -63,6 +63,15 @@ enum Scenario {
         #[arg(long, env = "CAIRN_FDB_SERVER")]
         fdb_server: Option<PathBuf>,
     },
+    /// A Prometheus looks on while a rack is lost and repaired: rules, dashboards' queries, alerts.
+    Watch {
+        /// The `prometheus` to start.
+        #[arg(long, default_value = "prometheus")]
+        prometheus: PathBuf,
+        /// The folder with the rules, dashboards and pages.
+        #[arg(long, default_value = "ops")]
+        ops: PathBuf,
+    },
     /// A large object in and out, then objects of all sizes, then rest; memory must stay within its bound and go back.
     Stream {
         #[arg(long, default_value_t = 64)]
@@ -107,6 +116,7 @@ async fn run(setting: &Setting, scenario: Scenario) -> Result<(), ChaosError> {
         Scenario::Sick => sick::run(setting).await,
         Scenario::Corrupt => corrupt::run(setting).await,
         Scenario::Metadata { rounds, fdb_server } => metadata::run(setting, rounds, fdb_server.as_deref()).await,
+        Scenario::Watch { prometheus, ops } => watch::run(setting, &prometheus, &ops).await,
         Scenario::Stream { small_mib, large_mib } => stream::run(setting, small_mib, large_mib).await,
     }
 }

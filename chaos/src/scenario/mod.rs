@@ -9,4 +9,5 @@ pub mod racks;
 pub mod restart;
 pub mod sick;
 pub mod stream;
+pub mod watch;
 mod workload;

@@ -54,6 +54,21 @@ pub enum DiskState {
     Removed,
 }
 
+impl DiskState {
+    pub const ALL: [Self; 5] = [Self::Up, Self::Draining, Self::Down, Self::Lost, Self::Removed];
+
+    /// As the status, metrics and logs call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Draining => "draining",
+            Self::Down => "down",
+            Self::Lost => "lost",
+            Self::Removed => "removed",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
     pub id: DiskId,

@@ -32,6 +32,7 @@ const FDB: &str = "CAIRN_FDB_CLUSTER_FILE";
 const FDB_SERVER: &str = "CAIRN_FDB_SERVER";
 /// Given to the whole workspace, so that what does not depend on the backend is not compiled twice.
 const FDB_FEATURES: &str = "cairn/fdb,cairn-schema/fdb,cairn-bench/fdb";
+const PROMETHEUS_MISSING: &str = "is not installed (apt-get install prometheus)";
 /// What runs with the metadata in FoundationDB too.
 const WITH_FDB: [(&str, &str); 5] = [
     ("real clients", "clients"),
@@ -54,6 +55,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         folder.map(|folder| bin = Some(folder))
     });
     licences(&mut report, bin.as_deref());
+    monitoring(&mut report);
     report.command("Rust tests", cargo("test").args(["--workspace", "--no-fail-fast"]));
     let fdb = std::env::var_os(FDB).map(PathBuf::from);
     if fdb.is_some() {
@@ -118,6 +120,29 @@ fn licences(report: &mut Report, bin: Option<&Path>) {
     report.command(name, Command::new(checker).current_dir(root()).args(arguments));
 }
 
+/// Dashboards are what their script writes; rules are well-formed, and raise what their tests say.
+fn monitoring(report: &mut Report) {
+    let mut dashboards = Command::new("python3");
+    report.command("dashboards", dashboards.current_dir(root()).args(["ops/grafana/make.py", "--check"]));
+    if !is_there("promtool") {
+        report.skip("rules of Prometheus", &format!("promtool {PROMETHEUS_MISSING}"));
+        return;
+    }
+    let promtool = |arguments: &[&str]| {
+        let mut command = Command::new("promtool");
+        command.current_dir(root().join("ops/prometheus")).args(arguments);
+        command
+    };
+    report.command("configuration of Prometheus", &mut promtool(&["check", "config", "prometheus.yml"]));
+    report.command("rules of Prometheus", &mut promtool(&["test", "rules", "cairn.rules.test.yml"]));
+}
+
+/// Whether a command is on the path.
+fn is_there(command: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(command).is_file())
+}
+
 /// What of FoundationDB there is.
 #[derive(Clone, Copy)]
 struct Fdb {
@@ -156,8 +181,14 @@ fn scenarios(report: &mut Report, options: &Options, bin: &Path, fdb: Fdb) {
     on_fdb(report, options, bin, fdb);
     if options.large {
         report.command("a rack lost for good, then another", &mut chaos(options, bin, &["heal"], false));
+        if is_there("prometheus") {
+            report.command("Prometheus watches a rack's loss", &mut chaos(options, bin, &["watch"], false));
+        } else {
+            report.skip("Prometheus watches a rack's loss", &format!("prometheus {PROMETHEUS_MISSING}"));
+        }
     } else {
-        report.skip("1 GiB round trips, the 5 GiB stream, a rack lost for good", "give --large or set CI=true");
+        let left_out = "1 GiB round trips, the 5 GiB stream, a rack lost for good, Prometheus";
+        report.skip(left_out, "give --large or set CI=true");
     }
 }
 

@@ -91,7 +91,7 @@ pub(crate) const FLOORS: [(&str, &[&str]); 8] = [
         &[
             "scenario",
             "inspect target",
-            "dev fdb",
+            "dev fdb prometheus",
             "cluster load registers",
             "admin audit process",
             "error",
