@@ -25,6 +25,9 @@ pub enum StoreError {
     /// Too few fragments of a stripe are readable.
     #[error("stripe {stripe} of blob {blob} is unreadable now: {readable} of {needed} fragments")]
     Unreadable { blob: String, stripe: u32, readable: usize, needed: usize },
+    /// Every fragment is what its checksums say, and the blob that they make up is not what was written.
+    #[error("blob {blob} is not what was written: its bytes do not come to its checksum")]
+    WrongBytes { blob: String },
     /// The body ended or failed before its declared length.
     #[error("the body failed: {0}")]
     Body(BoxError),

@@ -24,6 +24,8 @@ pub struct Timings {
     /// How long an unreferenced blob, or a fragment without a blob row, is kept.
     pub reclaim_grace: Duration,
     pub scrub_interval: Duration,
+    /// Scrub decodes each blob, and compares it with its own checksum, once in so many passes; 0: never.
+    pub deep_scrub_passes: u32,
 }
 
 /// How much a node may do to keep data whole. Besides, scrub takes a fifth of the time at most, a tenth while clients
@@ -90,6 +92,7 @@ impl Default for Timings {
             fragment_deadline: 10 * SECOND,
             reclaim_grace: 24 * HOUR,
             scrub_interval: 14 * 24 * HOUR,
+            deep_scrub_passes: 16,
         }
     }
 }

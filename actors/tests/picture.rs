@@ -8,7 +8,7 @@ mod support;
 use std::sync::Arc;
 
 use cairn_actors::{
-    background::{BackgroundMemory, Context, Courtesy, HealingMetrics, placement::PlacementKeeper},
+    background::{BackgroundMemory, Context, Courtesy, HealingMetrics, Inconsistent, placement::PlacementKeeper},
     fragment::{Bounded, Fragments},
     placement::Placement,
     policy::{Policy, Timings},
@@ -63,6 +63,7 @@ impl Observer {
             timings: Arc::new(Timings::default()),
             memory: BackgroundMemory::new(64 << 20),
             courtesy: Courtesy::new(|| false),
+            inconsistent: Inconsistent::default(),
             metrics: HealingMetrics::new(&prometheus::Registry::new()).unwrap(),
         })
     }

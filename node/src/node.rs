@@ -121,6 +121,7 @@ fn timings(file: &NodeFile) -> Timings {
         fragment_deadline: timings.fragment_deadline.0,
         reclaim_grace: timings.reclaim_grace.0,
         scrub_interval: timings.scrub_interval.0,
+        deep_scrub_passes: timings.deep_scrub_passes,
     }
 }
 

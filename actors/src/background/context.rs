@@ -10,7 +10,7 @@ use cairn_schema::{Meta, MetaError, ids::*, record::*};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Courtesy, HealingMetrics};
+use super::{Courtesy, HealingMetrics, Inconsistent};
 use crate::{
     placement::Placement,
     policy::{Policy, Timings},
@@ -28,6 +28,7 @@ pub struct Context {
     pub timings: Arc<Timings>,
     pub memory: BackgroundMemory,
     pub courtesy: Courtesy,
+    pub inconsistent: Inconsistent,
     pub metrics: HealingMetrics,
 }
 

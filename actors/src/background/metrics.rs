@@ -23,10 +23,13 @@ pub struct HealingMetrics {
     pub crowded_groups: IntGauge,
     pub scrubbed_fragments: IntCounter,
     pub scrubbed_bytes: IntCounter,
-    /// By what was found: corrupt, missing, orphan, misplaced.
+    /// By what was found: corrupt, missing, orphan, misplaced, skipped; by deep scrub: wrong, inconsistent.
     pub scrub_findings: IntCounterVec,
     /// By disk.
     pub scrub_oldest_seconds: IntGaugeVec,
+    pub deep_scrubbed_blobs: IntCounter,
+    /// By disk.
+    pub inconsistent_blobs: IntGaugeVec,
     pub reclaimed_blobs: IntCounter,
     pub reclaimed_fragments: IntCounter,
     pub suspects: IntGauge,
@@ -82,6 +85,13 @@ impl HealingMetrics {
             scrub_oldest_seconds: make.gauges(
                 "cairn_scrub_oldest_seconds",
                 "No byte of the disk was verified longer ago; -1: there was no whole pass yet",
+                "disk",
+            )?,
+            deep_scrubbed_blobs: make
+                .counter("cairn_scrub_deep_blobs_total", "Blobs decoded and compared with their own checksums")?,
+            inconsistent_blobs: make.gauges(
+                "cairn_scrub_inconsistent_blobs",
+                "Blobs that are not what was written, or whose parity is not their data's, and that cannot be mended",
                 "disk",
             )?,
             reclaimed_blobs: make.counter("cairn_gc_blobs_total", "Unreferenced blobs reclaimed")?,

@@ -4,8 +4,12 @@
 mod backoff;
 mod context;
 mod courtesy;
+mod deep;
+mod deep_queue;
+mod evidence;
 pub mod gc;
 mod groups;
+mod inconsistent;
 pub mod inventory;
 mod metrics;
 pub mod placement;
@@ -24,5 +28,6 @@ mod walk;
 
 pub use context::{BackgroundMemory, Context};
 pub use courtesy::Courtesy;
+pub use inconsistent::Inconsistent;
 pub use metrics::HealingMetrics;
 pub(crate) use replace::crowded;

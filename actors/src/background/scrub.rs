@@ -4,7 +4,9 @@
 //! verified; damaged ones go to the ledger; those whose blob has no row, and that are older than the grace period by
 //! the disk's own clock, are deleted (GC-2). Then every group the disk is in: what the metadata expects there and the
 //! disk has not goes to the ledger (RED-1). How far a pass has come is kept on the disk, so that a restart goes on with
-//! it.
+//! it. Each pass goes in the same order, so what comes next is what was verified longest ago.
+//!
+//! Besides, the blobs that begin on the disk are decoded as wholes, some in each pass ([`deep`](super::deep)).
 //!
 //! A pass over a disk of 20 TB at the usual 32 MiB a second takes a week, of the two that it has.
 
@@ -19,8 +21,15 @@ use async_trait::async_trait;
 use cairn_fragment::{DiskError, FragmentInfo, TransportError};
 use cairn_schema::{clock::now_ms, ids::*, record::*};
 
-use super::{Context, inventory::GroupCheck, scrub_position::Position};
+use super::{
+    Context,
+    deep::has_turn,
+    deep_queue::{Decoded, DeepQueue, existing, settle},
+    inventory::GroupCheck,
+    scrub_position::Position,
+};
 use crate::{
+    data_path::Codecs,
     placement::Rows,
     supervisor::{Step, StepError, Worker},
 };
@@ -30,6 +39,8 @@ const FRAGMENTS_PER_STEP: usize = 64;
 const BYTES_PER_STEP: u64 = 8 << 20;
 /// How often a step is tried before the fragment that it fails at is passed over.
 const TRIES: u32 = 3;
+/// How often it is looked whether inconsistent blobs still exist.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// How much of a pass a restart may repeat.
 const SAVE_EVERY: Duration = Duration::from_secs(30);
 
@@ -39,6 +50,8 @@ enum Stage {
     Rest,
     /// Among the fragments, after this name.
     Fragments { after: Option<FragmentName> },
+    /// Decoding blobs of the fragments up to this one.
+    Deep { queue: DeepQueue, after: FragmentName },
     /// Comparing the disk with its groups; the last is next.
     Groups { left: Vec<(GroupId, u8)>, check: Option<GroupCheck> },
 }
@@ -50,6 +63,7 @@ pub struct Scrub {
     /// Where the disk is, and its position kept.
     folder: PathBuf,
     rows: Arc<Rows>,
+    codecs: Codecs,
     stage: Stage,
     /// None until it has been read.
     position: Option<Position>,
@@ -57,6 +71,8 @@ pub struct Scrub {
     /// How often the present step has failed.
     tries: u32,
     begin_at: Instant,
+    /// When inconsistent blobs are looked for next.
+    look_at: Instant,
 }
 
 impl Scrub {
@@ -64,13 +80,14 @@ impl Scrub {
     pub fn new(ctx: Context, disk: DiskId, folder: PathBuf, delay: Duration) -> Self {
         let begin_at = Instant::now() + delay;
         let (rows, stage) = (Arc::default(), Stage::Rest);
-        Self { ctx, disk, folder, rows, stage, position: None, saved: None, tries: 0, begin_at }
+        let (codecs, look_at) = (Codecs::default(), Instant::now());
+        Self { ctx, disk, folder, rows, codecs, stage, position: None, saved: None, tries: 0, begin_at, look_at }
     }
 
     /// Where the scrub is, from the disk if that was not read yet.
     async fn position(&mut self) -> Position {
-        if let Some(position) = self.position {
-            return position;
+        if let Some(position) = &self.position {
+            return position.clone();
         }
         let folder = self.folder.clone();
         let position = match tokio::task::spawn_blocking(move || Position::load(&folder)).await {
@@ -85,13 +102,14 @@ impl Scrub {
         if position.began_ms.is_some() {
             self.stage = Stage::Fragments { after: position.after };
         }
-        self.position = Some(position);
+        self.position = Some(position.clone());
+        self.show_inconsistent(&position);
         position
     }
 
     /// Notes where the scrub is, on the disk as well if `now`, or if that is due.
     async fn note(&mut self, position: Position, now: bool) {
-        self.position = Some(position);
+        self.position = Some(position.clone());
         if !now && self.saved.is_some_and(|saved| saved.elapsed() < SAVE_EVERY) {
             return;
         }
@@ -103,21 +121,26 @@ impl Scrub {
     }
 
     /// Whether the next pass is to begin.
-    fn is_due(&self, position: Position) -> bool {
+    fn is_due(&self, position: &Position) -> bool {
         let interval = u64::try_from(self.ctx.timings.scrub_interval.as_millis()).unwrap_or(u64::MAX);
         let now = now_ms();
         // A clock that was wrong must not put it off for ever.
         position.verified_ms.is_none_or(|began| began > now || now - began >= interval)
     }
 
-    fn show_age(&self, position: Position) {
+    fn show_age(&self, position: &Position) {
         let age = position.verified_ms.map(|began| now_ms().saturating_sub(began) / 1000);
         let age = age.map_or(-1, |age| i64::try_from(age).unwrap_or(i64::MAX));
         self.ctx.metrics.scrub_oldest_seconds.with_label_values(&[&self.disk.to_string()]).set(age);
     }
 
-    /// The next fragments. Returns the bytes read and where to go on; None after the last.
-    async fn fragments(&self, after: Option<FragmentName>) -> Result<(u64, Option<FragmentName>), StepError> {
+    /// The next fragments. Returns the bytes read and where to go on, with the blobs to be decoded first; None after the
+    /// last.
+    async fn fragments(
+        &self,
+        after: Option<FragmentName>,
+        position: &Position,
+    ) -> Result<(u64, Option<(FragmentName, DeepQueue)>), StepError> {
         let disk = self.disk;
         let listed = self.ctx.fragments.list(disk, None, after, FRAGMENTS_PER_STEP, self.ctx.deadline()).await?;
         let mut bytes = 0;
@@ -130,11 +153,19 @@ impl Scrub {
             count += 1;
         }
         let some = &listed[..count];
-        self.check(disk, some).await?;
-        Ok((bytes, some.last().map(|info| info.name)))
+        let blobs = self.check(disk, some).await?;
+        let Some(last) = some.last() else { return Ok((bytes, None)) };
+        let begin_here = some.iter().filter(|info| info.name.stripe == 0 && info.name.position == 0);
+        let to_decode = begin_here.filter_map(|info| {
+            let blob = blobs.get(&info.name.blob).filter(|blob| self.belongs(disk, blob, info.name))?;
+            let turn = has_turn(blob.id, position.pass, self.ctx.timings.deep_scrub_passes);
+            (turn || position.inconsistent.contains(&blob.id)).then(|| Arc::new(blob.clone()))
+        });
+        Ok((bytes, Some((last.name, DeepQueue::new(to_decode.collect())))))
     }
 
-    async fn check(&self, disk: DiskId, fragments: &[FragmentInfo]) -> Result<(), StepError> {
+    /// The blobs that these are of, as far as there are any.
+    async fn check(&self, disk: DiskId, fragments: &[FragmentInfo]) -> Result<HashMap<BlobId, Blob>, StepError> {
         let mut ids: Vec<BlobId> = fragments.iter().map(|info| info.name.blob).collect();
         ids.dedup();
         let known = self.ctx.meta.blobs(&ids).await?;
@@ -149,7 +180,7 @@ impl Scrub {
                 None => self.orphan(disk, info).await?,
             }
         }
-        Ok(())
+        Ok(blobs)
     }
 
     fn belongs(&self, disk: DiskId, blob: &Blob, name: FragmentName) -> bool {
@@ -262,27 +293,73 @@ impl Scrub {
         Ok(Some(Stage::Groups { left, check: page.is_some().then_some(check) }))
     }
 
+    /// One step of decoding; None after the last blob.
+    async fn decode(&mut self, queue: &mut DeepQueue, position: &Position) -> Result<Option<u64>, StepError> {
+        let (blob, verdict) = match queue.step(&self.ctx, &self.rows, &self.codecs).await? {
+            Decoded::Stripe(bytes) => return Ok(Some(bytes)),
+            Decoded::All => return Ok(None),
+            Decoded::Blob(blob, verdict) => (blob, verdict),
+        };
+        let mut position = position.clone();
+        settle(&self.ctx, self.disk, blob, verdict, &mut position).await?;
+        let news = self.position.as_ref().is_none_or(|before| before.inconsistent != position.inconsistent);
+        self.show_inconsistent(&position);
+        self.note(position, news).await;
+        Ok(Some(0))
+    }
+
+    fn show_inconsistent(&self, position: &Position) {
+        let gauge = self.ctx.metrics.inconsistent_blobs.with_label_values(&[&self.disk.to_string()]);
+        gauge.set(i64::try_from(position.inconsistent.len()).unwrap_or(i64::MAX));
+        self.ctx.inconsistent.set(self.disk, &position.inconsistent);
+    }
+
+    /// Forgets inconsistent blobs that were deleted.
+    async fn look_for_inconsistent(&mut self, mut position: Position) -> Result<Position, StepError> {
+        if position.inconsistent.is_empty() || Instant::now() < self.look_at {
+            return Ok(position);
+        }
+        self.look_at = Instant::now() + LOOK_EVERY;
+        let left = existing(&self.ctx, &position.inconsistent).await?;
+        if left != position.inconsistent {
+            position.inconsistent = left;
+            self.show_inconsistent(&position);
+            self.note(position.clone(), true).await;
+        }
+        Ok(position)
+    }
+
     /// The next step of a pass, and the bytes that it read.
     async fn advance(&mut self, stage: Stage, position: Position) -> Result<(Stage, u64), StepError> {
         match stage {
             Stage::Rest => {
-                self.note(Position { began_ms: Some(now_ms()), after: None, ..position }, true).await;
+                self.note(position.begin(now_ms()), true).await;
                 Ok((Stage::Fragments { after: None }, 0))
             }
             Stage::Fragments { after } => {
-                let (bytes, last) = self.fragments(after).await?;
-                let Some(last) = last else {
+                let (bytes, last) = self.fragments(after, &position).await?;
+                let Some((last, queue)) = last else {
                     let left = self.rows.positions_of(self.disk);
                     return Ok((Stage::Groups { left, check: None }, bytes));
                 };
+                if !queue.is_empty() {
+                    // Only when its blobs are decoded the window is behind us.
+                    return Ok((Stage::Deep { queue, after: last }, bytes));
+                }
                 self.note(Position { after: Some(last), ..position }, false).await;
                 Ok((Stage::Fragments { after: Some(last) }, bytes))
             }
+            Stage::Deep { mut queue, after } => match self.decode(&mut queue, &position).await? {
+                Some(bytes) => Ok((Stage::Deep { queue, after }, bytes)),
+                None => {
+                    self.note(Position { after: Some(after), ..position }, false).await;
+                    Ok((Stage::Fragments { after: Some(after) }, 0))
+                }
+            },
             Stage::Groups { left, check } => match self.step_groups(left, check).await? {
                 Some(stage) => Ok((stage, 0)),
                 None => {
-                    let verified_ms = position.began_ms;
-                    self.note(Position { verified_ms, began_ms: None, after: None }, true).await;
+                    self.note(position.finish(), true).await;
                     tracing::info!(disk = %self.disk, "scrub pass finished");
                     Ok((Stage::Rest, 0))
                 }
@@ -298,8 +375,9 @@ impl Worker for Scrub {
             return Ok(Step::Idle);
         }
         let position = self.position().await;
-        self.show_age(position);
-        if matches!(self.stage, Stage::Rest) && !self.is_due(position) {
+        self.show_age(&position);
+        let position = self.look_for_inconsistent(position).await?;
+        if matches!(self.stage, Stage::Rest) && !self.is_due(&position) {
             return Ok(Step::Idle);
         }
         self.rows = self.ctx.placement.refresh().await?;
@@ -310,6 +388,7 @@ impl Worker for Scrub {
         let again = match &stage {
             Stage::Rest => Stage::Rest,
             Stage::Fragments { after } => Stage::Fragments { after: *after },
+            Stage::Deep { queue, after } => Stage::Deep { queue: queue.clone(), after: *after },
             Stage::Groups { .. } => Stage::Groups { left: self.rows.positions_of(self.disk), check: None },
         };
         match self.advance(stage, position).await {

@@ -3,28 +3,37 @@
 //! begins at the beginning.
 //!
 //! ```text
-//! cairn scrub 1                          the format
+//! cairn scrub 2                          the format; 1 had neither passes nor inconsistent blobs
+//! pass 17                                how many passes have begun
 //! verified 1700000000000                 when the last whole pass began: all was verified since (ms since 1970)
 //! began 1700000000000                    when the pass under way began
 //! after 7/00112233445566778899aabbccddeeff/3/1
+//! inconsistent 00112233445566778899aabbccddeeff    a blob that is not what was written; any number of these
 //! ```
 
-use std::{fs::File, io::Write, path::Path};
+use std::{collections::BTreeSet, fs::File, io::Write, path::Path};
 
 use cairn_schema::ids::{BlobId, FragmentName, GroupId};
 
 const FILE: &str = "scrub";
-const FORMAT: &str = "cairn scrub 1";
+const FORMAT: &str = "cairn scrub 2";
+const FORMAT_BEFORE: &str = "cairn scrub 1";
+/// Inconsistent blobs that are remembered; more are only counted when they are found.
+const MOST_INCONSISTENT: usize = 1000;
 
 /// Where the scrub of one disk is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Position {
+    /// How many passes have begun.
+    pub pass: u64,
     /// When the last whole pass began. None: there was none.
     pub verified_ms: Option<u64>,
     /// When the pass under way began. None: there is none.
     pub began_ms: Option<u64>,
     /// The last fragment that it verified.
     pub after: Option<FragmentName>,
+    /// Blobs that deep scrub found not to be what was written, and could not mend.
+    pub inconsistent: BTreeSet<BlobId>,
 }
 
 /// Why a position was not read.
@@ -37,6 +46,22 @@ pub(super) enum PositionError {
 }
 
 impl Position {
+    /// A pass begins.
+    pub(super) fn begin(self, now_ms: u64) -> Self {
+        Self { pass: self.pass.wrapping_add(1), began_ms: Some(now_ms), after: None, ..self }
+    }
+
+    /// The pass under way was the whole disk.
+    pub(super) fn finish(self) -> Self {
+        Self { verified_ms: self.began_ms, began_ms: None, after: None, ..self }
+    }
+
+    pub(super) fn note_inconsistent(&mut self, blob: BlobId) {
+        if self.inconsistent.len() < MOST_INCONSISTENT {
+            self.inconsistent.insert(blob);
+        }
+    }
+
     /// Of the disk in this folder. Blocks.
     pub(super) fn load(disk: &Path) -> Result<Self, PositionError> {
         let path = disk.join(FILE);
@@ -64,13 +89,16 @@ impl Position {
     }
 
     fn text(&self) -> String {
-        let mut text = format!("{FORMAT}\n");
+        let mut text = format!("{FORMAT}\npass {}\n", self.pass);
         let times = [("verified", self.verified_ms), ("began", self.began_ms)];
         for (word, ms) in times.into_iter().filter_map(|(word, ms)| Some((word, ms?))) {
             text += &format!("{word} {ms}\n");
         }
         if let Some(FragmentName { group, blob, stripe, position }) = self.after {
             text += &format!("after {}/{blob}/{stripe}/{position}\n", group.0);
+        }
+        for blob in &self.inconsistent {
+            text += &format!("inconsistent {blob}\n");
         }
         text
     }
@@ -80,13 +108,15 @@ impl Position {
         let mut position = Self::default();
         let mut lines = text.lines().enumerate();
         match lines.next() {
-            Some((_, FORMAT)) => {}
+            Some((_, FORMAT | FORMAT_BEFORE)) => {}
             other => return Err((1, other.map_or("", |(_, line)| line))),
         }
         for (number, line) in lines {
             let wrong = (number + 1, line);
             let (word, value) = line.split_once(' ').ok_or(wrong)?;
             match word {
+                "pass" => position.pass = value.parse().map_err(|_| wrong)?,
+                "inconsistent" => position.note_inconsistent(value.parse().map_err(|_| wrong)?),
                 "verified" => position.verified_ms = Some(value.parse().map_err(|_| wrong)?),
                 "began" => position.began_ms = Some(value.parse().map_err(|_| wrong)?),
                 "after" => position.after = Some(name(value).ok_or(wrong)?),
@@ -117,24 +147,36 @@ mod tests {
     fn somewhere() -> Position {
         let after =
             FragmentName { group: GroupId(7), blob: BlobId(std::array::from_fn(|i| i as u8)), stripe: 3, position: 1 };
-        Position { verified_ms: Some(1_600_000_000_000), began_ms: Some(1_700_000_000_000), after: Some(after) }
+        Position {
+            pass: 17,
+            verified_ms: Some(1_600_000_000_000),
+            began_ms: Some(1_700_000_000_000),
+            after: Some(after),
+            inconsistent: [after.blob, BlobId([9; 16])].into(),
+        }
     }
 
     /// A change here is a change of format: it needs another first line.
     #[test]
     fn the_golden_file() {
-        let golden = "cairn scrub 1\nverified 1600000000000\nbegan 1700000000000\n\
-            after 7/000102030405060708090a0b0c0d0e0f/3/1\n";
+        let golden = "cairn scrub 2\npass 17\nverified 1600000000000\nbegan 1700000000000\n\
+            after 7/000102030405060708090a0b0c0d0e0f/3/1\n\
+            inconsistent 000102030405060708090a0b0c0d0e0f\n\
+            inconsistent 09090909090909090909090909090909\n";
         assert_eq!(somewhere().text(), golden);
         assert_eq!(Position::parse(golden), Ok(somewhere()));
-        assert_eq!(Position::default().text(), "cairn scrub 1\n");
+        assert_eq!(Position::default().text(), "cairn scrub 2\npass 0\n");
+        let before = "cairn scrub 1\nverified 1600000000000\nbegan 1700000000000\n\
+            after 7/000102030405060708090a0b0c0d0e0f/3/1\n";
+        assert_eq!(Position::parse(before), Ok(Position { pass: 0, inconsistent: BTreeSet::new(), ..somewhere() }));
     }
 
     #[test]
     fn what_is_not_known_is_refused_by_its_line() {
         for (text, line) in [
             ("", 1),
-            ("cairn scrub 2\n", 1),
+            ("cairn scrub 3\n", 1),
+            ("cairn scrub 2\ninconsistent 7\n", 2),
             ("cairn scrub 1\nbegan soon\n", 2),
             ("cairn scrub 1\nbegan 1\nlater 2\n", 3),
             ("cairn scrub 1\nafter 7/0001/3/1\n", 2),

@@ -25,7 +25,7 @@ impl World {
         furnish(&meta).await;
         let group = group(&meta).await;
         let shelves = Arc::<Shelves>::default();
-        let timings = Timings { reclaim_grace: HOUR, scrub_interval: HOUR, ..Timings::default() };
+        let timings = Timings { reclaim_grace: HOUR, scrub_interval: HOUR, deep_scrub_passes: 0, ..Timings::default() };
         let ctx = context(meta.clone(), shelves.clone(), timings);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_owned();

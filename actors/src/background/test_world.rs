@@ -13,7 +13,7 @@ use cairn_fragment::{Bounded, DiskError, DiskStatus, FragmentInfo, Fragments, Ne
 use cairn_schema::{Meta, ids::*, record::*, verbs::*};
 use parking_lot::Mutex;
 
-use super::{BackgroundMemory, Context, Courtesy, HealingMetrics};
+use super::{BackgroundMemory, Context, Courtesy, HealingMetrics, Inconsistent};
 use crate::{
     placement::Placement,
     policy::{Policy, Timings},
@@ -31,10 +31,11 @@ pub(super) struct Kept {
     pub verified: Result<(), TransportError>,
 }
 
-/// Disks that know which fragments they have, not what is in them.
+/// Disks that know which fragments they have, and of some what is in them.
 #[derive(Default)]
 pub(super) struct Shelves {
     pub kept: Mutex<HashMap<DiskId, BTreeMap<FragmentName, Kept>>>,
+    pub bytes: Mutex<HashMap<(DiskId, FragmentName), Bytes>>,
     /// Every fragment that was verified, in order.
     pub verified: Mutex<Vec<(DiskId, FragmentName)>>,
 }
@@ -42,6 +43,13 @@ pub(super) struct Shelves {
 impl Shelves {
     pub(super) fn keep(&self, disk: DiskId, name: FragmentName, kept: Kept) {
         self.kept.lock().entry(disk).or_default().insert(name, kept);
+    }
+
+    /// A fragment with its bytes, as an old one that verifies.
+    pub(super) fn keep_bytes(&self, disk: DiskId, name: FragmentName, bytes: Bytes) {
+        let kept = Kept { length: bytes.len() as u32, written_ms: 1, verified: Ok(()) };
+        self.keep(disk, name, kept);
+        self.bytes.lock().insert((disk, name), bytes);
     }
 
     pub(super) fn names(&self, disk: DiskId) -> Vec<FragmentName> {
@@ -52,10 +60,11 @@ impl Shelves {
 #[async_trait]
 impl Fragments for Shelves {
     async fn put(&self, _: DiskId, _: NewFragment, _: Terms) -> Result<(), TransportError> {
-        unreachable!("shelves keep no bytes")
+        unreachable!("nothing is put on shelves by those who work with them")
     }
-    async fn get(&self, _: DiskId, _: FragmentName, _: Range<u32>, _: Terms) -> Result<Bytes, TransportError> {
-        unreachable!("shelves keep no bytes")
+    async fn get(&self, disk: DiskId, name: FragmentName, at: Range<u32>, _: Terms) -> Result<Bytes, TransportError> {
+        let bytes = self.bytes.lock().get(&(disk, name)).cloned().ok_or(DiskError::NotFound(name))?;
+        Ok(bytes.slice(at.start as usize..at.end as usize))
     }
     async fn info(&self, disk: DiskId, name: FragmentName, _: Terms) -> Result<FragmentInfo, TransportError> {
         let kept = self.kept.lock().get(&disk).and_then(|kept| kept.get(&name).cloned());
@@ -65,6 +74,7 @@ impl Fragments for Shelves {
     async fn delete(&self, disk: DiskId, names: Vec<FragmentName>, _: Terms) -> Result<u64, TransportError> {
         let mut kept = self.kept.lock();
         let shelf = kept.entry(disk).or_default();
+        names.iter().for_each(|name| drop(self.bytes.lock().remove(&(disk, *name))));
         Ok(names.iter().filter(|name| shelf.remove(name).is_some()).count() as u64)
     }
     async fn list(
@@ -111,6 +121,7 @@ pub(super) fn context(meta: Meta, fragments: Arc<dyn Fragments>, timings: Timing
         timings: Arc::new(timings),
         memory: BackgroundMemory::new(64 << 20),
         courtesy: Courtesy::new(|| false),
+        inconsistent: Inconsistent::default(),
         metrics: HealingMetrics::new(&prometheus::Registry::new()).unwrap(),
     }
 }

@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
     pub fragment_read_failures: IntCounterVec,
     pub hedges: IntCounter,
     pub reconstructions: IntCounter,
+    pub wrong_blobs: IntCounter,
     pub damage_reported: IntCounter,
     pub damage_dropped: IntCounter,
     pub cleanups: IntCounterVec,
@@ -64,6 +65,10 @@ impl Metrics {
             reconstructions: counter(
                 "cairn_get_reconstructions_total",
                 "Pieces of stripes rebuilt from other fragments",
+            ),
+            wrong_blobs: counter(
+                "cairn_get_wrong_blobs_total",
+                "Blobs read whole that were not what was written, though every fragment was; none was served to its end",
             ),
             damage_reported: counter(
                 "cairn_get_damage_reported_total",

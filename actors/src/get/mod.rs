@@ -2,12 +2,14 @@
 //! verified before it is handed on (INT-1).
 //!
 //! [`plan`] says which pieces; [`reader`] reads them one after the other, a little ahead of the client; [`gather`]
-//! reads one of them whatever is slow, missing or damaged, and [`sources`] decides whom it asks.
+//! reads one of them whatever is slow, missing or damaged, and [`sources`] decides whom it asks. [`whole`] judges a blob
+//! that is read from its first byte to its last by its own checksum.
 
 mod gather;
 mod plan;
 mod reader;
 mod sources;
+mod whole;
 
 use std::{ops::Range, pin::Pin, sync::Arc, time::Instant};
 

@@ -5,6 +5,7 @@ use std::{collections::VecDeque, ops::Range, sync::Arc};
 use cairn_fragment::geometry::{FragmentPiece, Geometry, GeometryError, StripePiece, is_range_local};
 use cairn_schema::{MetaError, ids::*, record::*};
 
+use super::whole::Promise;
 use crate::error::StoreError;
 
 /// Bytes of one stripe, with everything needed to read them.
@@ -20,9 +21,16 @@ pub(super) struct Piece {
     pub fragment_len: u32,
     /// The data fragments that hold the range, in order; None when the code interleaves them.
     pub fragments: Option<Vec<FragmentPiece>>,
+    /// What the blob must come to; None if the read does not cover all of it.
+    pub promise: Option<Promise>,
 }
 
 impl Piece {
+    /// Whether it begins with the blob's first byte.
+    pub(super) fn begins_blob(&self) -> bool {
+        self.stripe == 0 && self.range.start == 0
+    }
+
     /// The piece without its first bytes, which are fewer than it has. None if the code interleaves them.
     pub(super) fn without(&self, bytes: u32) -> Option<Self> {
         debug_assert!((bytes as usize) < self.range.len());
@@ -41,11 +49,18 @@ impl Piece {
     }
 }
 
+/// A blob, and what it must come to if all of it is read.
+#[derive(Clone)]
+struct Read {
+    blob: Arc<Blob>,
+    promise: Option<Promise>,
+}
+
 /// The pieces of a range, in order, worked out as they are asked for: a large object has very many.
 pub(super) struct Pieces {
     slices: VecDeque<(Arc<Blob>, Range<u64>)>,
-    current: Option<(Arc<Blob>, Box<dyn Iterator<Item = StripePiece> + Send>)>,
-    upcoming: Option<(Arc<Blob>, StripePiece)>,
+    current: Option<(Read, Box<dyn Iterator<Item = StripePiece> + Send>)>,
+    upcoming: Option<(Read, StripePiece)>,
     largest: u64,
 }
 
@@ -95,7 +110,7 @@ impl Pieces {
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Piece>, StoreError> {
-        let Some((blob, piece)) = self.upcoming.take() else { return Ok(None) };
+        let Some((Read { blob, promise }, piece)) = self.upcoming.take() else { return Ok(None) };
         self.advance()?;
         debug_assert!(!piece.range.is_empty());
         let geometry = Geometry::new(&blob).map_err(contradiction)?;
@@ -109,6 +124,7 @@ impl Pieces {
                 fragment_len: geometry.fragment_len(piece.stripe)?,
                 fragments: geometry.fragment_pieces(piece.stripe, piece.range.clone())?,
                 range: piece.range.clone(),
+                promise,
             })
         };
         made().map(Some).map_err(contradiction)
@@ -116,19 +132,20 @@ impl Pieces {
 
     fn advance(&mut self) -> Result<(), StoreError> {
         loop {
-            if let Some((blob, pieces)) = &mut self.current
+            if let Some((read, pieces)) = &mut self.current
                 && let Some(piece) = pieces.next()
             {
-                self.upcoming = Some((blob.clone(), piece));
+                self.upcoming = Some((read.clone(), piece));
                 return Ok(());
             }
             let Some((blob, range)) = self.slices.pop_front() else {
                 self.current = None;
                 return Ok(());
             };
+            let promise = Promise::of(&blob, &range);
             let pieces =
                 Geometry::new(&blob).and_then(|geometry| geometry.stripe_pieces(range)).map_err(contradiction)?;
-            self.current = Some((blob, Box::new(pieces)));
+            self.current = Some((Read { blob, promise }, Box::new(pieces)));
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     gather::fetch,
     plan::{Piece, Pieces},
+    whole::{Ready, WholeBlobs},
 };
 use crate::{
     data_path::{DataPath, Slot, Stallable, StreamGrant, Watched},
@@ -30,7 +31,8 @@ pub(super) struct Reader {
     ahead: VecDeque<Ahead>,
     /// The piece of which bytes are ready, or were handed out last.
     current: Option<Current>,
-    ready: VecDeque<Bytes>,
+    ready: VecDeque<Ready>,
+    whole: WholeBlobs,
     /// Pieces that were given back, in order: they are read again before any other.
     again: VecDeque<Arc<Piece>>,
     /// Bytes of the first of those that the client has, where it had to be kept whole.
@@ -68,6 +70,7 @@ impl Reader {
             ahead: VecDeque::new(),
             current: None,
             ready: VecDeque::new(),
+            whole: WholeBlobs::default(),
             again: VecDeque::new(),
             skip: 0,
             away: false,
@@ -78,9 +81,10 @@ impl Reader {
     /// The next bytes; None at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
         loop {
-            if let Some(bytes) = self.ready.pop_front() {
-                self.hand_out(bytes.len())?;
-                return Ok(Some(bytes));
+            if let Some(mut ready) = self.ready.pop_front() {
+                self.hand_out(ready.bytes.len())?;
+                self.whole.handed_out(&mut ready);
+                return Ok(Some(ready.bytes));
             }
             if self.left == 0 {
                 let nothing_more = self.ahead.is_empty() && self.is_done();
@@ -117,11 +121,24 @@ impl Reader {
         // The first piece of a small read needs nothing ahead of it.
         self.read_ahead()?;
         let Read { bytes, slot } = read.await.unwrap_or(Err(StoreError::ShuttingDown))?;
-        self.current = Some(Current { piece, handed_out: self.skip, slot });
-        let rest = skipped(bytes, std::mem::take(&mut self.skip));
-        self.ready.extend(rest.filter(|bytes| !bytes.is_empty()));
+        let skip = std::mem::take(&mut self.skip);
+        self.current = Some(Current { piece: piece.clone(), handed_out: skip, slot });
         self.read_ahead()?;
+        let rest = skipped(bytes, skip).filter(|bytes| !bytes.is_empty()).collect();
+        let begins = piece.begins_blob() && skip == 0;
+        let judged = self.whole.judge(piece.promise, begins, rest).await;
+        self.ready.extend(judged.inspect_err(|error| self.tell(error))?);
         Ok(true)
+    }
+
+    fn tell(&self, error: &StoreError) {
+        if let StoreError::WrongBytes { blob } = error {
+            self.data.metrics.wrong_blobs.inc();
+            tracing::error!(
+                blob,
+                "a blob that was read whole is not what was written: the answer was cut off before its end"
+            );
+        }
     }
 
     fn is_done(&self) -> bool {
@@ -166,7 +183,7 @@ impl Reader {
         for ahead in self.ahead.drain(..).rev() {
             self.again.push_front(ahead.piece);
         }
-        let rest = self.ready.drain(..).map(|bytes| bytes.len()).sum::<usize>();
+        let rest = self.ready.drain(..).map(|ready| ready.bytes.len()).sum::<usize>();
         let Some(current) = self.current.take() else { return };
         if let Some(slot) = current.slot.upgrade() {
             slot.let_go();

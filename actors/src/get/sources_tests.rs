@@ -34,6 +34,7 @@ fn piece(scheme: Scheme, fragments: &[(u8, Range<u32>)]) -> Piece {
         stripe_len: FRAGMENT_LEN * scheme.data() as u32,
         fragment_len: FRAGMENT_LEN,
         fragments: (!interleaved).then(|| direct.collect()),
+        promise: None,
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::{
-    background::{BackgroundMemory, Courtesy, HealingMetrics},
+    background::{BackgroundMemory, Courtesy, HealingMetrics, Inconsistent},
     membership::Peer,
     placement::Placement,
     policy::{Policy, Timings},
@@ -122,6 +122,7 @@ impl Court {
             timings: Arc::new(timings),
             memory: BackgroundMemory::new(64 << 20),
             courtesy: Courtesy::new(|| false),
+            inconsistent: Inconsistent::default(),
             metrics: HealingMetrics::new(&registry).unwrap(),
         };
         let (views, seen) = watch::channel(Arc::new(View::default()));

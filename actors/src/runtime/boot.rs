@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     background::{
-        BackgroundMemory, Context, Courtesy, HealingMetrics, gc::Gc, placement::PlacementKeeper, repair::Repair,
-        scrub::Scrub,
+        BackgroundMemory, Context, Courtesy, HealingMetrics, Inconsistent, gc::Gc, placement::PlacementKeeper,
+        repair::Repair, scrub::Scrub,
     },
     membership::{Gossip, GossipOptions, GossipSlot, GossipWorker, Judge, View, leave},
     metrics::NodeRegistry,
@@ -49,6 +49,7 @@ pub(super) struct Running {
     pub fragments: Bounded,
     pub placement: Arc<Placement>,
     pub rates: Arc<RateKeeper>,
+    pub inconsistent: Inconsistent,
     pub router: Arc<Router>,
     pub store: Store,
     pub addresses: (SocketAddr, SocketAddr),
@@ -72,9 +73,22 @@ pub(super) async fn start(options: NodeOptions) -> Result<Running, RuntimeError>
     match begin(&mut begun, options).await {
         Ok(parts) => {
             let Parts { ctx, memory, rates, router, store, addresses } = parts;
-            let Context { node, meta, fragments, placement, .. } = ctx;
+            let Context { node, meta, fragments, placement, inconsistent, .. } = ctx;
             let stopped = OnceCell::new();
-            Ok(Running { node, meta, memory, fragments, placement, rates, router, store, addresses, begun, stopped })
+            Ok(Running {
+                node,
+                meta,
+                memory,
+                fragments,
+                placement,
+                rates,
+                inconsistent,
+                router,
+                store,
+                addresses,
+                begun,
+                stopped,
+            })
         }
         Err(error) => {
             begun.undo(Duration::from_secs(1)).await;
@@ -133,6 +147,7 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
         timings: Arc::new(options.timings.clone()),
         memory: BackgroundMemory::new(options.memory.background),
         courtesy,
+        inconsistent: Inconsistent::default(),
         metrics,
     };
     let rows = placement.refresh().await?;

@@ -41,6 +41,8 @@ pub struct ClusterStatus {
     /// counters of stripes.
     pub tolerance: Option<Vec<ToleranceStatus>>,
     pub ledger_by_cause: Vec<(MissingCause, u64)>,
+    /// Blobs that the scrubs of this node's disks found not to be what was written, and that cannot be mended.
+    pub inconsistent_blobs: Vec<String>,
     pub actors: Vec<ActorStatus>,
 }
 
@@ -212,6 +214,7 @@ pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeEr
         missing_fragments: missing,
         tolerance,
         ledger_by_cause: causes?,
+        inconsistent_blobs: running.inconsistent.all().iter().map(ToString::to_string).collect(),
         actors: actors(running),
     })
 }

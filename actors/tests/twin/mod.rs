@@ -19,7 +19,7 @@ use cairn_actors::{
     error::{BoxError, StoreError},
     fragment::{
         BLOCK_BYTES, Bounded, DiskError, DiskStatus, FragmentInfo, Fragments, NewFragment, Terms, TransportError,
-        verify_blocks,
+        block_checksums, verify_blocks,
     },
     placement::Placement,
     policy::{Policy, Timings},
@@ -31,7 +31,7 @@ use cairn_schema::{
     record::*,
     verbs::{Committed, Precondition, RangeRequest, VersionSelector},
 };
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use parking_lot::Mutex;
 use rand::{RngCore, SeedableRng, rngs::StdRng};
 
@@ -98,6 +98,17 @@ impl MemFragments {
         let byte = byte % bytes.len();
         bytes[byte] ^= 0x10;
         fragment.payload = bytes.into();
+    }
+
+    pub(crate) fn payload(&self, disk: DiskId, name: FragmentName) -> Bytes {
+        self.disks.lock()[&disk].fragments[&name].payload.clone()
+    }
+
+    /// Gives a fragment other bytes, and the checksums that are theirs.
+    pub(crate) fn forge(&self, disk: DiskId, name: FragmentName, payload: Bytes) {
+        let block_checksums = block_checksums(&payload);
+        let forged = NewFragment { name, payload, block_checksums };
+        self.disks.lock().get_mut(&disk).unwrap().fragments.insert(name, forged).unwrap();
     }
 
     async fn admit(&self, disk: DiskId, write: bool, deadline: Instant) -> Result<(), TransportError> {
@@ -256,6 +267,7 @@ pub(crate) struct Twin {
     pub store: Store,
     pub disks: Vec<DiskId>,
     pub policy: Policy,
+    pub metrics: prometheus::Registry,
 }
 
 pub(crate) fn disk_id(rack: u8, node: u8, disk: u8) -> DiskId {
@@ -313,6 +325,7 @@ pub(crate) async fn twin(shape: Shape) -> Twin {
         versioning: Versioning::Off,
     };
     meta.create_bucket(bucket).await.unwrap();
+    let metrics = prometheus::Registry::new();
     let store = Store::new(StoreParts {
         meta: meta.clone(),
         fragments: Bounded::new(fragments.clone()),
@@ -320,9 +333,9 @@ pub(crate) async fn twin(shape: Shape) -> Twin {
         timings,
         memory_bytes: shape.memory,
         limits: shape.limits,
-        metrics: prometheus::Registry::new(),
+        metrics: metrics.clone(),
     });
-    Twin { meta, fragments, placement, store, disks, policy }
+    Twin { meta, fragments, placement, store, disks, policy, metrics }
 }
 
 pub(crate) fn random_bytes(len: usize, seed: u64) -> Bytes {
@@ -359,17 +372,39 @@ impl Twin {
     }
 
     pub(crate) async fn get(&self, key: &str, range: RangeRequest) -> Result<Bytes, StoreError> {
+        let (bytes, failed) = self.get_some(key, range).await?;
+        failed.map_or(Ok(bytes), Err)
+    }
+
+    /// What came of a body, and how it failed if it did.
+    pub(crate) async fn get_some(
+        &self,
+        key: &str,
+        range: RangeRequest,
+    ) -> Result<(Bytes, Option<StoreError>), StoreError> {
         let located = self.store.locate(BUCKET, key, VersionSelector::Current, range).await?;
-        let got = self.store.open(&Requester::default(), located).await?;
-        let expected = got.range.end - got.range.start;
-        let pieces: Vec<Bytes> = got.body.try_collect().await?;
-        let bytes: Bytes = pieces.concat().into();
-        assert_eq!(bytes.len() as u64, expected, "a body without an error has its whole length");
-        Ok(bytes)
+        let mut got = self.store.open(&Requester::default(), located).await?;
+        let (expected, mut bytes) = ((got.range.end - got.range.start) as usize, Vec::new());
+        loop {
+            match got.body.next().await {
+                Some(Ok(some)) => bytes.extend_from_slice(&some),
+                Some(Err(error)) => return Ok((bytes.into(), Some(error))),
+                None => break,
+            }
+        }
+        assert_eq!(bytes.len(), expected, "a body without an error has its whole length");
+        Ok((bytes.into(), None))
     }
 
     pub(crate) async fn get_all(&self, key: &str) -> Result<Bytes, StoreError> {
         self.get(key, RangeRequest::All).await
+    }
+
+    /// A counter without labels, as Prometheus would be told.
+    pub(crate) fn counted(&self, name: &str) -> f64 {
+        let families = self.metrics.gather();
+        let family = families.iter().find(|family| family.name() == name).unwrap();
+        family.get_metric()[0].get_counter().get_value()
     }
 
     /// Waits for background work, then says what is stored.

@@ -113,6 +113,8 @@ pub(crate) fn from_store(error: StoreError) -> S3Error {
         StoreError::PolicyTooLarge(_) => {
             s3_error!(ServiceUnavailable, "This node takes no writes now; please try again.")
         }
+        // The read has told its operator. Trying again may help, once scrub has found which fragment is wrong.
+        StoreError::WrongBytes { .. } => s3_error!(InternalError),
         StoreError::NotEnoughFragments { .. }
         | StoreError::TooCrowded { .. }
         | StoreError::NoPlacement { .. }

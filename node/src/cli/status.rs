@@ -29,6 +29,7 @@ pub(crate) struct StatusView {
     groups: Vec<GroupView>,
     missing_fragments: u64,
     ledger_by_cause: Vec<(String, u64)>,
+    inconsistent_blobs: Vec<String>,
     /// None if this store does not count its stripes, or the node is of a version that does not tell.
     tolerance: Option<Vec<ToleranceView>>,
     actors: Vec<ActorView>,
@@ -326,6 +327,9 @@ impl StatusView {
             let failure = actor.last_failure.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
             format!("actor {} is {}, {}{failure}", actor.name, actor.state, plural(actor.restarts as usize, "restart"))
         }));
+        lines.extend(self.inconsistent_blobs.iter().map(|blob| {
+            format!("blob {blob} is not what was written, or its parity is not its data's, and cannot be mended: see README.md")
+        }));
         if lines.is_empty() {
             return;
         }
@@ -416,6 +420,7 @@ mod tests {
             ],
             "groups": [{"id": 7, "scheme": "4+2", "state": "open", "epoch": 2, "up": 5, "width": 6, "crowded": true}],
             "missing_fragments": 3, "ledger_by_cause": [["disklost", 3], ["corrupt", 0]],
+            "inconsistent_blobs": ["00ff"],
             "actors": [{"name": "scrub", "state": "given up", "restarts": 5, "last_failure": "panicked"}]
         });
         let words = StatusView::read(status.to_string().as_bytes()).unwrap().in_words();
@@ -430,6 +435,7 @@ mod tests {
             "group g7 (4+2): a rack holds more of it than can be lost",
             "group g7 (4+2, epoch 2): 5 of 6 members up",
             "actor scrub is given up, 5 restarts: panicked",
+            "blob 00ff is not what was written",
         ] {
             assert!(words.contains(part), "{part}: {words}");
         }

@@ -165,6 +165,8 @@ pub(crate) struct TimingsSection {
     pub fragment_deadline: Period,
     pub reclaim_grace: Period,
     pub scrub_interval: Period,
+    /// Each blob is decoded once in so many passes of scrub; 0: never.
+    pub deep_scrub_passes: u32,
 }
 
 impl Default for TimingsSection {
@@ -178,6 +180,7 @@ impl Default for TimingsSection {
             fragment_deadline: Period(usual.fragment_deadline),
             reclaim_grace: Period(usual.reclaim_grace),
             scrub_interval: Period(usual.scrub_interval),
+            deep_scrub_passes: usual.deep_scrub_passes,
         }
     }
 }
