@@ -35,6 +35,23 @@ struct Found {
     bytes: u64,
     /// None when its bytes are damaged.
     digest: Option<String>,
+    /// Number of the segment file and where its record begins there, if the list tells.
+    at: Option<(u64, u64)>,
+}
+
+/// A fragment in its place, and where its bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lying {
+    /// The same for all fragments of a stripe.
+    pub stripe: String,
+    /// How many of them may be lost.
+    pub parity: usize,
+    pub disk: String,
+    pub segment: u64,
+    /// Byte of the segment's file at which its record begins.
+    pub offset: u64,
+    /// Of its payload, which is the last of the record.
+    pub bytes: u64,
 }
 
 struct Group {
@@ -131,7 +148,8 @@ impl Audit {
         };
         let position = usize::try_from(fragment["position"].as_u64()?).ok()?;
         let digest = fragment["digest"].as_str().map(str::to_owned);
-        let found = Found { disk: disk.to_owned(), bytes: fragment["bytes"].as_u64()?, digest };
+        let at = fragment["segment"].as_u64().zip(fragment["offset"].as_u64());
+        let found = Found { disk: disk.to_owned(), bytes: fragment["bytes"].as_u64()?, digest, at };
         self.found.entry((stripe, position)).or_default().push(found);
         Some(())
     }
@@ -141,6 +159,20 @@ impl Audit {
         let member = self.groups.get(&stripe.group)?.members.get(position)?;
         let found = self.found.get(&(stripe.clone(), position))?;
         found.iter().find(|found| found.disk == *member && found.digest.is_some())
+    }
+
+    /// Every fragment that is in its place, in order of stripe.
+    pub fn lying(&self) -> Vec<Lying> {
+        let places = self.stripes.iter().filter_map(|stripe| Some((stripe, self.groups.get(&stripe.group)?)));
+        let fragments = places.flat_map(|(stripe, group)| {
+            (0..group.members.len()).filter_map(move |position| {
+                let Found { disk, bytes, at, .. } = self.in_place(stripe, position)?;
+                let (segment, offset) = (*at)?;
+                let (stripe, parity) = (stripe.to_string(), group.parity);
+                Some(Lying { stripe, parity, disk: disk.clone(), segment, offset, bytes: *bytes })
+            })
+        });
+        fragments.collect()
     }
 
     /// What is wrong: RED-2 (every stripe has all its fragments, whole, each on the disk that the group names) and

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use cairn_chaos::{
     ChaosError,
-    scenario::{away, clients, corrupt, heal, metadata, racks, restart, sick, stream, watch},
+    scenario::{away, clients, corrupt, heal, metadata, racks, restart, rot, sick, stream, watch},
     setting::Setting,
 };
 use clap::{Parser, Subcommand};
@@ -55,6 +55,8 @@ enum Scenario {
     Sick,
     /// Bytes on disk are flipped under a running cluster.
     Corrupt,
+    /// A thousand fragments are damaged at rest, and all segment files of one disk deleted.
+    Rot,
     /// The metadata's server is killed under load and started again: `cairn meta`, or a FoundationDB of its own.
     Metadata {
         #[arg(long, default_value_t = 2)]
@@ -115,6 +117,7 @@ async fn run(setting: &Setting, scenario: Scenario) -> Result<(), ChaosError> {
         Scenario::Restart => restart::run(setting).await,
         Scenario::Sick => sick::run(setting).await,
         Scenario::Corrupt => corrupt::run(setting).await,
+        Scenario::Rot => rot::run(setting).await,
         Scenario::Metadata { rounds, fdb_server } => metadata::run(setting, rounds, fdb_server.as_deref()).await,
         Scenario::Watch { prometheus, ops } => watch::run(setting, &prometheus, &ops).await,
         Scenario::Stream { small_mib, large_mib } => stream::run(setting, small_mib, large_mib).await,

@@ -7,6 +7,7 @@ pub mod heal;
 pub mod metadata;
 pub mod racks;
 pub mod restart;
+pub mod rot;
 pub mod sick;
 pub mod stream;
 pub mod watch;

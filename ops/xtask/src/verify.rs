@@ -166,6 +166,7 @@ fn scenarios(report: &mut Report, options: &Options, bin: &Path, fdb: Fdb) {
     let clients = if options.large { "real clients, up to 1 GiB" } else { "real clients, up to 64 MiB" };
     report.command(clients, &mut chaos(options, bin, &["clients"], false));
     report.command("corrupted bytes", &mut chaos(options, bin, &["corrupt"], false));
+    report.command("a thousand fragments rotten, a disk emptied", &mut chaos(options, bin, &["rot"], false));
     report.command("kill -9 and restart", &mut chaos(options, bin, &["restart"], false));
     let large = if options.large { "5120" } else { "512" };
     let name = format!("{large} MiB streamed in bounded memory");
