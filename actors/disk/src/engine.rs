@@ -12,7 +12,8 @@ use std::{
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use cairn_fragment::{
-    BLOCK_BYTES, DiskError, DiskStatus, FragmentInfo, NewFragment, Priority, Turn, block_count, verify_blocks,
+    BLOCK_BYTES, BlobRange, DiskError, DiskStatus, FragmentInfo, NameDigest, NewFragment, Priority, Turn, block_count,
+    verify_blocks,
 };
 use cairn_schema::ids::{DiskId, FragmentName, GroupId};
 use parking_lot::Mutex;
@@ -297,6 +298,19 @@ impl Engine {
             Ok(entries.into_iter().map(|(name, entry)| entry.info(name)).collect())
         };
         self.reading(list).await
+    }
+
+    /// The digests of the parts of a range, as the index has them now.
+    pub(crate) async fn digests(
+        &self,
+        group: GroupId,
+        position: u8,
+        range: BlobRange,
+    ) -> Result<Vec<NameDigest>, DiskError> {
+        let digests = move |core: &Core| {
+            core.index.digests(group, position, range).map(Vec::from).map_err(|error| core.index_failed(error))
+        };
+        self.reading(digests).await
     }
 
     pub(crate) fn status(&self) -> DiskStatus {

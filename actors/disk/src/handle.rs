@@ -13,7 +13,9 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use async_trait::async_trait;
 use bytes::Bytes;
-use cairn_fragment::{DiskError, DiskStatus, FragmentInfo, LocalDisk, NewFragment, Priority, Turn};
+use cairn_fragment::{
+    BlobRange, DiskError, DiskStatus, FragmentInfo, LocalDisk, NameDigest, NewFragment, Priority, Turn,
+};
 use cairn_schema::ids::{DiskId, FragmentName, GroupId};
 
 use super::{
@@ -285,6 +287,9 @@ impl LocalDisk for DiskHandle {
         limit: usize,
     ) -> Result<Vec<FragmentInfo>, DiskError> {
         DiskHandle::list(self, group, after, limit).await
+    }
+    async fn digests(&self, group: GroupId, position: u8, range: BlobRange) -> Result<Vec<NameDigest>, DiskError> {
+        self.engine()?.digests(group, position, range).await
     }
     async fn verify(&self, name: FragmentName, turn: Turn) -> Result<FragmentInfo, DiskError> {
         self.engine()?.verify(name, turn).await

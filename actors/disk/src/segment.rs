@@ -5,6 +5,7 @@ use std::{
     fs::File,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use cairn_fragment::DiskError;
@@ -92,6 +93,9 @@ fn fill(io: &Io, disk: DiskId, number: u32, capacity: u64, path: &Path) -> Resul
 }
 
 /// A clock that counts uses, and each open file with when it was last used.
+/// Coarser than the times of any file system.
+const TICK: Duration = Duration::from_secs(3);
+
 type Open = (u64, HashMap<u32, (u64, Arc<File>)>);
 
 /// Open segment files, the least recently used closed when there are too many.
@@ -99,15 +103,30 @@ type Open = (u64, HashMap<u32, (u64, Arc<File>)>);
 pub(crate) struct Files {
     dir: PathBuf,
     open: Mutex<Open>,
+    /// When the directory had last changed when it was last listed.
+    listed: Mutex<Option<SystemTime>>,
 }
 
 impl Files {
     pub(crate) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), open: Mutex::default() }
+        Self { dir: dir.to_owned(), open: Mutex::default(), listed: Mutex::default() }
     }
 
     pub(crate) fn path(&self, number: u32) -> PathBuf {
         segment_path(&self.dir, number)
+    }
+
+    /// The segments that there are, if any came or went since this was last asked; None otherwise.
+    pub(crate) fn list_anew(&self) -> Result<Option<Vec<u32>>, DiskError> {
+        let path = segments_dir(&self.dir);
+        let changed = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
+        let changed = changed.map_err(|error| disk_error("look at the segments", &path, error))?;
+        // Two changes within one tick of the clock look like one.
+        let settled = changed.elapsed().is_ok_and(|age| age > TICK);
+        if self.listed.lock().replace(changed) == Some(changed) && settled {
+            return Ok(None);
+        }
+        list_segments(&self.dir).map(Some)
     }
 
     pub(crate) fn get(&self, number: u32) -> Result<Arc<File>, DiskError> {

@@ -155,7 +155,32 @@ impl Core {
             Ok(_) => self.fail(format!("the disk is gone: {} is not it any more", self.dir.display())),
             Err(error) => self.fail(format!("the disk is gone: {error}")),
         }
+        self.look_for_segments();
         self.refresh_space();
+    }
+
+    /// A segment file that somebody has deleted goes on being read, and written to, for as long as it is open, and is
+    /// gone with the process: better to know now what is lost with it (RED-1).
+    fn look_for_segments(&self) {
+        let needed = self.needed_segments();
+        let present = match self.files.list_anew() {
+            Ok(Some(present)) => present,
+            Ok(None) => return,
+            Err(error) => return self.fail(format!("the disk is gone: {error}")),
+        };
+        // One that was emptied meanwhile may have gone in order.
+        let gone = needed.into_iter().filter(|number| present.binary_search(number).is_err());
+        if let Some(number) = gone.into_iter().find(|number| self.needed_segments().contains(number)) {
+            self.fail(format!("segment {number} was deleted by somebody else"));
+        }
+    }
+
+    fn needed_segments(&self) -> Vec<u32> {
+        let written = self.index.position().segment;
+        self.index.segments(|segments| {
+            let needed = segments.iter().filter(|(number, state)| state.fragments > 0 || *number == written);
+            needed.map(|(number, _)| number).collect()
+        })
     }
 
     /// Notes whether an operation takes too long: for the disk to be given writes, or for anybody to wait for it. Does

@@ -289,3 +289,44 @@ async fn a_list_names_every_fragment_once_tells_its_bytes_and_which_is_damaged()
     let damaged: Vec<_> = list(true).into_iter().filter(|one| one.damage.is_some()).collect();
     assert_eq!(damaged.iter().map(|one| (one.name, one.digest.clone())).collect::<Vec<_>>(), [(name(victim), None)]);
 }
+
+/// Its file stays open, so that what it holds could be read, and more written to it, until the process ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn red_1_a_segment_that_somebody_deletes_fails_the_disk_and_is_missing_when_it_is_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = DiskHandle::open(DiskOptions { segment_bytes: 256 << 10, ..options(dir.path()) }).unwrap();
+    let mut stored: BTreeSet<u32> = (0..COUNT).collect();
+    for n in &stored {
+        disk.put(fragment(*n, length(*n))).await.unwrap();
+    }
+    disk.look();
+    assert!(!disk.has_failed(), "segments that come are no trouble");
+    // One that is full, and the one that is being written.
+    for which in [0, usize::MAX] {
+        let files = segment_files(dir.path());
+        let file = &files[which.min(files.len() - 1)];
+        let lost: BTreeSet<u32> = stored
+            .iter()
+            .copied()
+            .filter(|n| find(dir.path(), &payload(*n, length(*n))).is_some_and(|(path, _)| path == *file))
+            .collect();
+        assert!(!lost.is_empty());
+        std::fs::remove_file(file).unwrap();
+        disk.look();
+        assert!(disk.has_failed(), "{}", file.display());
+        disk.reopen().unwrap();
+        for n in &stored {
+            match whole(&disk, *n).await {
+                Ok(bytes) => assert!(bytes == payload(*n, length(*n)) && !lost.contains(n), "{n}"),
+                Err(error) => assert!(matches!(error, DiskError::NotFound(_)) && lost.contains(n), "{n}: {error}"),
+            }
+        }
+        for n in &lost {
+            disk.put(fragment(*n, length(*n))).await.unwrap();
+            stored.insert(*n);
+        }
+        disk.look();
+        assert!(!disk.has_failed());
+    }
+    disk.close().await;
+}

@@ -10,7 +10,7 @@ use std::{
 };
 
 use cairn_disk::{DiskHandle, DiskOptions, Faults};
-use cairn_fragment::DiskError;
+use cairn_fragment::{BlobRange, DiskError, LocalDisk, NameDigest, PARTS};
 use cairn_schema::ids::GroupId;
 use common::{Dice, copy_dir, find, flip, fragment, name, options, payload, whole};
 
@@ -127,6 +127,25 @@ impl Run {
         }
         wanted.retain(|(name, _)| name.group == group);
         assert_eq!(paged, wanted);
+        self.digests(group).await;
+    }
+
+    /// Of all blobs they are kept with every change; of a part the names are looked through.
+    async fn digests(&mut self, group: GroupId) {
+        let part = BlobRange::ALL.part(self.dice.roll(PARTS as u64) as usize).unwrap();
+        for (position, range) in (0..6).flat_map(|position| [(position, BlobRange::ALL), (position, part)]) {
+            let mut wanted = vec![NameDigest::default(); PARTS];
+            let names =
+                self.model.keys().map(|n| name(*n)).filter(|name| (name.group, name.position) == (group, position));
+            for name in names.filter(|name| range.contains(name.blob)) {
+                wanted[range.part_of(name.blob)].add(name.blob, name.stripe);
+            }
+            assert_eq!(
+                self.disk().digests(group, position, range).await.unwrap(),
+                wanted,
+                "{group:?} {position} {range:?}"
+            );
+        }
     }
 
     async fn close(&mut self, lose_index: bool) {

@@ -12,6 +12,7 @@ use cairn_schema::ids::{DiskId, FragmentName, GroupId};
 use super::{
     cluster::{Fragments, TransportError},
     fragment::{DiskStatus, FragmentInfo, NewFragment},
+    name_digest::{BlobRange, NameDigest},
     turn::{Priority, Terms},
 };
 
@@ -92,6 +93,18 @@ impl Bounded {
         deadline: Instant,
     ) -> Result<Vec<FragmentInfo>, TransportError> {
         Self::by(disk, deadline, self.fragments.list(disk, group, after, limit, self.terms(deadline))).await
+    }
+
+    /// Of each part of a range, the digest of the fragments that the disk has in one position of a group.
+    pub async fn digests(
+        &self,
+        disk: DiskId,
+        group: GroupId,
+        position: u8,
+        range: BlobRange,
+        deadline: Instant,
+    ) -> Result<Vec<NameDigest>, TransportError> {
+        Self::by(disk, deadline, self.fragments.digests(disk, group, position, range, self.terms(deadline))).await
     }
 
     /// Has the disk read the whole fragment and compare it with its checksums.

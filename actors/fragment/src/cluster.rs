@@ -8,8 +8,12 @@ use cairn_schema::ids::{DiskId, FragmentName, GroupId, NodeId};
 
 use crate::{
     fragment::{DiskError, DiskStatus, FragmentInfo, NewFragment},
+    name_digest::{BlobRange, NameDigest, PARTS},
     turn::Terms,
 };
+
+/// Names of one call where digests are made of lists.
+const LISTED_AT_ONCE: usize = 1024;
 
 /// Why a call of a fragment did not do what it was for.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -56,6 +60,28 @@ pub trait Fragments: Send + Sync + 'static {
         limit: usize,
         terms: Terms,
     ) -> Result<Vec<FragmentInfo>, TransportError>;
+    /// Of each of the [`PARTS`] of a range, the digest of the fragments that the disk has in one position of a group.
+    /// For who knows no better way, by their names.
+    async fn digests(
+        &self,
+        disk: DiskId,
+        group: GroupId,
+        position: u8,
+        range: BlobRange,
+        terms: Terms,
+    ) -> Result<Vec<NameDigest>, TransportError> {
+        let mut parts = vec![NameDigest::default(); PARTS];
+        let mut after = None;
+        loop {
+            let listed = self.list(disk, Some(group), after, LISTED_AT_ONCE, terms).await?;
+            let Some(last) = listed.last() else { return Ok(parts) };
+            after = Some(last.name);
+            let names = listed.iter().map(|info| info.name);
+            for name in names.filter(|name| name.position == position && range.contains(name.blob)) {
+                parts[range.part_of(name.blob)].add(name.blob, name.stripe);
+            }
+        }
+    }
     async fn verify(&self, disk: DiskId, name: FragmentName, terms: Terms) -> Result<FragmentInfo, TransportError>;
     async fn disk_status(&self, disk: DiskId, terms: Terms) -> Result<DiskStatus, TransportError>;
 }

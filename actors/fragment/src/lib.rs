@@ -12,6 +12,7 @@ pub mod codec;
 mod fragment;
 pub mod geometry;
 mod local;
+mod name_digest;
 mod positions;
 mod turn;
 
@@ -21,6 +22,7 @@ pub use {
     cluster::{Directory, Fragments, Probes, TransportError},
     fragment::{DiskError, DiskStatus, FragmentInfo, NewFragment},
     local::LocalDisk,
+    name_digest::{BlobRange, NameDigest, PARTS},
     positions::Positions,
     turn::{Priority, Terms, Turn},
 };

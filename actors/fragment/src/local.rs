@@ -8,6 +8,7 @@ use cairn_schema::ids::{FragmentName, GroupId};
 
 use crate::{
     fragment::{DiskError, DiskStatus, FragmentInfo, NewFragment},
+    name_digest::{BlobRange, NameDigest},
     turn::{Priority, Turn},
 };
 
@@ -26,6 +27,8 @@ pub trait LocalDisk: Send + Sync + 'static {
         after: Option<FragmentName>,
         limit: usize,
     ) -> Result<Vec<FragmentInfo>, DiskError>;
+    /// Of each part of a range, the digest of the fragments in one position of a group.
+    async fn digests(&self, group: GroupId, position: u8, range: BlobRange) -> Result<Vec<NameDigest>, DiskError>;
     async fn verify(&self, name: FragmentName, turn: Turn) -> Result<FragmentInfo, DiskError>;
     fn status(&self) -> DiskStatus;
 }

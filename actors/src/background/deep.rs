@@ -1,5 +1,5 @@
-//! Deep scrub: whole blobs are decoded and compared with their own checksums, and their parity with their data. It finds
-//! what no fragment's checksum can: fragments that were made of wrong bytes, or put where others belong.
+//! Deep scrub: whole blobs are decoded and compared with their own checksums, and their parity with their data. It
+//! finds what no fragment's checksum can: fragments that were made of wrong bytes, or put where others belong.
 
 use std::sync::Arc;
 

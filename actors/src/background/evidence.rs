@@ -1,8 +1,8 @@
 //! Which fragments of a stripe are wrong, when each is right by its own checksums and together they do not agree.
 //!
 //! Fragments of a code of distance m + 1: any k of them make a whole stripe up, and the others should be what that
-//! encodes to. Those explanations are tried that need the fewest wrong fragments. If these are half of the redundancy at
-//! most, there is just one explanation; else there may be several, and only the blob's checksum tells which is true.
+//! encodes to. Those explanations are tried that need the fewest wrong fragments. If these are half of the redundancy
+//! at most, there is just one explanation; else there may be several, and only the blob's checksum tells which is true.
 
 use bytes::Bytes;
 use cairn_fragment::codec::{Codec, CodecError, Fragment};

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use cairn_fragment::BlobRange;
 use cairn_schema::{clock::now_ms, ids::*, record::*};
 
 use super::Context;
@@ -22,18 +23,24 @@ pub struct Page {
     pub missing: u64,
 }
 
-/// One disk against one group, a page at a time.
+/// One disk against one group, or a range of its blobs, a page at a time.
 pub struct GroupCheck {
     disk: DiskId,
     group: GroupId,
     position: u8,
+    range: BlobRange,
     after: Option<BlobId>,
     done: bool,
 }
 
 impl GroupCheck {
     pub fn new(disk: DiskId, group: GroupId, position: u8) -> Self {
-        Self { disk, group, position, after: None, done: false }
+        Self::within(disk, group, position, BlobRange::ALL)
+    }
+
+    pub(super) fn within(disk: DiskId, group: GroupId, position: u8, range: BlobRange) -> Self {
+        let after = u128::from_be_bytes(range.first().0).checked_sub(1).map(|id| BlobId(id.to_be_bytes()));
+        Self { disk, group, position, range, after, done: false }
     }
 
     /// Compares the next page; None after the last.
@@ -44,9 +51,10 @@ impl GroupCheck {
         // The metadata first: a fragment is durable before its blob is committed, so what is expected must be there by
         // now.
         let blobs = ctx.meta.group_blobs(self.group, self.after, BLOBS_PER_PAGE).await?;
-        self.done = blobs.is_empty();
+        self.done = blobs.last().is_none_or(|blob| blob.id >= self.range.last());
         let mut page = Page::default();
-        let mut names = blobs.iter().flat_map(|blob| names_in(blob, self.group, self.position));
+        let within = blobs.iter().filter(|blob| self.range.contains(blob.id));
+        let mut names = within.flat_map(|blob| names_in(blob, self.group, self.position));
         loop {
             let chunk: Vec<FragmentName> = names.by_ref().take(NAMES_PER_CHUNK).collect();
             if chunk.is_empty() {

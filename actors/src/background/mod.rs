@@ -2,6 +2,7 @@
 //! supervised actor whose lasting state is in the metadata.
 
 mod backoff;
+pub mod compare;
 mod context;
 mod courtesy;
 mod deep;

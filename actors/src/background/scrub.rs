@@ -134,8 +134,8 @@ impl Scrub {
         self.ctx.metrics.scrub_oldest_seconds.with_label_values(&[&self.disk.to_string()]).set(age);
     }
 
-    /// The next fragments. Returns the bytes read and where to go on, with the blobs to be decoded first; None after the
-    /// last.
+    /// The next fragments. Returns the bytes read and where to go on, with the blobs to be decoded first; None after
+    /// the last.
     async fn fragments(
         &self,
         after: Option<FragmentName>,

@@ -9,7 +9,10 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cairn_fragment::{Bounded, DiskError, DiskStatus, FragmentInfo, Fragments, NewFragment, Terms, TransportError};
+use cairn_fragment::{
+    BlobRange, Bounded, DiskError, DiskStatus, FragmentInfo, Fragments, NameDigest, NewFragment, PARTS, Terms,
+    TransportError,
+};
 use cairn_schema::{Meta, ids::*, record::*, verbs::*};
 use parking_lot::Mutex;
 
@@ -36,6 +39,8 @@ pub(super) struct Kept {
 pub(super) struct Shelves {
     pub kept: Mutex<HashMap<DiskId, BTreeMap<FragmentName, Kept>>>,
     pub bytes: Mutex<HashMap<(DiskId, FragmentName), Bytes>>,
+    /// A disk of a node of before there were digests.
+    pub without_digests: Mutex<Option<DiskId>>,
     /// Every fragment that was verified, in order.
     pub verified: Mutex<Vec<(DiskId, FragmentName)>>,
 }
@@ -96,6 +101,24 @@ impl Fragments for Shelves {
             written_ms: kept.written_ms,
         };
         Ok(listed.map(info).take(limit).collect())
+    }
+    async fn digests(
+        &self,
+        disk: DiskId,
+        group: GroupId,
+        position: u8,
+        range: BlobRange,
+        _: Terms,
+    ) -> Result<Vec<NameDigest>, TransportError> {
+        if *self.without_digests.lock() == Some(disk) {
+            return Err(TransportError::Protocol("n2".parse().unwrap(), "it knows no digests".into()));
+        }
+        let mut parts = vec![NameDigest::default(); PARTS];
+        let names = self.names(disk).into_iter().filter(|name| (name.group, name.position) == (group, position));
+        for name in names.filter(|name| range.contains(name.blob)) {
+            parts[range.part_of(name.blob)].add(name.blob, name.stripe);
+        }
+        Ok(parts)
     }
     async fn verify(&self, disk: DiskId, name: FragmentName, at: Terms) -> Result<FragmentInfo, TransportError> {
         self.verified.lock().push((disk, name));

@@ -2,8 +2,8 @@
 //! verified before it is handed on (INT-1).
 //!
 //! [`plan`] says which pieces; [`reader`] reads them one after the other, a little ahead of the client; [`gather`]
-//! reads one of them whatever is slow, missing or damaged, and [`sources`] decides whom it asks. [`whole`] judges a blob
-//! that is read from its first byte to its last by its own checksum.
+//! reads one of them whatever is slow, missing or damaged, and [`sources`] decides whom it asks. [`whole`] judges a
+//! blob that is read from its first byte to its last by its own checksum.
 
 mod gather;
 mod plan;

@@ -1,8 +1,8 @@
 //! Whether a blob that is read from its first byte to its last is the one that was written.
 //!
 //! The checksums of fragments vouch for each by itself; that they were put together in the right order, and made of the
-//! right bytes, only the blob's own checksum tells. It is judged when the blob's last piece has come and nothing of that
-//! was handed out yet, so that no client ever has all of a wrong blob (CON-2, INT-1).
+//! right bytes, only the blob's own checksum tells. It is judged when the blob's last piece has come and nothing of
+//! that was handed out yet, so that no client ever has all of a wrong blob (CON-2, INT-1).
 
 use bytes::Bytes;
 use cairn_schema::{ids::BlobId, record::Blob};

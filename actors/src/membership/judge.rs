@@ -24,7 +24,7 @@ use super::{
     quorum::{Sight, Tally, in_company, may_give_up, may_judge},
 };
 use crate::{
-    background::{Context, inventory},
+    background::{Context, compare::Comparison},
     placement::{DiskView, Liveness, Rows},
     supervisor::{Step, StepError, Worker},
 };
@@ -196,7 +196,7 @@ impl Judge {
                     down.push(disk);
                 }
                 (DiskState::Down | DiskState::Lost, None) if self.is_reached(rows).await => {
-                    self.call_up(rows, disk, until).await?
+                    self.call_up(disk, until).await?
                 }
                 _ => drop(self.returning.remove(&id)),
             }
@@ -206,9 +206,9 @@ impl Judge {
 
     /// Has a disk that was away compared with what it should hold, which takes its time and keeps nobody else waiting;
     /// once that is done, it is up (RED-1).
-    async fn call_up(&mut self, rows: &Rows, disk: &Disk, until: Instant) -> Result<(), StepError> {
+    async fn call_up(&mut self, disk: &Disk, until: Instant) -> Result<(), StepError> {
         let returning = self.returning.entry(disk.id).or_insert_with(|| {
-            let comparing = reconcile(self.ctx.clone(), rows.positions_of(disk.id), disk.id);
+            let comparing = reconcile(self.ctx.clone(), disk.id);
             AbortOnDropHandle::new(tokio::spawn(comparing))
         });
         // What is quickly done is not to wait for the next step.
@@ -344,12 +344,13 @@ impl Judge {
 }
 
 /// A disk that was away is compared with what it should hold before it counts again (RED-1).
-async fn reconcile(ctx: Context, positions: Vec<(GroupId, u8)>, disk: DiskId) -> Result<(), StepError> {
+async fn reconcile(ctx: Context, disk: DiskId) -> Result<(), StepError> {
     let until = Instant::now() + RECONCILE_LIMIT;
+    let rows = ctx.placement.topology().rows.clone();
     let mut missing = 0;
-    for (group, position) in positions {
-        let mut check = inventory::GroupCheck::new(disk, group, position);
-        while let Some(page) = check.page(&ctx).await? {
+    for (group, position) in rows.positions_of(disk) {
+        let mut comparison = Comparison::new(disk, group, position);
+        while let Some(page) = comparison.step(&ctx, &rows).await? {
             missing += page.missing;
             if Instant::now() > until {
                 tracing::warn!(%disk, missing, "comparing the disk with what it should hold takes long; scrub will finish it");

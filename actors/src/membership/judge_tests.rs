@@ -22,6 +22,8 @@ struct Net {
     /// Pairs (from, to) that cannot talk.
     cut: Mutex<HashSet<(NodeId, NodeId)>>,
     failed: Mutex<Option<String>>,
+    /// What the disks hold, in order.
+    held: Mutex<Vec<(DiskId, FragmentName)>>,
 }
 
 fn node(index: usize) -> NodeId {
@@ -63,13 +65,15 @@ impl Fragments for Net {
     }
     async fn list(
         &self,
-        _: DiskId,
+        disk: DiskId,
         _: Option<GroupId>,
-        _: Option<FragmentName>,
+        after: Option<FragmentName>,
         _: usize,
         _: Terms,
     ) -> Result<Vec<FragmentInfo>, TransportError> {
-        Ok(Vec::new())
+        let held = self.held.lock();
+        let listed = held.iter().filter(|(on, name)| *on == disk && after.is_none_or(|after| *name > after));
+        Ok(listed.map(|(_, name)| FragmentInfo { name: *name, length: 10, written_ms: 0 }).collect())
     }
     async fn put(&self, _: DiskId, _: NewFragment, _: Terms) -> Result<(), TransportError> {
         unreachable!("a judge writes no fragments")
@@ -297,6 +301,8 @@ async fn red_1_a_returning_disk_is_compared_with_what_it_should_hold() {
         precondition: Precondition::default(),
     };
     court.meta.commit_object(object).await.unwrap();
+    let name = |stripe| FragmentName { group: group.id, blob: blob.id, stripe, position: 0 };
+    court.net.held.lock().extend((0..3).map(|stripe| (disk(1), name(stripe))));
     court.meta.set_disk_state(disk(0), DiskState::Up, DiskState::Down).await.unwrap();
     court.hear(&[]).await;
     assert!(court.not_up().await.is_empty());

@@ -5,13 +5,14 @@
 //! it: so what is durable of the index is always exactly the state at one position of the log, and opening a disk
 //! replays the log from there.
 
+pub(crate) mod digests;
 pub(crate) mod rows;
 pub(crate) mod segments;
 pub(crate) mod tree;
 
 use std::path::{Path, PathBuf};
 
-use cairn_fragment::DiskError;
+use cairn_fragment::{BlobRange, DiskError, NameDigest, PARTS};
 use cairn_schema::{
     clock::now_ms,
     ids::{BlobId, DiskId, FragmentName, GroupId},
@@ -19,6 +20,7 @@ use cairn_schema::{
 use parking_lot::RwLock;
 
 use self::{
+    digests::Digests,
     rows::Head,
     segments::{Entry, SegmentState, Segments, Totals},
     tree::{IndexError, Tree},
@@ -50,6 +52,7 @@ pub(crate) enum Effect {
 #[derive(Debug, Default)]
 struct State {
     segments: Segments,
+    digests: Digests,
     position: Position,
     /// Changes since the last checkpoint.
     changed: bool,
@@ -74,8 +77,8 @@ impl Index {
     /// Opens what is at `path`; the segments are as its last checkpoint knew them.
     pub(crate) fn open(path: &Path, disk: DiskId, memory: &IndexMemory) -> Result<Self, IndexError> {
         let tree = Tree::open(path, memory)?;
-        let head = tree.get(&rows::HEAD_KEY)?.ok_or(IndexError::Missing)?;
-        let head = rows::decode_head(&head)?;
+        let written = tree.get(&rows::HEAD_KEY)?.ok_or(IndexError::Missing)?;
+        let head = rows::decode_head(&written)?;
         if head.disk != disk {
             return Err(IndexError::OtherDisk(head.disk.to_string()));
         }
@@ -85,7 +88,12 @@ impl Index {
             Ok(true)
         })?;
         let position = Position { segment: head.segment, end: head.end, next_batch: head.next_batch };
-        Ok(Self { tree, disk, state: RwLock::new(State { segments, position, changed: false }) })
+        // Builds that know nothing of digests write heads alone.
+        let digests = match tree.get(&rows::DIGESTS_KEY)? {
+            Some(of) if of == written => read_digests(&tree)?,
+            _ => count_digests(&tree)?,
+        };
+        Ok(Self { tree, disk, state: RwLock::new(State { segments, digests, position, changed: false }) })
     }
 
     /// An empty one at `path`, whatever was there.
@@ -131,6 +139,33 @@ impl Index {
         Ok(entries)
     }
 
+    /// The digests of the parts of a range of blobs, of the fragments in one position of a group. Of all blobs they are
+    /// kept; within a part the rows are looked through.
+    pub(crate) fn digests(
+        &self,
+        group: GroupId,
+        position: u8,
+        range: BlobRange,
+    ) -> Result<[NameDigest; PARTS], IndexError> {
+        if range == BlobRange::ALL
+            && let Some(parts) = self.state.read().digests.of((group, position))
+        {
+            return Ok(parts);
+        }
+        let mut parts = [NameDigest::default(); PARTS];
+        let name = |blob, stripe, position| rows::name_key(&FragmentName { group, blob, stripe, position });
+        let (from, to) = (name(range.first(), 0, 0), name(range.last(), u32::MAX, u8::MAX));
+        // No blob has so many stripes that the last of these names could be one's.
+        self.tree.range(&from, false, &to, |(key, _)| {
+            let name = rows::decode_name(&key)?;
+            if name.position == position {
+                parts[range.part_of(name.blob)].add(name.blob, name.stripe);
+            }
+            Ok(true)
+        })?;
+        Ok(parts)
+    }
+
     pub(crate) fn totals(&self) -> Totals {
         self.state.read().segments.totals()
     }
@@ -166,7 +201,7 @@ impl Index {
         state.position = position;
         state.changed = true;
         for effect in effects {
-            self.one(&mut state.segments, effect);
+            self.one(&mut state, effect);
         }
     }
 
@@ -174,19 +209,23 @@ impl Index {
     pub(crate) fn replay(&self, effect: Effect) {
         let mut state = self.state.write();
         state.changed = true;
-        self.one(&mut state.segments, effect);
+        self.one(&mut state, effect);
     }
 
-    fn one(&self, segments: &mut Segments, effect: Effect) {
+    fn one(&self, State { segments, digests, .. }: &mut State, effect: Effect) {
         let number = self.tree.next();
         match effect {
             Effect::Put { name, entry, replaces } => {
                 self.tree.insert(number, &rows::name_key(&name), &rows::encode_entry(&entry));
+                if replaces.is_none() {
+                    digests.add(&name);
+                }
                 segments.put(entry, replaces);
             }
             Effect::Kill { at, name, kills, live } => {
                 if live.is_some() {
                     self.tree.remove(number, &rows::name_key(&name));
+                    digests.take(&name);
                 }
                 segments.kill(at, kills, live);
             }
@@ -238,7 +277,19 @@ impl Index {
         for (segment, state) in state.segments.take_dirty() {
             self.tree.insert(number, &rows::segment_key(segment), &rows::encode_segment(&state));
         }
-        self.tree.insert(number, &rows::HEAD_KEY, &rows::encode_head(&head));
+        let (digests, are_all) = state.digests.take_dirty();
+        for ((group, position), parts) in digests {
+            let key = rows::digest_key(group, position);
+            match parts {
+                Some(parts) => self.tree.insert(number, &key, &rows::encode_digests(&parts)),
+                None => self.tree.remove(number, &key),
+            }
+        }
+        let head = rows::encode_head(&head);
+        if are_all {
+            self.tree.insert(number, &rows::DIGESTS_KEY, &head);
+        }
+        self.tree.insert(number, &rows::HEAD_KEY, &head);
         self.tree.rotate();
         state.changed = false;
         state.segments.empty()
@@ -266,5 +317,98 @@ impl Index {
 
     pub(crate) fn pinned_bytes(&self) -> u64 {
         self.tree.pinned_bytes()
+    }
+}
+
+fn read_digests(tree: &Tree) -> Result<Digests, IndexError> {
+    let mut digests = Digests::default();
+    tree.range(&rows::DIGEST_KEYS.0, false, &rows::DIGEST_KEYS.1, |(key, row)| {
+        digests.insert(rows::decode_digest_key(&key)?, rows::decode_digests(&row)?);
+        Ok(true)
+    })?;
+    Ok(digests)
+}
+
+/// By the names that there are, and whatever was written down before is replaced.
+fn count_digests(tree: &Tree) -> Result<Digests, IndexError> {
+    let mut digests = Digests::default();
+    tree.range(&rows::DIGEST_KEYS.0, false, &rows::DIGEST_KEYS.1, |(key, _)| {
+        digests.forget(rows::decode_digest_key(&key)?);
+        Ok(true)
+    })?;
+    tree.range(&rows::NAME_KEYS.0, false, &rows::NAME_KEYS.1, |(key, _)| {
+        digests.add(&rows::decode_name(&key)?);
+        Ok(true)
+    })?;
+    Ok(digests)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn name(n: u8) -> FragmentName {
+        FragmentName {
+            group: GroupId(u32::from(n % 3)),
+            blob: BlobId([n.wrapping_mul(37); 16]),
+            stripe: n.into(),
+            position: n % 2,
+        }
+    }
+
+    fn put(index: &Index, n: u8) {
+        let entry = Entry { place: Place { segment: 1, unit: u32::from(n) * 10 }, length: 7, written_ms: 1 };
+        index.replay(Effect::Put { name: name(n), entry, replaces: None });
+    }
+
+    fn digests(index: &Index) -> Vec<[NameDigest; PARTS]> {
+        let places = (0..3).flat_map(|group| [(GroupId(group), 0), (GroupId(group), 1)]);
+        places.map(|(group, position)| index.digests(group, position, BlobRange::ALL).unwrap()).collect()
+    }
+
+    fn expected(names: impl Iterator<Item = u8> + Clone) -> Vec<[NameDigest; PARTS]> {
+        let places = (0..3).flat_map(|group| [(GroupId(group), 0), (GroupId(group), 1)]);
+        let of = |place| {
+            let mut parts = [NameDigest::default(); PARTS];
+            let names = names.clone().map(name).filter(|name| (name.group, name.position) == place);
+            names.for_each(|name| parts[BlobRange::ALL.part_of(name.blob)].add(name.blob, name.stripe));
+            parts
+        };
+        places.map(of).collect()
+    }
+
+    /// A build without digests writes a head and leaves the digests of before as they were.
+    #[test]
+    fn digests_that_another_build_left_behind_are_counted_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, disk, memory) = (folder.path().join("index"), DiskId([1; 16]), IndexMemory::default());
+        let index = Index::create(&path, disk, &memory).unwrap();
+        index.change_segments(|segments| segments.insert(1, SegmentState::new(3, 8192)));
+        (0..50).for_each(|n| put(&index, n));
+        index.checkpoint().unwrap();
+        assert_eq!(digests(&index), expected(0..50));
+        drop(index);
+        let index = Index::open(&path, disk, &memory).unwrap();
+        assert_eq!(digests(&index), expected(0..50));
+        // One more fragment, and only the fragment and a head are written.
+        index.tree.insert(
+            index.tree.next(),
+            &rows::name_key(&name(50)),
+            &rows::encode_entry(&Entry { place: Place { segment: 1, unit: 7 }, length: 7, written_ms: 1 }),
+        );
+        let head = Head { disk, written_ms: 77, next_batch: 9, segment: 1, end: 8192 };
+        index.tree.insert(index.tree.next(), &rows::HEAD_KEY, &rows::encode_head(&head));
+        index.tree.rotate();
+        index.tree.flush().unwrap();
+        drop(index);
+        let index = Index::open(&path, disk, &memory).unwrap();
+        assert_eq!(digests(&index), expected(0..51));
+        // From then on they are written down again.
+        index.checkpoint().unwrap();
+        drop(index);
+        let index = Index::open(&path, disk, &memory).unwrap();
+        assert_eq!(index.tree.get(&rows::DIGESTS_KEY).unwrap(), index.tree.get(&rows::HEAD_KEY).unwrap());
+        assert_eq!(digests(&index), expected(0..51));
     }
 }

@@ -9,12 +9,17 @@
 //!                                                  needs u32 and that many (segment u32, tombstones u32,
 //!                                                  successors u32),
 //!                                                  damaged u32 and that many (unit u32, units u32)
+//! 00 'C'                                           the head with which the digests were written: they are current
+//!                                                  if it is the same (builds before there were any change it alone)
+//! 00 'D' group, big-endian, position               digests of the fragments of one position: version = 1, and for
+//!                                                  each of 64 parts of the blobs fragments u64, sum u128
 //! 01 group blob stripe position, big-endian        one fragment: version = 1, segment u32, unit u32, length u32,
 //!                                                  written ms u64
 //! ```
 //!
 //! Fragments sort by group, so a group's inventory is one range.
 
+use cairn_fragment::{NameDigest, PARTS};
 use cairn_schema::ids::{BlobId, DiskId, FragmentName, GroupId};
 
 use super::segments::{Entry, Extent, Needs, SegmentState};
@@ -25,6 +30,11 @@ const FRAGMENT: u8 = 1;
 pub(crate) const HEAD_KEY: [u8; 2] = [0, b'H'];
 /// All segment rows lie between these.
 pub(crate) const SEGMENT_KEYS: ([u8; 2], [u8; 2]) = ([0, b'S'], [0, b'T']);
+/// All digest rows lie between these.
+pub(crate) const DIGEST_KEYS: ([u8; 2], [u8; 2]) = ([0, b'D'], [0, b'E']);
+pub(crate) const DIGESTS_KEY: [u8; 2] = [0, b'C'];
+/// All fragment rows lie between these.
+pub(crate) const NAME_KEYS: ([u8; 1], [u8; 1]) = ([FRAGMENT], [FRAGMENT + 1]);
 pub(crate) const NAME_BYTES: usize = 26;
 
 /// Up to where the index knows the log.
@@ -206,6 +216,38 @@ pub(crate) fn decode_segment(row: &[u8]) -> Result<SegmentState, RowError> {
     Ok(state)
 }
 
+pub(crate) fn digest_key(group: GroupId, position: u8) -> [u8; 7] {
+    let mut key = [0, b'D', 0, 0, 0, 0, position];
+    key[2..6].copy_from_slice(&group.0.to_be_bytes());
+    key
+}
+
+pub(crate) fn decode_digest_key(key: &[u8]) -> Result<(GroupId, u8), RowError> {
+    match key {
+        [0, b'D', a, b, c, d, position] => Ok((GroupId(u32::from_be_bytes([*a, *b, *c, *d])), *position)),
+        _ => Err(RowError::Garbled("digest key")),
+    }
+}
+
+pub(crate) fn encode_digests(parts: &[NameDigest; PARTS]) -> Vec<u8> {
+    let mut row = vec![VERSION];
+    for part in parts {
+        row.extend(part.fragments.to_le_bytes());
+        row.extend(part.sum.to_le_bytes());
+    }
+    row
+}
+
+pub(crate) fn decode_digests(row: &[u8]) -> Result<[NameDigest; PARTS], RowError> {
+    let mut fields = Fields::of("digest row", row)?;
+    let mut parts = [NameDigest::default(); PARTS];
+    for part in &mut parts {
+        *part = NameDigest { fragments: fields.u64()?, sum: u128::from_le_bytes(fields.take()?) };
+    }
+    fields.end()?;
+    Ok(parts)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -248,17 +290,38 @@ mod tests {
             encode_head(&head()),
             segment_key(0x01020304).to_vec(),
             encode_segment(&segment()),
+            DIGESTS_KEY.to_vec(),
+            digest_key(GroupId(7), 5).to_vec(),
         ];
         assert_eq!(rows.map(hex::encode), GOLDEN);
+        let row = encode_digests(&digests());
+        let (head, rest) = row.split_at(1 + 24);
+        assert_eq!(
+            (hex::encode(head), rest.len()),
+            ("01".to_owned() + &"0300000000000000".to_owned() + "1000000000000000000000000000002f", 63 * 24)
+        );
+        assert_eq!(
+            rest.last_chunk::<24>().map(hex::encode).as_deref(),
+            Some("010000000000000009000000000000000000000000000000")
+        );
     }
 
-    const GOLDEN: [&str; 6] = [
+    fn digests() -> [NameDigest; PARTS] {
+        let mut parts = [NameDigest::default(); PARTS];
+        parts[0] = NameDigest { fragments: 3, sum: (0x2f << 120) | 0x10 };
+        parts[63] = NameDigest { fragments: 1, sum: 9 };
+        parts
+    }
+
+    const GOLDEN: [&str; 8] = [
         "0100000007abababababababababababababababab0102030405",
         "010300000082000000701101007b68e5cf8b010000",
         "0048",
         "01cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdc869e5cf8b0100000900000000000000040000000020000000000000",
         "005301020304",
         "010188776655443322110000010000000000020000002800000000000000600900000000000002000000010000000300000000000000020000000000000005000000010000002c01000004000000",
+        "0043",
+        "00440000000705",
     ];
 
     #[test]
@@ -268,6 +331,12 @@ mod tests {
         assert_eq!(decode_head(&encode_head(&head())).unwrap(), head());
         assert_eq!(decode_segment(&encode_segment(&segment())).unwrap(), segment());
         assert_eq!(decode_segment_key(&segment_key(9)).unwrap(), 9);
+        assert_eq!(decode_digests(&encode_digests(&digests())).unwrap(), digests());
+        assert_eq!(decode_digest_key(&digest_key(GroupId(7), 5)).unwrap(), (GroupId(7), 5));
+        assert!(
+            decode_digests(&encode_digests(&digests())[..100]).is_err() && decode_digest_key(&[0, b'D', 1]).is_err()
+        );
+        assert_eq!(decode_digests(&[2; 40]), Err(RowError::Version { what: "digest row", version: 2 }));
         let row = encode_segment(&segment());
         for end in 0..row.len() {
             assert!(decode_segment(&row[..end]).is_err(), "cut at {end}");

@@ -5,7 +5,8 @@ use std::{collections::HashMap, ops::Range, sync::Arc, time::Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_fragment::{
-    Directory, DiskError, DiskStatus, FragmentInfo, Fragments, LocalDisk, NewFragment, Probes, Terms, TransportError,
+    BlobRange, Directory, DiskError, DiskStatus, FragmentInfo, Fragments, LocalDisk, NameDigest, NewFragment, PARTS,
+    Probes, Terms, TransportError,
 };
 use cairn_schema::ids::{DiskId, FragmentName, GroupId, NodeId};
 use parking_lot::Mutex;
@@ -17,7 +18,7 @@ use super::{
 use crate::wire::{
     Reply, Request,
     header::{decode, encode},
-    message::{MAX_LISTED, MAX_NAMES, WireInfo},
+    message::{MAX_LISTED, MAX_NAMES, WireDigest, WireInfo},
 };
 
 /// Fragments anywhere in the cluster. Cheap to clone.
@@ -202,6 +203,34 @@ impl Fragments for Router {
                     return Err(TransportError::Protocol(peer.node().clone(), "it listed more than asked".into()));
                 }
                 Ok(listed.into_iter().map(FragmentInfo::from).collect())
+            }
+            (reply, _) => Err(unexpected(&peer, reply)),
+        }
+    }
+
+    async fn digests(
+        &self,
+        disk: DiskId,
+        group: GroupId,
+        position: u8,
+        range: BlobRange,
+        terms: Terms,
+    ) -> Result<Vec<NameDigest>, TransportError> {
+        let peer = match self.route(disk)? {
+            Route::Here(local) => return self.here(terms, local.digests(group, position, range)).await,
+            Route::There(peer) => peer,
+        };
+        let request = Request::Digests { disk, group, position, depth: range.depth(), bits: range.bits() };
+        match peer.call(Call::new(request, terms.deadline)).await? {
+            (Reply::Digests, payload) => {
+                let digests: Vec<WireDigest> = decode(&payload).map_err(|error| unreadable(&peer, error))?;
+                if digests.len() != PARTS {
+                    return Err(TransportError::Protocol(
+                        peer.node().clone(),
+                        "its digests are not one for each part".into(),
+                    ));
+                }
+                Ok(digests.into_iter().map(NameDigest::from).collect())
             }
             (reply, _) => Err(unexpected(&peer, reply)),
         }

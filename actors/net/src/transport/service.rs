@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cairn_fragment::{LocalDisk, NewFragment, Priority, Probes, Turn};
+use cairn_fragment::{BlobRange, LocalDisk, NewFragment, Priority, Probes, Turn};
 use cairn_schema::ids::{DiskId, FragmentName, NodeId};
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 use crate::wire::{
     RemoteError, Reply, Request,
     header::{decode, encode},
-    message::{MAX_LISTED, MAX_NAMES, WireInfo},
+    message::{MAX_LISTED, MAX_NAMES, WireDigest, WireInfo},
 };
 
 /// Of a probe's deadline, kept back so that the answer still reaches whoever asked.
@@ -85,6 +85,13 @@ impl Handler for FragmentService {
                 let listed = self.disk(disk)?.list(group, after, limit).await?;
                 let listed: Vec<WireInfo> = listed.into_iter().take(limit).map(WireInfo::from).collect();
                 Ok(Outgoing { reply: Reply::Listed, payload: encode(&listed).map_err(unsupported)? })
+            }
+            Request::Digests { disk, group, position, depth, bits } => {
+                let no_range = || unsupported(format!("{bits:x} at depth {depth} is no range of blobs"));
+                let range = BlobRange::new(depth, bits).ok_or_else(no_range)?;
+                let digests = self.disk(disk)?.digests(group, position, range).await?;
+                let digests: Vec<WireDigest> = digests.into_iter().map(WireDigest::from).collect();
+                Ok(Outgoing { reply: Reply::Digests, payload: encode(&digests).map_err(unsupported)? })
             }
             Request::Verify { disk, name } => done(Reply::Info(self.disk(disk)?.verify(name, turn).await?.into())),
             Request::DiskStatus { disk } => done(Reply::Status(self.disk(disk)?.status().into())),

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use cairn_fragment::{DiskError, DiskStatus, FragmentInfo, Priority, TransportError};
+use cairn_fragment::{DiskError, DiskStatus, FragmentInfo, NameDigest, PARTS, Priority, TransportError};
 use cairn_schema::ids::{DiskId, FragmentName, GroupId, NodeId};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,8 @@ pub const MAX_META_BYTES: u32 = 24 * 1024 * 1024;
 const MAX_TABLE_BYTES: u32 = 1024 * 1024;
 /// One fragment in a List reply, at most.
 const INFO_BYTES: u32 = 72;
+/// One digest in a Digests reply, at most.
+const DIGEST_BYTES: u32 = 32;
 /// Few metadata replies are longer.
 const USUAL_META_BYTES: u32 = 256 * 1024;
 /// Text of an error that crosses the wire.
@@ -71,6 +73,15 @@ pub enum Request {
         after: Option<FragmentName>,
         limit: u32,
     },
+    /// Nodes of builds before there were digests refuse it.
+    Digests {
+        disk: DiskId,
+        group: GroupId,
+        position: u8,
+        /// The range of blobs: how many divisions of six bits each, and those bits.
+        depth: u8,
+        bits: u32,
+    },
     Verify {
         disk: DiskId,
         name: FragmentName,
@@ -96,6 +107,7 @@ impl Request {
             Self::Info { .. } => "info",
             Self::Delete { .. } => "delete",
             Self::List { .. } => "list",
+            Self::Digests { .. } => "digests",
             Self::Verify { .. } => "verify",
             Self::DiskStatus { .. } => "disk_status",
             Self::Probe => "probe",
@@ -119,6 +131,7 @@ impl Request {
         match self {
             Self::Get { start, end, .. } => end.saturating_sub(*start).min(MAX_PAYLOAD_BYTES),
             Self::List { .. } => MAX_TABLE_BYTES,
+            Self::Digests { .. } => PARTS as u32 * DIGEST_BYTES,
             Self::Meta => MAX_META_BYTES,
             _ => 0,
         }
@@ -156,6 +169,8 @@ pub enum Reply {
     Deleted(u64),
     /// The payload is a `Vec<WireInfo>`.
     Listed,
+    /// The payload is a `Vec<WireDigest>`, one for each part of the range.
+    Digests,
     Status(WireStatus),
     Reached(bool),
 }
@@ -168,6 +183,7 @@ impl Reply {
             Self::Info(_) => "a fragment's description",
             Self::Deleted(_) => "a number of deleted fragments",
             Self::Listed => "a list of fragments",
+            Self::Digests => "digests",
             Self::Status(_) => "the status of a disk",
             Self::Reached(_) => "the reach of a node",
         }
@@ -191,6 +207,26 @@ impl From<FragmentInfo> for WireInfo {
 impl From<WireInfo> for FragmentInfo {
     fn from(info: WireInfo) -> Self {
         Self { name: info.name, length: info.length, written_ms: info.written_ms }
+    }
+}
+
+/// [`NameDigest`] as it crosses the wire; the sum is its higher and its lower half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireDigest {
+    pub fragments: u64,
+    pub sum: (u64, u64),
+}
+
+impl From<NameDigest> for WireDigest {
+    fn from(digest: NameDigest) -> Self {
+        Self { fragments: digest.fragments, sum: ((digest.sum >> 64) as u64, digest.sum as u64) }
+    }
+}
+
+impl From<WireDigest> for NameDigest {
+    fn from(digest: WireDigest) -> Self {
+        let (high, low) = digest.sum;
+        Self { fragments: digest.fragments, sum: u128::from(high) << 64 | u128::from(low) }
     }
 }
 

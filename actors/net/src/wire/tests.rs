@@ -1,13 +1,13 @@
 #![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
-use cairn_fragment::{BLOCK_BYTES, DiskError, Priority, TransportError};
+use cairn_fragment::{BLOCK_BYTES, DiskError, NameDigest, PARTS, Priority, TransportError};
 use cairn_schema::ids::{BlobId, DiskId, FragmentName, GroupId, NodeId};
 use proptest::prelude::*;
 
 use super::{
     header::{MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES, PREFIX_BYTES, decode, encode, header_length},
-    message::{MAX_LISTED, MAX_NAMES, WireInfo, WireStatus},
+    message::{MAX_LISTED, MAX_NAMES, WireDigest, WireInfo, WireStatus},
     *,
 };
 
@@ -43,6 +43,7 @@ fn frames_keep_their_bytes() {
         ("info", ask(Request::Info { disk: DISK, name: NAME })),
         ("delete", ask(Request::Delete { disk: DISK })),
         ("list", ask(Request::List { disk: DISK, group: Some(GroupId(5)), after: None, limit: 9 })),
+        ("digests", ask(Request::Digests { disk: DISK, group: GroupId(5), position: 3, depth: 2, bits: 0x1ff })),
         ("verify", ask(Request::Verify { disk: DISK, name: NAME })),
         ("disk_status", ask(Request::DiskStatus { disk: DISK })),
         ("probe", ask(Request::Probe)),
@@ -50,6 +51,7 @@ fn frames_keep_their_bytes() {
         ("meta", ask(Request::Meta)),
         ("done", reply(Ok(Reply::Done))),
         ("bytes", head(&ReplyHeader { payload, reply: Ok(Reply::Bytes) })),
+        ("digests_reply", reply(Ok(Reply::Digests))),
         ("info_reply", reply(Ok(Reply::Info(WireInfo { name: NAME, length: 9, written_ms: 1_700_000_000_000 })))),
         ("status_reply", reply(Ok(Reply::Status(WireStatus { capacity_bytes: 1, ..WireStatus::default() })))),
         ("reached", reply(Ok(Reply::Reached(true)))),
@@ -89,6 +91,11 @@ fn the_largest_payload_and_tables_fit() {
     let listed = encode(&vec![WireInfo { name, length: u32::MAX, written_ms: u64::MAX }; MAX_LISTED]).unwrap();
     assert!(listed.len() <= list.max_reply_payload() as usize);
     assert!(listed.len() <= list.expected_reply_bytes() as usize);
+    let digest = NameDigest { fragments: u64::MAX, sum: u128::MAX };
+    let digests = encode(&vec![WireDigest::from(digest); PARTS]).unwrap();
+    let ask = Request::Digests { disk: DISK, group: GroupId(1), position: 0, depth: 0, bits: 0 };
+    assert!(digests.len() <= ask.max_reply_payload() as usize);
+    assert_eq!(decode::<Vec<WireDigest>>(&digests).unwrap().into_iter().map(NameDigest::from).next(), Some(digest));
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use cairn_fragment::{Bounded, DiskError, Fragments, NewFragment, Priority, Probes, TransportError};
+use cairn_fragment::{
+    BlobRange, Bounded, DiskError, Fragments, NameDigest, NewFragment, PARTS, Priority, Probes, TransportError,
+};
 use cairn_net::{
     tls::Identity,
     transport::{
@@ -149,6 +151,12 @@ async fn lists_and_deletes_of_more_than_one_frame() {
     assert_eq!(names, (0..count).map(name).collect::<Vec<_>>());
     assert!(a.router.list(disk, Some(GroupId(4)), None, 10, soon()).await.unwrap().is_empty());
     assert_eq!(a.router.list(disk, None, None, 3, soon()).await.unwrap().len(), 3);
+    for range in [BlobRange::ALL, BlobRange::ALL.part(BlobRange::ALL.part_of(name(0).blob)).unwrap()] {
+        let mut wanted = vec![NameDigest::default(); PARTS];
+        names.iter().for_each(|name| wanted[range.part_of(name.blob)].add(name.blob, name.stripe));
+        let digests = a.router.digests(disk, name(0).group, name(0).position, range, soon()).await.unwrap();
+        assert_eq!(digests, wanted);
+    }
     assert_eq!(a.router.delete(disk, names, soon()).await.unwrap(), u64::from(count));
     assert!(b.disk.fragments.lock().is_empty());
 }

@@ -14,8 +14,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_fragment::{
-    Directory, DiskError, DiskStatus, FragmentInfo, LocalDisk, NewFragment, Priority, Turn, block_checksums,
-    verify_blocks,
+    BlobRange, Directory, DiskError, DiskStatus, FragmentInfo, LocalDisk, NameDigest, NewFragment, PARTS, Priority,
+    Turn, block_checksums, verify_blocks,
 };
 use cairn_net::{
     tls::{self, Identity, PemPair},
@@ -153,6 +153,15 @@ impl LocalDisk for MemoryDisk {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let listed = fragments.range((from, Bound::Unbounded)).map(|(name, bytes)| info(*name, bytes));
         Ok(listed.filter(|info| group.is_none_or(|group| info.name.group == group)).take(limit).collect())
+    }
+    async fn digests(&self, group: GroupId, position: u8, range: BlobRange) -> Result<Vec<NameDigest>, DiskError> {
+        let mut parts = vec![NameDigest::default(); PARTS];
+        let fragments = self.fragments.lock();
+        let names = fragments.keys().filter(|name| (name.group, name.position) == (group, position));
+        for name in names.filter(|name| range.contains(name.blob)) {
+            parts[range.part_of(name.blob)].add(name.blob, name.stripe);
+        }
+        Ok(parts)
     }
     async fn verify(&self, name: FragmentName, _: Turn) -> Result<FragmentInfo, DiskError> {
         Ok(info(name, &self.find(name)?))

@@ -31,7 +31,10 @@ pub(crate) const FLOORS: [(&str, &[&str]); 8] = [
             "bytes16 clock text",
         ],
     ),
-    ("actors/fragment", &["bounded checksum codec local", "cluster geometry", "fragment blocks positions turn"]),
+    (
+        "actors/fragment",
+        &["bounded checksum codec local", "cluster geometry", "fragment blocks name_digest positions turn"],
+    ),
     (
         "actors/disk",
         &[
