@@ -28,7 +28,7 @@ use crate::{
 
 const DISKS: usize = 12;
 /// Copied ones and erasure-coded ones of one stripe, each of which may lose two fragments.
-const OBJECTS: usize = 560;
+const OBJECTS: usize = 700;
 const SMALL: std::ops::Range<usize> = 1..6000;
 const LARGE: std::ops::Range<usize> = 130_000..150_000;
 const DAMAGED: usize = 1000;
@@ -220,7 +220,7 @@ async fn until_scrubbed(cluster: &Cluster, since: Instant) -> Result<(), ChaosEr
 async fn findings(cluster: &Cluster) -> Result<f64, ChaosError> {
     let mut found = 0.0;
     for kind in ["corrupt", "missing"] {
-        found += metrics(cluster, &format!("cairn_scrub_findings_total{{kind=\"{kind}\"}}")).await?.iter().sum::<f64>();
+        found += metrics(cluster, &format!("cairn_scrub_findings_total{{kind=\"{kind}\"")).await?.iter().sum::<f64>();
     }
     Ok(found)
 }
