@@ -95,7 +95,7 @@ fn s3(cluster: &Cluster) -> S3 {
 }
 
 fn object(rng: &mut StdRng, number: usize) -> Bytes {
-    let bytes = if number % 3 == 0 { LARGE } else { SMALL };
+    let bytes = if number.is_multiple_of(3) { LARGE } else { SMALL };
     let mut object = vec![0; rng.random_range(bytes)];
     rng.fill(object.as_mut_slice());
     object.into()

@@ -11,6 +11,9 @@ pub(crate) type Place = (GroupId, u8);
 /// Of the parts that all blobs are divided into.
 pub(crate) type Parts = [NameDigest; PARTS];
 
+/// What is to be written down of a place; None where nothing is held any more.
+pub(crate) type Changed = (Place, Option<Box<Parts>>);
+
 /// Groups and positions that are kept, 2 KiB each: a disk is in some hundred. Of what is over that, nothing is known.
 const MOST_PLACES: usize = 4096;
 
@@ -65,7 +68,7 @@ impl Digests {
 
     /// What has changed since this was last asked, None where nothing is held any more. False if it is not all that the
     /// disk holds, and must not be believed when it is read back.
-    pub(crate) fn take_dirty(&mut self) -> (Vec<(Place, Option<Box<Parts>>)>, bool) {
+    pub(crate) fn take_dirty(&mut self) -> (Vec<Changed>, bool) {
         let mut changed = Vec::with_capacity(self.dirty.len());
         for place in std::mem::take(&mut self.dirty) {
             let parts = self.held.get(&place).filter(|parts| parts.iter().any(|part| *part != NameDigest::default()));

@@ -298,7 +298,7 @@ mod tests {
         let (head, rest) = row.split_at(1 + 24);
         assert_eq!(
             (hex::encode(head), rest.len()),
-            ("01".to_owned() + &"0300000000000000".to_owned() + "1000000000000000000000000000002f", 63 * 24)
+            ("01".to_owned() + "0300000000000000" + "1000000000000000000000000000002f", 63 * 24)
         );
         assert_eq!(
             rest.last_chunk::<24>().map(hex::encode).as_deref(),
