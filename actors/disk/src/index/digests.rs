@@ -1,5 +1,5 @@
-//! What the disk holds of each group, in digests that are kept with every change and written down with every checkpoint:
-//! so they are as current as the index, and asking for them reads nothing.
+//! What the disk holds of each group, in digests that are kept with every change and written down with every
+//! checkpoint: so they are as current as the index, and asking for them reads nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
