@@ -8,6 +8,7 @@ use s3s::{
     s3_error,
 };
 
+use super::tag_set::{self, Tagged};
 use crate::{
     error::{WithField, custom, invalid_argument},
     percent::form_decode,
@@ -15,10 +16,6 @@ use crate::{
 
 /// Of user metadata: all names and values together.
 pub(crate) const USER_METADATA_MAX_BYTES: usize = 2048;
-
-const TAGS_MAX: usize = 10;
-const TAG_KEY_MAX_CHARS: usize = 128;
-const TAG_VALUE_MAX_CHARS: usize = 256;
 
 const STORAGE_CLASSES: [&str; 6] =
     ["STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"];
@@ -156,31 +153,8 @@ fn parse_tagging(text: &str) -> S3Result<Vec<(String, String)>> {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         tags.push((form_decode(name).ok_or_else(malformed)?, form_decode(value).ok_or_else(malformed)?));
     }
-    check_tags(&tags)?;
+    tag_set::check(&tags, Tagged::Object)?;
     Ok(tags)
-}
-
-/// At most ten, with distinct keys of 1 to 128 and values of at most 256 characters.
-pub(crate) fn check_tags(tags: &[(String, String)]) -> S3Result<()> {
-    if tags.len() > TAGS_MAX {
-        return Err(custom(
-            "BadRequest",
-            http::StatusCode::BAD_REQUEST,
-            format!("Object tags cannot be greater than {TAGS_MAX}"),
-        ));
-    }
-    for (index, (key, value)) in tags.iter().enumerate() {
-        if key.is_empty() || key.chars().count() > TAG_KEY_MAX_CHARS {
-            return Err(s3_error!(InvalidTag, "The TagKey you have provided is invalid").with("TagKey", key));
-        }
-        if value.chars().count() > TAG_VALUE_MAX_CHARS {
-            return Err(s3_error!(InvalidTag, "The TagValue you have provided is invalid").with("TagValue", value));
-        }
-        if tags[..index].iter().any(|(other, _)| other == key) {
-            return Err(s3_error!(InvalidTag, "Cannot provide multiple Tags with the same key").with("TagKey", key));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -248,24 +222,5 @@ mod tests {
         assert_eq!(attributes(|_| ()).unwrap().storage_class, "STANDARD");
         let unknown = attributes(|input| input.storage_class = Some(StorageClass::from_static("COLD")));
         assert_eq!(unknown.unwrap_err().code().as_str(), "InvalidStorageClass");
-    }
-
-    fn code(tags: &[(&str, &str)]) -> String {
-        let tags: Vec<_> = tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        check_tags(&tags).err().map_or_else(|| "ok".into(), |error| error.code().as_str().to_owned())
-    }
-
-    #[test]
-    fn tags_are_few_short_and_distinct() {
-        assert_eq!(code(&[]), "ok");
-        assert_eq!(code(&[("a", ""), ("b", "2")]), "ok");
-        assert_eq!(code(&[("a", "1"), ("a", "2")]), "InvalidTag");
-        assert_eq!(code(&[("", "1")]), "InvalidTag");
-        assert_eq!(code(&[(&"k".repeat(129), "1")]), "InvalidTag");
-        assert_eq!(code(&[("k", &"é".repeat(257))]), "InvalidTag");
-        assert_eq!(code(&[("k", &"é".repeat(256))]), "ok");
-        let keys: Vec<String> = (0..11).map(|number| number.to_string()).collect();
-        let many: Vec<_> = keys.iter().map(|key| (key.as_str(), "")).collect();
-        assert_eq!(code(&many), "BadRequest");
     }
 }

@@ -30,6 +30,7 @@ pub(super) const DOCUMENT_MAX_BYTES: usize = 8 << 20;
 enum Operation {
     CreateBucket,
     PutBucketVersioning,
+    PutBucketTagging,
     DeleteObjects,
     PutObjectTagging,
     CompleteMultipartUpload,
@@ -114,7 +115,7 @@ const OPERATIONS: [(Method, Place, &str, Operation); 37] = [
     (Method::PUT, Place::Bucket, "publicAccessBlock", Operation::Other("PutPublicAccessBlock")),
     (Method::PUT, Place::Bucket, "replication", Operation::Other("PutBucketReplication")),
     (Method::PUT, Place::Bucket, "requestPayment", Operation::PutSetting(Setting::Payment, "PutBucketRequestPayment")),
-    (Method::PUT, Place::Bucket, "tagging", Operation::Other("PutBucketTagging")),
+    (Method::PUT, Place::Bucket, "tagging", Operation::PutBucketTagging),
     (Method::PUT, Place::Bucket, "versioning", Operation::PutBucketVersioning),
     (Method::PUT, Place::Bucket, "website", Operation::Other("PutBucketWebsite")),
     (Method::PUT, Place::Object, "acl", Operation::PutObjectAcl),
@@ -131,6 +132,7 @@ impl Operation {
         match self {
             Self::CreateBucket => "CreateBucket",
             Self::PutBucketVersioning => "PutBucketVersioning",
+            Self::PutBucketTagging => "PutBucketTagging",
             Self::DeleteObjects => "DeleteObjects",
             Self::PutObjectTagging => "PutObjectTagging",
             Self::CompleteMultipartUpload => "CompleteMultipartUpload",
@@ -277,6 +279,7 @@ impl Documents {
         match operation {
             Operation::CreateBucket => self.0.do_create_bucket(request).await,
             Operation::PutBucketVersioning => self.0.do_put_bucket_versioning(request).await,
+            Operation::PutBucketTagging => self.0.do_put_bucket_tagging(request).await,
             Operation::DeleteObjects => self.0.do_delete_objects(request).await,
             Operation::PutObjectTagging => self.0.do_put_object_tagging(request).await,
             Operation::CompleteMultipartUpload => self.0.do_complete_multipart_upload(request).await,

@@ -1,7 +1,9 @@
 //! The S3 operations, one file per family. What is not here answers NotImplemented.
 
 mod attributes;
+mod bucket_documents;
 mod bucket_name;
+mod bucket_tags;
 mod buckets;
 mod complete;
 mod conditions;
@@ -26,6 +28,7 @@ mod objects;
 mod part_copy;
 mod range;
 mod settings;
+mod tag_set;
 mod tags;
 mod uploads;
 
@@ -124,7 +127,7 @@ operations! {
     delete_object(DeleteObjectInput) -> DeleteObjectOutput = do_delete_object;
     get_object_tagging(GetObjectTaggingInput) -> GetObjectTaggingOutput = do_get_object_tagging;
     delete_object_tagging(DeleteObjectTaggingInput) -> DeleteObjectTaggingOutput = do_delete_object_tagging;
-    get_bucket_tagging(GetBucketTaggingInput) -> GetBucketTaggingOutput = no_tags;
+    get_bucket_tagging(GetBucketTaggingInput) -> GetBucketTaggingOutput = do_get_bucket_tagging;
     get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput = no_policy;
     get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput = no_policy_status;
     get_bucket_encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput = no_encryption;
@@ -159,7 +162,7 @@ operations! {
         = list_no_metrics;
     list_bucket_intelligent_tiering_configurations(ListBucketIntelligentTieringConfigurationsInput)
         -> ListBucketIntelligentTieringConfigurationsOutput = list_no_tiering;
-    delete_bucket_tagging(DeleteBucketTaggingInput) -> DeleteBucketTaggingOutput = delete_no_tags;
+    delete_bucket_tagging(DeleteBucketTaggingInput) -> DeleteBucketTaggingOutput = do_delete_bucket_tagging;
     delete_bucket_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput = delete_no_policy;
     delete_bucket_encryption(DeleteBucketEncryptionInput) -> DeleteBucketEncryptionOutput = delete_no_encryption;
     delete_bucket_lifecycle(DeleteBucketLifecycleInput) -> DeleteBucketLifecycleOutput = delete_no_lifecycle;

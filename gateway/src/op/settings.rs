@@ -33,8 +33,6 @@ macro_rules! never_set {
 }
 
 never_set! {
-    no_tags(GetBucketTaggingInput) -> GetBucketTaggingOutput
-        = "NoSuchTagSet", "The TagSet does not exist";
     no_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput
         = "NoSuchBucketPolicy", "The bucket policy does not exist";
     no_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput
@@ -143,7 +141,6 @@ macro_rules! deleted {
 }
 
 deleted! {
-    delete_no_tags(DeleteBucketTaggingInput) -> DeleteBucketTaggingOutput;
     delete_no_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput;
     delete_no_encryption(DeleteBucketEncryptionInput) -> DeleteBucketEncryptionOutput;
     delete_no_lifecycle(DeleteBucketLifecycleInput) -> DeleteBucketLifecycleOutput;

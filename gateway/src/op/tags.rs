@@ -5,16 +5,11 @@ use s3s::{Body, S3Request, S3Response, S3Result, dto::*};
 
 use super::{
     Api,
-    attributes::check_tags,
     documents::DocumentRequest,
     names::{check_key, selector, shown_id},
+    tag_set::{self, Tagged},
 };
-use crate::{
-    answer::documented,
-    error::from_meta,
-    shown::version_header,
-    xml::{Element, Writer, XmlError},
-};
+use crate::{answer::documented, error::from_meta, shown::version_header};
 
 impl Api {
     pub(super) async fn do_get_object_tagging(
@@ -23,17 +18,7 @@ impl Api {
     ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
         let input = request.input;
         let version = self.inspect(&input.bucket, &input.key, input.version_id.as_deref()).await?;
-        let document = Writer::document("Tagging", |xml| {
-            xml.element("TagSet", |xml| {
-                for (key, value) in &version.attributes.tags {
-                    xml.element("Tag", |xml| {
-                        xml.text("Key", key);
-                        xml.text("Value", value);
-                    });
-                }
-            });
-        });
-        let mut response = documented(document);
+        let mut response = documented(tag_set::write(&version.attributes.tags));
         if !version.id.is_null() {
             response.headers.insert("x-amz-version-id", version_header(version.id));
         }
@@ -42,8 +27,8 @@ impl Api {
 
     pub(super) async fn do_put_object_tagging(&self, request: DocumentRequest) -> S3Result<S3Response<Body>> {
         request.check_digests(false)?;
-        let tags = read_tags(request.root("Tagging")?)?;
-        check_tags(&tags)?;
+        let tags = tag_set::read(request.root("Tagging")?)?;
+        tag_set::check(&tags, Tagged::Object)?;
         let version = self.set_tags(&request.bucket, &request.key, request.query.get("versionId")?, tags).await?;
         let mut response = S3Response::new(Body::empty());
         if !version.is_null() {
@@ -71,15 +56,4 @@ impl Api {
         check_key(key)?;
         self.meta().set_tags(bucket, key, selector(version)?, tags).await.map_err(from_meta)
     }
-}
-
-pub(super) fn read_tags(root: &Element) -> Result<Vec<(String, String)>, XmlError> {
-    let [set] = root.fields(["TagSet"])?;
-    let ([], tags) = root.required(set, "TagSet")?.fields_and_list([], Some("Tag"))?;
-    let read = |tag: &Element| {
-        let [key, value] = tag.fields(["Key", "Value"])?;
-        let key = tag.required(key, "Key")?.value()?.to_owned();
-        Ok((key, tag.required(value, "Value")?.value()?.to_owned()))
-    };
-    tags.into_iter().map(read).collect()
 }

@@ -4,6 +4,7 @@
 
 mod answers;
 mod bad_input;
+mod bucket_settings;
 mod buckets;
 mod conditions;
 mod copies;

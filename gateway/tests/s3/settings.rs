@@ -87,7 +87,7 @@ async fn what_was_never_set_can_be_deleted_and_set_to_what_it_is() {
 }
 
 /// Requests for every operation of S3 that Cairn does not have, by name.
-const NOT_IMPLEMENTED: [(&str, &str, &str); 43] = [
+const NOT_IMPLEMENTED: [(&str, &str, &str); 42] = [
     ("CreateBucketMetadataConfiguration", "POST", "/plain?metadataConfiguration"),
     ("CreateBucketMetadataTableConfiguration", "POST", "/plain?metadataTable"),
     ("CreateSession", "GET", "/plain?session"),
@@ -113,7 +113,6 @@ const NOT_IMPLEMENTED: [(&str, &str, &str); 43] = [
     ("PutBucketMetricsConfiguration", "PUT", "/plain?metrics&id=x"),
     ("PutBucketPolicy", "PUT", "/plain?policy"),
     ("PutBucketReplication", "PUT", "/plain?replication"),
-    ("PutBucketTagging", "PUT", "/plain?tagging"),
     ("PutBucketWebsite", "PUT", "/plain?website"),
     ("PutObjectAnnotation", "PUT", "/plain/k?annotation"),
     ("PutObjectLegalHold", "PUT", "/plain/k?legal-hold"),

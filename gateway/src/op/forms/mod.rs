@@ -26,11 +26,11 @@ use self::{
 };
 use super::{
     Api, OBJECT_MAX_BYTES,
-    attributes::{Said, check_tags},
+    attributes::Said,
     conditions::write_precondition,
     names::check_key,
     requester,
-    tags::read_tags,
+    tag_set::{self, Tagged},
 };
 use crate::{
     checksum::{self, BodyChecks, SentFields},
@@ -136,11 +136,11 @@ fn said(fields: &mut Fields) -> Said {
 
 /// Tags come as a document here.
 fn posted_tags(field: &str) -> S3Result<Vec<(String, String)>> {
-    let read = |field: &str| -> Result<_, XmlError> { read_tags(xml::parse(field.as_bytes())?.root("Tagging")?) };
+    let read = |field: &str| -> Result<_, XmlError> { tag_set::read(xml::parse(field.as_bytes())?.root("Tagging")?) };
     let tags = read(field).map_err(|error| {
         invalid_argument("tagging", field, format!("The form field 'tagging' must be a Tagging document: {error}."))
     })?;
-    check_tags(&tags)?;
+    tag_set::check(&tags, Tagged::Object)?;
     Ok(tags)
 }
 
