@@ -10,6 +10,7 @@ mod body;
 mod checksum;
 mod connection;
 mod context;
+mod cors;
 mod error;
 mod expect;
 mod fault;

@@ -23,6 +23,7 @@ use crate::{
     body::ClientBody,
     connection::{RequestUnderWay, WatchedStream},
     context::{RequestContext, Unread},
+    cors::CrossOrigin,
     error::{Asked, ErrorDocument, custom, from_body_fault, say_more, translate, unwritable},
     expect::{Expectation, expectation},
     metrics::Metrics,
@@ -69,6 +70,7 @@ impl Service {
         let meter = Meter::start(context.clone(), self.metrics.clone(), span.clone());
         let resource = request.uri().path().to_owned();
         let (head, version) = (*request.method() == Method::HEAD, request.version());
+        let cross_origin = CrossOrigin::of(&request).filter(|asked| !asked.is_preflight());
         let (permit, answered) = match self.in_flight.clone().try_acquire_owned() {
             Ok(permit) => {
                 let answer = self.answer(request, &context, &under_way).instrument(span.clone());
@@ -81,6 +83,10 @@ impl Service {
             Err(document) => (document.respond(&resource, context.id(), &self.host_id), Some(document.code)),
         };
         self.finish(&mut response, &context);
+        if let Some(asked) = cross_origin {
+            let headers = self.operations.cross_origin_headers(&asked, permit.is_none()).await;
+            response.headers_mut().extend(headers);
+        }
         match context.take_unread() {
             Some(Unread::Rest(rest)) => drop(tokio::spawn(drain(rest, under_way.connection().begin_request()))),
             Some(Unread::GivenUp) if version <= Version::HTTP_11 => {

@@ -64,6 +64,8 @@ fn chosen_by(operation: &str) -> Option<&'static [&'static str]> {
         "GetObjectAttributes" => &["attributes"],
         "GetBucketAcl" | "PutBucketAcl" | "GetObjectAcl" | "PutObjectAcl" => &["acl"],
         "GetObjectTagging" | "PutObjectTagging" | "DeleteObjectTagging" => &["tagging"],
+        "GetBucketTagging" | "PutBucketTagging" | "DeleteBucketTagging" => &["tagging"],
+        "GetBucketCors" | "PutBucketCors" | "DeleteBucketCors" => &["cors"],
         "GetBucketVersioning" | "PutBucketVersioning" => &["versioning"],
         "GetBucketLocation" => &["location"],
         "ListObjectsV2" => &["list-type"],
@@ -155,7 +157,8 @@ mod tests {
             ("ListObjects", "list-type=1", "InvalidArgument"),
             ("ListObjectsV2", "list-type=2", "ok"),
             ("HeadObject", "partNumber=1&versionId=x", "ok"),
-            ("GetBucketCors", "cors&policy", "ok"),
+            ("DeleteBucketCors", "cors&policy", "InvalidArgument"),
+            ("GetBucketPolicy", "cors&policy", "ok"),
         ] {
             assert_eq!(checked(operation, query), outcome, "{operation} {query}");
         }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use cairn_actors::Store;
+use http::{HeaderMap, Method};
 use s3s::{
-    Body, HttpError, S3Response,
+    Body, HttpError, S3Response, S3Result,
     config::{S3Config, StaticConfigProvider},
     service::{S3Service, S3ServiceBuilder},
 };
@@ -19,6 +20,7 @@ use super::{
 use crate::{
     auth::{Access, Credentials},
     context::RequestContext,
+    cors::{Cors, CrossOrigin},
     options::GatewayOptions,
 };
 
@@ -43,10 +45,10 @@ impl Operations {
         let meta = store.meta().clone();
         let credentials =
             Credentials::new(meta.clone(), options.root_access_key.clone(), options.root_secret_key.clone());
-        let access = Access::new(meta);
+        let (access, cors) = (Access::new(meta.clone()), Cors::new(meta));
         let region = options.region.clone();
         let scheme = if options.tls.is_some() { "https" } else { "http" };
-        let api = Api { store, credentials: credentials.clone(), access: access.clone(), region, scheme };
+        let api = Api { store, credentials: credentials.clone(), access: access.clone(), cors, region, scheme };
         let config = Arc::new(StaticConfigProvider::new(Arc::new(config())));
         let build = |route: Option<Front>| {
             let mut builder = S3ServiceBuilder::new(api.clone());
@@ -62,6 +64,15 @@ impl Operations {
         Self { s3, forms: Some(api) }
     }
 
+    /// The headers that let a page of another site read the answer to its request. `busy`: no time to look anything up.
+    pub(crate) async fn cross_origin_headers(&self, asked: &CrossOrigin, busy: bool) -> HeaderMap {
+        match &self.forms {
+            Some(api) if busy => api.cors.remembered_headers(asked),
+            Some(api) => api.cors.headers(asked).await,
+            None => HeaderMap::new(),
+        }
+    }
+
     /// What an operation refuses is kept in the context; an error is of `s3s` and of nothing that was done.
     pub(crate) async fn call(
         &self,
@@ -69,14 +80,33 @@ impl Operations {
         context: &RequestContext,
     ) -> Result<http::Response<Body>, HttpError> {
         match &self.forms {
-            Some(api) if is_form(&request) => {
-                context.set_operation("PostObject");
-                let answered = noting_outcome(Some(context.clone()), api.post_form(request)).await;
-                Ok(answered.map_or_else(|_| http::Response::default(), into_http))
+            Some(api) if is_form(&request) => Ok(noted(context, "PostObject", api.post_form(request)).await),
+            Some(api) if *request.method() == Method::OPTIONS => {
+                Ok(noted(context, "Preflight", preflight(api, &request)).await)
             }
             _ => self.s3.call(request).await,
         }
     }
+}
+
+/// The answer of an operation that does not go through `s3s`.
+async fn noted(
+    context: &RequestContext,
+    operation: &str,
+    answer: impl Future<Output = S3Result<S3Response<Body>>>,
+) -> http::Response<Body> {
+    context.set_operation(operation);
+    let answered = noting_outcome(Some(context.clone()), answer).await;
+    answered.map_or_else(|_| http::Response::default(), into_http)
+}
+
+/// Browsers ask without a signature.
+async fn preflight(api: &Api, request: &http::Request<Body>) -> S3Result<S3Response<Body>> {
+    let mut response = S3Response::new(Body::empty());
+    if let Some(asked) = CrossOrigin::of(request) {
+        response.headers = api.cors.preflight(&asked).await?;
+    }
+    Ok(response)
 }
 
 fn into_http(response: S3Response<Body>) -> http::Response<Body> {

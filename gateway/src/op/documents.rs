@@ -31,6 +31,7 @@ enum Operation {
     CreateBucket,
     PutBucketVersioning,
     PutBucketTagging,
+    PutBucketCors,
     DeleteObjects,
     PutObjectTagging,
     CompleteMultipartUpload,
@@ -73,7 +74,7 @@ const OPERATIONS: [(Method, Place, &str, Operation); 37] = [
     (Method::PUT, Place::Bucket, "accelerate", Operation::Other("PutBucketAccelerateConfiguration")),
     (Method::PUT, Place::Bucket, "acl", Operation::PutBucketAcl),
     (Method::PUT, Place::Bucket, "analytics", Operation::Other("PutBucketAnalyticsConfiguration")),
-    (Method::PUT, Place::Bucket, "cors", Operation::Other("PutBucketCors")),
+    (Method::PUT, Place::Bucket, "cors", Operation::PutBucketCors),
     (Method::PUT, Place::Bucket, "encryption", Operation::Other("PutBucketEncryption")),
     (Method::PUT, Place::Bucket, "intelligent-tiering", Operation::Other("PutBucketIntelligentTieringConfiguration")),
     (Method::PUT, Place::Bucket, "inventory", Operation::Other("PutBucketInventoryConfiguration")),
@@ -133,6 +134,7 @@ impl Operation {
             Self::CreateBucket => "CreateBucket",
             Self::PutBucketVersioning => "PutBucketVersioning",
             Self::PutBucketTagging => "PutBucketTagging",
+            Self::PutBucketCors => "PutBucketCors",
             Self::DeleteObjects => "DeleteObjects",
             Self::PutObjectTagging => "PutObjectTagging",
             Self::CompleteMultipartUpload => "CompleteMultipartUpload",
@@ -200,6 +202,10 @@ impl DocumentRequest {
     /// The same of Content-MD5 only.
     pub(super) fn check_md5(&self) -> S3Result<()> {
         verify_content_md5(self.headers(), &self.bytes).map(|_| ())
+    }
+
+    pub(super) fn document_bytes(&self) -> usize {
+        self.bytes.len()
     }
 
     /// The document of an operation that cannot do without one.
@@ -280,6 +286,7 @@ impl Documents {
             Operation::CreateBucket => self.0.do_create_bucket(request).await,
             Operation::PutBucketVersioning => self.0.do_put_bucket_versioning(request).await,
             Operation::PutBucketTagging => self.0.do_put_bucket_tagging(request).await,
+            Operation::PutBucketCors => self.0.do_put_bucket_cors(request).await,
             Operation::DeleteObjects => self.0.do_delete_objects(request).await,
             Operation::PutObjectTagging => self.0.do_put_object_tagging(request).await,
             Operation::CompleteMultipartUpload => self.0.do_complete_multipart_upload(request).await,

@@ -1,6 +1,7 @@
 //! The S3 operations, one file per family. What is not here answers NotImplemented.
 
 mod attributes;
+mod bucket_cors;
 mod bucket_documents;
 mod bucket_name;
 mod bucket_tags;
@@ -42,6 +43,7 @@ use s3s::{S3, S3Request, S3Response, S3Result, dto::*, s3_error};
 use crate::{
     auth::{Access, Credentials},
     context::RequestContext,
+    cors::Cors,
     verified::restore,
 };
 
@@ -54,6 +56,7 @@ pub(crate) struct Api {
     store: Store,
     credentials: Credentials,
     access: Access,
+    cors: Cors,
     region: String,
     /// Of the addresses that clients use.
     scheme: &'static str,
@@ -133,7 +136,7 @@ operations! {
     get_bucket_encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput = no_encryption;
     get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput
         = no_lifecycle;
-    get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput = no_cors;
+    get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput = do_get_bucket_cors;
     get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput = no_website;
     get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput = no_replication;
     get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput = no_lock;
@@ -166,7 +169,7 @@ operations! {
     delete_bucket_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput = delete_no_policy;
     delete_bucket_encryption(DeleteBucketEncryptionInput) -> DeleteBucketEncryptionOutput = delete_no_encryption;
     delete_bucket_lifecycle(DeleteBucketLifecycleInput) -> DeleteBucketLifecycleOutput = delete_no_lifecycle;
-    delete_bucket_cors(DeleteBucketCorsInput) -> DeleteBucketCorsOutput = delete_no_cors;
+    delete_bucket_cors(DeleteBucketCorsInput) -> DeleteBucketCorsOutput = do_delete_bucket_cors;
     delete_bucket_website(DeleteBucketWebsiteInput) -> DeleteBucketWebsiteOutput = delete_no_website;
     delete_bucket_replication(DeleteBucketReplicationInput) -> DeleteBucketReplicationOutput = delete_no_replication;
     delete_public_access_block(DeletePublicAccessBlockInput) -> DeletePublicAccessBlockOutput

@@ -41,8 +41,6 @@ never_set! {
         = "ServerSideEncryptionConfigurationNotFoundError", "The server side encryption configuration was not found";
     no_lifecycle(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput
         = "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist";
-    no_cors(GetBucketCorsInput) -> GetBucketCorsOutput
-        = "NoSuchCORSConfiguration", "The CORS configuration does not exist";
     no_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput
         = "NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration";
     no_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput
@@ -144,7 +142,6 @@ deleted! {
     delete_no_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput;
     delete_no_encryption(DeleteBucketEncryptionInput) -> DeleteBucketEncryptionOutput;
     delete_no_lifecycle(DeleteBucketLifecycleInput) -> DeleteBucketLifecycleOutput;
-    delete_no_cors(DeleteBucketCorsInput) -> DeleteBucketCorsOutput;
     delete_no_website(DeleteBucketWebsiteInput) -> DeleteBucketWebsiteOutput;
     delete_no_replication(DeleteBucketReplicationInput) -> DeleteBucketReplicationOutput;
     delete_no_access_block(DeletePublicAccessBlockInput) -> DeletePublicAccessBlockOutput;

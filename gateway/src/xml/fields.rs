@@ -22,14 +22,26 @@ impl Element {
         names: [&str; N],
         listed: Option<&str>,
     ) -> Result<([Option<&Self>; N], Vec<&Self>), XmlError> {
+        match listed {
+            Some(listed) => self.fields_and_lists(names, [listed]).map(|(fields, [list])| (fields, list)),
+            None => self.fields_and_lists(names, []).map(|(fields, [])| (fields, Vec::new())),
+        }
+    }
+
+    /// The same beside any number of children of each name in `listed`.
+    pub(crate) fn fields_and_lists<const N: usize, const M: usize>(
+        &self,
+        names: [&str; N],
+        listed: [&str; M],
+    ) -> Result<([Option<&Self>; N], [Vec<&Self>; M]), XmlError> {
         if !self.text.chars().all(is_space) {
             return Err(XmlError::MixedContent(self.name.clone()));
         }
         let mut fields = [None; N];
-        let mut list = Vec::new();
+        let mut lists = [const { Vec::new() }; M];
         for child in &self.children {
-            if listed == Some(child.name.as_str()) {
-                list.push(child);
+            if let Some(at) = listed.iter().position(|name| *name == child.name) {
+                lists[at].push(child);
                 continue;
             }
             let (parent, element) = (self.name.clone(), child.name.chars().take(64).collect());
@@ -40,7 +52,7 @@ impl Element {
                 return Err(XmlError::Repeated { parent, element });
             }
         }
-        Ok((fields, list))
+        Ok((fields, lists))
     }
 
     /// Its children called `listed`, of which there must be one and may be `max`, beside those of `names`.

@@ -87,7 +87,7 @@ async fn what_was_never_set_can_be_deleted_and_set_to_what_it_is() {
 }
 
 /// Requests for every operation of S3 that Cairn does not have, by name.
-const NOT_IMPLEMENTED: [(&str, &str, &str); 42] = [
+const NOT_IMPLEMENTED: [(&str, &str, &str); 41] = [
     ("CreateBucketMetadataConfiguration", "POST", "/plain?metadataConfiguration"),
     ("CreateBucketMetadataTableConfiguration", "POST", "/plain?metadataTable"),
     ("CreateSession", "GET", "/plain?session"),
@@ -105,7 +105,6 @@ const NOT_IMPLEMENTED: [(&str, &str, &str); 42] = [
     ("PutBucketAbac", "PUT", "/plain?abac"),
     ("PutBucketAccelerateConfiguration", "PUT", "/plain?accelerate"),
     ("PutBucketAnalyticsConfiguration", "PUT", "/plain?analytics&id=x"),
-    ("PutBucketCors", "PUT", "/plain?cors"),
     ("PutBucketEncryption", "PUT", "/plain?encryption"),
     ("PutBucketIntelligentTieringConfiguration", "PUT", "/plain?intelligent-tiering&id=x"),
     ("PutBucketInventoryConfiguration", "PUT", "/plain?inventory&id=x"),

@@ -69,7 +69,7 @@ pub(crate) const FLOORS: [(&str, &[&str]); 8] = [
             "server",
             "service",
             "admit op",
-            "auth body query_headers",
+            "auth body cors query_headers",
             "checksum context honour",
             "error tls",
             "connection options query shown",
