@@ -26,6 +26,15 @@ pub enum MetaError {
     /// A delete marker was named as if it were an object.
     #[error("version {version} of key {} is a delete marker", Shown(key))]
     IsDeleteMarker { key: String, version: VersionId, modified_ms: u64 },
+    /// A retention or a legal hold forbids what was asked.
+    #[error("version {version} of key {} is locked", Shown(key))]
+    Locked { key: String, version: VersionId },
+    #[error("versions in bucket {} cannot be locked: it has no object lock", Shown(.0))]
+    NoObjectLock(String),
+    #[error("bucket {} can have object lock only while versioning is enabled", Shown(.0))]
+    VersioningNotEnabled(String),
+    #[error("versioning of bucket {} cannot be suspended: it has object lock", Shown(.0))]
+    VersioningLocked(String),
     #[error("upload {0} does not exist")]
     NoSuchUpload(UploadId),
     #[error("precondition {0} did not hold")]

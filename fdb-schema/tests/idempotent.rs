@@ -182,6 +182,20 @@ async fn every_verb(kv: SharedKv, faults: [Fault; 2], case: &str) -> BTreeSet<&'
     assert_eq!(plain.ledger_len().await.unwrap(), 0, "{case}");
     replaced_members(&plain, &mut tried, &group, blob, case).await;
 
+    let lock = ObjectLock::default();
+    tried.faulty("set_object_lock").set_object_lock("b", lock).await.expect(case);
+    let retention = Retention { mode: RetentionMode::Governance, until_ms: u64::MAX };
+    let by_id = VersionSelector::Id(made.version.id);
+    let retained = tried.faulty("set_retention").set_retention("b", "k", by_id, Some(retention), false).await;
+    let held = tried.faulty("set_legal_hold").set_legal_hold("b", "k", by_id, true).await;
+    assert_eq!((retained.expect(case), held.expect(case)), (made.version.id, made.version.id), "{case}");
+    let located = plain.locate("b", "k", by_id, RangeRequest::Nothing).await.unwrap();
+    let locked = Lock { retention: Some(retention), legal_hold: Some(true) };
+    assert_eq!(located.version.attributes.lock, locked, "{case}");
+    assert_eq!(plain.bucket("b").await.unwrap().object_lock, Some(lock), "{case}");
+    plain.set_legal_hold("b", "k", by_id, false).await.unwrap();
+    plain.set_retention("b", "k", by_id, None, true).await.unwrap();
+
     let marker = delete("b", "k", VersionSelector::Current);
     assert!(tried.faulty("delete_object").delete_object(marker).await.expect(case).delete_marker, "{case}");
     let deletes = ["k", "copy"].map(|key| delete("b", key, VersionSelector::Current)).to_vec();

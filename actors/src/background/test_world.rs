@@ -157,6 +157,7 @@ pub(super) async fn furnish(meta: &Meta) {
         owner: "o".into(),
         region: String::new(),
         versioning: Versioning::Off,
+        object_lock: None,
     };
     meta.create_bucket(bucket).await.unwrap();
     for number in [1, 2] {

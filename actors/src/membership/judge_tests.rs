@@ -284,6 +284,7 @@ async fn red_1_a_returning_disk_is_compared_with_what_it_should_hold() {
         owner: "o".into(),
         region: String::new(),
         versioning: Versioning::Off,
+        object_lock: None,
     };
     court.meta.create_bucket(bucket).await.unwrap();
     let object = CommitObject {

@@ -102,6 +102,7 @@ impl Cluster {
             owner: "test".into(),
             region: String::new(),
             versioning: Versioning::Off,
+            object_lock: None,
         };
         cluster.meta.create_bucket(bucket).await.unwrap();
         cluster.until_disks("all up", |disks| disks.iter().all(|disk| disk.state == DiskState::Up)).await;
@@ -264,6 +265,7 @@ impl Cluster {
             key: key.into(),
             selector: VersionSelector::Current,
             precondition: Precondition::default(),
+            bypass_governance: false,
         };
         self.meta.delete_object(request).await.unwrap();
     }

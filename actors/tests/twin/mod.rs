@@ -323,6 +323,7 @@ pub(crate) async fn twin(shape: Shape) -> Twin {
         owner: "me".into(),
         region: String::new(),
         versioning: Versioning::Off,
+        object_lock: None,
     };
     meta.create_bucket(bucket).await.unwrap();
     let metrics = prometheus::Registry::new();

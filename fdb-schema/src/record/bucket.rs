@@ -2,6 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    error::{MetaError, Result},
+    record::{Lock, ObjectLock},
+};
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Versioning {
     /// Never enabled: every object is the null version.
@@ -20,6 +25,26 @@ pub struct Bucket {
     /// LocationConstraint as given at creation; empty for us-east-1.
     pub region: String,
     pub versioning: Versioning,
+    /// None: versions in it cannot be locked. Once there it stays, and versioning stays enabled with it.
+    #[serde(default)]
+    pub object_lock: Option<ObjectLock>,
+}
+
+impl Bucket {
+    /// What a new version in it is locked with, when so much is asked for.
+    ///
+    /// # Errors
+    /// NoObjectLock if it cannot be locked.
+    pub fn lock_of_new(&self, asked: Lock, made_ms: u64) -> Result<Lock> {
+        match self.object_lock {
+            None if asked.is_unset() => Ok(asked),
+            None => Err(MetaError::NoObjectLock(self.name.clone())),
+            Some(object_lock) => {
+                let default = object_lock.default_retention.map(|default| default.of_version(made_ms));
+                Ok(Lock { retention: asked.retention.or(default), ..asked })
+            }
+        }
+    }
 }
 
 /// A document attached to a bucket: stored as given, interpreted by the gateway or a background actor.

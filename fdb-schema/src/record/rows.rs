@@ -228,6 +228,8 @@ pub enum AttemptRow {
     Disk(Disk),
     /// The tags of this version were replaced.
     Tagged(VersionId),
+    /// The retention or the legal hold of this version was replaced.
+    Locked(VersionId),
     /// Verbs that answer nothing.
     Done,
 }

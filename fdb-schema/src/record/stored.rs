@@ -1,7 +1,8 @@
 //! The table of all records that have a stored form: what each is called, and the version of its format.
 
 use super::{
-    Blob, Bucket, ClusterPolicy, ClusterRates, Credential, Disk, Group, GroupRepair, Lease, Node, Upload, lease, rows,
+    Blob, Bucket, ClusterPolicy, ClusterRates, Credential, Disk, Group, GroupRepair, Lease, Node, Upload, lease, lock,
+    rows,
 };
 use crate::codec::{CodecError, Stored};
 
@@ -21,9 +22,9 @@ macro_rules! stored {
 }
 
 stored! {
-    Bucket => "bucket row";
+    Bucket => "bucket row", version 2, older by lock::of_before::<1, _>;
     Blob => "blob row";
-    Upload => "upload row";
+    Upload => "upload row", version 2, older by lock::of_before::<1, _>;
     Node => "node row";
     Disk => "disk row";
     Group => "group row";
@@ -35,12 +36,12 @@ stored! {
     rows::DocumentHead => "bucket document head", version 2;
     rows::ClusterRow => "cluster row";
     rows::HeadRow => "head row";
-    rows::VersionRow => "version row", version 2;
+    rows::VersionRow => "version row", version 3, older by lock::of_before::<2, _>;
     rows::PartRow => "part row";
     rows::GroupBlobRow => "group blob row";
     rows::LedgerRow => "ledger row";
     rows::ReclaimRow => "reclaim row";
-    rows::AttemptRow => "attempt row";
-    rows::CompletedRow => "completed upload row";
+    rows::AttemptRow => "attempt row", version 2, older by lock::of_before::<1, _>;
+    rows::CompletedRow => "completed upload row", version 2, older by lock::of_before::<1, _>;
     u64 => "number row";
 }

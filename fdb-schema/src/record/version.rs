@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{BlobId, VersionId},
-    record::Blob,
+    record::{Blob, Lock},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +57,8 @@ pub struct Attributes {
     pub tags: Vec<(String, String)>,
     /// S3's name of the class, `STANDARD` when the client gave none.
     pub storage_class: String,
+    #[serde(default)]
+    pub lock: Lock,
 }
 
 /// The entity tag: the MD5 of the bytes, or of the parts' MD5s with their number.

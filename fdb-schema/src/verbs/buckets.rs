@@ -53,6 +53,7 @@ impl Meta {
         Box::pin(async move { transact!(self, "list_buckets", |tx| list(tx, prefix, after, limit)) })
     }
 
+    /// Err(VersioningLocked) for suspending it while versions in the bucket may be locked.
     pub fn set_versioning<'a>(&'a self, bucket: &'a str, versioning: Versioning) -> Verb<'a, ()> {
         Box::pin(async move {
             let attempt = AttemptId::random();
@@ -70,6 +71,9 @@ async fn create(tx: &mut Tx, attempt: AttemptId, bucket: &Bucket) -> Outcome<()>
     if name.is_empty() || name.len() > MAX_NAME_BYTES || name.contains('\0') {
         let why = format!("want 1 to {MAX_NAME_BYTES} bytes and no NUL");
         return Err(MetaError::Invalid { what: "bucket name", why }.into());
+    }
+    if bucket.object_lock.is_some() && bucket.versioning != Versioning::Enabled {
+        return Err(MetaError::VersioningNotEnabled(name.clone()).into());
     }
     let key = keyspace::bucket(name);
     tx.prefetch(&[keyspace::attempt(attempt), key.clone()]).await?;
@@ -141,6 +145,9 @@ async fn set_versioning(tx: &mut Tx, attempt: AttemptId, name: &str, versioning:
     if bucket.versioning != Versioning::Off && versioning == Versioning::Off {
         let why = "once enabled it can only be suspended".to_owned();
         return Err(MetaError::Invalid { what: "versioning", why }.into());
+    }
+    if bucket.object_lock.is_some() && versioning != Versioning::Enabled {
+        return Err(MetaError::VersioningLocked(name.to_owned()).into());
     }
     if bucket.versioning != versioning {
         bucket.versioning = versioning;

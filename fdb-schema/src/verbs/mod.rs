@@ -17,6 +17,7 @@ mod list;
 mod list_uploads;
 mod list_versions;
 mod locate;
+mod locks;
 mod multipart;
 mod objects;
 mod placement;
@@ -90,6 +91,11 @@ impl Meta {
     /// With another bound on the time of each verb.
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
+    }
+
+    /// What the clock shows, in milliseconds since the Unix epoch.
+    pub fn now_ms(&self) -> u64 {
+        (self.clock)()
     }
 
     /// Waits until the store has failed for good, as [`kv::Kv::failed`] says, and tells why.
@@ -209,6 +215,8 @@ pub struct DeleteObject {
     pub key: String,
     pub selector: VersionSelector,
     pub precondition: Precondition,
+    /// Whether whoever asks may remove what a retention of mode Governance keeps.
+    pub bypass_governance: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -226,7 +234,7 @@ pub struct CopyObject {
     pub source_precondition: Precondition,
     pub bucket: String,
     pub key: String,
-    /// None keeps the source's.
+    /// None keeps the source's, but for its lock.
     pub attributes: Option<Attributes>,
     pub owner: String,
     pub precondition: Precondition,

@@ -123,7 +123,8 @@ async fn create(tx: &mut Tx, attempt: AttemptId, upload: &Upload) -> Outcome<()>
     if attempts::done_before(tx, attempt).await? {
         return Ok(());
     }
-    tx.bucket(&upload.bucket).await?;
+    // What could never be completed is not begun.
+    tx.bucket(&upload.bucket).await?.lock_of_new(upload.attributes.lock, tx.now_ms)?;
     tx.set(keyspace::upload(&upload.bucket, &upload.key, upload.id), upload);
     attempts::remember(tx, attempt, &AttemptRow::Done);
     Ok(())

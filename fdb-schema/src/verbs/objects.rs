@@ -5,7 +5,7 @@ use crate::{
     ids::{AttemptId, VersionId},
     keyspace,
     record::{
-        Attributes, Bucket, Etag, NewBlob, NewVersion, Version, VersionKind, Versioning,
+        Attributes, Bucket, Etag, Lock, NewBlob, NewVersion, Version, VersionKind, Versioning,
         rows::{AttemptRow, BlobRef, HeadRow, PartList, PartRow, VersionRow},
     },
     verbs::{
@@ -147,7 +147,7 @@ pub(crate) async fn delete(tx: &mut Tx, request: &DeleteObject) -> Outcome<Delet
     let deleted = match request.selector {
         VersionSelector::Current => {
             version_rows::check(&request.precondition, version_rows::current_etag(head.as_ref()).as_deref())?;
-            delete_current(tx, &bucket, &request.key, head).await?
+            delete_current(tx, &bucket, request, head).await?
         }
         VersionSelector::Id(id) => delete_version(tx, &bucket, request, head, id).await?,
     };
@@ -157,11 +157,17 @@ pub(crate) async fn delete(tx: &mut Tx, request: &DeleteObject) -> Outcome<Delet
     Ok(deleted)
 }
 
-async fn delete_current(tx: &mut Tx, bucket: &Bucket, key: &str, head: Option<HeadRow>) -> Outcome<Option<Deleted>> {
+async fn delete_current(
+    tx: &mut Tx,
+    bucket: &Bucket,
+    request: &DeleteObject,
+    head: Option<HeadRow>,
+) -> Outcome<Option<Deleted>> {
+    let key = &request.key;
     if bucket.versioning == Versioning::Off {
         let Some(head) = head else { return Ok(None) };
         let row = head.row;
-        let removed = version_rows::remove(tx, bucket, key, head, row).await?;
+        let removed = version_rows::remove(tx, bucket, key, head, row, request.bypass_governance).await?;
         return Ok(Some(Deleted { version: Some(removed.id), delete_marker: false }));
     }
     version_rows::check_key(key)?;
@@ -181,7 +187,7 @@ async fn delete_version(
     let etag = etag.map(|(_, stored)| stored.version.etag.to_string());
     version_rows::check(&request.precondition, etag.as_deref())?;
     let (Some((row, _)), Some(head)) = (named_row, head) else { return Ok(None) };
-    let removed = version_rows::remove(tx, bucket, &request.key, head, row).await?;
+    let removed = version_rows::remove(tx, bucket, &request.key, head, row, request.bypass_governance).await?;
     let delete_marker = removed.kind == VersionKind::DeleteMarker;
     Ok(Some(Deleted { version: Some(removed.id), delete_marker }))
 }
@@ -210,7 +216,8 @@ async fn copy(tx: &mut Tx, request: &CopyObject) -> Outcome<Committed> {
     // itself.
     blobs::share(tx, &source.parts);
     let VersionRow { version, parts } = source;
-    let attributes = request.attributes.clone().unwrap_or(version.attributes);
+    let inherited = || Attributes { lock: Lock::default(), ..version.attributes };
+    let attributes = request.attributes.clone().unwrap_or_else(inherited);
     let version = Version { owner: request.owner.clone(), attributes, ..version };
     let version = version_rows::insert(tx, &bucket, &request.key, head, Draft { version, parts }).await?;
     finish(tx, request.attempt, &bucket, version)

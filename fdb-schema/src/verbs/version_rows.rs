@@ -56,8 +56,8 @@ pub(crate) struct Draft {
     pub parts: PartList,
 }
 
-/// Makes a version the newest of its key. In a bucket without versioning, or with versioning suspended, it is the null
-/// version and replaces the one that was.
+/// Makes a version the newest of its key, locked as its bucket says. In a bucket without versioning, or with versioning
+/// suspended, it is the null version and replaces the one that was.
 pub(crate) async fn insert(
     tx: &mut Tx,
     bucket: &Bucket,
@@ -71,12 +71,15 @@ pub(crate) async fn insert(
         row
     } else {
         if let Some(replaced) = null_row.replace(row) {
-            drop_row(tx, bucket, key, replaced).await?;
+            drop_row(tx, bucket, key, replaced, false).await?;
         }
         VersionId::NULL
     };
     let modified_ms = head.map_or(0, |head| head.modified_ms).max(tx.now_ms);
-    let version = Version { id, modified_ms, ..draft.version };
+    let mut version = Version { id, modified_ms, ..draft.version };
+    if version.kind == VersionKind::Object {
+        version.attributes.lock = bucket.lock_of_new(version.attributes.lock, modified_ms)?;
+    }
     let stored = VersionRow { version, parts: draft.parts };
     tx.set(keyspace::version(&bucket.name, key, row), &stored);
     tx.set(keyspace::head(&bucket.name, key), &head_of(row, &stored.version, null_row));
@@ -102,10 +105,14 @@ pub(crate) fn head_of(row: VersionId, version: &Version, null_row: Option<Versio
     }
 }
 
-/// Removes one row of a key and what it refers to, but not its trace in the head.
-async fn drop_row(tx: &mut Tx, bucket: &Bucket, key: &str, row: VersionId) -> Outcome<Version> {
+/// Removes one row of a key and what it refers to, but not its trace in the head. Whatever removes a version comes by
+/// here, so that here is decided whether it is locked. `bypass`: by somebody who may bypass governance.
+async fn drop_row(tx: &mut Tx, bucket: &Bucket, key: &str, row: VersionId, bypass: bool) -> Outcome<Version> {
     let row_key = keyspace::version(&bucket.name, key, row);
     let stored = tx.get::<VersionRow>(&row_key).await?.ok_or_else(|| missing_row(key, row))?;
+    if stored.version.attributes.lock.holds(tx.now_ms, bypass) {
+        return Err(locked(key, stored.version.id).into());
+    }
     tx.clear(row_key);
     blobs::release(tx, &stored.parts).await?;
     if stored.version.kind == VersionKind::Object {
@@ -114,14 +121,28 @@ async fn drop_row(tx: &mut Tx, bucket: &Bucket, key: &str, row: VersionId) -> Ou
     Ok(stored.version)
 }
 
+pub(crate) fn locked(key: &str, version: VersionId) -> MetaError {
+    MetaError::Locked { key: key.to_owned(), version }
+}
+
 fn missing_row(key: &str, row: VersionId) -> MetaError {
     let why = format!("key {} has no row {}", Shown(key), hex::encode(row.0));
     MetaError::Corrupt { what: "version rows", why }
 }
 
 /// Removes a version for good. The next older becomes the current one if it was.
-pub(crate) async fn remove(tx: &mut Tx, bucket: &Bucket, key: &str, head: HeadRow, row: VersionId) -> Outcome<Version> {
-    let removed = drop_row(tx, bucket, key, row).await?;
+///
+/// # Errors
+/// Locked for one that is kept. `bypass`: by somebody who may bypass governance.
+pub(crate) async fn remove(
+    tx: &mut Tx,
+    bucket: &Bucket,
+    key: &str,
+    head: HeadRow,
+    row: VersionId,
+    bypass: bool,
+) -> Outcome<Version> {
+    let removed = drop_row(tx, bucket, key, row, bypass).await?;
     let null_row = head.null_row.filter(|null| *null != row);
     let head_key = keyspace::head(&bucket.name, key);
     if head.row != row {

@@ -58,7 +58,8 @@ pub(crate) fn policy() -> Policy {
 }
 
 pub(crate) fn bucket(name: &str, versioning: Versioning) -> Bucket {
-    Bucket { name: name.into(), created_ms: 1, owner: "owner".into(), region: String::new(), versioning }
+    let (owner, region) = ("owner".into(), String::new());
+    Bucket { name: name.into(), created_ms: 1, owner, region, versioning, object_lock: None }
 }
 
 pub(crate) async fn group(meta: &Meta) -> Group {
@@ -128,6 +129,7 @@ pub(crate) fn delete(bucket: &str, key: &str, selector: VersionSelector) -> Dele
         key: key.into(),
         selector,
         precondition: Precondition::default(),
+        bypass_governance: false,
     }
 }
 

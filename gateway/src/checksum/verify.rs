@@ -72,6 +72,11 @@ impl BodyChecks {
         self.claimed != Claimed::Nothing
     }
 
+    /// Whether the client says what the bytes are.
+    pub(crate) fn are_vouched_for(&self) -> bool {
+        self.claims_a_value() || self.content_md5.is_some()
+    }
+
     pub(crate) fn plan(&self) -> DigestPlan {
         let mut plan = DigestPlan { md5: true, ..DigestPlan::default() };
         match self.stored {

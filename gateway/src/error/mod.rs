@@ -54,6 +54,16 @@ pub(crate) fn from_meta(error: MetaError) -> S3Error {
             s3_error!(NoSuchVersion).with("Key", key).with("VersionId", version)
         }
         MetaError::IsDeleteMarker { version, modified_ms, .. } => delete_marker(version, modified_ms),
+        MetaError::Locked { .. } => s3_error!(AccessDenied, "Access Denied because object protected by object lock."),
+        MetaError::NoObjectLock(_) => s3_error!(InvalidRequest, "Bucket is missing Object Lock Configuration"),
+        MetaError::VersioningNotEnabled(_) => s3_error!(
+            InvalidBucketState,
+            "Versioning must be 'Enabled' on the bucket to apply a Object Lock configuration"
+        ),
+        MetaError::VersioningLocked(_) => s3_error!(
+            InvalidBucketState,
+            "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed."
+        ),
         MetaError::NoSuchUpload(upload) => s3_error!(NoSuchUpload).with("UploadId", upload),
         MetaError::PreconditionFailed(condition) => precondition_failed(condition),
         MetaError::InvalidPart { number } => s3_error!(InvalidPart).with("PartNumber", number),
@@ -258,6 +268,10 @@ mod tests {
                 "MethodNotAllowed",
                 405,
             ),
+            (MetaError::Locked { key: "k".into(), version: VersionId::NULL }, "AccessDenied", 403),
+            (MetaError::NoObjectLock("b".into()), "InvalidRequest", 400),
+            (MetaError::VersioningNotEnabled("b".into()), "InvalidBucketState", 409),
+            (MetaError::VersioningLocked("b".into()), "InvalidBucketState", 409),
             (MetaError::PreconditionFailed("If-Match"), "PreconditionFailed", 412),
             (MetaError::InvalidPart { number: 1 }, "InvalidPart", 400),
             (MetaError::InvalidPartOrder { number: 1 }, "InvalidPartOrder", 400),

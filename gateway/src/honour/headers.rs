@@ -10,6 +10,9 @@ use crate::error::{WithField, custom, invalid_argument};
 pub(crate) enum Use {
     /// Reads an object.
     Reads,
+    /// Makes a version, which can be locked.
+    Makes,
+    CreatesBucket,
     Other,
 }
 
@@ -17,6 +20,8 @@ impl Use {
     pub(crate) fn of_operation(name: &str) -> Self {
         match name {
             "GetObject" | "HeadObject" | "GetObjectAttributes" => Self::Reads,
+            "PutObject" | "CopyObject" | "CreateMultipartUpload" => Self::Makes,
+            "CreateBucket" => Self::CreatesBucket,
             _ => Self::Other,
         }
     }
@@ -52,12 +57,14 @@ const ENCRYPTION: [&str; 10] = [
     "x-amz-copy-source-server-side-encryption-customer-key",
     "x-amz-copy-source-server-side-encryption-customer-key-md5",
 ];
+/// Of a new bucket.
+pub(crate) const LOCK_ENABLED: &str = "x-amz-bucket-object-lock-enabled";
 const LOCKS: [&str; 3] =
     ["x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date", "x-amz-object-lock-legal-hold"];
 /// Headers with the values that are honoured; S3 knows others of some of them.
 const VALUES: [(&str, &[&str], &[&str]); 6] = [
     ("x-amz-object-ownership", &["BucketOwnerEnforced"], &["BucketOwnerPreferred", "ObjectWriter"]),
-    ("x-amz-bucket-object-lock-enabled", &["false", "False"], &["true", "True"]),
+    (LOCK_ENABLED, &["false", "False"], &[]),
     ("x-amz-bucket-namespace", &["global"], &["account-regional"]),
     ("x-amz-bypass-governance-retention", &["false", "False", "true", "True"], &[]),
     ("x-amz-request-payer", &["requester"], &[]),
@@ -78,9 +85,12 @@ pub(crate) fn check_headers(request: Use, headers: &HeaderMap) -> S3Result<()> {
             "x-amz-acl" | "acl" => check_canned_list(name, &text)?,
             "x-amz-security-token" if !text.is_empty() => return Err(s3_error!(InvalidToken).with("Token-0", &text)),
             name if GRANTS.contains(&name) => return Err(no_lists()),
+            name if LOCKS.contains(&name) && request == Use::Makes => {}
             name if LOCKS.contains(&name) => {
-                return Err(s3_error!(InvalidRequest, "Bucket is missing Object Lock Configuration"));
+                let message = format!("{name} header is not supported for this operation.");
+                return Err(invalid_argument(name, &text, message));
             }
+            LOCK_ENABLED if request == Use::CreatesBucket => check_flag(name, &text)?,
             name if ENCRYPTION.contains(&name) => return Err(no_encryption(request, name, &text)),
             name => check_value(name, &text)?,
         }
@@ -107,12 +117,19 @@ fn no_encryption(request: Use, name: &str, value: &str) -> S3Error {
             s3_error!(InvalidRequest, "The encryption parameters are not applicable to this object.")
         }
         Use::Reads => invalid_argument(name, value, format!("{name} header is not supported for this operation.")),
-        Use::Other => not_implemented(name),
+        Use::Makes | Use::CreatesBucket | Use::Other => not_implemented(name),
     }
 }
 
 pub(crate) fn not_implemented(header: &str) -> S3Error {
     s3_error!(NotImplemented).with("Header", header)
+}
+
+fn check_flag(name: &str, value: &str) -> S3Result<()> {
+    match value {
+        "true" | "True" | "false" | "False" => Ok(()),
+        _ => Err(invalid_argument(name, value, format!("The value of the header {name} is invalid."))),
+    }
 }
 
 fn check_value(name: &str, value: &str) -> S3Result<()> {
@@ -152,11 +169,11 @@ mod tests {
             ("x-amz-object-ownership", "BucketOwnerEnforced", "ok"),
             ("x-amz-object-ownership", "ObjectWriter", "NotImplemented"),
             ("x-amz-object-ownership", "Nobody", "InvalidArgument"),
-            ("x-amz-bucket-object-lock-enabled", "true", "NotImplemented"),
+            ("x-amz-bucket-object-lock-enabled", "true", "InvalidArgument"),
             ("x-amz-bucket-object-lock-enabled", "false", "ok"),
             ("x-amz-server-side-encryption", "AES256", "NotImplemented"),
             ("x-amz-server-side-encryption-customer-key", "k", "NotImplemented"),
-            ("x-amz-object-lock-mode", "GOVERNANCE", "InvalidRequest"),
+            ("x-amz-object-lock-mode", "GOVERNANCE", "InvalidArgument"),
             ("x-amz-request-payer", "requester", "ok"),
             ("x-amz-request-payer", "me", "InvalidArgument"),
             // It only asks for a header more in the answer, and the C++ SDK sends values that say not to.
@@ -169,6 +186,9 @@ mod tests {
         ] {
             assert_eq!(checked(Use::Other, name, value), outcome, "{name}: {value}");
         }
+        assert_eq!(checked(Use::Makes, "x-amz-object-lock-mode", "GOVERNANCE"), "ok");
+        assert_eq!(checked(Use::CreatesBucket, "x-amz-bucket-object-lock-enabled", "true"), "ok");
+        assert_eq!(checked(Use::CreatesBucket, "x-amz-bucket-object-lock-enabled", "yes"), "InvalidArgument");
         assert_eq!(checked(Use::Reads, "x-amz-server-side-encryption", "AES256"), "InvalidArgument");
         assert_eq!(checked(Use::Reads, "x-amz-server-side-encryption-customer-key", "k"), "InvalidRequest");
     }

@@ -66,6 +66,9 @@ fn chosen_by(operation: &str) -> Option<&'static [&'static str]> {
         "GetObjectTagging" | "PutObjectTagging" | "DeleteObjectTagging" => &["tagging"],
         "GetBucketTagging" | "PutBucketTagging" | "DeleteBucketTagging" => &["tagging"],
         "GetBucketCors" | "PutBucketCors" | "DeleteBucketCors" => &["cors"],
+        "GetObjectLockConfiguration" | "PutObjectLockConfiguration" => &["object-lock"],
+        "GetObjectRetention" | "PutObjectRetention" => &["retention"],
+        "GetObjectLegalHold" | "PutObjectLegalHold" => &["legal-hold"],
         "GetBucketVersioning" | "PutBucketVersioning" => &["versioning"],
         "GetBucketLocation" => &["location"],
         "ListObjectsV2" => &["list-type"],
@@ -79,15 +82,19 @@ fn chosen_by(operation: &str) -> Option<&'static [&'static str]> {
 }
 
 /// Operations on one version of an object.
-const OF_A_VERSION: [&str; 9] = [
+const OF_A_VERSION: [&str; 13] = [
     "DeleteObject",
     "DeleteObjectTagging",
     "GetObject",
     "GetObjectAcl",
     "GetObjectAttributes",
+    "GetObjectLegalHold",
+    "GetObjectRetention",
     "GetObjectTagging",
     "HeadObject",
     "PutObjectAcl",
+    "PutObjectLegalHold",
+    "PutObjectRetention",
     "PutObjectTagging",
 ];
 

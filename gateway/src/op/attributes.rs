@@ -1,6 +1,6 @@
 //! What clients say about an object: content headers, user metadata, tags, storage class.
 
-use cairn_schema::record::Attributes;
+use cairn_schema::record::{Attributes, Lock};
 use http::{HeaderName, HeaderValue};
 use s3s::{
     S3Result,
@@ -32,10 +32,11 @@ pub(crate) struct Said {
     pub(crate) metadata: Option<Metadata>,
     pub(crate) tagging: Option<String>,
     pub(crate) storage_class: Option<StorageClass>,
+    pub(crate) lock: Lock,
 }
 
 macro_rules! said {
-    ($input:expr) => {
+    ($input:expr, $lock:expr) => {
         $crate::op::attributes::Said {
             content_type: $input.content_type.take(),
             content_encoding: $input.content_encoding.take(),
@@ -47,6 +48,7 @@ macro_rules! said {
             metadata: $input.metadata.take(),
             tagging: $input.tagging.take(),
             storage_class: $input.storage_class.take(),
+            lock: $lock,
         }
     };
 }
@@ -65,6 +67,7 @@ impl Said {
             user_metadata: user_metadata(self.metadata)?,
             tags: self.tagging.as_deref().map(parse_tagging).transpose()?.unwrap_or_default(),
             storage_class: storage_class(self.storage_class)?,
+            lock: self.lock,
         };
         check_headers(&attributes)?;
         attributes.website_redirect.as_deref().map(check_redirect).transpose()?;
@@ -168,7 +171,7 @@ mod tests {
     fn attributes(change: impl FnOnce(&mut PutObjectInput)) -> S3Result<Attributes> {
         let mut input = PutObjectInput::default();
         change(&mut input);
-        said!(input).into_attributes()
+        said!(input, Lock::default()).into_attributes()
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     answer::documented,
     error::{from_meta, invalid_argument},
+    honour::LOCK_ENABLED,
     shown::{iso_time, write_owner},
     xml::{Element, Writer, XmlError},
 };
@@ -84,18 +85,22 @@ impl Api {
         let asking = self.owner(&request.request).await?;
         super::bucket_name::check(&request.bucket)?;
         let configuration = request.document.as_ref().map(read_create_configuration).transpose()?;
+        let lockable = request.header(LOCK_ENABLED)?.is_some_and(|flag| flag.eq_ignore_ascii_case("true"));
+        let object_lock = lockable.then(record::ObjectLock::default);
         let location = format!("/{}", request.bucket);
         let bucket = record::Bucket {
             name: request.bucket,
             created_ms: now_ms(),
             owner: asking.to_string(),
             region: configuration.flatten().filter(|region| region != DEFAULT_REGION).unwrap_or_default(),
-            versioning: record::Versioning::Off,
+            versioning: if object_lock.is_some() { record::Versioning::Enabled } else { record::Versioning::Off },
+            object_lock,
         };
         match self.meta().create_bucket(bucket).await {
             Ok(()) => {}
-            // In this one region AWS says yes to a bucket that one has already; rclone relies on it.
-            Err(MetaError::BucketExists(_)) if self.region == DEFAULT_REGION => {}
+            // In this one region AWS says yes to a bucket that one has already; rclone relies on it. One that is to be
+            // what it may not be is another matter.
+            Err(MetaError::BucketExists(_)) if self.region == DEFAULT_REGION && !lockable => {}
             Err(error) => return Err(from_meta(error)),
         }
         let mut response = S3Response::new(Body::empty());

@@ -3,7 +3,7 @@
 use cairn_schema::{
     MetaError,
     ids::{AttemptId, VersionId},
-    record::{Attributes, ChecksumAlgorithm, Version},
+    record::{Attributes, ChecksumAlgorithm, Lock, Version},
     verbs::{self, EtagMatch, Precondition, RangeRequest, VersionSelector},
 };
 use s3s::{
@@ -19,6 +19,7 @@ use super::{
     Api,
     attributes::{said, storage_class},
     conditions::{ReadConditions, write_precondition},
+    lock_headers::asked_lock,
     names::{check_key, etag, selector, shown_version, timestamp},
 };
 use crate::{
@@ -68,7 +69,8 @@ impl Api {
         let source = Source::parse(&input.copy_source)?;
         let conditions = ReadConditions::of_source(&request.headers);
         let wanted = input.checksum_algorithm.as_ref().map(|wanted| wanted_checksum(wanted.as_str())).transpose()?;
-        let directives = directives(&mut input)?;
+        let lock = asked_lock(&request.headers, self.meta().now_ms())?;
+        let directives = directives(&mut input, lock)?;
         refuse_pointless(&source, &input, &directives)?;
         let precondition = write_precondition(&request.headers)?;
         for _ in 0..ATTEMPTS {
@@ -135,14 +137,15 @@ impl Directives {
         Attributes {
             tags: tagged.tags.clone(),
             storage_class: self.storage_class.clone(),
-            // A redirect is never inherited.
+            // Neither a lock nor a redirect is ever inherited.
+            lock: self.given.lock,
             website_redirect: self.given.website_redirect.clone(),
             ..described.clone()
         }
     }
 }
 
-fn directives(input: &mut CopyObjectInput) -> S3Result<Directives> {
+fn directives(input: &mut CopyObjectInput, lock: Lock) -> S3Result<Directives> {
     let replaces = |directive: Option<&str>, header: &str| match directive {
         None | Some("COPY") => Ok(false),
         Some("REPLACE") => Ok(true),
@@ -153,7 +156,7 @@ fn directives(input: &mut CopyObjectInput) -> S3Result<Directives> {
     let replace_tags =
         replaces(input.tagging_directive.as_ref().map(TaggingDirective::as_str), "x-amz-tagging-directive")?;
     let storage_class = storage_class(input.storage_class.clone())?;
-    let given = said!(input).into_attributes()?;
+    let given = said!(input, lock).into_attributes()?;
     Ok(Directives { replace_metadata, replace_tags, given, storage_class })
 }
 
@@ -209,7 +212,7 @@ mod tests {
 
     fn pointless(mut input: CopyObjectInput) -> bool {
         let source = Source::parse(&input.copy_source).unwrap();
-        let directives = directives(&mut input).unwrap();
+        let directives = directives(&mut input, Lock::default()).unwrap();
         refuse_pointless(&source, &input, &directives).is_err()
     }
 
@@ -235,12 +238,12 @@ mod tests {
             input.content_type = Some("image/png".into());
             input.tagging = Some("ignored=1".into());
         });
-        let made = directives(&mut replacing).unwrap().apply(&source);
+        let made = directives(&mut replacing, Lock::default()).unwrap().apply(&source);
         assert_eq!(made.content_type.as_deref(), Some("image/png"));
         assert_eq!(made.tags, source.tags);
         assert_eq!(made.storage_class, "STANDARD");
         assert_eq!(made.website_redirect, None);
-        let kept = directives(&mut input(|_| ())).unwrap().apply(&source);
+        let kept = directives(&mut input(|_| ()), Lock::default()).unwrap().apply(&source);
         assert_eq!(kept.content_type, source.content_type);
     }
 }

@@ -30,6 +30,7 @@ impl Api {
         &self,
         request: S3Request<DeleteObjectInput>,
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
+        let bypass_governance = self.bypasses_governance(&request).await?;
         let input = request.input;
         check_key(&input.key)?;
         if input.if_match_last_modified_time.is_some() || input.if_match_size.is_some() {
@@ -43,6 +44,7 @@ impl Api {
                 key: input.key,
                 selector: selector(input.version_id.as_deref())?,
                 precondition: delete_precondition(&request.headers)?,
+                bypass_governance,
             })
             .await
             .map_err(from_meta)?;
@@ -64,12 +66,13 @@ impl Api {
     pub(super) async fn do_delete_objects(&self, request: DocumentRequest) -> S3Result<S3Response<Body>> {
         request.check_digests(true)?;
         let batch = Batch::read(request.root("Delete")?)?;
+        let bypass = self.bypasses_governance(&request.request).await?;
         self.meta().bucket(&request.bucket).await.map_err(from_meta)?;
         let mut refused = Vec::new();
         let mut named = Vec::with_capacity(batch.objects.len());
         let mut deletes = Vec::with_capacity(batch.objects.len());
         for object in &batch.objects {
-            match object.delete(&request.bucket) {
+            match object.delete(&request.bucket, bypass) {
                 Ok(delete) => {
                     deletes.push(delete);
                     named.push(object);
@@ -130,7 +133,7 @@ impl NamedObject {
         })
     }
 
-    fn delete(&self, bucket: &str) -> S3Result<verbs::DeleteObject> {
+    fn delete(&self, bucket: &str, bypass_governance: bool) -> S3Result<verbs::DeleteObject> {
         check_key(&self.key)?;
         if self.conditional {
             return Err(s3_error!(NotImplemented, "Deletes on condition of size or time are not implemented."));
@@ -145,6 +148,7 @@ impl NamedObject {
             key: self.key.clone(),
             selector: selector(self.version_id.as_deref())?,
             precondition: Precondition { if_match, if_none_match: None },
+            bypass_governance,
         })
     }
 

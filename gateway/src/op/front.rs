@@ -6,7 +6,11 @@
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use s3s::{Body, HttpError, S3Error, S3Request, S3Response, S3Result, route::S3Route, s3_error, service::S3Service};
 
-use super::{copy_source::CopySource, documents::Documents};
+use super::{
+    copy_source::CopySource,
+    documents::Documents,
+    lock_headers::{RETAIN_UNTIL, not_a_date, parse_date},
+};
 use crate::{
     context::RequestContext,
     error::unwritable,
@@ -89,6 +93,7 @@ fn unwritten(error: &HttpError, context: Option<&RequestContext>) -> S3Error {
 fn normalise(request: &mut S3Request<Body>) -> S3Result<()> {
     request.uri = move_to_headers(&request.uri, &mut request.headers, |_| Parameter::Keep)?;
     join_metadata(&mut request.headers)?;
+    check_lock_date(&request.headers)?;
     if let Some(value) = request.headers.get(&COPY_SOURCE) {
         if request.method != Method::PUT {
             return Err(s3_error!(InvalidArgument, "You can only specify a copy source header for copy requests."));
@@ -97,6 +102,13 @@ fn normalise(request: &mut S3Request<Body>) -> S3Result<()> {
         request.headers.insert(COPY_SOURCE, source);
     }
     Ok(())
+}
+
+/// `s3s` would refuse another date without saying what is wrong with it.
+fn check_lock_date(headers: &HeaderMap) -> S3Result<()> {
+    let Some(value) = headers.get(RETAIN_UNTIL) else { return Ok(()) };
+    let text = String::from_utf8_lossy(value.as_bytes());
+    parse_date(&text).map(|_| ()).ok_or_else(|| not_a_date(RETAIN_UNTIL, &text))
 }
 
 /// A metadata header that comes in several lines is one, joined by commas (RFC 9110, 5.3).

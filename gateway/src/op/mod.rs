@@ -22,6 +22,8 @@ mod inspect;
 mod list;
 mod list_versions;
 mod location;
+mod lock;
+mod lock_headers;
 mod multipart;
 mod names;
 mod object_attributes;
@@ -139,7 +141,8 @@ operations! {
     get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput = do_get_bucket_cors;
     get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput = no_website;
     get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput = no_replication;
-    get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput = no_lock;
+    get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput
+        = do_get_object_lock_configuration;
     get_public_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput = no_access_block;
     get_bucket_analytics_configuration(GetBucketAnalyticsConfigurationInput) -> GetBucketAnalyticsConfigurationOutput
         = no_analytics;
@@ -174,8 +177,8 @@ operations! {
     delete_bucket_replication(DeleteBucketReplicationInput) -> DeleteBucketReplicationOutput = delete_no_replication;
     delete_public_access_block(DeletePublicAccessBlockInput) -> DeletePublicAccessBlockOutput
         = delete_no_access_block;
-    get_object_legal_hold(GetObjectLegalHoldInput) -> GetObjectLegalHoldOutput = no_legal_hold;
-    get_object_retention(GetObjectRetentionInput) -> GetObjectRetentionOutput = no_retention;
+    get_object_legal_hold(GetObjectLegalHoldInput) -> GetObjectLegalHoldOutput = do_get_object_legal_hold;
+    get_object_retention(GetObjectRetentionInput) -> GetObjectRetentionOutput = do_get_object_retention;
     list_objects(ListObjectsInput) -> ListObjectsOutput = do_list_objects;
     list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output = do_list_objects_v2;
     list_object_versions(ListObjectVersionsInput) -> ListObjectVersionsOutput = do_list_object_versions;

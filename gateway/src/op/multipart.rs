@@ -12,6 +12,7 @@ use super::{
     Api,
     attributes::said,
     incoming::incoming,
+    lock_headers::{asked_lock, demand_part_digest},
     names::{check_key, now_ms, part_etag, part_number, upload_id},
 };
 use crate::{
@@ -27,10 +28,11 @@ impl Api {
         request: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         let owner = self.owner(&request).await?;
+        let lock = asked_lock(&request.headers, self.meta().now_ms())?;
         let mut input = request.input;
         check_key(&input.key)?;
         let checksum = declared_checksum(input.checksum_algorithm.as_ref(), input.checksum_type.as_ref())?;
-        let attributes = said!(input).into_attributes()?;
+        let attributes = said!(input, lock).into_attributes()?;
         let upload = Upload {
             id: UploadId::random(),
             bucket: input.bucket,
@@ -73,6 +75,7 @@ impl Api {
         let declared = upload.checksum.map(|(algorithm, _)| algorithm);
         let checks = BodyChecks::declared(&headers, sent, input.content_md5.as_deref(), declared)?;
         check_part_algorithm(declared, &checks)?;
+        demand_part_digest(upload.attributes.lock, &checks)?;
         let digests = checks.plan();
         let incoming = incoming(input.body, input.content_length, checks, trailing_headers)?;
         let put = PutUploadPart {

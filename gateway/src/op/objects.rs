@@ -16,6 +16,7 @@ use super::{
     conditions::write_precondition,
     incoming::incoming,
     inspect::{Found, wanted_range},
+    lock_headers::{asked_lock, demand_digest, hold_name, mode_name},
     names::{check_key, etag, selector, shown_version, signed, timestamp},
 };
 use crate::{
@@ -41,11 +42,13 @@ impl Api {
         let sent = sent_fields!(input).parse()?;
         let checks = BodyChecks::declared(&headers, sent, input.content_md5.as_deref(), None)?;
         let digests = checks.plan();
-        let attributes = said!(input).into_attributes()?;
+        let lock = asked_lock(&headers, self.meta().now_ms())?;
+        let attributes = said!(input, lock).into_attributes()?;
         let precondition = write_precondition(&headers)?;
-        let incoming = incoming(input.body, input.content_length, checks, trailing_headers)?;
         // Before the body is asked for: nobody should send 5 GiB to hear that the bucket does not exist.
-        self.meta().bucket(&input.bucket).await.map_err(from_meta)?;
+        let bucket = self.meta().bucket(&input.bucket).await.map_err(from_meta)?;
+        demand_digest(&bucket, lock, &checks)?;
+        let incoming = incoming(input.body, input.content_length, checks, trailing_headers)?;
         let put = PutObject {
             requester,
             bucket: input.bucket,
@@ -155,6 +158,12 @@ macro_rules! describe {
             attributes.user_metadata.into_iter().partition(|(name, _)| is_metadata_name(name));
         $output.missing_meta = i32::try_from(missing.len()).ok().filter(|&count| count > 0);
         $output.metadata = Some(metadata.into_iter().collect());
+        if let Some(retention) = attributes.lock.retention {
+            $output.object_lock_mode = Some(ObjectLockMode::from_static(mode_name(retention.mode)));
+            $output.object_lock_retain_until_date = Some(timestamp(retention.until_ms));
+        }
+        $output.object_lock_legal_hold_status =
+            attributes.lock.legal_hold.map(|held| ObjectLockLegalHoldStatus::from_static(hold_name(held)));
         // AWS leaves the default class out.
         $output.storage_class = Some(attributes.storage_class)
             .filter(|class| !class.is_empty() && class != StorageClass::STANDARD)

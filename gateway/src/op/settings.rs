@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use s3s::{Body, S3Error, S3Request, S3Response, S3Result, dto::*, s3_error};
+use s3s::{Body, S3Request, S3Response, S3Result, dto::*, s3_error};
 
 use super::{
     Api,
@@ -45,8 +45,6 @@ never_set! {
         = "NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration";
     no_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput
         = "ReplicationConfigurationNotFoundError", "The replication configuration was not found";
-    no_lock(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput
-        = "ObjectLockConfigurationNotFoundError", "Object Lock configuration does not exist for this bucket";
     no_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput
         = "NoSuchPublicAccessBlockConfiguration", "The public access block configuration was not found";
     no_analytics(GetBucketAnalyticsConfigurationInput) -> GetBucketAnalyticsConfigurationOutput
@@ -148,24 +146,6 @@ deleted! {
 }
 
 impl Api {
-    pub(super) async fn no_legal_hold(
-        &self,
-        request: S3Request<GetObjectLegalHoldInput>,
-    ) -> S3Result<S3Response<GetObjectLegalHoldOutput>> {
-        let input = request.input;
-        self.inspect(&input.bucket, &input.key, input.version_id.as_deref()).await?;
-        Err(never_locked())
-    }
-
-    pub(super) async fn no_retention(
-        &self,
-        request: S3Request<GetObjectRetentionInput>,
-    ) -> S3Result<S3Response<GetObjectRetentionOutput>> {
-        let input = request.input;
-        self.inspect(&input.bucket, &input.key, input.version_id.as_deref()).await?;
-        Err(never_locked())
-    }
-
     /// An access control list may be set to what it is: the owner may do everything, and nobody else anything.
     pub(super) async fn do_put_acl(&self, request: DocumentRequest) -> S3Result<S3Response<Body>> {
         request.check_digests(false)?;
@@ -240,8 +220,4 @@ fn grants_all_to(document: &Element, owner: &str) -> Result<bool, XmlError> {
         all &= grant.required(permission, "Permission")?.word()? == "FULL_CONTROL";
     }
     Ok(all)
-}
-
-fn never_locked() -> S3Error {
-    s3_error!(InvalidRequest, "Bucket is missing Object Lock Configuration")
 }

@@ -2,6 +2,9 @@
 
 use super::{Element, XmlError, parse::is_space};
 
+/// Children that may be there once, and lists of others.
+pub(crate) type Children<'a, const N: usize, const M: usize> = ([Option<&'a Element>; N], [Vec<&'a Element>; M]);
+
 impl Element {
     /// The document's outermost element must be this one.
     pub(crate) fn root(&self, expected: &'static str) -> Result<&Self, XmlError> {
@@ -33,7 +36,7 @@ impl Element {
         &self,
         names: [&str; N],
         listed: [&str; M],
-    ) -> Result<([Option<&Self>; N], [Vec<&Self>; M]), XmlError> {
+    ) -> Result<Children<'_, N, M>, XmlError> {
         if !self.text.chars().all(is_space) {
             return Err(XmlError::MixedContent(self.name.clone()));
         }

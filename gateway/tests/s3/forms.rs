@@ -218,6 +218,24 @@ async fn every_field_takes_effect() {
 }
 
 #[tokio::test]
+async fn a_form_locks_what_it_stores() {
+    let world = World::start().await;
+    world.ok(Request::put("/forms").header("x-amz-bucket-object-lock-enabled", "true")).await;
+    let locked = form("k")
+        .field("x-amz-object-lock-mode", "GOVERNANCE")
+        .field("x-amz-object-lock-retain-until-date", EXPIRES)
+        .field("x-amz-object-lock-legal-hold", "ON");
+    locked.refused(&world, 400, "InvalidRequest").await;
+    let answer = locked.field("x-amz-checksum-crc32", &crc32_base64(b"the file")).post(&world).await;
+    assert_eq!(answer.status, 204, "{}", answer.text());
+    let head = world.ok(Request::head("/forms/k")).await;
+    assert_eq!(head.header("x-amz-object-lock-mode"), Some("GOVERNANCE"));
+    assert!(head.header("x-amz-object-lock-retain-until-date").unwrap().starts_with(&EXPIRES[..19]));
+    assert_eq!(head.header("x-amz-object-lock-legal-hold"), Some("ON"));
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn what_a_field_asks_and_is_not_given_is_refused() {
     let world = World::with_bucket("forms").await;
     for (name, value, status, code) in [
@@ -225,7 +243,8 @@ async fn what_a_field_asks_and_is_not_given_is_refused() {
         ("acl", "bogus", 400, "InvalidArgument"),
         ("x-amz-server-side-encryption", "AES256", 501, "NotImplemented"),
         ("x-amz-server-side-encryption-customer-algorithm", "AES256", 501, "NotImplemented"),
-        ("x-amz-object-lock-mode", "GOVERNANCE", 400, "InvalidRequest"),
+        ("x-amz-object-lock-mode", "GOVERNANCE", 400, "InvalidArgument"),
+        ("x-amz-object-lock-legal-hold", "ON", 400, "InvalidRequest"),
         ("x-amz-security-token", "token", 400, "InvalidToken"),
         ("x-amz-storage-class", "COLD", 400, "InvalidStorageClass"),
         ("x-amz-website-redirect-location", "elsewhere", 400, "InvalidRedirectLocation"),

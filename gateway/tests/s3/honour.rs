@@ -118,17 +118,30 @@ async fn encryption_and_locks_are_never_ignored() {
         let head = world.send(Request::head("/secret/k").header(name, value)).await;
         assert_eq!(head.status, 400);
     }
-    for (name, value) in [
-        ("x-amz-object-lock-mode", "COMPLIANCE"),
-        ("x-amz-object-lock-retain-until-date", "2099-01-01T00:00:00Z"),
-        ("x-amz-object-lock-legal-hold", "ON"),
+    let (mode, until) =
+        (("x-amz-object-lock-mode", "COMPLIANCE"), ("x-amz-object-lock-retain-until-date", "2099-01-01T00:00:00Z"));
+    let hold = ("x-amz-object-lock-legal-hold", "ON");
+    for (headers, code) in [
+        (&[mode][..], "InvalidArgument"),
+        (&[until], "InvalidArgument"),
+        (&[mode, until], "InvalidRequest"),
+        (&[hold], "InvalidRequest"),
     ] {
+        let with = |request: &Request| {
+            headers.iter().fold(request.clone(), |request, (name, value)| request.header(name, value))
+        };
         for request in &writes[..3] {
-            world.refused(request.clone().header(name, value), 400, "InvalidRequest").await;
+            world.refused(with(request), 400, code).await;
+        }
+        // Where they would be passed over they are refused.
+        for request in [&writes[3], &Request::get("/secret/k"), &Request::delete("/secret/k")] {
+            world.refused(with(request), 400, "InvalidArgument").await;
         }
     }
     let create = || Request::put("/locked");
-    world.refused(create().header("x-amz-bucket-object-lock-enabled", "true"), 501, "NotImplemented").await;
+    world.refused(create().header("x-amz-bucket-object-lock-enabled", "yes"), 400, "InvalidArgument").await;
+    let enabled = Request::put("/secret/k").body("y").header("x-amz-bucket-object-lock-enabled", "true");
+    world.refused(enabled, 400, "InvalidArgument").await;
     world.refused(create().header("x-amz-object-ownership", "ObjectWriter"), 501, "NotImplemented").await;
     world.refused(create().header("x-amz-object-ownership", "Nobody"), 400, "InvalidArgument").await;
     world.refused(Request::get("/locked"), 404, "NoSuchBucket").await;

@@ -13,6 +13,7 @@ mod errors;
 mod forms;
 mod honour;
 mod listing;
+mod locks;
 mod multipart;
 mod objects;
 mod overload;

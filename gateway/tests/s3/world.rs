@@ -1,6 +1,13 @@
 //! A gateway over a real store: one node with six disks in a temporary folder, metadata in memory.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use cairn_actors::{
     disk::{DiskOptions, IndexMemory},
@@ -10,6 +17,7 @@ use cairn_actors::{
 use cairn_gateway::{Gateway, GatewayOptions};
 use cairn_schema::{
     Meta,
+    clock::now_ms,
     ids::NodeId,
     kv,
     record::{ErasureCode, FailureDomain, Scheme},
@@ -31,6 +39,8 @@ pub(crate) struct World {
     pub gateway: Gateway,
     pub node: NodeRuntime,
     pub meta: Meta,
+    /// How far the metadata's clock is ahead.
+    ahead_ms: Arc<AtomicU64>,
     _folder: tempfile::TempDir,
 }
 
@@ -41,12 +51,15 @@ impl World {
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut GatewayOptions)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let meta = Meta::new(Arc::new(kv::mem::kv()));
+        let ahead_ms = Arc::new(AtomicU64::new(0));
+        let ahead = ahead_ms.clone();
+        let clock = move || now_ms() + ahead.load(Ordering::Relaxed);
+        let meta = Meta::new(Arc::new(kv::mem::kv())).with_clock(clock);
         let node = NodeRuntime::start(node_options(&folder, meta.clone()).await).await.unwrap();
         let mut options = GatewayOptions::new("127.0.0.1:0".parse().unwrap(), ACCESS_KEY, SECRET_KEY);
         change(&mut options);
         let gateway = Gateway::start(node.store(), options).await.unwrap();
-        Self { gateway, node, meta, _folder: folder }
+        Self { gateway, node, meta, ahead_ms, _folder: folder }
     }
 
     /// The same with a bucket.
@@ -54,6 +67,11 @@ impl World {
         let world = Self::start().await;
         world.ok(Request::put(&format!("/{bucket}"))).await;
         world
+    }
+
+    /// Time passes for what is decided in the metadata.
+    pub(crate) fn pass_days(&self, days: u64) {
+        self.ahead_ms.fetch_add(days * 86_400_000, Ordering::Relaxed);
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -13,7 +13,7 @@ mod signer;
 use std::sync::atomic::Ordering;
 
 use cairn_actors::store::{PutObject, Verify};
-use cairn_schema::verbs::Committed;
+use cairn_schema::{record::Lock, verbs::Committed};
 use http::{Method, Request, header, request::Parts};
 use s3s::{Body, S3Response, S3Result, dto::Metadata, s3_error};
 use time::OffsetDateTime;
@@ -28,6 +28,7 @@ use super::{
     Api, OBJECT_MAX_BYTES,
     attributes::Said,
     conditions::write_precondition,
+    lock_headers::{asked_lock, demand_digest},
     names::check_key,
     requester,
     tag_set::{self, Tagged},
@@ -61,16 +62,17 @@ impl Api {
         policy.check(&bucket, &fields, OffsetDateTime::now_utc())?;
         let owner = self.credentials.user(&access_key).await?;
         let headers = fields.headers();
-        honour::check_headers(honour::Use::Other, &headers)?;
+        honour::check_headers(honour::Use::Makes, &headers)?;
         let key = fields.required("key")?.to_owned();
         check_key(&key)?;
         let wanted = Wanted::of(&fields);
         let sent = SentFields::of_headers(&headers)?.parse()?;
         let checks = BodyChecks::declared(&headers, sent, fields.get("content-md5"), None)?;
         let tags = fields.get("tagging").map(posted_tags).transpose()?.unwrap_or_default();
-        let mut attributes = said(&mut fields).into_attributes()?;
+        let lock = asked_lock(&headers, self.meta().now_ms())?;
+        let mut attributes = said(&mut fields, lock).into_attributes()?;
         attributes.tags = tags;
-        self.meta().bucket(&bucket).await.map_err(from_meta)?;
+        demand_digest(&self.meta().bucket(&bucket).await.map_err(from_meta)?, lock, &checks)?;
         file.limit(policy.max_bytes().unwrap_or(OBJECT_MAX_BYTES).min(OBJECT_MAX_BYTES));
         let precondition = write_precondition(&headers)?;
         let digests = checks.plan();
@@ -117,7 +119,7 @@ fn posted_bucket(request: &Parts) -> S3Result<String> {
     Ok(bucket.to_owned())
 }
 
-fn said(fields: &mut Fields) -> Said {
+fn said(fields: &mut Fields, lock: Lock) -> Said {
     let metadata: Metadata =
         fields.with_prefix("x-amz-meta-").map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     Said {
@@ -131,6 +133,7 @@ fn said(fields: &mut Fields) -> Said {
         metadata: Some(metadata),
         tagging: None,
         storage_class: fields.take("x-amz-storage-class").map(Into::into),
+        lock,
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) fn bucket(name: &str) -> Bucket {
         owner: "owner".into(),
         region: String::new(),
         versioning: Versioning::Off,
+        object_lock: None,
     }
 }
 
@@ -77,6 +78,7 @@ pub(crate) fn delete(bucket: &str, key: String) -> DeleteObject {
         key,
         selector: VersionSelector::Current,
         precondition: Precondition::default(),
+        bypass_governance: false,
     }
 }
 
