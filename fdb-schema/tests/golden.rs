@@ -319,6 +319,30 @@ fn records_have_their_golden_bytes() {
     goldens.check(AttemptRow::Locked(VersionId([2; 16])), "0281a64c6f636b6564c41002020202020202020202020202020202");
     // attempt_done
     goldens.check(AttemptRow::Done, "02a4446f6e65");
+    // lifecycle
+    let rule = LifecycleRule {
+        id: "r".into(),
+        enabled: true,
+        filter: LifecycleFilter {
+            prefix: "p".into(),
+            tags: vec![("t".into(), "w".into())],
+            larger_than: Some(5),
+            smaller_than: None,
+        },
+        expiration: Some(Expiration::Days(3)),
+        noncurrent: Some(NoncurrentExpiration { days: 2, keep_newer: 1 }),
+        abort_uploads_days: Some(7),
+    };
+    let others = [Expiration::Date(9), Expiration::LoneMarkers]
+        .map(|expiration| LifecycleRule { expiration: Some(expiration), ..LifecycleRule::default() });
+    goldens.check(
+        Lifecycle {
+            document: "<x/>".into(),
+            minimum_size: "m".into(),
+            rules: [&[rule], &others[..]].concat(),
+        },
+        "0193a43c782f3ea16d9396a172c394a1709192a174a17705c081a444617973039202010796a0c294a090c0c081a44461746509c0c096a0c294a090c0c0ab4c6f6e654d61726b657273c0c0",
+    );
     // document_head
     goldens.check(
         DocumentHead { length: 70_000, chunks: 2, checksum: 0x0102_0304_0506_0708 },

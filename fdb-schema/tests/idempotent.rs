@@ -196,6 +196,13 @@ async fn every_verb(kv: SharedKv, faults: [Fault; 2], case: &str) -> BTreeSet<&'
     plain.set_legal_hold("b", "k", by_id, false).await.unwrap();
     plain.set_retention("b", "k", by_id, None, true).await.unwrap();
 
+    plain.create_bucket(bucket("ends", Versioning::Off)).await.unwrap();
+    let version = plain.commit_object(put(&group, "ends", "k", 0)).await.unwrap().version;
+    let (attempt, ending) = (AttemptId::random(), Ending::Current);
+    let end = EndVersion { attempt, bucket: "ends".into(), key: "k".into(), version, ending };
+    assert!(tried.faulty("end_version").end_version(end).await.expect(case), "{case}");
+    assert_eq!(plain.usage("ends").await.unwrap(), Usage::default(), "{case}");
+
     let marker = delete("b", "k", VersionSelector::Current);
     assert!(tried.faulty("delete_object").delete_object(marker).await.expect(case).delete_marker, "{case}");
     let deletes = ["k", "copy"].map(|key| delete("b", key, VersionSelector::Current)).to_vec();

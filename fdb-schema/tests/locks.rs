@@ -205,6 +205,48 @@ impl World {
         self.judged(&version, bypass, outcome);
     }
 
+    /// A lifecycle that is wrong about everything: it ends whatever it sees, however it stands.
+    async fn end_version(&mut self) {
+        let (key, id) = self.version();
+        let selector = VersionSelector::Id(id);
+        let Ok(located) = self.meta.locate(BUCKET, &key, selector, RangeRequest::Nothing).await else { return };
+        let mut version = located.version;
+        let stale = self.rng.random_bool(0.2);
+        if stale {
+            version.attributes.tags.push(("t".into(), "of before".into()));
+        }
+        let newest = self.meta.locate(BUCKET, &key, VersionSelector::Current, RangeRequest::Nothing).await;
+        let is_current = newest.is_ok_and(|newest| newest.version.id == id);
+        let ending = *[Ending::Current, Ending::Noncurrent, Ending::LoneMarker].choose(&mut self.rng).unwrap();
+        let (attempt, bucket) = (AttemptId::random(), BUCKET.into());
+        let outcome = self.meta.end_version(EndVersion { attempt, bucket, key: key.clone(), version, ending }).await;
+        let lock = self.versions[&(key.clone(), id)].lock;
+        match ending {
+            Ending::Current if is_current && !stale => {
+                outcome.unwrap();
+                let query =
+                    ListVersionsQuery { bucket: BUCKET.into(), prefix: key.clone(), limit: 1, ..Default::default() };
+                let page = self.meta.list_versions(&query).await.unwrap();
+                if self.versioning != Versioning::Enabled {
+                    self.versions.remove(&(key.clone(), VersionId::NULL));
+                }
+                if self.versioning != Versioning::Off {
+                    let Some(ListVersionsEntry::Version { version, .. }) = page.entries.first() else { unreachable!() };
+                    let marker = Kept { kind: VersionKind::DeleteMarker, lock: Lock::default(), blobs: Vec::new() };
+                    self.versions.insert((key, version.id), marker);
+                }
+            }
+            Ending::Noncurrent if !is_current && !stale && is_kept(lock, self.now(), false) => {
+                assert_eq!(outcome, Err(MetaError::Locked { key, version: id }));
+            }
+            Ending::Noncurrent if !is_current && !stale => {
+                assert_eq!(outcome, Ok(true));
+                self.versions.remove(&(key, id));
+            }
+            _ => assert_eq!(outcome, Ok(false)),
+        }
+    }
+
     async fn delete_many(&mut self) {
         let bypass = self.rng.random_bool(0.4);
         let mut versions: Vec<_> = (0..4).map(|_| self.version()).collect();
@@ -284,7 +326,7 @@ impl World {
     }
 
     async fn step(&mut self) {
-        match self.rng.random_range(0..20) {
+        match self.rng.random_range(0..21) {
             0..4 => self.put().await,
             4..6 => self.copy().await,
             6 => self.upload().await,
@@ -296,6 +338,7 @@ impl World {
             17 => {
                 self.clock.fetch_add(self.rng.random_range(0..DAY_MS), Ordering::Relaxed);
             }
+            19 => self.end_version().await,
             18 => {
                 let (key, id) = self.version();
                 let tags = vec![("t".to_owned(), self.now().to_string())];

@@ -16,6 +16,7 @@ mod expect;
 mod fault;
 mod honour;
 mod http_date;
+mod known;
 mod metrics;
 mod op;
 mod options;

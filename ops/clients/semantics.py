@@ -6,6 +6,7 @@ import sys
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 
 from botocore.exceptions import ClientError
 
@@ -262,6 +263,58 @@ def versions():
     s3.delete_bucket(Bucket=bucket)
 
 
+def settings():
+    """Settings of buckets: what is put is read back."""
+    bucket = "sem-settings"
+    s3.create_bucket(Bucket=bucket)
+    tags = [{"Key": "team", "Value": "storage"}, {"Key": "cost centre", "Value": "7"}]
+    s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": tags})
+    equal(s3.get_bucket_tagging(Bucket=bucket)["TagSet"], tags)
+    s3.delete_bucket_tagging(Bucket=bucket)
+    equal(error_code(s3.get_bucket_tagging, Bucket=bucket), "NoSuchTagSet")
+    rules = [{"ID": "a", "AllowedHeaders": ["*"], "AllowedMethods": ["GET", "PUT"], "AllowedOrigins": ["https://*.example.com"], "MaxAgeSeconds": 60}]
+    s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": rules})
+    equal(s3.get_bucket_cors(Bucket=bucket)["CORSRules"], rules)
+    lifecycle = [
+        {"ID": "old", "Filter": {"And": {"Prefix": "logs/", "Tags": [{"Key": "a", "Value": "b"}]}}, "Status": "Enabled", "Expiration": {"Days": 30}},
+        {"ID": "versions", "Filter": {"Prefix": ""}, "Status": "Enabled", "NoncurrentVersionExpiration": {"NoncurrentDays": 3, "NewerNoncurrentVersions": 2},
+         "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}},
+    ]
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": lifecycle})
+    equal(s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"], lifecycle)
+    s3.put_object(Bucket=bucket, Key="logs/a", Body=b"x", Tagging="a=b")
+    equal('rule-id="old"' in s3.head_object(Bucket=bucket, Key="logs/a")["Expiration"], True)
+    for delete in (s3.delete_bucket_cors, s3.delete_bucket_lifecycle):
+        delete(Bucket=bucket)
+    s3.delete_object(Bucket=bucket, Key="logs/a")
+    s3.delete_bucket(Bucket=bucket)
+
+
+def locks():
+    """Object lock, as far as it can be undone again."""
+    bucket, until = "sem-locks", datetime.now(timezone.utc).replace(microsecond=0) + timedelta(days=1)
+    s3.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    default = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}}
+    s3.put_object_lock_configuration(Bucket=bucket, ObjectLockConfiguration=default)
+    equal(s3.get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"], default)
+    first = s3.put_object(Bucket=bucket, Key="k", Body=b"default")["VersionId"]
+    equal(s3.get_object_retention(Bucket=bucket, Key="k")["Retention"]["Mode"], "GOVERNANCE")
+    lock = dict(ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=until, ObjectLockLegalHoldStatus="ON")
+    second = s3.put_object(Bucket=bucket, Key="k", Body=b"locked", **lock)["VersionId"]
+    head = s3.head_object(Bucket=bucket, Key="k")
+    equal({name: head[name] for name in lock}, lock)
+    for version in (first, second):
+        equal(error_code(s3.delete_object, Bucket=bucket, Key="k", VersionId=version), "AccessDenied")
+    later = {"Mode": "GOVERNANCE", "RetainUntilDate": until + timedelta(days=1)}
+    s3.put_object_retention(Bucket=bucket, Key="k", VersionId=second, Retention=later)
+    equal(s3.get_object_retention(Bucket=bucket, Key="k", VersionId=second)["Retention"], later)
+    equal(error_code(s3.put_bucket_versioning, Bucket=bucket, VersioningConfiguration={"Status": "Suspended"}), "InvalidBucketState")
+    s3.put_object_legal_hold(Bucket=bucket, Key="k", VersionId=second, LegalHold={"Status": "OFF"})
+    for version in (first, second):
+        s3.delete_object(Bucket=bucket, Key="k", VersionId=version, BypassGovernanceRetention=True)
+    s3.delete_bucket(Bucket=bucket)
+
+
 def streamed():
     """A body of unknown length, as a pipe gives it."""
     body = b"stream" * 3_000_000
@@ -280,8 +333,8 @@ def main():
     table = Table()
     s3.create_bucket(Bucket=BUCKET)
     for check in (
-        buckets, attributes, ranges, conditions, one_writer_wins, listings, multipart, checksums, presigned, copies, versions, streamed,
-        empty_at_the_end,
+        buckets, attributes, ranges, conditions, one_writer_wins, listings, multipart, checksums, presigned, copies, versions,
+        settings, locks, streamed, empty_at_the_end,
     ):
         table.check(check.__name__.replace("_", " "), check)
     table.finish()

@@ -1,5 +1,5 @@
-//! The work that keeps data whole while nobody looks: repair, scrub and garbage collection, each a paced worker in a
-//! supervised actor whose lasting state is in the metadata.
+//! The work that is done while nobody looks: repair, scrub, garbage collection and the lifecycles of buckets, each a
+//! paced worker in a supervised actor whose lasting state is in the metadata.
 
 mod backoff;
 pub mod compare;
@@ -12,6 +12,7 @@ pub mod gc;
 mod groups;
 mod inconsistent;
 pub mod inventory;
+pub mod lifecycle;
 mod metrics;
 pub mod placement;
 mod progress;

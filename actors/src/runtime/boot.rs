@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     background::{
-        BackgroundMemory, Context, Courtesy, HealingMetrics, Inconsistent, gc::Gc, placement::PlacementKeeper,
-        repair::Repair, scrub::Scrub,
+        BackgroundMemory, Context, Courtesy, HealingMetrics, Inconsistent, gc::Gc, lifecycle::Lifecycles,
+        placement::PlacementKeeper, repair::Repair, scrub::Scrub,
     },
     membership::{Gossip, GossipOptions, GossipSlot, GossipWorker, Judge, View, leave},
     metrics::NodeRegistry,
@@ -33,6 +33,8 @@ use crate::{
 
 /// The first scrub waits until the cluster has settled after a start.
 const SCRUB_DELAY: Duration = Duration::from_secs(60);
+/// Between two walks over the buckets that have lifecycles, whose rules are about days.
+const LIFECYCLE_REST: Duration = Duration::from_secs(600);
 /// A returning node's disks are usually up again within this; the start does not wait longer.
 const UP_WAIT: Duration = Duration::from_secs(5);
 /// Telling the metadata that the disks go away is a courtesy.
@@ -331,6 +333,11 @@ async fn start_actors(
     let follower = rates.clone();
     worker::run(&supervisor, "rates", Need::Helpful, soon, &metrics, move || RateFollower(follower.clone())).await?;
     worker::run(&supervisor, "gc", Need::Helpful, paced, &metrics, move || Gc::new(gc_ctx.clone())).await?;
+    let lifecycle_ctx = ctx.clone();
+    let paced = pace(LIFECYCLE_REST, 0.0, None, Duration::from_secs(900));
+    let paced = Pace { share_left: Some(share_left(begun.disks.clone())), ..paced };
+    let make = move || Lifecycles::new(lifecycle_ctx.clone());
+    worker::run(&supervisor, "lifecycle", Need::Helpful, paced, &metrics, make).await?;
     Ok(())
 }
 

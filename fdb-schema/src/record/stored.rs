@@ -1,8 +1,8 @@
 //! The table of all records that have a stored form: what each is called, and the version of its format.
 
 use super::{
-    Blob, Bucket, ClusterPolicy, ClusterRates, Credential, Disk, Group, GroupRepair, Lease, Node, Upload, lease, lock,
-    rows,
+    Blob, Bucket, ClusterPolicy, ClusterRates, Credential, Disk, Group, GroupRepair, Lease, Lifecycle, Node, Upload,
+    lease, lock, rows,
 };
 use crate::codec::{CodecError, Stored};
 
@@ -33,6 +33,7 @@ stored! {
     GroupRepair => "group repair row";
     Credential => "credential row";
     Lease => "lease row", version 2, older by lease::older;
+    Lifecycle => "lifecycle";
     rows::DocumentHead => "bucket document head", version 2;
     rows::ClusterRow => "cluster row";
     rows::HeadRow => "head row";

@@ -9,6 +9,7 @@ mod covered;
 mod credentials;
 mod deletes;
 mod documents;
+mod expire;
 mod gc;
 mod group_repair;
 mod leases;
@@ -29,6 +30,7 @@ pub(crate) mod version_rows;
 mod watched;
 
 pub use blobs::most_absent;
+pub use expire::EndVersion;
 pub use multipart::{MAX_PARTS, MAX_REFERENCES, MAX_SLICES};
 
 use std::{path::Path, pin::Pin, sync::Arc, time::Duration};

@@ -157,7 +157,7 @@ pub(crate) async fn delete(tx: &mut Tx, request: &DeleteObject) -> Outcome<Delet
     Ok(deleted)
 }
 
-async fn delete_current(
+pub(crate) async fn delete_current(
     tx: &mut Tx,
     bucket: &Bucket,
     request: &DeleteObject,

@@ -1,29 +1,23 @@
 //! Cross-origin requests: what a browser may do for a page of another site, as the rules of the bucket say.
 
 mod asked;
-mod known;
 mod rules;
 
 pub(crate) use asked::CrossOrigin;
 pub(crate) use rules::Rules;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use cairn_schema::{Meta, MetaError, record::BucketDocument};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use s3s::{S3Error, S3Result, path::check_bucket_name, s3_error};
 
-use self::{
-    known::{Known, State},
-    rules::Rule,
-};
+use self::rules::Rule;
 use crate::{
     error::{WithField, custom, from_meta},
+    known::{Known, LOOKUP_TIME},
     xml,
 };
-
-/// No answer waits longer for rules that only concern its headers.
-const LOOKUP_TIME: Duration = Duration::from_secs(1);
 
 const VARY: &str = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method";
 const ALLOW_ORIGIN: HeaderName = header::ACCESS_CONTROL_ALLOW_ORIGIN;
@@ -32,7 +26,15 @@ const ALLOW_ORIGIN: HeaderName = header::ACCESS_CONTROL_ALLOW_ORIGIN;
 #[derive(Clone)]
 pub(crate) struct Cors {
     meta: Meta,
-    known: Arc<Known>,
+    known: Arc<Known<State>>,
+}
+
+/// What a bucket has.
+#[derive(Clone, Debug)]
+enum State {
+    NoBucket,
+    NoRules,
+    Rules(Arc<Rules>),
 }
 
 impl Cors {

@@ -67,6 +67,9 @@ fn chosen_by(operation: &str) -> Option<&'static [&'static str]> {
         "GetBucketTagging" | "PutBucketTagging" | "DeleteBucketTagging" => &["tagging"],
         "GetBucketCors" | "PutBucketCors" | "DeleteBucketCors" => &["cors"],
         "GetObjectLockConfiguration" | "PutObjectLockConfiguration" => &["object-lock"],
+        "GetBucketLifecycleConfiguration" | "PutBucketLifecycleConfiguration" | "DeleteBucketLifecycle" => {
+            &["lifecycle"]
+        }
         "GetObjectRetention" | "PutObjectRetention" => &["retention"],
         "GetObjectLegalHold" | "PutObjectLegalHold" => &["legal-hold"],
         "GetBucketVersioning" | "PutBucketVersioning" => &["versioning"],

@@ -48,7 +48,15 @@ impl Operations {
         let (access, cors) = (Access::new(meta.clone()), Cors::new(meta));
         let region = options.region.clone();
         let scheme = if options.tls.is_some() { "https" } else { "http" };
-        let api = Api { store, credentials: credentials.clone(), access: access.clone(), cors, region, scheme };
+        let api = Api {
+            store,
+            credentials: credentials.clone(),
+            access: access.clone(),
+            cors,
+            lifecycles: Arc::default(),
+            region,
+            scheme,
+        };
         let config = Arc::new(StaticConfigProvider::new(Arc::new(config())));
         let build = |route: Option<Front>| {
             let mut builder = S3ServiceBuilder::new(api.clone());

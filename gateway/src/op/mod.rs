@@ -19,6 +19,8 @@ mod forms;
 mod front;
 mod incoming;
 mod inspect;
+mod lifecycle;
+mod lifecycle_rules;
 mod list;
 mod list_versions;
 mod location;
@@ -38,7 +40,7 @@ mod uploads;
 use std::sync::Arc;
 
 use cairn_actors::{Store, store::Requester};
-use cairn_schema::Meta;
+use cairn_schema::{Meta, record::Lifecycle};
 use http::Extensions;
 use s3s::{S3, S3Request, S3Response, S3Result, dto::*, s3_error};
 
@@ -46,6 +48,7 @@ use crate::{
     auth::{Access, Credentials},
     context::RequestContext,
     cors::Cors,
+    known::Known,
     verified::restore,
 };
 
@@ -59,6 +62,8 @@ pub(crate) struct Api {
     credentials: Credentials,
     access: Access,
     cors: Cors,
+    /// As they were within the last seconds.
+    lifecycles: Arc<Known<Option<Arc<Lifecycle>>>>,
     region: String,
     /// Of the addresses that clients use.
     scheme: &'static str,
@@ -137,7 +142,7 @@ operations! {
     get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput = no_policy_status;
     get_bucket_encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput = no_encryption;
     get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput
-        = no_lifecycle;
+        = do_get_bucket_lifecycle_configuration;
     get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput = do_get_bucket_cors;
     get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput = no_website;
     get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput = no_replication;
@@ -171,7 +176,7 @@ operations! {
     delete_bucket_tagging(DeleteBucketTaggingInput) -> DeleteBucketTaggingOutput = do_delete_bucket_tagging;
     delete_bucket_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput = delete_no_policy;
     delete_bucket_encryption(DeleteBucketEncryptionInput) -> DeleteBucketEncryptionOutput = delete_no_encryption;
-    delete_bucket_lifecycle(DeleteBucketLifecycleInput) -> DeleteBucketLifecycleOutput = delete_no_lifecycle;
+    delete_bucket_lifecycle(DeleteBucketLifecycleInput) -> DeleteBucketLifecycleOutput = do_delete_bucket_lifecycle;
     delete_bucket_cors(DeleteBucketCorsInput) -> DeleteBucketCorsOutput = do_delete_bucket_cors;
     delete_bucket_website(DeleteBucketWebsiteInput) -> DeleteBucketWebsiteOutput = delete_no_website;
     delete_bucket_replication(DeleteBucketReplicationInput) -> DeleteBucketReplicationOutput = delete_no_replication;

@@ -5,7 +5,7 @@ use std::ops;
 use cairn_actors::store::PutObject;
 use cairn_schema::{
     record::{StoredChecksum, Version},
-    verbs::{Located, RangeRequest},
+    verbs::{Located, RangeRequest, VersionSelector},
 };
 use http::{HeaderMap, HeaderValue, Uri, header};
 use s3s::{S3Error, S3Request, S3Response, S3Result, dto::*, s3_error};
@@ -51,8 +51,8 @@ impl Api {
         let incoming = incoming(input.body, input.content_length, checks, trailing_headers)?;
         let put = PutObject {
             requester,
-            bucket: input.bucket,
-            key: input.key,
+            bucket: input.bucket.clone(),
+            key: input.key.clone(),
             length: Some(incoming.length),
             body: incoming.body,
             digests,
@@ -66,6 +66,7 @@ impl Api {
         let mut output = PutObjectOutput {
             e_tag: Some(etag(&version.etag)),
             version_id: committed.versioned.then(|| version.id.to_string()),
+            expiration: self.expiration_of(&input.bucket, &input.key, &version).await,
             ..Default::default()
         };
         if let Some(checksum) = &version.checksum {
@@ -86,6 +87,7 @@ impl Api {
         let object = (input.bucket.as_str(), input.key.as_str());
         let Found { located, part } = self.locate_if(object, selector, wanted, RangeRequest::All, &headers).await?;
         let checksum = wants_checksum(input.checksum_mode.as_ref()).then(|| checksum_of(&located, part)).flatten();
+        let expiration = self.expiration_if_current(object, selector, &located.version).await;
         let got = self.store.open(&requester, located).await.map_err(from_store)?;
         let length = got.range.end - got.range.start;
         let body = s3s::Body::http_body_unsync(ObjectBody::new(got.body, length));
@@ -93,6 +95,7 @@ impl Api {
             body: Some(StreamingBlob::from(body)),
             content_length: Some(signed(length)),
             content_range: content_range(part, &got.range, got.version.size),
+            expiration,
             ..Default::default()
         };
         describe!(output, got.version, checksum, part);
@@ -116,13 +119,28 @@ impl Api {
         }
         let checksum = wants_checksum(input.checksum_mode.as_ref()).then(|| checksum_of(&located, part)).flatten();
         let content_range = content_range(part, &located.range, located.version.size);
+        let expiration = self.expiration_if_current(object, selector, &located.version).await;
         let mut output = HeadObjectOutput {
+            expiration,
             content_length: Some(signed(located.range.end - located.range.start)),
             content_range,
             ..Default::default()
         };
         describe!(output, located.version, checksum, part);
         Ok(S3Response::with_headers(output, overrides))
+    }
+
+    /// A version that is named by its id may not be the one that ends.
+    async fn expiration_if_current(
+        &self,
+        (bucket, key): (&str, &str),
+        selector: VersionSelector,
+        version: &Version,
+    ) -> Option<String> {
+        match selector {
+            VersionSelector::Current => self.expiration_of(bucket, key, version).await,
+            VersionSelector::Id(_) => None,
+        }
     }
 }
 

@@ -39,8 +39,6 @@ never_set! {
         = "NoSuchBucketPolicy", "The bucket policy does not exist";
     no_encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput
         = "ServerSideEncryptionConfigurationNotFoundError", "The server side encryption configuration was not found";
-    no_lifecycle(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput
-        = "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist";
     no_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput
         = "NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration";
     no_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput
@@ -139,7 +137,6 @@ macro_rules! deleted {
 deleted! {
     delete_no_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput;
     delete_no_encryption(DeleteBucketEncryptionInput) -> DeleteBucketEncryptionOutput;
-    delete_no_lifecycle(DeleteBucketLifecycleInput) -> DeleteBucketLifecycleOutput;
     delete_no_website(DeleteBucketWebsiteInput) -> DeleteBucketWebsiteOutput;
     delete_no_replication(DeleteBucketReplicationInput) -> DeleteBucketReplicationOutput;
     delete_no_access_block(DeletePublicAccessBlockInput) -> DeletePublicAccessBlockOutput;

@@ -26,6 +26,10 @@ const PUNCTUATION: &str = "_.:/=+-@";
 pub(super) fn read(root: &Element) -> Result<Vec<(String, String)>, XmlError> {
     let [set] = root.fields(["TagSet"])?;
     let ([], tags) = root.required(set, "TagSet")?.fields_and_list([], Some("Tag"))?;
+    read_tags(tags)
+}
+
+pub(super) fn read_tags(tags: Vec<&Element>) -> Result<Vec<(String, String)>, XmlError> {
     let read = |tag: &Element| {
         let [key, value] = tag.fields(["Key", "Value"])?;
         let key = tag.required(key, "Key")?.value()?.to_owned();

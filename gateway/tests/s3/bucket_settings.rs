@@ -204,3 +204,54 @@ async fn rules_that_s3_does_not_take_change_nothing() {
     assert_eq!(world.ok(read("cors")).await.text(), told);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn lifecycles_are_read_back_as_they_were_put_and_told_with_objects() {
+    let world = World::with_bucket("set").await;
+    let filter = "<Filter><And><Prefix>logs/</Prefix><ObjectSizeGreaterThan>1</ObjectSizeGreaterThan></And></Filter>";
+    let rules = format!(
+        "<Rule><ID>end logs</ID>{filter}<Status>Enabled</Status><Expiration><Days>3</Days></Expiration></Rule>\
+         <Rule><ID>uploads</ID><Prefix></Prefix><Status>Disabled</Status><AbortIncompleteMultipartUpload>\
+         <DaysAfterInitiation>7</DaysAfterInitiation></AbortIncompleteMultipartUpload></Rule>"
+    );
+    let configuration =
+        |rules: &str| put("lifecycle", &format!("<LifecycleConfiguration>{rules}</LifecycleConfiguration>"));
+    let minimum = "x-amz-transition-default-minimum-object-size";
+    let told = world.ok(configuration(&rules)).await;
+    assert_eq!(told.header(minimum), Some("all_storage_classes_128K"));
+    let read_back = world.ok(read("lifecycle")).await;
+    assert!(read_back.text().contains(&rules), "{}", read_back.text());
+    assert_eq!(read_back.header(minimum), Some("all_storage_classes_128K"));
+
+    let made = world.ok(Request::put("/set/logs/a").body("xx")).await;
+    let expiration = made.header("x-amz-expiration").unwrap().to_owned();
+    assert!(
+        expiration.starts_with("expiry-date=\"") && expiration.ends_with(" 00:00:00 GMT\", rule-id=\"end%20logs\""),
+        "{expiration}"
+    );
+    for request in [Request::get("/set/logs/a"), Request::head("/set/logs/a")] {
+        assert_eq!(world.ok(request).await.header("x-amz-expiration"), Some(expiration.as_str()));
+    }
+    for key in ["logs/small", "other"] {
+        assert_eq!(world.ok(Request::put(&format!("/set/{key}")).body("x")).await.header("x-amz-expiration"), None);
+    }
+
+    let transition = rules.replace(
+        "<Expiration><Days>3</Days></Expiration>",
+        "<Transition><Days>3</Days><StorageClass>GLACIER</StorageClass></Transition>",
+    );
+    world.refused(configuration(&transition), 501, "NotImplemented").await;
+    world.refused(configuration(&rules.replace("<Days>3", "<Days>0")), 400, "InvalidArgument").await;
+    world.refused(configuration(&rules.replace("Enabled", "On")), 400, "MalformedXML").await;
+    world.refused(configuration(&rules).header(minimum, "tiny"), 400, "InvalidArgument").await;
+    let unvouched = Request::put("/set").query("lifecycle", "").body("<LifecycleConfiguration/>");
+    world.refused(unvouched, 400, "InvalidRequest").await;
+    assert_eq!(world.ok(read("lifecycle")).await.text(), read_back.text(), "what was refused changed nothing");
+    assert_eq!(world.ok(configuration(&rules).header(minimum, "varies_by_storage_class")).await.status, 200);
+    assert_eq!(world.ok(read("lifecycle")).await.header(minimum), Some("varies_by_storage_class"));
+
+    assert_eq!(world.ok(Request::delete("/set").query("lifecycle", "")).await.status, 204);
+    world.refused(read("lifecycle"), 404, "NoSuchLifecycleConfiguration").await;
+    assert_eq!(world.ok(Request::head("/set/logs/a")).await.header("x-amz-expiration"), None);
+    world.stop().await;
+}

@@ -73,7 +73,7 @@ pub(crate) const FLOORS: [(&str, &[&str]); 8] = [
             "checksum context honour",
             "error tls",
             "connection options query shown",
-            "answer expect fault http_date metrics pace percent verified xml",
+            "answer expect fault http_date known metrics pace percent verified xml",
         ],
     ),
     (

@@ -1,63 +1,65 @@
-//! What is remembered of the rules of buckets: little, and for seconds.
+//! What is remembered of the settings of buckets: little, and for seconds.
 
 use std::{
     collections::HashMap,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 
-use super::rules::Rules;
-
-/// How long rules (or their absence) are believed: the delay with which a change is seen on other nodes.
+/// No answer waits longer for settings that only concern its headers.
+pub(crate) const LOOKUP_TIME: Duration = Duration::from_secs(1);
+/// How long settings (or their absence) are believed: the delay with which a change is seen on other nodes.
 const TTL: Duration = Duration::from_secs(3);
 /// Bounds the memory that made-up names of buckets can take.
 const ENTRIES_MAX: usize = 4096;
-/// Of the documents behind the rules, of which each may have 64 KiB.
+/// Of the documents behind them, of which each may have 1 MiB.
 const BYTES_MAX: usize = 8 << 20;
 
-/// What a bucket has.
-#[derive(Clone, Debug)]
-pub(super) enum State {
-    NoBucket,
-    NoRules,
-    Rules(Arc<Rules>),
-}
+/// By the names of buckets.
+pub(crate) struct Known<T>(Mutex<Buckets<T>>);
 
-#[derive(Default)]
-pub(super) struct Known(Mutex<Buckets>);
-
-#[derive(Default)]
-struct Buckets {
-    entries: HashMap<String, Entry>,
+struct Buckets<T> {
+    entries: HashMap<String, Entry<T>>,
     bytes: usize,
 }
 
-struct Entry {
-    state: State,
+impl<T> Default for Known<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Default for Buckets<T> {
+    fn default() -> Self {
+        Self { entries: HashMap::new(), bytes: 0 }
+    }
+}
+
+struct Entry<T> {
+    state: T,
     bytes: usize,
     since: Instant,
 }
 
-impl Entry {
+impl<T> Entry<T> {
     fn is_fresh(&self) -> bool {
         self.since.elapsed() < TTL
     }
 }
 
-impl Known {
-    pub(super) fn fresh(&self, bucket: &str) -> Option<State> {
+impl<T: Clone> Known<T> {
+    pub(crate) fn fresh(&self, bucket: &str) -> Option<T> {
         let buckets = self.0.lock();
         buckets.entries.get(bucket).filter(|entry| entry.is_fresh()).map(|entry| entry.state.clone())
     }
 
-    pub(super) fn however_old(&self, bucket: &str) -> Option<State> {
+    pub(crate) fn however_old(&self, bucket: &str) -> Option<T> {
         self.0.lock().entries.get(bucket).map(|entry| entry.state.clone())
     }
 
     /// `bytes`: of the document.
-    pub(super) fn remember(&self, bucket: &str, state: State, bytes: usize) {
+    pub(crate) fn remember(&self, bucket: &str, state: T, bytes: usize) {
         let mut buckets = self.0.lock();
         buckets.remove(bucket);
         if !buckets.has_room(bytes) {
@@ -71,12 +73,12 @@ impl Known {
         buckets.entries.insert(bucket.to_owned(), Entry { state, bytes, since: Instant::now() });
     }
 
-    pub(super) fn forget(&self, bucket: &str) {
+    pub(crate) fn forget(&self, bucket: &str) {
         self.0.lock().remove(bucket);
     }
 }
 
-impl Buckets {
+impl<T> Buckets<T> {
     fn has_room(&self, bytes: usize) -> bool {
         self.entries.len() < ENTRIES_MAX && self.bytes + bytes <= BYTES_MAX
     }
@@ -96,12 +98,12 @@ mod tests {
     fn bnd_1_neither_names_nor_rules_fill_the_memory() {
         let known = Known::default();
         for number in 0..3 * ENTRIES_MAX {
-            known.remember(&number.to_string(), State::NoBucket, 0);
+            known.remember(&number.to_string(), number, 0);
             assert!(known.0.lock().entries.len() <= ENTRIES_MAX);
             assert!(known.fresh(&number.to_string()).is_some());
         }
         for number in 0..300 {
-            known.remember(&number.to_string(), State::NoRules, 64 << 10);
+            known.remember(&number.to_string(), number, 64 << 10);
             let buckets = known.0.lock();
             assert!(buckets.bytes <= BYTES_MAX);
             assert_eq!(buckets.bytes, buckets.entries.values().map(|entry| entry.bytes).sum::<usize>());
