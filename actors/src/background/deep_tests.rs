@@ -204,6 +204,7 @@ async fn gc_1_what_cannot_be_told_is_told_and_nothing_is_taken_away() {
 /// The object, and then its blob, as reclaim would.
 async fn delete(meta: &Meta) {
     let delete = DeleteObject {
+        bypass_governance: false,
         attempt: AttemptId::random(),
         bucket: "b".into(),
         key: "key".into(),
