@@ -1,7 +1,7 @@
 //! Prometheus looks at a cluster under load while a rack is lost for good and what it held is made anew.
 //!
-//! What must hold: the rules of `ops/prometheus` can all be evaluated, and name only what there is; every query of every
-//! panel of `ops/grafana` has data; the alerts of the loss are raised, and end with it.
+//! What must hold: the rules of `ops/prometheus` can all be evaluated, and name only what there is; every query of
+//! every panel of `ops/grafana` has data; the alerts of the loss are raised, and end with it.
 
 use std::{
     collections::BTreeSet,
