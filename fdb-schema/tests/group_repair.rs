@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cairn_schema::{Meta, MetaError, ids::*, keyspace, kv::SharedKv, record::*, verbs::*};
 use common::*;
@@ -112,6 +112,53 @@ pub(crate) async fn a_lost_disk_is_one_row(name: &str, kv: SharedKv) {
     assert_eq!(rows, BTreeSet::from([left, FragmentName { position: 0, ..known }]), "{name}: absent, and left");
     assert_eq!(meta.ledger_len().await.unwrap(), 2, "{name}");
     audited(&meta, name).await;
+}
+
+#[tokio::test]
+async fn the_groups_with_rows_of_single_fragments_are_found_without_reading_all_of_these() {
+    let (kvs, _directory) = every_kv();
+    for (name, kv) in kvs {
+        first_rows_of_groups(name, kv).await;
+    }
+}
+
+pub(crate) async fn first_rows_of_groups(name: &str, kv: SharedKv) {
+    let meta = Meta::new(kv);
+    meta.cluster(policy()).await.unwrap();
+    meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+    assert_eq!(meta.ledger_groups(None, 10, 10).await.unwrap(), [], "{name}");
+    let first = group(&meta).await;
+    for rows in [4, 0, 1, 7, 2] {
+        let group = meta.create_group(first.scheme, first.members.clone()).await.unwrap();
+        for row in 0..rows {
+            new_object(&meta, &group, &format!("{}-{row}", group.id), 1, &[(row % 3) as u8]).await;
+        }
+    }
+    let all = meta.ledger(None, 1000).await.unwrap();
+    let mut of_groups: BTreeMap<GroupId, Vec<LedgerEntry>> = BTreeMap::new();
+    all.into_iter().for_each(|entry| of_groups.entry(entry.fragment.group).or_default().push(entry));
+    assert_eq!(of_groups.values().map(Vec::len).collect::<Vec<_>>(), [4, 1, 7, 2], "{name}");
+    for (limit, rows) in [(1, 1), (2, 3), (3, 4), (100, 100)] {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = meta.ledger_groups(after, limit, rows).await.unwrap();
+            assert!(page.len() <= limit, "{name}");
+            let Some(last) = page.last() else { break };
+            after = Some(last.group);
+            found.extend(page);
+        }
+        let expected = of_groups.iter().map(|(group, all)| {
+            let entries = all.iter().take(rows).cloned().collect();
+            GroupLedger { group: *group, entries, more: all.len() > rows }
+        });
+        assert_eq!(found, expected.collect::<Vec<_>>(), "{name}: {rows} rows of each, {limit} groups at a time");
+    }
+    for (group, all) in of_groups {
+        let page = meta.ledger_of(group, None, 3).await.unwrap();
+        assert_eq!(page, all[..all.len().min(3)], "{name}");
+        let after = page.last().map(|entry| entry.fragment);
+        assert_eq!(meta.ledger_of(group, after, 100).await.unwrap(), all[page.len()..], "{name}");
+    }
 }
 
 struct World {

@@ -18,7 +18,7 @@ use cairn_schema::{
 use common::*;
 
 /// Verbs that write nothing.
-const READS: [&str; 31] = [
+const READS: [&str; 33] = [
     "blobs",
     "bucket",
     "bucket_document",
@@ -33,7 +33,9 @@ const READS: [&str; 31] = [
     "group_stripes",
     "groups",
     "ledger",
+    "ledger_groups",
     "ledger_len",
+    "ledger_of",
     "list_buckets",
     "list_objects",
     "list_parts",

@@ -13,6 +13,15 @@ const ROWS_PER_PAGE: usize = 1000;
 /// and what it was given already is lost with it. At once when nothing more may be lost.
 const PATIENCE_MS: u64 = 60_000;
 
+/// What a group is to get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Lack {
+    /// What new members lack, for which one row stands.
+    Members,
+    /// Fragments with rows of their own.
+    Fragments,
+}
+
 /// A group that can be repaired now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EndangeredGroup {
@@ -23,6 +32,13 @@ pub(super) struct EndangeredGroup {
     /// Fragments that it is to get.
     pub missing: u64,
     pub id: GroupId,
+    pub lack: Lack,
+}
+
+/// Sorts so that those that come first are first, and leaves away what is more than `limit`.
+pub(super) fn first_come(groups: &mut Vec<EndangeredGroup>, limit: usize) {
+    groups.sort_by_key(|group| (group.margin, group.rank, std::cmp::Reverse(group.missing), group.id, group.lack));
+    groups.truncate(limit);
 }
 
 /// Positions of groups that are not filled yet.
@@ -32,6 +48,12 @@ pub(super) struct Filled {
 }
 
 impl Filled {
+    /// Of one group.
+    pub(super) fn of(repair: Option<&GroupRepair>) -> Self {
+        let positions = |repair: &GroupRepair| repair.positions.iter().map(|position| position.position).collect();
+        Self { positions: repair.map(|repair| (repair.group, positions(repair))).into_iter().collect() }
+    }
+
     pub(super) fn has(&self, group: GroupId, position: u8) -> bool {
         self.positions.get(&group).is_some_and(|positions| positions.contains(&position))
     }
@@ -40,7 +62,7 @@ impl Filled {
 /// What a pass over the groups under repair found.
 #[derive(Debug, Default)]
 pub(super) struct GroupScan {
-    /// Those that can be repaired now, the one that comes first last.
+    /// Those that can be repaired now, the one that comes first first.
     pub groups: Vec<EndangeredGroup>,
     /// Of at most as many groups as were asked for.
     pub filled: Filled,
@@ -73,7 +95,6 @@ pub(super) async fn scan(
         }
     }
     scan.trim(limit);
-    scan.groups.reverse();
     Ok(scan)
 }
 
@@ -97,7 +118,7 @@ impl GroupScan {
         if !deserted.is_empty() {
             self.deserted.insert(id, deserted);
         } else if positions.iter().all(|position| serves(rows, group, *position)) && margin >= 0 && !skip(&id) {
-            self.groups.push(EndangeredGroup { margin, rank: rank(repair), missing, id });
+            self.groups.push(EndangeredGroup { margin, rank: rank(repair), missing, id, lack: Lack::Members });
         }
         if self.filled.positions.len() < limit {
             self.filled.positions.insert(id, positions);
@@ -108,8 +129,7 @@ impl GroupScan {
     }
 
     pub(super) fn trim(&mut self, limit: usize) {
-        self.groups.sort_by_key(|group| (group.margin, group.rank, std::cmp::Reverse(group.missing), group.id));
-        self.groups.truncate(limit);
+        first_come(&mut self.groups, limit);
     }
 }
 

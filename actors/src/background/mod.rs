@@ -12,6 +12,7 @@ pub mod gc;
 mod groups;
 mod inconsistent;
 pub mod inventory;
+mod leases;
 pub mod lifecycle;
 mod metrics;
 pub mod placement;
@@ -24,6 +25,7 @@ pub mod scrub;
 mod scrub_position;
 #[cfg(test)]
 mod simulation;
+mod singles;
 #[cfg(test)]
 mod test_world;
 mod walk;

@@ -1,5 +1,8 @@
-//! Reads the ledger's rows of single fragments, and picks the stripes that are nearest to being lost. Rows that stand
-//! for many are the business of `groups`.
+//! Which groups have rows of single fragments in the ledger, and how endangered the stripes are that these are of. Rows
+//! that stand for many are the business of `groups`.
+//!
+//! A plan reads the first rows of each group only: what it costs goes with the number of groups that lack something,
+//! not with what they lack. The rest is read by whoever goes through the group (`singles`).
 
 use std::collections::BTreeMap;
 
@@ -7,11 +10,16 @@ use cairn_schema::{MetaError, ids::*, record::*};
 
 use super::{
     Context,
-    groups::{Filled, margin, serves},
+    groups::{EndangeredGroup, Filled, Lack, first_come, margin, serves},
 };
 use crate::placement::Rows;
 
-const ROWS_PER_PAGE: usize = 1000;
+const GROUPS_PER_PAGE: usize = 64;
+/// Rows that a plan reads of all groups together, if they are not so many that it is fewer than the least of each.
+const ROWS: usize = 16 * 1024;
+/// Of one group: at least those of a few stripes, and no more than one transaction may well read.
+const LEAST_ROWS: usize = 16;
+const MOST_ROWS: usize = 1000;
 
 /// A stripe's name.
 pub(super) type StripeName = (GroupId, BlobId, u32);
@@ -26,79 +34,106 @@ pub(super) struct Endangered {
     pub entries: Vec<LedgerEntry>,
 }
 
-/// What a pass over the ledger found.
+/// What a look at the ledger found.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
-    /// Most endangered first.
-    pub stripes: Vec<Endangered>,
-    /// All rows, by how many fragments more than needed their stripes have.
-    pub by_margin: BTreeMap<i32, u64>,
+    /// Groups that can be repaired now, in no order.
+    pub groups: Vec<EndangeredGroup>,
+    /// Rows that were read, of groups that have no others and of groups that have, by how many fragments more than
+    /// needed their stripes have.
+    whole: BTreeMap<i32, u64>,
+    partly: BTreeMap<i32, u64>,
 }
 
-/// One pass over the whole ledger, keeping only the `limit` most endangered stripes that can be repaired now, so that
-/// memory is bounded however long it is.
-pub(super) async fn scan(
-    ctx: &Context,
-    rows: &Rows,
-    filled: &Filled,
-    limit: usize,
-    skip: impl Fn(&StripeName) -> bool,
-) -> Result<Scan, MetaError> {
+/// Whose turn it is, and what is to be left alone for now.
+pub(super) struct Terms<'a> {
+    pub limit: usize,
+    /// How many nodes a group rather falls to than to this one.
+    pub rank: &'a (dyn Fn(GroupId) -> usize + Sync),
+    /// A stripe that failed not long ago.
+    pub waits: &'a (dyn Fn(&StripeName) -> bool + Sync),
+    /// A group of which rows were read in vain not long ago.
+    pub rests: &'a (dyn Fn(&GroupId) -> bool + Sync),
+}
+
+/// One pass over the groups with rows, keeping only the `limit` that come first.
+pub(super) async fn scan(ctx: &Context, rows: &Rows, filled: &Filled, terms: &Terms<'_>) -> Result<Scan, MetaError> {
+    let each = (ROWS / rows.groups.len().max(1)).clamp(LEAST_ROWS, MOST_ROWS);
     let mut scan = Scan::default();
-    let mut gathering: Vec<LedgerEntry> = Vec::new();
     let mut after = None;
     loop {
-        let page = ctx.meta.ledger(after, ROWS_PER_PAGE).await?;
-        after = page.last().map(|entry| entry.fragment);
-        if page.is_empty() {
-            break;
-        }
-        for entry in page {
-            // In order of name, so that a stripe's rows follow each other.
-            if gathering.last().is_some_and(|before| stripe_of(before) != stripe_of(&entry)) {
-                scan.keep(rows, filled, std::mem::take(&mut gathering), limit, &skip);
-            }
-            gathering.push(entry);
-        }
+        let page = ctx.meta.ledger_groups(after, GROUPS_PER_PAGE, each).await?;
+        let Some(last) = page.last() else { return Ok(scan) };
+        after = Some(last.group);
+        page.into_iter().for_each(|first| scan.take(rows, filled, first, terms));
     }
-    scan.keep(rows, filled, gathering, limit, &skip);
-    scan.trim(limit);
-    Ok(scan)
 }
 
 impl Scan {
-    fn keep(
-        &mut self,
-        rows: &Rows,
-        filled: &Filled,
-        entries: Vec<LedgerEntry>,
-        limit: usize,
-        skip: impl Fn(&StripeName) -> bool,
-    ) {
-        let count = entries.len() as u64;
-        let Some(stripe) = assess(rows, filled, entries) else { return };
-        *self.by_margin.entry(stripe.margin).or_default() += count;
-        if !stripe.entries.is_empty() && !skip(&stripe.name) {
-            self.stripes.push(stripe);
+    fn take(&mut self, rows: &Rows, filled: &Filled, mut first: GroupLedger, terms: &Terms<'_>) {
+        let Some(group) = rows.groups.get(&first.group) else { return };
+        if first.more {
+            cut_short(&mut first.entries);
         }
-        if self.stripes.len() >= limit.max(1) * 2 {
-            self.trim(limit);
+        let counts = if first.more { &mut self.partly } else { &mut self.whole };
+        let (mut missing, mut least) = (0, None);
+        for rows_of_one in first.entries.chunk_by(|a, b| stripe_of(a) == stripe_of(b)) {
+            let count = rows_of_one.len() as u64;
+            let Some(stripe) = assess(rows, filled, rows_of_one.to_vec()) else { continue };
+            *counts.entry(stripe.margin).or_default() += count;
+            missing += count;
+            if !stripe.entries.is_empty() && !(terms.waits)(&stripe.name) {
+                least = Some(least.map_or(stripe.margin, |least: i32| least.min(stripe.margin)));
+            }
+        }
+        let margin = match least {
+            Some(margin) => margin,
+            // Nothing can be done about these. What comes after them may be another matter.
+            None if first.more && !(terms.rests)(&first.group) => {
+                margin(rows, group, |position| filled.has(group.id, position)) - 1
+            }
+            None => return,
+        };
+        let (rank, id) = ((terms.rank)(first.group), first.group);
+        self.groups.push(EndangeredGroup { margin, rank, missing, id, lack: Lack::Fragments });
+        if self.groups.len() >= terms.limit.max(1) * 2 {
+            first_come(&mut self.groups, terms.limit);
         }
     }
 
-    fn trim(&mut self, limit: usize) {
-        self.stripes.sort_by_key(|stripe| (stripe.margin, stripe.name));
-        self.stripes.truncate(limit);
+    /// How many fragments are missing by how many more than needed their stripes have, where `all` have rows of their
+    /// own: those that were not read are taken for such as the others of their groups.
+    pub(super) fn by_margin(&self, all: u64) -> BTreeMap<i32, u64> {
+        let mut by_margin = self.whole.clone();
+        let read: u64 = self.partly.values().sum();
+        let there = all.saturating_sub(self.whole.values().sum()).max(read);
+        let mut left = there;
+        for (at, (margin, count)) in self.partly.iter().enumerate() {
+            let share = u128::from(there) * u128::from(*count) / u128::from(read.max(1));
+            let share = if at + 1 == self.partly.len() { left } else { u64::try_from(share).unwrap_or(left).min(left) };
+            left -= share;
+            *by_margin.entry(*margin).or_default() += share;
+        }
+        by_margin
     }
 }
 
-fn stripe_of(entry: &LedgerEntry) -> StripeName {
+pub(super) fn stripe_of(entry: &LedgerEntry) -> StripeName {
     (entry.fragment.group, entry.fragment.blob, entry.fragment.stripe)
+}
+
+/// Leaves away the last stripe, of which more rows may follow; not if it is all there is.
+pub(super) fn cut_short(entries: &mut Vec<LedgerEntry>) {
+    let Some(last) = entries.last().map(stripe_of) else { return };
+    let whole = entries.iter().rposition(|entry| stripe_of(entry) != last);
+    if let Some(whole) = whole {
+        entries.truncate(whole + 1);
+    }
 }
 
 /// How endangered a stripe is; None of a group that is not known. Its entries are those that something can be done
 /// about now.
-fn assess(rows: &Rows, filled: &Filled, mut entries: Vec<LedgerEntry>) -> Option<Endangered> {
+pub(super) fn assess(rows: &Rows, filled: &Filled, mut entries: Vec<LedgerEntry>) -> Option<Endangered> {
     let name = stripe_of(entries.first()?);
     let group = rows.groups.get(&name.0)?;
     let listed = |position: u8| {
@@ -110,57 +145,5 @@ fn assess(rows: &Rows, filled: &Filled, mut entries: Vec<LedgerEntry>) -> Option
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn disk(id: u8, state: DiskState) -> Disk {
-        Disk {
-            id: DiskId([id; 16]),
-            node: format!("n{id}").parse().unwrap(),
-            rack: format!("r{id}"),
-            zone: "z".into(),
-            capacity_bytes: 1,
-            state,
-            since_ms: 0,
-        }
-    }
-
-    fn entry(blob: u8, position: u8) -> LedgerEntry {
-        let fragment = FragmentName { group: GroupId(1), blob: BlobId([blob; 16]), stripe: 0, position };
-        LedgerEntry { fragment, cause: MissingCause::WriteAbsent, since_ms: 0 }
-    }
-
-    #[test]
-    fn the_fewer_survivors_the_sooner_and_rows_of_absent_disks_wait() {
-        let mut rows = Rows::default();
-        for (id, state) in
-            (0..6).zip([DiskState::Up, DiskState::Up, DiskState::Up, DiskState::Up, DiskState::Up, DiskState::Down])
-        {
-            rows.disks.insert(DiskId([id; 16]), disk(id, state));
-        }
-        let members = (0..6).map(|id| DiskId([id; 16])).collect();
-        let scheme = "4+2".parse().unwrap();
-        let group = Group { id: GroupId(1), scheme, members, epoch: 1, state: GroupState::Open };
-        rows.groups.insert(group.id, group.into());
-
-        let one = assess(&rows, &Filled::default(), vec![entry(1, 0)]).unwrap();
-        assert_eq!(one.margin, 0, "four of the five that are up");
-        let two = assess(&rows, &Filled::default(), vec![entry(2, 0), entry(2, 1)]).unwrap();
-        assert_eq!((two.margin, two.entries.len()), (-1, 2));
-        let away = assess(&rows, &Filled::default(), vec![entry(3, 5)]).unwrap();
-        assert_eq!((away.margin, away.entries.len()), (1, 0), "its disk is away");
-        let half = assess(&rows, &Filled::default(), vec![entry(4, 0), entry(4, 5)]).unwrap();
-        assert_eq!((half.margin, half.entries.len()), (0, 1));
-
-        let mut scan = Scan::default();
-        for blob in 1..=9 {
-            let entries = if blob == 7 { vec![entry(7, 0), entry(7, 1)] } else { vec![entry(blob, 2)] };
-            scan.keep(&rows, &Filled::default(), entries, 3, |name| name.1 == BlobId([1; 16]));
-        }
-        scan.trim(3);
-        let order: Vec<u8> = scan.stripes.iter().map(|stripe| stripe.name.1.0[0]).collect();
-        assert_eq!(order, [7, 2, 3]);
-        assert_eq!(scan.by_margin, BTreeMap::from([(-1, 2), (0, 8)]));
-    }
-}
+#[path = "queue_tests.rs"]
+mod tests;

@@ -17,11 +17,13 @@ use futures::{FutureExt, StreamExt, future::BoxFuture};
 use super::{
     Context,
     backoff::Backoff,
-    groups::{self, EndangeredGroup},
+    groups::{self, EndangeredGroup, Lack},
+    leases::Leases,
     progress::Progress,
     queue::{self, Endangered, StripeName},
-    rebuild::{Mended, Rebuild, RebuildError, Wish},
+    rebuild::{Mended, Rebuild, RebuildError},
     replace::{self, Burden},
+    singles::{self, Singles},
     walk::{AT_A_TIME, Walk, Walked},
 };
 use crate::{
@@ -30,15 +32,12 @@ use crate::{
     supervisor::{Step, StepError, Worker},
 };
 
-/// Stripes, and groups, kept from one pass over the ledger.
+/// Groups kept from one pass over the ledger, of those that lack members and of those that lack fragments.
 const QUEUE: usize = 4096;
 /// Stripes of one step.
 const BATCH: usize = 32;
 /// How long groups are given new members before the rows are read again.
 const REPLACING: Duration = Duration::from_secs(5);
-const LEASE: Duration = Duration::from_secs(30);
-/// A lease is renewed, and deletes refused, when it is older than this.
-const LEASE_FRESH: Duration = Duration::from_secs(12);
 /// A queue older than this is made anew: others repair too, and dangers change.
 const QUEUE_AGE: Duration = Duration::from_secs(30);
 /// A ledger with nothing that can be repaired is read again after this, or when the placement has changed. If it has
@@ -55,15 +54,17 @@ pub struct Repair {
     rows: Arc<Rows>,
     codecs: Codecs,
     /// The group that is being gone through.
-    walk: Option<Walk>,
+    work: Option<Work>,
     /// Groups to be gone through, the next last.
-    groups: Vec<EndangeredGroup>,
-    /// Single stripes, most endangered last.
-    queue: Vec<Endangered>,
+    queue: Vec<EndangeredGroup>,
     queued_at: Instant,
-    leases: HashMap<GroupId, (Lease, Instant)>,
+    leases: Leases,
     failed: Backoff<StripeName>,
     failed_groups: Backoff<GroupId>,
+    /// Groups of whose rows of single fragments some were read in vain.
+    barren: Backoff<GroupId>,
+    /// The last row that is done, of groups with more rows of single fragments than are read at a time.
+    places: HashMap<GroupId, FragmentName>,
     /// Groups with lost members, in the present rows.
     wounded: Vec<GroupId>,
     /// New members of groups that are to be replaced again: they died, or are full.
@@ -78,19 +79,37 @@ pub struct Repair {
     progress: Progress,
 }
 
+/// What is done about a group now.
+enum Work {
+    /// Its new members are filled.
+    Walk(Walk),
+    /// Fragments that have rows of their own are put back.
+    Singles(Singles),
+}
+
+impl Work {
+    fn group(&self) -> GroupId {
+        match self {
+            Self::Walk(walk) => walk.group(),
+            Self::Singles(singles) => singles.group,
+        }
+    }
+}
+
 impl Repair {
     pub fn new(ctx: Context) -> Self {
         Self {
             ctx,
             rows: Arc::default(),
             codecs: Codecs::default(),
-            walk: None,
-            groups: Vec::new(),
+            work: None,
             queue: Vec::new(),
             queued_at: Instant::now(),
-            leases: HashMap::new(),
+            leases: Leases::default(),
             failed: Backoff::new(),
             failed_groups: Backoff::new(),
+            barren: Backoff::new(),
+            places: HashMap::new(),
             wounded: Vec::new(),
             deserted: BTreeMap::new(),
             stuck: HashMap::new(),
@@ -151,14 +170,14 @@ impl Repair {
         Ok(false)
     }
 
-    /// Whether there is something to repair. Reads the ledger if what was read before is done, or old.
+    /// Whether there is something to repair. Looks into the ledger if what was found before is done, or old.
     async fn plan(&mut self) -> Result<bool, StepError> {
-        let nothing = self.walk.is_none() && self.groups.is_empty() && self.queue.is_empty();
+        let nothing = self.work.is_none() && self.queue.is_empty();
         if !nothing && self.queued_at.elapsed() < QUEUE_AGE {
             return Ok(true);
         }
         self.put_away().await?;
-        self.release_all().await;
+        self.leases.release_all(&self.ctx).await;
         let length = self.ctx.meta.ledger_len().await?;
         self.progress.note(&self.ctx, length);
         // In a store of before stripes were counted a walk may have more to do than was counted.
@@ -169,34 +188,48 @@ impl Repair {
         if self.fruitless.is_some_and(|reading| reading.suffices(length)) {
             return Ok(false);
         }
-        let now = Instant::now();
-        let waits = |group: &GroupId| self.failed_groups.waits(group, now);
-        let groups = groups::scan(&self.ctx, &self.rows, QUEUE, waits).await?;
-        let waits = |name: &StripeName| self.failed.waits(name, now);
-        let stripes = queue::scan(&self.ctx, &self.rows, &groups.filled, QUEUE, waits).await?;
-        let mut by_margin = groups.by_margin;
-        stripes
-            .by_margin
-            .into_iter()
-            .for_each(|(margin, fragments)| *by_margin.entry(margin).or_default() += fragments);
-        self.show_margins(&by_margin);
-        (self.groups, self.queue, self.queued_at) = (groups.groups, stripes.stripes, now);
-        self.deserted = groups.deserted;
-        self.spread();
+        let began = Instant::now();
+        self.queue = self.look(length, began).await?;
+        self.queued_at = began;
         // What waits for another try does not make a pass fruitless.
         let failed = !self.failed.is_empty() || !self.failed_groups.is_empty() || !self.deserted.is_empty();
-        let in_vain = self.queue.is_empty() && self.groups.is_empty() && !failed;
-        self.fruitless = in_vain.then(|| Fruitless { length, ended: Instant::now(), took: now.elapsed() });
-        Ok(!self.queue.is_empty() || !self.groups.is_empty())
+        let in_vain = self.queue.is_empty() && !failed;
+        self.fruitless = in_vain.then(|| Fruitless { length, ended: Instant::now(), took: began.elapsed() });
+        Ok(!self.queue.is_empty())
+    }
+
+    /// The groups that something can be done about, the one that comes first last.
+    async fn look(&mut self, length: u64, now: Instant) -> Result<Vec<EndangeredGroup>, MetaError> {
+        let (ctx, rows) = (&self.ctx, &self.rows);
+        let found = groups::scan(ctx, rows, QUEUE, |group| self.failed_groups.waits(group, now)).await?;
+        let nodes = groups::live_nodes(rows);
+        let terms = queue::Terms {
+            limit: QUEUE,
+            rank: &|group| groups::rank(&ctx.node, &nodes, group, &[]),
+            waits: &|stripe| self.failed.waits(stripe, now),
+            rests: &|group| self.barren.waits(group, now),
+        };
+        let singles = queue::scan(ctx, rows, &found.filled, &terms).await?;
+        let mut by_margin = found.by_margin;
+        let single = length.saturating_sub(by_margin.values().sum());
+        for (margin, fragments) in singles.by_margin(single) {
+            *by_margin.entry(margin).or_default() += fragments;
+        }
+        self.show_margins(&by_margin);
+        self.deserted = found.deserted;
+        let mut queue = found.groups;
+        queue.extend(singles.groups);
+        groups::first_come(&mut queue, 2 * QUEUE);
+        queue.reverse();
+        Ok(queue)
     }
 
     /// Forgets what was planned, and notes how far the walk has come.
     async fn put_away(&mut self) -> Result<(), MetaError> {
-        self.groups.clear();
         self.queue.clear();
-        match self.walk.take() {
-            Some(mut walk) => note(&mut walk, &self.ctx).await,
-            None => Ok(()),
+        match self.work.take() {
+            Some(Work::Walk(mut walk)) => note(&mut walk, &self.ctx).await,
+            Some(Work::Singles(_)) | None => Ok(()),
         }
     }
 
@@ -209,68 +242,62 @@ impl Repair {
         }
     }
 
-    /// Last is next. Among equally endangered stripes each node begins with other groups, so that they do not queue for
-    /// leases.
-    fn spread(&mut self) {
-        let salt = xxhash_rust::xxh3::xxh3_64(self.ctx.node.as_str().as_bytes());
-        let turn = |group: GroupId| xxhash_rust::xxh3::xxh3_64_with_seed(&group.0.to_be_bytes(), salt);
-        self.queue.sort_by_cached_key(|stripe| std::cmp::Reverse((stripe.margin, turn(stripe.name.0), stripe.name)));
-    }
-
-    /// Whether a group comes before the single stripes: they wait for those that are nearer to being lost, or as near.
-    fn is_groups_turn(&self) -> bool {
-        let group = self.walk.as_ref().map(|walk| walk.margin).or(self.groups.last().map(|group| group.margin));
-        let stripe = self.queue.last().map(|stripe| stripe.margin);
-        group.is_some_and(|group| stripe.is_none_or(|stripe| group <= stripe))
-    }
-
-    /// Goes on with the walk, or begins the next; None: none of the groups is ours to repair.
-    async fn walk(&mut self) -> Result<Option<u64>, StepError> {
-        let mut walk = match self.walk.take() {
-            Some(walk) if self.hold(walk.group()).await? => walk,
-            _ => match self.next_walk().await? {
-                Some(walk) => walk,
+    /// Goes on with what was begun, or begins the next; None: none of the groups is ours to repair.
+    async fn go_on(&mut self) -> Result<Option<u64>, StepError> {
+        let work = match self.work.take() {
+            Some(work) if self.leases.hold(&self.ctx, work.group()).await? => work,
+            _ => match self.begin_next().await? {
+                Some(work) => work,
                 None => return Ok(None),
             },
         };
+        match work {
+            Work::Walk(walk) => self.walk(walk).await.map(Some),
+            Work::Singles(singles) => self.mend_singles(singles).await.map(Some),
+        }
+    }
+
+    async fn begin_next(&mut self) -> Result<Option<Work>, StepError> {
+        while let Some(EndangeredGroup { id, margin, lack, .. }) = self.queue.pop() {
+            if !self.leases.hold(&self.ctx, id).await? {
+                continue;
+            }
+            if lack == Lack::Fragments {
+                return Ok(Some(Work::Singles(Singles::new(id, self.places.get(&id).copied()))));
+            }
+            let Some(repair) = self.ctx.meta.group_repair(id).await? else { continue };
+            let Some(group) = self.rows.groups.get(&id).cloned() else { continue };
+            return Ok(Some(Work::Walk(Walk::new(repair, group, margin))));
+        }
+        Ok(None)
+    }
+
+    async fn walk(&mut self, mut walk: Walk) -> Result<u64, StepError> {
         let group = walk.group();
         match self.step_walk(&mut walk).await {
             Ok(Walked::On(mended)) => {
-                self.walk = Some(walk);
+                self.work = Some(Work::Walk(walk));
                 self.failed_groups.succeeded(&group);
-                Ok(Some(self.account(mended)))
+                Ok(self.account(mended))
             }
-            Ok(Walked::Done) => Ok(Some(0)),
+            Ok(Walked::Done) => Ok(0),
             // The group moved on: it is judged anew.
-            Err(RebuildError::Meta(MetaError::Stale(_))) => Ok(Some(0)),
+            Err(RebuildError::Meta(MetaError::Stale(_))) => Ok(0),
             Err(error) => {
                 self.group_failed(&walk, error);
                 // What was done before that stands.
                 note(&mut walk, &self.ctx).await?;
-                Ok(Some(0))
+                Ok(0)
             }
         }
     }
 
     async fn step_walk(&self, walk: &mut Walk) -> Result<Walked, RebuildError> {
-        let held = self.leases.get(&walk.group()).map(|(_, since)| *since);
-        let lease_holds = move || held.is_some_and(|since| since.elapsed() < LEASE_FRESH);
+        let lease_holds = self.leases.watch(walk.group());
         let (ctx, rows, codecs) = (&self.ctx, &self.rows, &self.codecs);
         let rebuild =
             Rebuild { ctx, fragments: ctx.fragments_for(walk.margin), rows, codecs, lease_holds: &lease_holds };
         walk.step(&rebuild).await
-    }
-
-    async fn next_walk(&mut self) -> Result<Option<Walk>, StepError> {
-        while let Some(EndangeredGroup { id, margin, .. }) = self.groups.pop() {
-            if !self.hold(id).await? {
-                continue;
-            }
-            let Some(repair) = self.ctx.meta.group_repair(id).await? else { continue };
-            let Some(group) = self.rows.groups.get(&id).cloned() else { continue };
-            return Ok(Some(Walk::new(repair, group, margin)));
-        }
-        Ok(None)
     }
 
     fn group_failed(&mut self, walk: &Walk, error: RebuildError) {
@@ -289,47 +316,54 @@ impl Repair {
         }
     }
 
-    /// The next stripes whose groups are ours to repair.
-    async fn take_batch(&mut self) -> Result<Vec<Endangered>, StepError> {
-        let mut batch = Vec::new();
-        let mut refused: Vec<GroupId> = Vec::new();
-        let most = self.ctx.courtesy.batch(BATCH);
-        while batch.len() < most {
-            let Some(stripe) = self.queue.pop() else { break };
-            let group = stripe.name.0;
-            if refused.contains(&group) {
-                continue;
-            }
-            if self.hold(group).await? {
-                batch.push(stripe);
-            } else {
-                refused.push(group);
-            }
+    /// The next stripes of a group with rows of single fragments.
+    async fn mend_singles(&mut self, mut singles: Singles) -> Result<u64, StepError> {
+        let group = singles.group;
+        if singles.margin().is_none() && !self.next_window(&mut singles).await? {
+            return Ok(0);
         }
-        Ok(batch)
+        let batch = singles.take(self.ctx.courtesy.batch(BATCH));
+        let bytes = self.mend(batch).await?;
+        let next = self.queue.last().map(|next| next.margin);
+        match singles.margin() {
+            // What is left of it can lose more than what was to come after it.
+            Some(margin) if next.is_some_and(|next| next < margin) => {
+                let (rank, missing, lack) = (0, 0, Lack::Fragments);
+                self.queue.push(EndangeredGroup { margin, rank, missing, id: group, lack });
+                groups::first_come(&mut self.queue, 2 * QUEUE);
+                self.queue.reverse();
+            }
+            _ => self.work = Some(Work::Singles(singles)),
+        }
+        Ok(bytes)
     }
 
-    async fn hold(&mut self, group: GroupId) -> Result<bool, MetaError> {
-        if self.leases.get(&group).is_some_and(|(_, since)| since.elapsed() < LEASE_FRESH / 2) {
+    /// Reads on after a window that is done; false when there is nothing more to do about the group for now.
+    async fn next_window(&mut self, singles: &mut Singles) -> Result<bool, MetaError> {
+        self.keep_place(singles);
+        if singles.ended {
+            return Ok(false);
+        }
+        let now = Instant::now();
+        singles.look(&self.ctx, &self.rows, |stripe| self.failed.waits(stripe, now)).await?;
+        if singles.margin().is_some() {
+            self.barren.succeeded(&singles.group);
             return Ok(true);
         }
-        let asked = Instant::now();
-        match self.ctx.lease(&format!("repair/{group}"), LEASE).await? {
-            Some(lease) => {
-                self.leases.insert(group, (lease, asked));
-                Ok(true)
-            }
-            None => {
-                self.leases.remove(&group);
-                Ok(false)
-            }
-        }
+        self.barren.failed(singles.group);
+        self.keep_place(singles);
+        Ok(false)
     }
 
-    async fn release_all(&mut self) {
-        for (_, (lease, _)) in self.leases.drain() {
-            self.ctx.release(lease).await;
+    /// Who goes through the group again goes on there, and after its last row begins with the first.
+    fn keep_place(&mut self, singles: &Singles) {
+        if self.places.len() >= 2 * QUEUE {
+            self.places.clear();
         }
+        match singles.after.filter(|_| !singles.ended) {
+            Some(after) => self.places.insert(singles.group, after),
+            None => self.places.remove(&singles.group),
+        };
     }
 
     async fn mend(&mut self, batch: Vec<Endangered>) -> Result<u64, StepError> {
@@ -360,33 +394,12 @@ impl Repair {
         stripe: Endangered,
         blobs: &BTreeMap<BlobId, Blob>,
     ) -> (Endangered, Result<Mended, RebuildError>) {
-        let held = self.leases.get(&stripe.name.0).map(|(_, since)| *since);
-        let lease_holds = move || held.is_some_and(|since| since.elapsed() < LEASE_FRESH);
+        let lease_holds = self.leases.watch(stripe.name.0);
         let (ctx, rows, codecs) = (&self.ctx, &self.rows, &self.codecs);
         let fragments = ctx.fragments_for(stripe.margin);
         let rebuild = Rebuild { ctx, fragments, rows, codecs, lease_holds: &lease_holds };
-        let result = self.mend_listed(&rebuild, &stripe, blobs.get(&stripe.name.1)).await;
+        let result = singles::mend(&rebuild, &stripe, blobs.get(&stripe.name.1)).await;
         (stripe, result)
-    }
-
-    /// Mends what a stripe's rows say, and takes those away. Of a blob that was reclaimed meanwhile nobody needs it.
-    async fn mend_listed(
-        &self,
-        rebuild: &Rebuild<'_>,
-        stripe: &Endangered,
-        blob: Option<&Blob>,
-    ) -> Result<Mended, RebuildError> {
-        let Some(group) = self.rows.groups.get(&stripe.name.0) else { return Err(MetaError::Stale("group").into()) };
-        let wish = |entry: &LedgerEntry| Wish { position: entry.fragment.position, from: None };
-        let wishes: Vec<Wish> = stripe.entries.iter().map(wish).collect();
-        let mended = match blob {
-            Some(blob) => rebuild.stripe(stripe.name, &wishes, blob).await?,
-            None => Mended::default(),
-        };
-        for entry in &stripe.entries {
-            self.ctx.meta.ledger_clear(entry.fragment, group.epoch).await?;
-        }
-        Ok(mended)
     }
 
     /// Counts what was mended; roughly how many bytes were read and written for it.
@@ -415,6 +428,7 @@ impl Repair {
     async fn begin_anew(&mut self) -> Result<(), MetaError> {
         self.failed.clear();
         self.failed_groups.clear();
+        self.barren.clear();
         self.stuck.clear();
         self.wounded = replace::wounded(&self.rows, &self.ctx.node);
         self.burden = Burden::of(&self.rows);
@@ -444,20 +458,10 @@ impl Worker for Repair {
             let length = self.ctx.meta.ledger_len().await?;
             self.progress.note(&self.ctx, length);
         }
-        if self.is_groups_turn()
-            && let Some(bytes) = self.walk().await?
-        {
+        if let Some(bytes) = self.go_on().await? {
             return Ok(Step::Worked { bytes });
         }
-        let batch = self.take_batch().await?;
-        if !batch.is_empty() {
-            let bytes = self.mend(batch).await?;
-            return Ok(Step::Worked { bytes });
-        }
-        // Others are at those that are nearer to being lost: what comes after them must not wait for that.
-        if let Some(bytes) = self.walk().await? {
-            return Ok(Step::Worked { bytes });
-        }
+        // Others are at all of them.
         self.put_away().await?;
         Ok(Step::Idle)
     }

@@ -1,66 +1,11 @@
 #![allow(clippy::unwrap_used)]
-use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    ops::Range,
-};
+use std::collections::BTreeSet;
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use cairn_fragment::{DiskError, DiskStatus, FragmentInfo, Fragments, NewFragment, Terms, TransportError};
 use cairn_schema::Meta;
-use parking_lot::Mutex;
 
 use super::{super::test_world::*, *};
 use crate::{data_path::Codecs, placement::Rows, policy::Timings};
-
-/// Disks that keep bytes.
-#[derive(Default)]
-struct Jars {
-    kept: Mutex<HashMap<(DiskId, FragmentName), Bytes>>,
-    silent: Mutex<HashSet<DiskId>>,
-}
-
-impl Jars {
-    fn look(&self, disk: DiskId, name: FragmentName) -> Result<Bytes, TransportError> {
-        if self.silent.lock().contains(&disk) {
-            return Err(TransportError::Overdue(disk));
-        }
-        Ok(self.kept.lock().get(&(disk, name)).cloned().ok_or(DiskError::NotFound(name))?)
-    }
-}
-
-#[async_trait]
-impl Fragments for Jars {
-    async fn put(&self, disk: DiskId, new: NewFragment, _: Terms) -> Result<(), TransportError> {
-        self.kept.lock().insert((disk, new.name), new.payload);
-        Ok(())
-    }
-    async fn get(&self, disk: DiskId, name: FragmentName, at: Range<u32>, _: Terms) -> Result<Bytes, TransportError> {
-        Ok(self.look(disk, name)?.slice(at.start as usize..at.end as usize))
-    }
-    async fn info(&self, disk: DiskId, name: FragmentName, at: Terms) -> Result<FragmentInfo, TransportError> {
-        self.verify(disk, name, at).await
-    }
-    async fn delete(&self, _: DiskId, _: Vec<FragmentName>, _: Terms) -> Result<u64, TransportError> {
-        unreachable!("nothing of wrong contents is kept")
-    }
-    async fn list(
-        &self,
-        _: DiskId,
-        _: Option<GroupId>,
-        _: Option<FragmentName>,
-        _: usize,
-        _: Terms,
-    ) -> Result<Vec<FragmentInfo>, TransportError> {
-        unreachable!("a walk lists nothing")
-    }
-    async fn verify(&self, disk: DiskId, name: FragmentName, _: Terms) -> Result<FragmentInfo, TransportError> {
-        Ok(FragmentInfo { name, length: self.look(disk, name)?.len() as u32, written_ms: 0 })
-    }
-    async fn disk_status(&self, _: DiskId, _: Terms) -> Result<DiskStatus, TransportError> {
-        Ok(DiskStatus { writable: true, ..DiskStatus::default() })
-    }
-}
 
 struct World {
     meta: Meta,

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ids::FragmentName, record::Blob};
+use crate::{
+    ids::{FragmentName, GroupId},
+    record::Blob,
+};
 
 /// Why a fragment is in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -24,6 +27,16 @@ pub struct LedgerEntry {
     pub fragment: FragmentName,
     pub cause: MissingCause,
     pub since_ms: u64,
+}
+
+/// The first of a group's rows of single fragments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupLedger {
+    pub group: GroupId,
+    /// In order of name, and never none.
+    pub entries: Vec<LedgerEntry>,
+    /// The group has more than these.
+    pub more: bool,
 }
 
 /// A blob that nothing references, waiting for its grace period.

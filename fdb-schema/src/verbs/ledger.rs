@@ -7,10 +7,10 @@ use bytes::Bytes;
 use crate::{
     codec::Stored,
     error::{MetaError, Result},
-    ids::FragmentName,
+    ids::{FragmentName, GroupId},
     keyspace::{self, Space},
-    kv::{RangeQuery, counter, key_after, prefix_end},
-    record::{Blob, Group, LedgerEntry, rows::LedgerRow},
+    kv::{RangeQuery, Row, counter, key_after, prefix_end},
+    record::{Blob, Group, GroupLedger, LedgerEntry, rows::LedgerRow},
     verbs::{
         Meta, Verb,
         covered::covered,
@@ -37,6 +37,22 @@ impl Meta {
     /// Rows of single fragments, in order of name; [`Meta::group_repairs`] has those that stand for many.
     pub fn ledger(&self, after: Option<FragmentName>, limit: usize) -> Verb<'_, Vec<LedgerEntry>> {
         Box::pin(async move { transact!(self, "ledger", |tx| list(tx, after, limit)) })
+    }
+
+    /// The groups that have rows of single fragments, in order of id, each with its first `rows` of them. What it costs
+    /// goes with the number of such groups, however many rows they have.
+    pub fn ledger_groups(&self, after: Option<GroupId>, limit: usize, rows: usize) -> Verb<'_, Vec<GroupLedger>> {
+        Box::pin(async move { transact!(self, "ledger_groups", |tx| groups(tx, after, limit, rows)) })
+    }
+
+    /// Rows of single fragments of one group, in order of name.
+    pub fn ledger_of(
+        &self,
+        group: GroupId,
+        after: Option<FragmentName>,
+        limit: usize,
+    ) -> Verb<'_, Vec<LedgerEntry>> {
+        Box::pin(async move { transact!(self, "ledger_of", |tx| list_of(tx, group, after, limit)) })
     }
 
     /// How many fragments are missing, those included that a group's repair stands for.
@@ -101,8 +117,44 @@ async fn list(tx: &mut Tx, after: Option<FragmentName>, limit: usize) -> Outcome
     let (first, end) = keyspace::space(Space::Ledger);
     let begin = after.map_or(first, |after| key_after(&keyspace::ledger(after)));
     let page = tx.range(RangeQuery::new(begin, end, limit).snapshot()).await?;
-    let mut entries = Vec::with_capacity(page.rows.len());
-    for (key, value) in &page.rows {
+    entries(&page.rows)
+}
+
+async fn list_of(
+    tx: &mut Tx,
+    group: GroupId,
+    after: Option<FragmentName>,
+    limit: usize,
+) -> Outcome<Vec<LedgerEntry>> {
+    let all = keyspace::ledger_group(group);
+    let end = prefix_end(&all);
+    let begin = after.map_or(all, |after| key_after(&keyspace::ledger(after)));
+    let page = tx.range(RangeQuery::new(begin, end, limit).snapshot()).await?;
+    entries(&page.rows)
+}
+
+/// From one group's first row to the next group's, over all that lie between.
+async fn groups(tx: &mut Tx, after: Option<GroupId>, limit: usize, rows: usize) -> Outcome<Vec<GroupLedger>> {
+    let (first, end) = keyspace::space(Space::Ledger);
+    let mut begin = after.map_or(first, |after| prefix_end(&keyspace::ledger_group(after)));
+    let mut groups = Vec::new();
+    // The prefix of the last group of all has an end behind the space's.
+    while groups.len() < limit && begin < end {
+        let page = tx.range(RangeQuery::new(begin, end.clone(), rows + 1).snapshot()).await?;
+        let mut entries = entries(&page.rows)?;
+        let Some(group) = entries.first().map(|entry| entry.fragment.group) else { break };
+        entries.retain(|entry| entry.fragment.group == group);
+        let more = entries.len() > rows;
+        entries.truncate(rows);
+        groups.push(GroupLedger { group, entries, more });
+        begin = prefix_end(&keyspace::ledger_group(group));
+    }
+    Ok(groups)
+}
+
+fn entries(rows: &[Row]) -> Outcome<Vec<LedgerEntry>> {
+    let mut entries = Vec::with_capacity(rows.len());
+    for (key, value) in rows {
         let LedgerRow { cause, since_ms } = LedgerRow::read(key, value)?;
         let fragment = keyspace::ledger_fragment(key)
             .ok_or_else(|| MetaError::Corrupt { what: "ledger row", why: format!("key {}", hex::encode(key)) })?;

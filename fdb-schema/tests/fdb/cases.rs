@@ -88,6 +88,7 @@ async fn ten_thousand_parts(server: Arc<Server>) {
 
 async fn a_lost_disk_is_one_row_and_the_ledger_counts_exactly(server: Arc<Server>) {
     group_repair::a_lost_disk_is_one_row("fdb", server.kv()).await;
+    group_repair::first_rows_of_groups("fdb", server.kv()).await;
     group_repair::random_work(server.kv(), seed(), true).await;
 }
 
