@@ -29,15 +29,15 @@ pub(super) struct EndangeredGroup {
     pub margin: i32,
     /// How many nodes the group rather falls to than to this one.
     pub rank: usize,
-    /// Fragments that it is to get.
-    pub missing: u64,
+    /// Bytes that it is to get, if its fragments are as large as they may be.
+    pub bytes: u64,
     pub id: GroupId,
     pub lack: Lack,
 }
 
 /// Sorts so that those that come first are first, and leaves away what is more than `limit`.
 pub(super) fn first_come(groups: &mut Vec<EndangeredGroup>, limit: usize) {
-    groups.sort_by_key(|group| (group.margin, group.rank, std::cmp::Reverse(group.missing), group.id, group.lack));
+    groups.sort_by_key(|group| (group.margin, group.rank, std::cmp::Reverse(group.bytes), group.id, group.lack));
     groups.truncate(limit);
 }
 
@@ -111,14 +111,15 @@ impl GroupScan {
         let Some(group) = rows.groups.get(&id) else { return };
         let positions: Vec<u8> = repair.positions.iter().map(|position| position.position).collect();
         let margin = margin(rows, group, |position| positions.contains(&position));
-        let missing = repair.positions.iter().map(|position| position.missing).sum();
+        let missing: u64 = repair.positions.iter().map(|position| position.missing).sum();
         *self.by_margin.entry(margin).or_default() += missing;
         let deserted: Vec<u8> =
             positions.iter().copied().filter(|position| is_deserted(rows, group, *position, margin)).collect();
         if !deserted.is_empty() {
             self.deserted.insert(id, deserted);
         } else if positions.iter().all(|position| serves(rows, group, *position)) && margin >= 0 && !skip(&id) {
-            self.groups.push(EndangeredGroup { margin, rank: rank(repair), missing, id, lack: Lack::Members });
+            let (rank, bytes) = (rank(repair), at_most(rows, group, missing));
+            self.groups.push(EndangeredGroup { margin, rank, bytes, id, lack: Lack::Members });
         }
         if self.filled.positions.len() < limit {
             self.filled.positions.insert(id, positions);
@@ -131,6 +132,21 @@ impl GroupScan {
     pub(super) fn trim(&mut self, limit: usize) {
         first_come(&mut self.groups, limit);
     }
+}
+
+/// What so many fragments of a group take, if they are as large as the policy makes them.
+pub(super) fn at_most(rows: &Rows, group: &Group, fragments: u64) -> u64 {
+    let largest = rows.policy.map_or(1, |kept| largest_fragment(&kept.policy, group.scheme));
+    fragments.saturating_mul(largest)
+}
+
+/// Bytes: of a stripe as large as the policy makes them, or of the largest small object.
+pub(super) fn largest_fragment(policy: &Policy, scheme: Scheme) -> u64 {
+    let fragment = u64::from(policy.fragment_bytes);
+    if scheme != policy.small_scheme || scheme == policy.scheme {
+        return fragment;
+    }
+    policy.small_below.div_ceil(geometry::needed_fragments(scheme).max(1) as u64).min(fragment).max(1)
 }
 
 /// Whether the member at a position answers.

@@ -18,8 +18,11 @@ pub struct HealingMetrics {
     pub repair_failures: IntCounter,
     pub repair_rate: IntGauge,
     pub repair_eta_seconds: IntGauge,
+    /// By how many more fragments the stripe could lose; as of the last look at the ledger.
+    pub repair_eta_by_tolerance: IntGaugeVec,
     pub replaced_members: IntCounter,
     pub unplaceable_members: IntGauge,
+    pub roomless_members: IntGauge,
     pub crowded_groups: IntGauge,
     pub scrubbed_fragments: IntCounter,
     pub scrubbed_bytes: IntCounter,
@@ -70,10 +73,19 @@ impl HealingMetrics {
                 "cairn_repair_eta_seconds",
                 "Until the ledger is empty at its recent rate of shrinking; -1: not shrinking",
             )?,
+            repair_eta_by_tolerance: make.gauges(
+                "cairn_repair_tolerance_eta_seconds",
+                "Until nothing is missing of stripes that can lose so few more, at the ledger's recent rate; -1: not shrinking",
+                "tolerance",
+            )?,
             replaced_members: make.counter("cairn_group_members_replaced_total", "Lost members replaced in groups")?,
             unplaceable_members: make.gauge(
                 "cairn_group_members_unplaceable",
-                "Lost members of groups for which no disk can stand in without breaking the placement rule",
+                "Lost members of groups for which no disk can stand in: the placement rule forbids it, or there is no room",
+            )?,
+            roomless_members: make.gauge(
+                "cairn_group_members_without_room",
+                "Lost members of groups for which the disks that may stand in have no room",
             )?,
             crowded_groups: make.gauge(
                 "cairn_groups_crowded",

@@ -21,6 +21,8 @@ mod queue;
 mod rebuild;
 pub mod repair;
 mod replace;
+mod replacer;
+mod room;
 pub mod scrub;
 mod scrub_position;
 #[cfg(test)]
@@ -34,4 +36,5 @@ pub use context::{BackgroundMemory, Context};
 pub use courtesy::Courtesy;
 pub use inconsistent::Inconsistent;
 pub use metrics::HealingMetrics;
-pub(crate) use replace::crowded;
+pub(crate) use replace::{Homeless, crowded, homeless};
+pub(crate) use room::{Room, Space};

@@ -64,6 +64,11 @@ impl Progress {
         self.last.is_none_or(|last| last.at.elapsed() >= SAMPLE_EVERY)
     }
 
+    /// Seconds until so many fragments are made, by the whole cluster; -1: never, as it looks.
+    pub(super) fn eta(&self, fragments: u64) -> i64 {
+        self.speed.eta(fragments)
+    }
+
     /// The ledger's length is `fragments` now.
     pub(super) fn note(&mut self, ctx: &Context, fragments: u64) {
         let now = Sample { at: Instant::now(), fragments, bytes: self.bytes };
@@ -99,5 +104,33 @@ mod tests {
         let eta = speed.eta(905);
         assert!((68..=113).contains(&eta), "{eta} s, where 90 are meant");
         assert_eq!((speed.eta(0), Speed::default().eta(5)), (0, -1));
+    }
+
+    /// A run of 100 s at a steady rate, of which the metadata is told in pages of many sizes: from a tenth of it on it is
+    /// foretold to a quarter, that of a part that is made first as well.
+    #[test]
+    fn what_is_foretold_holds_to_a_quarter_whatever_the_pages() {
+        for page in [1u64, 64, 256, 700] {
+            const ALL: u64 = 100_000;
+            const TAKES: u64 = 100;
+            let (mut speed, mut told) = (Speed::default(), 0);
+            for second in 1..TAKES {
+                let made = ALL * second / TAKES;
+                // Twelve nodes, each with a page of its own.
+                let now = (0..12).map(|node| (made / 12 + node * page / 12) / page * page).sum::<u64>().min(made);
+                speed.note(now - told, 0, Duration::from_secs(1));
+                told = now;
+                if second < TAKES / 10 {
+                    continue;
+                }
+                for part in [ALL, ALL / 2].into_iter().filter(|part| *part > made) {
+                    let rest = (part - made) * TAKES / ALL;
+                    let eta = speed.eta(part - told) as u64;
+                    // A page that is not told more or less.
+                    let slack = rest / 4 + 12 * page * TAKES / ALL + 1;
+                    assert!(eta.abs_diff(rest) <= slack, "pages of {page}, after {second} s: {eta} s for {rest}");
+                }
+            }
+        }
     }
 }

@@ -4,13 +4,14 @@
 //! A plan reads the first rows of each group only: what it costs goes with the number of groups that lack something,
 //! not with what they lack. The rest is read by whoever goes through the group (`singles`).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use cairn_schema::{MetaError, ids::*, record::*};
 
 use super::{
     Context,
-    groups::{EndangeredGroup, Filled, Lack, first_come, margin, serves},
+    backoff::Backoff,
+    groups::{EndangeredGroup, Filled, Lack, at_most, first_come, margin, rank, serves},
 };
 use crate::placement::Rows;
 
@@ -45,15 +46,16 @@ pub(super) struct Scan {
     partly: BTreeMap<i32, u64>,
 }
 
-/// Whose turn it is, and what is to be left alone for now.
+/// Who looks, and what is to be left alone for now.
 pub(super) struct Terms<'a> {
     pub limit: usize,
-    /// How many nodes a group rather falls to than to this one.
-    pub rank: &'a (dyn Fn(GroupId) -> usize + Sync),
-    /// A stripe that failed not long ago.
-    pub waits: &'a (dyn Fn(&StripeName) -> bool + Sync),
-    /// A group of which rows were read in vain not long ago.
-    pub rests: &'a (dyn Fn(&GroupId) -> bool + Sync),
+    pub node: &'a NodeId,
+    pub nodes: &'a [NodeId],
+    /// Stripes that failed not long ago.
+    pub failed: &'a Backoff<StripeName>,
+    /// Groups of which rows were read in vain not long ago.
+    pub barren: &'a Backoff<GroupId>,
+    pub now: Instant,
 }
 
 /// One pass over the groups with rows, keeping only the `limit` that come first.
@@ -82,20 +84,20 @@ impl Scan {
             let Some(stripe) = assess(rows, filled, rows_of_one.to_vec()) else { continue };
             *counts.entry(stripe.margin).or_default() += count;
             missing += count;
-            if !stripe.entries.is_empty() && !(terms.waits)(&stripe.name) {
+            if !stripe.entries.is_empty() && !terms.failed.waits(&stripe.name, terms.now) {
                 least = Some(least.map_or(stripe.margin, |least: i32| least.min(stripe.margin)));
             }
         }
         let margin = match least {
             Some(margin) => margin,
             // Nothing can be done about these. What comes after them may be another matter.
-            None if first.more && !(terms.rests)(&first.group) => {
+            None if first.more && !terms.barren.waits(&first.group, terms.now) => {
                 margin(rows, group, |position| filled.has(group.id, position)) - 1
             }
             None => return,
         };
-        let (rank, id) = ((terms.rank)(first.group), first.group);
-        self.groups.push(EndangeredGroup { margin, rank, missing, id, lack: Lack::Fragments });
+        let (rank, bytes) = (rank(terms.node, terms.nodes, group.id, &[]), at_most(rows, group, missing));
+        self.groups.push(EndangeredGroup { margin, rank, bytes, id: group.id, lack: Lack::Fragments });
         if self.groups.len() >= terms.limit.max(1) * 2 {
             first_come(&mut self.groups, terms.limit);
         }

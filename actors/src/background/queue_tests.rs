@@ -38,9 +38,16 @@ fn entry(blob: u8, position: u8) -> LedgerEntry {
     entry_in(1, blob, position)
 }
 
-fn taken(first: Vec<GroupLedger>, waits: &(dyn Fn(&StripeName) -> bool + Sync)) -> Scan {
-    let mut scan = Scan::default();
-    let terms = Terms { limit: 10, rank: &|group| group.0 as usize, waits, rests: &|group| group.0 == 2 };
+/// `failed` is a blob whose stripe failed a moment ago; group 2 was looked at in vain.
+fn taken(first: Vec<GroupLedger>, failed: Option<u8>) -> Scan {
+    let (mut scan, now) = (Scan::default(), Instant::now());
+    let (mut waits, mut barren) = (Backoff::new(), Backoff::new());
+    if let Some(blob) = failed {
+        waits.failed((GroupId(1), BlobId([blob; 16]), 0));
+    }
+    barren.failed(GroupId(2));
+    let node = "n1".parse().unwrap();
+    let terms = Terms { limit: 10, node: &node, nodes: &[], failed: &waits, barren: &barren, now };
     first.into_iter().for_each(|first| scan.take(&rows(), &Filled::default(), first, &terms));
     scan
 }
@@ -64,28 +71,26 @@ fn the_fewer_survivors_the_sooner_and_rows_of_absent_disks_wait() {
 
 #[test]
 fn a_group_is_as_endangered_as_the_worst_of_its_stripes_that_can_be_mended() {
-    let never = |_: &StripeName| false;
     let both = vec![entry(1, 0), entry(2, 0), entry(2, 1), entry(3, 5)];
-    let scan = taken(vec![first_of(1, both.clone(), false), first_of(2, vec![entry_in(2, 9, 1)], false)], &never);
-    let found: Vec<_> = scan.groups.iter().map(|group| (group.id.0, group.margin, group.missing)).collect();
+    let scan = taken(vec![first_of(1, both.clone(), false), first_of(2, vec![entry_in(2, 9, 1)], false)], None);
+    let found: Vec<_> = scan.groups.iter().map(|group| (group.id.0, group.margin, group.bytes)).collect();
     assert_eq!(found, [(1, -1, 4), (2, 0, 1)]);
     assert_eq!(scan.by_margin(5), BTreeMap::from([(-1, 2), (0, 2), (1, 1)]));
-    let scan = taken(vec![first_of(1, both, false)], &|name| name.1 == BlobId([2; 16]));
+    let scan = taken(vec![first_of(1, both, false)], Some(2));
     assert_eq!(scan.groups[0].margin, 0, "the worst failed a moment ago");
-    let scan = taken(vec![first_of(1, vec![entry(3, 5)], false)], &never);
+    let scan = taken(vec![first_of(1, vec![entry(3, 5)], false)], None);
     assert!(scan.groups.is_empty(), "its disk is away");
 }
 
 #[test]
 fn of_a_group_with_more_rows_than_were_read_the_rest_is_not_forgotten() {
-    let never = |_: &StripeName| false;
     // The rows that were read can wait; what comes after them may not. The last stripe may have more rows.
     let away = |group| vec![entry_in(group, 3, 5), entry_in(group, 4, 5), entry_in(group, 5, 0)];
-    let scan = taken(vec![first_of(1, away(1), true), first_of(2, away(2), true)], &never);
+    let scan = taken(vec![first_of(1, away(1), true), first_of(2, away(2), true)], None);
     let found: Vec<_> = scan.groups.iter().map(|group| (group.id.0, group.margin)).collect();
     assert_eq!(found, [(1, 0)], "the other was looked at in vain not long ago");
     // 100 rows, of which two in each group were looked at; those of a third group are known.
-    let mut scan = taken(vec![first_of(1, away(1), true), first_of(2, away(2), true)], &never);
+    let mut scan = taken(vec![first_of(1, away(1), true), first_of(2, away(2), true)], None);
     scan.whole.insert(-1, 10);
     assert_eq!(scan.by_margin(100), BTreeMap::from([(-1, 10), (1, 90)]));
     scan.partly.insert(0, 4);

@@ -22,9 +22,9 @@ use super::{
     progress::Progress,
     queue::{self, Endangered, StripeName},
     rebuild::{Mended, Rebuild, RebuildError},
-    replace::{self, Burden},
+    replacer::Replacer,
     singles::{self, Singles},
-    walk::{AT_A_TIME, Walk, Walked},
+    walk::{AT_A_TIME, STEP, Walk, Walked, within},
 };
 use crate::{
     data_path::Codecs,
@@ -36,10 +36,10 @@ use crate::{
 const QUEUE: usize = 4096;
 /// Stripes of one step.
 const BATCH: usize = 32;
-/// How long groups are given new members before the rows are read again.
-const REPLACING: Duration = Duration::from_secs(5);
 /// A queue older than this is made anew: others repair too, and dangers change.
 const QUEUE_AGE: Duration = Duration::from_secs(30);
+/// The same once disks or groups have changed: what is nearest to being lost may be another. Changes come in swarms.
+const CHANGED_AGE: Duration = Duration::from_secs(1);
 /// A ledger with nothing that can be repaired is read again after this, or when the placement has changed. If it has
 /// grown (writes go on while a disk is away), sooner, but reading it takes at most a twentieth of the time.
 const FRUITLESS_PAUSE: Duration = Duration::from_secs(15);
@@ -65,15 +65,9 @@ pub struct Repair {
     barren: Backoff<GroupId>,
     /// The last row that is done, of groups with more rows of single fragments than are read at a time.
     places: HashMap<GroupId, FragmentName>,
-    /// Groups with lost members, in the present rows.
-    wounded: Vec<GroupId>,
-    /// New members of groups that are to be replaced again: they died, or are full.
-    deserted: BTreeMap<GroupId, Vec<u8>>,
-    /// Groups whose lost members found no stand-in: not tried again until the placement changes.
-    stuck: HashMap<GroupId, usize>,
-    burden: Burden,
-    /// Groups of which a failure domain holds too many members, in the present rows.
-    crowded: Vec<GroupId>,
+    replacer: Replacer,
+    /// Disks or groups have changed since the queue was made.
+    changed: bool,
     /// The last reading of the ledger, if it was in vain.
     fruitless: Option<Fruitless>,
     progress: Progress,
@@ -110,70 +104,18 @@ impl Repair {
             failed_groups: Backoff::new(),
             barren: Backoff::new(),
             places: HashMap::new(),
-            wounded: Vec::new(),
-            deserted: BTreeMap::new(),
-            stuck: HashMap::new(),
-            burden: Burden::default(),
-            crowded: Vec::new(),
+            replacer: Replacer::default(),
+            changed: false,
             fruitless: None,
             progress: Progress::default(),
         }
     }
 
-    /// Lost members of groups replaced, and new ones that cannot be filled. True when there was something to do.
-    async fn replace(&mut self) -> Result<bool, StepError> {
-        let wounded: Vec<GroupId> = self.wounded.iter().chain(self.deserted.keys()).copied().collect();
-        let began = Instant::now();
-        let mut replaced = 0;
-        for group in wounded {
-            if self.stuck.contains_key(&group) {
-                continue;
-            }
-            let positions = self.deserted.remove(&group).unwrap_or_default();
-            let (ctx, rows, burden) = (&self.ctx, &self.rows, &mut self.burden);
-            let Some(done) = replace::replace_lost(ctx, rows, burden, group, &positions).await? else { continue };
-            if done.unplaceable > 0 {
-                tracing::error!(%group, members = done.unplaceable, "no disk may stand in for lost members; add disks");
-                self.stuck.insert(group, done.unplaceable);
-                self.ctx.metrics.unplaceable_members.set(self.stuck.values().sum::<usize>() as i64);
-            }
-            replaced += usize::from(done.members > 0);
-            if began.elapsed() >= REPLACING {
-                break;
-            }
-        }
-        Ok(replaced > 0)
-    }
-
-    /// One member moved out of too crowded a failure domain (PLC-1). True when there was something to do.
-    async fn uncrowd(&mut self) -> Result<bool, StepError> {
-        // It costs redundancy until the moved fragments are made anew: nothing else may be missing then.
-        if self.crowded.is_empty() || self.ctx.meta.ledger_len().await? > 0 {
-            return Ok(false);
-        }
-        for group in self.crowded.clone() {
-            // With a member away, which may come back, moving another would leave less than there is; and the one that
-            // is away could not be copied from.
-            let whole = self.rows.groups.get(&group).is_some_and(|group| groups::is_whole(&self.rows, group));
-            if !whole || self.stuck.contains_key(&group) {
-                continue;
-            }
-            let uncrowd = replace::uncrowd(&self.ctx, &self.rows, &self.burden, group);
-            let Some(done) = uncrowd.await? else { continue };
-            if done.unplaceable > 0 {
-                tracing::error!(%group, "a failure domain holds more of a group than it may, and no other has room; add disks");
-                self.stuck.insert(group, done.unplaceable);
-                continue;
-            }
-            return Ok(true);
-        }
-        Ok(false)
-    }
-
     /// Whether there is something to repair. Looks into the ledger if what was found before is done, or old.
     async fn plan(&mut self) -> Result<bool, StepError> {
         let nothing = self.work.is_none() && self.queue.is_empty();
-        if !nothing && self.queued_at.elapsed() < QUEUE_AGE {
+        let age = if self.changed { CHANGED_AGE } else { QUEUE_AGE };
+        if !nothing && self.queued_at.elapsed() < age {
             return Ok(true);
         }
         self.put_away().await?;
@@ -190,9 +132,9 @@ impl Repair {
         }
         let began = Instant::now();
         self.queue = self.look(length, began).await?;
-        self.queued_at = began;
+        (self.queued_at, self.changed) = (began, false);
         // What waits for another try does not make a pass fruitless.
-        let failed = !self.failed.is_empty() || !self.failed_groups.is_empty() || !self.deserted.is_empty();
+        let failed = !self.failed.is_empty() || !self.failed_groups.is_empty() || self.replacer.waits();
         let in_vain = self.queue.is_empty() && !failed;
         self.fruitless = in_vain.then(|| Fruitless { length, ended: Instant::now(), took: began.elapsed() });
         Ok(!self.queue.is_empty())
@@ -203,12 +145,8 @@ impl Repair {
         let (ctx, rows) = (&self.ctx, &self.rows);
         let found = groups::scan(ctx, rows, QUEUE, |group| self.failed_groups.waits(group, now)).await?;
         let nodes = groups::live_nodes(rows);
-        let terms = queue::Terms {
-            limit: QUEUE,
-            rank: &|group| groups::rank(&ctx.node, &nodes, group, &[]),
-            waits: &|stripe| self.failed.waits(stripe, now),
-            rests: &|group| self.barren.waits(group, now),
-        };
+        let (node, failed, barren) = (&ctx.node, &self.failed, &self.barren);
+        let terms = queue::Terms { limit: QUEUE, node, nodes: &nodes, failed, barren, now };
         let singles = queue::scan(ctx, rows, &found.filled, &terms).await?;
         let mut by_margin = found.by_margin;
         let single = length.saturating_sub(by_margin.values().sum());
@@ -216,7 +154,7 @@ impl Repair {
             *by_margin.entry(margin).or_default() += fragments;
         }
         self.show_margins(&by_margin);
-        self.deserted = found.deserted;
+        self.replacer.set_deserted(found.deserted);
         let mut queue = found.groups;
         queue.extend(singles.groups);
         groups::first_come(&mut queue, 2 * QUEUE);
@@ -233,12 +171,17 @@ impl Repair {
         }
     }
 
+    /// What can lose least is made first, so a tolerance's end comes when all that can lose no more is made.
     fn show_margins(&self, by_margin: &BTreeMap<i32, u64>) {
-        let gauge = &self.ctx.metrics.missing_by_tolerance;
+        let (gauge, etas) = (&self.ctx.metrics.missing_by_tolerance, &self.ctx.metrics.repair_eta_by_tolerance);
         gauge.reset();
+        etas.reset();
+        let mut until_then = 0u64;
         for (margin, fragments) in by_margin {
-            let fragments = i64::try_from(*fragments).unwrap_or(i64::MAX);
-            gauge.with_label_values(&[&margin.to_string()]).set(fragments);
+            until_then = until_then.saturating_add(*fragments);
+            let labels = [&*margin.to_string()];
+            gauge.with_label_values(&labels).set(i64::try_from(*fragments).unwrap_or(i64::MAX));
+            etas.with_label_values(&labels).set(self.progress.eta(until_then));
         }
     }
 
@@ -305,7 +248,7 @@ impl Repair {
         self.ctx.metrics.repair_failures.inc();
         if let Some(position) = error.full_position() {
             tracing::warn!(%group, position, %error, "a new member of a group takes no more: another is looked for");
-            self.deserted.entry(group).or_default().push(position);
+            self.replacer.desert(group, position);
         }
         let tries = self.failed_groups.failed(group);
         // Nodes that hold its fragments may be starting.
@@ -322,14 +265,15 @@ impl Repair {
         if singles.margin().is_none() && !self.next_window(&mut singles).await? {
             return Ok(0);
         }
-        let batch = singles.take(self.ctx.courtesy.batch(BATCH));
-        let bytes = self.mend(batch).await?;
+        let mut batch = singles.take(self.ctx.courtesy.batch(BATCH));
+        let (bytes, begun) = self.mend(&batch).await?;
+        singles.put_back(batch.split_off(begun));
         let next = self.queue.last().map(|next| next.margin);
         match singles.margin() {
             // What is left of it can lose more than what was to come after it.
             Some(margin) if next.is_some_and(|next| next < margin) => {
-                let (rank, missing, lack) = (0, 0, Lack::Fragments);
-                self.queue.push(EndangeredGroup { margin, rank, missing, id: group, lack });
+                let (rank, bytes, lack) = (0, 0, Lack::Fragments);
+                self.queue.push(EndangeredGroup { margin, rank, bytes, id: group, lack });
                 groups::first_come(&mut self.queue, 2 * QUEUE);
                 self.queue.reverse();
             }
@@ -345,13 +289,15 @@ impl Repair {
             return Ok(false);
         }
         let now = Instant::now();
-        singles.look(&self.ctx, &self.rows, |stripe| self.failed.waits(stripe, now)).await?;
-        if singles.margin().is_some() {
-            self.barren.succeeded(&singles.group);
-            return Ok(true);
+        while !singles.ended && now.elapsed() < STEP {
+            singles.look(&self.ctx, &self.rows, |stripe| self.failed.waits(stripe, now)).await?;
+            if singles.margin().is_some() {
+                self.barren.succeeded(&singles.group);
+                return Ok(true);
+            }
+            self.keep_place(singles);
         }
         self.barren.failed(singles.group);
-        self.keep_place(singles);
         Ok(false)
     }
 
@@ -366,14 +312,17 @@ impl Repair {
         };
     }
 
-    async fn mend(&mut self, batch: Vec<Endangered>) -> Result<u64, StepError> {
+    /// Mends stripes in order until the step's time is over: how many bytes were read and written, and how many stripes
+    /// were begun.
+    async fn mend(&mut self, batch: &[Endangered]) -> Result<(u64, usize), StepError> {
         let ids: Vec<BlobId> = batch.iter().map(|stripe| stripe.name.1).collect();
         let blobs = self.ctx.meta.blobs(&ids).await?;
         let blobs: BTreeMap<BlobId, Blob> = blobs.into_iter().flatten().map(|blob| (blob.id, blob)).collect();
         // Boxed here: the compiler cannot see through the adapters that these futures may move between threads.
-        let mends: Vec<BoxFuture<'_, _>> =
-            batch.into_iter().map(|stripe| self.mend_one(stripe, &blobs).boxed()).collect();
-        let results: Vec<_> = futures::stream::iter(mends).buffer_unordered(AT_A_TIME).collect().await;
+        let mends: Vec<BoxFuture<'_, _>> = batch.iter().map(|stripe| self.mend_one(stripe, &blobs).boxed()).collect();
+        let mends = futures::stream::iter(within(STEP, mends)).buffer_unordered(AT_A_TIME);
+        let results: Vec<_> = mends.collect().await;
+        let begun = results.len();
         let mut bytes = 0;
         for (stripe, result) in results {
             match result {
@@ -383,23 +332,22 @@ impl Repair {
                 }
                 // The group moved on: the rows are read again, and the stripe judged anew.
                 Err(RebuildError::Meta(MetaError::Stale(_))) => {}
-                Err(error) => self.stripe_failed(&stripe, error),
+                Err(error) => self.stripe_failed(stripe, error),
             }
         }
-        Ok(bytes)
+        Ok((bytes, begun))
     }
 
-    async fn mend_one(
+    async fn mend_one<'a>(
         &self,
-        stripe: Endangered,
+        stripe: &'a Endangered,
         blobs: &BTreeMap<BlobId, Blob>,
-    ) -> (Endangered, Result<Mended, RebuildError>) {
+    ) -> (&'a Endangered, Result<Mended, RebuildError>) {
         let lease_holds = self.leases.watch(stripe.name.0);
         let (ctx, rows, codecs) = (&self.ctx, &self.rows, &self.codecs);
         let fragments = ctx.fragments_for(stripe.margin);
         let rebuild = Rebuild { ctx, fragments, rows, codecs, lease_holds: &lease_holds };
-        let result = singles::mend(&rebuild, &stripe, blobs.get(&stripe.name.1)).await;
-        (stripe, result)
+        (stripe, singles::mend(&rebuild, stripe, blobs.get(&stripe.name.1)).await)
     }
 
     /// Counts what was mended; roughly how many bytes were read and written for it.
@@ -424,19 +372,14 @@ impl Repair {
         }
     }
 
-    /// Disks or groups changed: what could not be done may be possible now, and what is most endangered may be another.
-    async fn begin_anew(&mut self) -> Result<(), MetaError> {
+    /// Disks or groups changed: what could not be done may be possible now.
+    fn begin_anew(&mut self) {
         self.failed.clear();
         self.failed_groups.clear();
         self.barren.clear();
-        self.stuck.clear();
-        self.wounded = replace::wounded(&self.rows, &self.ctx.node);
-        self.burden = Burden::of(&self.rows);
-        self.crowded = replace::crowded(&self.rows, self.ctx.policy().failure_domain);
-        self.ctx.metrics.crowded_groups.set(self.crowded.len() as i64);
-        self.ctx.metrics.unplaceable_members.set(0);
+        self.replacer.judge(&self.ctx, &self.rows);
         self.fruitless = None;
-        self.put_away().await
+        self.changed = true;
     }
 }
 
@@ -446,13 +389,13 @@ impl Worker for Repair {
         let rows = self.ctx.placement.refresh().await?;
         let before = std::mem::replace(&mut self.rows, rows);
         if before.revision != self.rows.revision {
-            self.begin_anew().await?;
+            self.begin_anew();
         }
-        if self.replace().await? {
+        if self.replacer.replace(&self.ctx, &self.rows).await? {
             return Ok(Step::Worked { bytes: 0 });
         }
         if !self.plan().await? {
-            return Ok(if self.uncrowd().await? { Step::Worked { bytes: 0 } } else { Step::Idle });
+            return Ok(if self.replacer.uncrowd(&self.ctx).await? { Step::Worked { bytes: 0 } } else { Step::Idle });
         }
         if self.progress.is_due() {
             let length = self.ctx.meta.ledger_len().await?;
@@ -491,3 +434,7 @@ impl Fruitless {
         self.ended.elapsed() < if length == self.length { FRUITLESS_PAUSE } else { grown }
     }
 }
+
+#[cfg(test)]
+#[path = "repair_tests.rs"]
+mod tests;

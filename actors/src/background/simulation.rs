@@ -98,7 +98,7 @@ impl Cluster {
                     continue;
                 }
                 let level = FailureDomain::Rack;
-                let disk = candidates(&self.rows, &burden, &group, level, &group.members, position)[0];
+                let disk = candidates(&burden, &group, level, &group.members, position).next().unwrap();
                 burden.add(disk);
                 group.members[position] = disk;
                 let (cause, start, wrapped, missing) = (MissingCause::DiskLost, None, false, STRIPES);
@@ -139,7 +139,7 @@ struct Run {
 fn ranks(cluster: &Cluster, repair: &GroupRepair) -> Vec<u16> {
     let (nodes, homes) = (&cluster.nodes, homes(&cluster.rows, repair));
     let mut order: Vec<usize> = (0..nodes.len()).collect();
-    order.sort_unstable_by_key(|node| Reverse(claim(&nodes[*node], repair.group, &homes)));
+    order.sort_by_cached_key(|node| Reverse(claim(&nodes[*node], repair.group, &homes)));
     let mut ranks = vec![0; nodes.len()];
     (0u16..).zip(order).for_each(|(rank, node)| ranks[node] = rank);
     ranks

@@ -40,6 +40,11 @@ impl Singles {
         self.stripes.split_off(self.stripes.len().saturating_sub(most)).into_iter().rev().collect()
     }
 
+    /// Stripes that were taken and not begun.
+    pub(super) fn put_back(&mut self, rest: Vec<Endangered>) {
+        self.stripes.extend(rest.into_iter().rev());
+    }
+
     /// Reads the next window, leaving away stripes that failed not long ago.
     pub(super) async fn look(
         &mut self,

@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     ops::Range,
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -43,6 +44,8 @@ pub(super) struct Shelves {
     pub without_digests: Mutex<Option<DiskId>>,
     /// Every fragment that was verified, in order.
     pub verified: Mutex<Vec<(DiskId, FragmentName)>>,
+    /// Disks that have just so many bytes left; the others have plenty.
+    pub free: Mutex<HashMap<DiskId, u64>>,
 }
 
 impl Shelves {
@@ -126,8 +129,9 @@ impl Fragments for Shelves {
         outcome.unwrap_or(Ok(()))?;
         self.info(disk, name, at).await
     }
-    async fn disk_status(&self, _: DiskId, _: Terms) -> Result<DiskStatus, TransportError> {
-        Ok(DiskStatus { writable: true, ..DiskStatus::default() })
+    async fn disk_status(&self, disk: DiskId, _: Terms) -> Result<DiskStatus, TransportError> {
+        let free_bytes = self.free.lock().get(&disk).copied().unwrap_or(1 << 40);
+        Ok(DiskStatus { writable: true, free_bytes, ..DiskStatus::default() })
     }
 }
 
@@ -136,6 +140,8 @@ impl Fragments for Shelves {
 pub(super) struct Jars {
     pub kept: Mutex<HashMap<(DiskId, FragmentName), Bytes>>,
     pub silent: Mutex<HashSet<DiskId>>,
+    /// What a put takes.
+    pub slowness: Mutex<Duration>,
 }
 
 impl Jars {
@@ -150,6 +156,8 @@ impl Jars {
 #[async_trait]
 impl Fragments for Jars {
     async fn put(&self, disk: DiskId, new: NewFragment, _: Terms) -> Result<(), TransportError> {
+        let slowness = *self.slowness.lock();
+        tokio::time::sleep(slowness).await;
         self.kept.lock().insert((disk, new.name), new.payload);
         Ok(())
     }
@@ -176,7 +184,7 @@ impl Fragments for Jars {
         Ok(FragmentInfo { name, length: self.look(disk, name)?.len() as u32, written_ms: 0 })
     }
     async fn disk_status(&self, _: DiskId, _: Terms) -> Result<DiskStatus, TransportError> {
-        Ok(DiskStatus { writable: true, ..DiskStatus::default() })
+        Ok(DiskStatus { writable: true, free_bytes: 1 << 40, ..DiskStatus::default() })
     }
 }
 

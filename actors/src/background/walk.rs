@@ -23,6 +23,9 @@ const BLOBS_PER_PAGE: usize = 256;
 /// Stripes of one step, and how many of them at a time: memory is that many stripes.
 const BATCH: usize = 32;
 pub(super) const AT_A_TIME: usize = 4;
+/// A step begins no more stripes after this, so that the metadata is told, and what has changed is seen: stripes may be
+/// large, and disks slow.
+pub(super) const STEP: Duration = Duration::from_secs(1);
 /// How often the metadata is told, within a page.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
@@ -53,8 +56,8 @@ pub(super) struct Walk {
 
 /// A stripe of the page.
 struct Job {
-    /// Its blob's place in the page.
-    at: usize,
+    /// Its blob's place in the page, and its own among the blob's.
+    place: (usize, usize),
     stripe: u32,
     wishes: Arc<[Wish]>,
 }
@@ -87,8 +90,9 @@ impl Walk {
             self.page = page.into();
         }
         let (jobs, reached) = self.batch(rebuild.ctx.courtesy.batch(BATCH));
-        let mended = self.mend(rebuild, &jobs).await?;
-        self.move_on(reached);
+        let (mended, begun) = self.mend(rebuild, &jobs).await?;
+        // Those that were begun are all done, and they are the first.
+        self.move_on(jobs.get(begun).map_or(reached, |job| job.place));
         if self.noted_at.elapsed() >= NOTE_EVERY && !self.note(rebuild.ctx).await? {
             return Ok(Walked::Done);
         }
@@ -108,7 +112,7 @@ impl Walk {
                     if jobs.len() == most {
                         return (jobs, (at, done));
                     }
-                    jobs.push(Job { at, stripe: name.stripe, wishes: wishes.clone() });
+                    jobs.push(Job { place: (at, done), stripe: name.stripe, wishes: wishes.clone() });
                 }
             }
             skip = 0;
@@ -116,20 +120,22 @@ impl Walk {
         (jobs, (self.page.len(), 0))
     }
 
-    async fn mend(&mut self, rebuild: &Rebuild<'_>, jobs: &[Job]) -> Result<Mended, RebuildError> {
+    /// Mends stripes in order until the step's time is over; also how many were begun.
+    async fn mend(&mut self, rebuild: &Rebuild<'_>, jobs: &[Job]) -> Result<(Mended, usize), RebuildError> {
         let (page, group) = (&self.page, self.group.id);
         // Boxed here: the compiler cannot see through the adapters that these futures may move between threads.
         let mends: Vec<BoxFuture<'_, _>> = jobs
             .iter()
             .map(|job| {
-                let blob = &page[job.at].blob;
+                let blob = &page[job.place.0].blob;
                 let name: StripeName = (group, blob.id, job.stripe);
                 async move { (name, job, rebuild.stripe(name, &job.wishes, blob).await) }.boxed()
             })
             .collect();
-        let mut mends = futures::stream::iter(mends).buffer_unordered(AT_A_TIME);
-        let (mut sum, mut left) = (Mended::default(), Vec::new());
+        let mut mends = futures::stream::iter(within(STEP, mends)).buffer_unordered(AT_A_TIME);
+        let (mut sum, mut left, mut begun) = (Mended::default(), Vec::new(), 0);
         while let Some((name, job, result)) = mends.next().await {
+            begun += 1;
             match result {
                 Ok(mended) => sum += mended,
                 Err(error) if error.is_of_the_stripe() => {
@@ -145,7 +151,7 @@ impl Walk {
         // Before the walk moves on: from then on nothing else tells of them.
         rebuild.ctx.meta.leave_behind(&left).await?;
         self.left += left.len() as u64;
-        Ok(sum)
+        Ok((sum, begun))
     }
 
     fn row(&self, (group, blob, stripe): StripeName, position: u8) -> LedgerEntry {
@@ -182,6 +188,12 @@ impl Walk {
         }
         Ok(true)
     }
+}
+
+/// Those of `works` that are asked for in time.
+pub(super) fn within<T>(time: Duration, works: Vec<T>) -> impl Iterator<Item = T> {
+    let (until, mut works) = (Instant::now() + time, works.into_iter());
+    std::iter::from_fn(move || if Instant::now() < until { works.next() } else { None })
 }
 
 #[cfg(test)]

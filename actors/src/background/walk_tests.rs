@@ -104,3 +104,26 @@ async fn a_walk_waits_for_those_that_give_no_answer_and_goes_on_where_it_was() {
     world.walk().await.unwrap();
     assert_eq!(world.meta.ledger_len().await.unwrap(), 0);
 }
+
+/// However large the stripes and slow the disks, a step ends well before its lease does, and what it did is not done
+/// again.
+#[tokio::test]
+async fn a_step_begins_no_more_stripes_when_its_time_is_over() {
+    let world = World::new().await;
+    *world.jars.slowness.lock() = STEP / 2;
+    let repair = world.meta.group_repair(world.group.id).await.unwrap().unwrap();
+    let mut walk = Walk::new(repair, Arc::new(world.group.clone()), 0);
+    let codecs = Codecs::default();
+    let (fragments, lease_holds) = (world.ctx.fragments_for(0), || true);
+    let rebuild = Rebuild { ctx: &world.ctx, fragments, rows: &world.rows, codecs: &codecs, lease_holds: &lease_holds };
+    let Walked::On(mended) = walk.step(&rebuild).await.unwrap() else { panic!("there is more to do") };
+    let first = mended.fragments;
+    assert!((AT_A_TIME as u64..BATCH as u64).contains(&first), "{mended:?}");
+    *world.jars.slowness.lock() = Duration::ZERO;
+    let mut rest = 0;
+    while let Walked::On(mended) = walk.step(&rebuild).await.unwrap() {
+        rest += mended.fragments;
+    }
+    assert_eq!(first + rest, u64::from(LARGE) + 1, "each is made once");
+    assert_eq!(world.meta.ledger_len().await.unwrap(), 0);
+}

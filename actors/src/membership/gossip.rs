@@ -22,6 +22,10 @@ const PHI_THRESHOLD: f64 = 8.0;
 const LEAST_SILENCE: Duration = Duration::from_secs(3);
 /// A node that stays dead is forgotten by gossip after this; the metadata still knows it.
 const FORGET_DEAD: Duration = Duration::from_secs(600);
+/// So many lives of each node may be remembered, and of so many nodes that the metadata here do not know yet. More
+/// names are forged: anybody may invent some, and each is remembered for as long as a node that is dead.
+const LIVES: usize = 16;
+const STRANGERS: usize = 256;
 /// Between finding a free port and binding it someone else may take it.
 const PORT_TRIES: usize = 8;
 
@@ -48,6 +52,8 @@ pub enum GossipError {
     Listen(SocketAddr, String),
     #[error("gossip ended: {0}")]
     Ended(String),
+    #[error("gossip has heard of {names} nodes, where the cluster has {known}: it begins anew without them")]
+    Crowded { names: usize, known: usize },
 }
 
 /// What gossip says about one node.
@@ -133,6 +139,15 @@ impl Gossip {
         self.me.gossip_advertise_addr
     }
 
+    /// As [`Gossip::view`] of so many nodes that are known; an error too when there are too many others (BND-1).
+    pub async fn view_of(&self, known: usize, is_known: impl Fn(&NodeId) -> bool) -> Result<View, GossipError> {
+        let names = self.handle.chitchat().lock().await.node_states().len();
+        if names > known * LIVES + STRANGERS {
+            return Err(GossipError::Crowded { names, known });
+        }
+        self.view(is_known).await
+    }
+
     /// Those of the other nodes that are known as they seem now; an error when gossip has ended.
     pub async fn view(&self, is_known: impl Fn(&NodeId) -> bool) -> Result<View, GossipError> {
         let ended = self.handle.termination_watcher();
@@ -203,6 +218,8 @@ pub type Views = tokio::sync::watch::Receiver<Arc<View>>;
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use chitchat::{DeletionStatus, VersionedValue};
+
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(30);
@@ -250,6 +267,38 @@ mod tests {
         let known = [a.clone(), b.clone()];
         let seen = peers(forged.chain(real).chain(later), |node| known.contains(node));
         assert_eq!(seen, [(a, peer(true, 7)), (b, peer(true, 9))].into());
+    }
+
+    /// Names by the hundred, as a forger sends them, who needs to be no node for it.
+    #[tokio::test]
+    async fn bnd_1_invented_names_are_not_remembered_without_end() {
+        let cluster = ClusterId::random();
+        let a = Gossip::start(options("a", cluster, vec![])).await.unwrap();
+        let forger = Gossip::start(options("forger", cluster, vec![a.listen().to_string()])).await.unwrap();
+        let value = |text: &str| VersionedValue { value: text.to_owned(), version: 1, status: DeletionStatus::Set };
+        let invent = |number: usize| {
+            let id = ChitchatId::new(format!("0-{number}"), 1, forger.listen());
+            let values = [("quic".to_owned(), value("127.0.0.1:1"))];
+            (id, values)
+        };
+        let chitchat = forger.handle.chitchat();
+        for number in 0..2 * STRANGERS {
+            let (id, values) = invent(number);
+            chitchat.lock().await.reset_node_state_if_update(&id, values.into_iter(), 1, 0);
+        }
+        let deadline = tokio::time::Instant::now() + LIMIT;
+        let refused = loop {
+            match a.view_of(2, |_| false).await {
+                Ok(view) => assert_eq!(view, View::default(), "nobody is known"),
+                Err(error) => break error,
+            }
+            assert!(tokio::time::Instant::now() < deadline, "the names never came");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        assert!(matches!(refused, GossipError::Crowded { known: 2, .. }), "{refused}");
+        for gossip in [a, forger] {
+            gossip.stop().await;
+        }
     }
 
     #[tokio::test]

@@ -44,7 +44,7 @@ impl Worker for GossipWorker {
         }
         let rows = self.placement.topology().rows.clone();
         let view = match &*slot {
-            Some(gossip) => gossip.view(|node| rows.nodes.contains_key(node)).await,
+            Some(gossip) => gossip.view_of(rows.nodes.len(), |node| rows.nodes.contains_key(node)).await,
             None => return Ok(Step::Idle),
         };
         match view {
@@ -55,9 +55,11 @@ impl Worker for GossipWorker {
                 }
                 changed
             }),
-            // A broken socket: the next step opens another.
+            // A broken socket, or forged names: the next step begins anew.
             Err(error) => {
-                *slot = None;
+                if let Some(gossip) = slot.take() {
+                    gossip.stop().await;
+                }
                 return Err(error.into());
             }
         };

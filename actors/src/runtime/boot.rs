@@ -12,6 +12,7 @@ use cairn_net::transport::{
 use cairn_schema::{Meta, ids::*, record::*};
 use prometheus::Registry;
 use tokio::sync::{Mutex, OnceCell, watch};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     NodeFailure, NodeOptions, RuntimeError,
@@ -28,7 +29,9 @@ use crate::{
     placement::{Placement, Told, Topology},
     policy::{NodeMemory, Policy},
     store::{Store, StoreLimits, StoreParts},
-    supervisor::{ChildStatus, Need, Pace, Rate, ShareLeft, Supervisor, WorkerMetrics, worker},
+    supervisor::{
+        ChildHandle, ChildStatus, Need, Pace, Rate, ShareLeft, Supervisor, WorkerCommand, WorkerMetrics, worker,
+    },
 };
 
 /// The first scrub waits until the cluster has settled after a start.
@@ -68,6 +71,7 @@ struct Begun {
     endpoint: Option<Endpoint>,
     gossip: Option<GossipSlot>,
     actors: Option<Supervisor>,
+    caller: Option<AbortOnDropHandle<()>>,
 }
 
 pub(super) async fn start(options: NodeOptions) -> Result<Running, RuntimeError> {
@@ -314,7 +318,9 @@ async fn start_actors(
     let repair_ctx = ctx.clone();
     let paced = pace(Duration::from_secs(1), 0.0, Some(rates.repair.clone()), Duration::from_secs(900));
     let make = move || Repair::new(repair_ctx.clone());
-    rates.paces(worker::run(&supervisor, "repair", Need::Helpful, paced, &metrics, make).await?);
+    let repair = worker::run(&supervisor, "repair", Need::Helpful, paced, &metrics, make).await?;
+    rates.paces(repair.clone());
+    begun.caller = Some(AbortOnDropHandle::new(tokio::spawn(call_on_change(ctx.placement.pictures(), repair))));
 
     let delay = SCRUB_DELAY.min(ctx.timings.scrub_interval);
     for disk in &begun.disks {
@@ -339,6 +345,19 @@ async fn start_actors(
     let make = move || Lifecycles::new(lifecycle_ctx.clone());
     worker::run(&supervisor, "lifecycle", Need::Helpful, paced, &metrics, make).await?;
     Ok(())
+}
+
+/// Repair is not to find out by its own clock that disks or groups have changed: all nodes begin at once.
+async fn call_on_change(mut pictures: watch::Receiver<Arc<Topology>>, repair: ChildHandle<WorkerCommand>) {
+    let mut seen = pictures.borrow_and_update().rows.revision;
+    while pictures.changed().await.is_ok() {
+        let revision = pictures.borrow_and_update().rows.revision;
+        if revision != seen {
+            seen = revision;
+            // One that does not run is started anew, and looks by itself.
+            let _ = repair.cast(WorkerCommand::Look);
+        }
+    }
 }
 
 /// What clients of this node's disks leave to work that can wait: of the disk in use that needs it most.

@@ -1,7 +1,7 @@
 //! The cluster as one node sees it: the metadata's rows, and what each disk says of itself if it answers soon.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -9,13 +9,13 @@ use std::{
 
 use cairn_fragment::DiskStatus;
 use cairn_net::transport::quic::Reach;
-use cairn_schema::{MetaError, ids::*, record::*};
+use cairn_schema::{Meta, MetaError, ids::*, record::*};
 use futures::StreamExt;
 use serde::Serialize;
 
 use super::{boot::Running, options::RuntimeError};
 use crate::{
-    background::crowded,
+    background::{Homeless, Room, Space, crowded, homeless},
     placement::{
         Liveness, PolicyView, Rows, Topology,
         tolerance::{Tolerance, tolerances},
@@ -43,6 +43,10 @@ pub struct ClusterStatus {
     pub ledger_by_cause: Vec<(MissingCause, u64)>,
     /// Blobs that the scrubs of this node's disks found not to be what was written, and that cannot be mended.
     pub inconsistent_blobs: Vec<String>,
+    /// Members of groups that are lost and have no stand-in yet: what they held is not in the ledger.
+    pub lost_members: u64,
+    /// Those of them that cannot have one because no disk has room for what they held.
+    pub members_without_room: u64,
     pub actors: Vec<ActorStatus>,
 }
 
@@ -161,17 +165,24 @@ const LEDGER_PAGE: usize = 1000;
 
 pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeError> {
     let meta = &running.meta;
-    let (cluster, rows, missing, stripes) =
-        futures::try_join!(meta.existing_cluster(), Rows::read(meta), meta.ledger_len(), meta.group_stripes())?;
+    let (cluster, rows, missing, stripes, repairs) = futures::try_join!(
+        meta.existing_cluster(),
+        Rows::read(meta),
+        meta.ledger_len(),
+        meta.group_stripes(),
+        group_repairs(meta)
+    )?;
     let topology = running.placement.topology();
     let (view, policy) = (topology.policy.clone(), rows.policy.map_or_else(|| topology.policy(), |kept| kept.policy));
     let level = policy.failure_domain;
-    let tolerance = stripes.map(|stripes| tolerances(&rows, level, &stripes).iter().map(tolerance_status).collect());
+    let of_stripes = |stripes: &_| tolerances(&rows, level, stripes).iter().map(tolerance_status).collect();
+    let tolerance = stripes.as_ref().map(of_stripes);
     let crowded: HashSet<GroupId> = crowded(&rows, level).into_iter().collect();
-    let Rows { nodes, disks, groups, .. } = rows;
-    let mut disks: Vec<Disk> = disks.into_values().collect();
+    let mut disks: Vec<Disk> = rows.disks.values().cloned().collect();
     disks.sort_unstable_by_key(|disk| disk.id);
-    let (reports, causes) = futures::join!(ask_disks(running, &disks, &topology), causes(running));
+    let (reports, causes) = futures::join!(ask_disks(running, &disks, &topology), causes(running, &repairs));
+    let Homeless { members: lost_members, without_room } = lost(&rows, &policy, stripes, &repairs, &reports);
+    let Rows { nodes, groups, .. } = rows;
     let states: HashMap<DiskId, DiskState> = disks.iter().map(|disk| (disk.id, disk.state)).collect();
     let mut by_node: HashMap<NodeId, Vec<DiskLine>> = HashMap::new();
     for disk in disks {
@@ -215,6 +226,8 @@ pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeEr
         tolerance,
         ledger_by_cause: causes?,
         inconsistent_blobs: running.inconsistent.all().iter().map(ToString::to_string).collect(),
+        lost_members,
+        members_without_room: without_room,
         actors: actors(running),
     })
 }
@@ -288,7 +301,33 @@ async fn ask_disks(running: &Running, disks: &[Disk], topology: &Topology) -> Ha
         .await
 }
 
-async fn causes(running: &Running) -> Result<Vec<(MissingCause, u64)>, MetaError> {
+async fn group_repairs(meta: &Meta) -> Result<Vec<GroupRepair>, MetaError> {
+    let (mut repairs, mut after) = (Vec::new(), None);
+    loop {
+        let page = meta.group_repairs(after, LEDGER_PAGE).await?;
+        let Some(last) = page.last() else { return Ok(repairs) };
+        after = Some(last.group);
+        repairs.extend(page);
+    }
+}
+
+/// Lost members of groups that have no stand-in. Of a disk that does not answer no room is known.
+fn lost(
+    rows: &Rows,
+    policy: &Policy,
+    stripes: Option<BTreeMap<GroupId, u64>>,
+    repairs: &[GroupRepair],
+    reports: &HashMap<DiskId, DiskStatus>,
+) -> Homeless {
+    let space = |disk| {
+        let report = reports.get(&disk)?;
+        Some(Space { used: report.used_bytes, free: if report.writable { report.free_bytes } else { 0 } })
+    };
+    let room = Room::new(rows, policy, stripes.unwrap_or_default(), repairs, space);
+    homeless(rows, &room, policy.failure_domain, |disk| space(disk).map_or(0, |space| space.free))
+}
+
+async fn causes(running: &Running, repairs: &[GroupRepair]) -> Result<Vec<(MissingCause, u64)>, MetaError> {
     let mut counts: HashMap<MissingCause, u64> = HashMap::new();
     let (mut after, mut read) = (None, 0);
     while read < LEDGER_ROWS {
@@ -302,14 +341,8 @@ async fn causes(running: &Running) -> Result<Vec<(MissingCause, u64)>, MetaError
             *counts.entry(entry.cause).or_default() += 1;
         }
     }
-    let mut after = None;
-    loop {
-        let page = running.meta.group_repairs(after, LEDGER_PAGE).await?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.group);
-        for position in page.iter().flat_map(|repair| &repair.positions) {
-            *counts.entry(position.cause).or_default() += position.missing;
-        }
+    for position in repairs.iter().flat_map(|repair| &repair.positions) {
+        *counts.entry(position.cause).or_default() += position.missing;
     }
     let mut counts: Vec<_> = counts.into_iter().collect();
     counts.sort_unstable();

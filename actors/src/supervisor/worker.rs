@@ -134,8 +134,10 @@ impl WorkerMetrics {
 pub enum WorkerCommand {
     /// Take the next step, unless another was asked for since.
     Run(u64),
-    /// Something changed: look now.
+    /// Something changed: look now, however long the rest was to be.
     Wake,
+    /// There may be something to do: look now if there was nothing. One that rests from its work goes on resting.
+    Look,
 }
 
 struct WorkerActor<W> {
@@ -150,6 +152,8 @@ struct WorkerState<W> {
     /// The step that is due; an older `Run` is stale.
     due: u64,
     errors_in_a_row: u32,
+    /// The last step found nothing to do.
+    idle: bool,
 }
 
 impl<W: Worker + Sync> Actor for WorkerActor<W> {
@@ -163,7 +167,7 @@ impl<W: Worker + Sync> Actor for WorkerActor<W> {
         worker: W,
     ) -> Result<WorkerState<W>, ActorProcessingErr> {
         myself.cast(WorkerCommand::Run(0))?;
-        Ok(WorkerState { worker, due: 0, errors_in_a_row: 0 })
+        Ok(WorkerState { worker, due: 0, errors_in_a_row: 0, idle: false })
     }
 
     async fn handle(
@@ -172,11 +176,17 @@ impl<W: Worker + Sync> Actor for WorkerActor<W> {
         command: WorkerCommand,
         state: &mut WorkerState<W>,
     ) -> Result<(), ActorProcessingErr> {
-        if matches!(command, WorkerCommand::Run(step) if step != state.due) {
+        let goes_on = match command {
+            WorkerCommand::Run(step) => step == state.due,
+            WorkerCommand::Wake => true,
+            WorkerCommand::Look => state.idle,
+        };
+        if !goes_on {
             return Ok(());
         }
         let began = Instant::now();
         let result = state.worker.step().await;
+        state.idle = matches!(result, Ok(Step::Idle));
         let rest = self.account(result, began.elapsed(), state);
         state.due += 1;
         let due = state.due;
@@ -294,6 +304,8 @@ mod tests {
         assert_eq!((status[0].restarts, status[0].state), (1, ChildState::Running));
         handle.cast(WorkerCommand::Wake).unwrap();
         until("woken", || steps.load(Ordering::SeqCst) == 7).await;
+        handle.cast(WorkerCommand::Look).unwrap();
+        until("called", || steps.load(Ordering::SeqCst) == 8).await;
         supervisor.stop(Duration::from_secs(5)).await;
     }
 
@@ -318,6 +330,12 @@ mod tests {
         let handle = run(&supervisor, "endless", Need::Helpful, pace, &metrics, make).await.unwrap();
         let accounted = || metrics.steps.with_label_values(&["endless"]).get();
         until("a rest of a minute", || accounted() == 1).await;
+        // It rests from work: being called is no reason to exceed its rate. Two ends of rests after it are two steps.
+        for _ in 0..10 {
+            handle.cast(WorkerCommand::Look).unwrap();
+        }
+        handle.cast(WorkerCommand::Wake).unwrap();
+        until("a rest that was ended", || accounted() == 2).await;
         rate.set(u64::MAX);
         handle.cast(WorkerCommand::Wake).unwrap();
         until("no rest at all", || accounted() > 20).await;

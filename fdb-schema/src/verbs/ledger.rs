@@ -46,12 +46,7 @@ impl Meta {
     }
 
     /// Rows of single fragments of one group, in order of name.
-    pub fn ledger_of(
-        &self,
-        group: GroupId,
-        after: Option<FragmentName>,
-        limit: usize,
-    ) -> Verb<'_, Vec<LedgerEntry>> {
+    pub fn ledger_of(&self, group: GroupId, after: Option<FragmentName>, limit: usize) -> Verb<'_, Vec<LedgerEntry>> {
         Box::pin(async move { transact!(self, "ledger_of", |tx| list_of(tx, group, after, limit)) })
     }
 
@@ -120,12 +115,7 @@ async fn list(tx: &mut Tx, after: Option<FragmentName>, limit: usize) -> Outcome
     entries(&page.rows)
 }
 
-async fn list_of(
-    tx: &mut Tx,
-    group: GroupId,
-    after: Option<FragmentName>,
-    limit: usize,
-) -> Outcome<Vec<LedgerEntry>> {
+async fn list_of(tx: &mut Tx, group: GroupId, after: Option<FragmentName>, limit: usize) -> Outcome<Vec<LedgerEntry>> {
     let all = keyspace::ledger_group(group);
     let end = prefix_end(&all);
     let begin = after.map_or(all, |after| key_after(&keyspace::ledger(after)));

@@ -30,6 +30,8 @@ pub(crate) struct StatusView {
     missing_fragments: u64,
     ledger_by_cause: Vec<(String, u64)>,
     inconsistent_blobs: Vec<String>,
+    lost_members: u64,
+    members_without_room: u64,
     /// None if this store does not count its stripes, or the node is of a version that does not tell.
     tolerance: Option<Vec<ToleranceView>>,
     actors: Vec<ActorView>,
@@ -192,7 +194,20 @@ impl StatusView {
         text
     }
 
+    /// The ledger, and what is not in it yet: it counts what a lost disk held once another has taken its place.
     fn missing(&self) -> String {
+        let lost = match self.lost_members {
+            0 => return self.ledger(),
+            lost => plural(lost as usize, "lost member"),
+        };
+        let room = match self.members_without_room {
+            0 => String::new(),
+            some => format!("; for {some} no disk has room: add disks"),
+        };
+        format!("{}, and what {lost} of groups held that no disk stands in for yet{room}", self.ledger())
+    }
+
+    fn ledger(&self) -> String {
         if self.missing_fragments == 0 {
             return "nothing: the ledger is empty".to_owned();
         }
@@ -421,11 +436,13 @@ mod tests {
             "groups": [{"id": 7, "scheme": "4+2", "state": "open", "epoch": 2, "up": 5, "width": 6, "crowded": true}],
             "missing_fragments": 3, "ledger_by_cause": [["disklost", 3], ["corrupt", 0]],
             "inconsistent_blobs": ["00ff"],
+            "lost_members": 5, "members_without_room": 2,
             "actors": [{"name": "scrub", "state": "given up", "restarts": 5, "last_failure": "panicked"}]
         });
         let words = StatusView::read(status.to_string().as_bytes()).unwrap().in_words();
         for part in [
-            "3 fragments (3 on lost disks)",
+            "3 fragments (3 on lost disks), and what 5 lost members of groups held that no disk stands in for yet; for 2 no \
+             disk has room: add disks",
             "n2 obeys the cluster's policy.scheme, 8+4, though its configuration says 4+2; correct that",
             "n2 takes no writes: stripes of 12 MiB need 48 MiB; raise its limits.memory",
             "9 stripes of 4+2 could not lose 2 racks, as the layout allows: 2 none, 7 only 1",
