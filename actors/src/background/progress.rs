@@ -106,8 +106,8 @@ mod tests {
         assert_eq!((speed.eta(0), Speed::default().eta(5)), (0, -1));
     }
 
-    /// A run of 100 s at a steady rate, of which the metadata is told in pages of many sizes: from a tenth of it on it is
-    /// foretold to a quarter, that of a part that is made first as well.
+    /// A run of 100 s at a steady rate, of which the metadata is told in pages of many sizes: from a tenth of it on it
+    /// is foretold to a quarter, that of a part that is made first as well.
     #[test]
     fn what_is_foretold_holds_to_a_quarter_whatever_the_pages() {
         for page in [1u64, 64, 256, 700] {

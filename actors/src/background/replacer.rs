@@ -153,8 +153,8 @@ impl Replacer {
         self.told = for_room;
     }
 
-    /// One member moved out of too crowded a failure domain (PLC-1), if nothing is missing and nobody else is at it:
-    /// so at most one fragment of each stripe is missing until it has been made anew. What the old one has is deleted by
+    /// One member moved out of too crowded a failure domain (PLC-1), if nothing is missing and nobody else is at it: so
+    /// at most one fragment of each stripe is missing until it has been made anew. What the old one has is deleted by
     /// scrub once the new one has it. True when there was something to do.
     pub(super) async fn uncrowd(&mut self, ctx: &Context) -> Result<bool, MetaError> {
         // It costs redundancy until the moved fragments are made anew: nothing else may be missing then.

@@ -1,7 +1,7 @@
 //! How much room disks have for what the new members of groups are still to get.
 //!
-//! A new member's bytes are reserved from the moment it is one: they follow from the rows of the groups under repair, so
-//! nobody has to write them down, or to give them back.
+//! A new member's bytes are reserved from the moment it is one: they follow from the rows of the groups under repair,
+//! so nobody has to write them down, or to give them back.
 
 use std::collections::{BTreeMap, HashMap};
 
