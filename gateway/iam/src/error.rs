@@ -25,8 +25,6 @@ pub enum Fault {
     NotJson(String),
     #[error("The policy has {bytes} bytes, more than the {most} that it may have")]
     TooLarge { bytes: usize, most: usize },
-    #[error("There are more than {most} {what}")]
-    TooMany { what: &'static str, most: usize },
     #[error("The field {0} is given twice")]
     DuplicateField(String),
     #[error("Unknown field {0}")]

@@ -4,14 +4,29 @@
 //! policies ([`Policy::parse`]), says in a [`Request`] all that is known of who wants what, and has it decided by
 //! [`decide`]. The time, if a policy asks for it, is a condition key like others.
 //!
-//! The account is one: every user of a cluster is in it, and owns nothing that is not the account's.
+//! There is one account: every user of a cluster is in it, and owns nothing that is not the account's.
 
+mod actions;
+mod conditions;
+mod decision;
 mod error;
 mod evaluate;
+mod json;
+mod operators;
 mod policy;
+mod principals;
+mod public;
 mod request;
+mod resources;
+mod statement;
+mod table;
+mod template;
+mod values;
+mod wildcard;
 
+pub use decision::{Decision, Ground, Missing, Policies, Source, StatementRef};
 pub use error::{Fault, PolicyError, StatementName};
 pub use evaluate::decide;
 pub use policy::{BUCKET_POLICY_MAX_BYTES, IDENTITY_POLICY_MAX_BYTES, Policy, PolicyKind, SESSION_POLICY_MAX_BYTES};
-pub use request::{Context, Decision, Ground, Missing, Policies, Principal, Request, Source, StatementRef};
+pub use request::{Context, Principal, Request};
+pub use table::{actions, condition_keys};

@@ -61,7 +61,21 @@ pub(crate) const FLOORS: [(&str, &[&str]); 9] = [
             "error policy",
         ],
     ),
-    ("gateway/iam", &["evaluate", "request", "policy", "error"]),
+    (
+        "gateway/iam",
+        &[
+            "evaluate",
+            "decision",
+            "policy",
+            "public",
+            "statement",
+            "conditions resources",
+            "actions operators principals",
+            "template",
+            "json request table values wildcard",
+            "error",
+        ],
+    ),
     (
         "gateway",
         &[
