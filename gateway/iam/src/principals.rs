@@ -40,8 +40,8 @@ impl Principals {
         names(listed(value, "NotPrincipal")?.into_iter()).map(Self::AllBut)
     }
 
-    /// Whether it is allowed to by a statement that allows. Naming the account allows nothing to its users: it says that
-    /// the account may decide, which their own policies do.
+    /// Whether it is allowed to by a statement that allows. Naming the account allows nothing to its users: it says
+    /// that the account may decide, which their own policies do.
     pub(crate) fn allow(&self, principal: &Principal<'_>) -> bool {
         match self {
             Self::Everyone => true,

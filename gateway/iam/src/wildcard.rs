@@ -1,8 +1,8 @@
 //! Patterns: `*` stands for any run of characters, `?` for any one character.
 //!
 //! Between two stars lies a segment, and each segment is sought from where the one before it ended, leftmost first:
-//! since stars take anything, that is never worse than a later place. A segment is sought in time linear in the text, or,
-//! if it has question marks, in the text's length times a 64th of its own, so that nothing grows exponentially.
+//! since stars take anything, that is never worse than a later place. A segment is sought in time linear in the text,
+//! or, if it has question marks, in the text's length times a 64th of its own, so that nothing grows exponentially.
 
 use memchr::memmem;
 

@@ -1,5 +1,5 @@
-//! The same policies decided by another implementation, the crate `iam-rs`, as far as it follows AWS's user guide. Where
-//! it does not (version 0.8.0), it is not asked:
+//! The same policies decided by another implementation, the crate `iam-rs`, as far as it follows AWS's user guide.
+//! Where it does not (version 0.8.0), it is not asked:
 //! - variables are put into resources only, not into conditions; stars in what is put in are wildcards, and one without
 //!   a value becomes empty instead of matching nothing; `${*}` and its kind are unknown;
 //! - operators on ARNs compare the whole text, so that wildcards go over colons, and ArnEquals has none;
