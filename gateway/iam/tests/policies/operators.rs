@@ -139,6 +139,34 @@ fn all_and_any_of_several_values() {
     }
 }
 
+/// What a condition excludes by a variable without a value cannot be told: too little is allowed then, and too much
+/// denied.
+#[test]
+fn what_is_excluded_by_a_variable_without_a_value_is_not_allowed_and_is_denied() {
+    for operator in ["StringNotEquals", "StringNotLike", "ForAllValues:StringNotEquals", "ForAnyValue:StringNotEquals"] {
+        let of = |effect: &str| {
+            json!({
+                "Version": "2012-10-17",
+                "Statement": [
+                    { "Effect": "Allow", "Action": "s3:PutObject", "Resource": "*" },
+                    {
+                        "Effect": effect, "Action": "*", "Resource": "*",
+                        "Condition": { operator: { "aws:Referer": "${aws:username}" } },
+                    },
+                ],
+            })
+        };
+        let may = |effect: &str, action: &str, entries: &[(&str, &str)]| {
+            alice_may(&of(effect).to_string(), action, "arn:aws:s3:::b/a", entries)
+        };
+        let (told, untold) = ([("aws:Referer", "a"), ("aws:username", "b")], [("aws:Referer", "a")]);
+        assert!(may("Allow", "s3:GetObject", &told), "{operator}");
+        assert!(!may("Allow", "s3:GetObject", &untold), "{operator}");
+        assert!(!may("Deny", "s3:PutObject", &told), "{operator}");
+        assert!(!may("Deny", "s3:PutObject", &untold), "{operator}");
+    }
+}
+
 #[test]
 fn all_conditions_must_be_met_and_any_of_their_values() {
     let policy = json!({
