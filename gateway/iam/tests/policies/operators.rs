@@ -143,7 +143,8 @@ fn all_and_any_of_several_values() {
 /// denied.
 #[test]
 fn what_is_excluded_by_a_variable_without_a_value_is_not_allowed_and_is_denied() {
-    for operator in ["StringNotEquals", "StringNotLike", "ForAllValues:StringNotEquals", "ForAnyValue:StringNotEquals"] {
+    for operator in ["StringNotEquals", "StringNotLike", "ForAllValues:StringNotEquals", "ForAnyValue:StringNotEquals"]
+    {
         let of = |effect: &str| {
             json!({
                 "Version": "2012-10-17",
