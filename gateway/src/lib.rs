@@ -20,6 +20,7 @@ mod op;
 mod options;
 mod pace;
 mod percent;
+mod public_access;
 mod query;
 mod query_headers;
 mod server;

@@ -35,6 +35,9 @@ enum Operation {
     CompleteMultipartUpload,
     PutBucketAcl,
     PutObjectAcl,
+    PutBucketPolicy,
+    PutPublicAccessBlock,
+    PutBucketOwnershipControls,
     PutSetting(Setting, &'static str),
     /// One of S3's that Cairn does not have, by name.
     Other(&'static str),
@@ -43,7 +46,6 @@ enum Operation {
 /// A setting that can be put if it says what holds anyway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Setting {
-    Ownership,
     Payment,
     Notification,
     Logging,
@@ -52,7 +54,6 @@ pub(super) enum Setting {
 impl Setting {
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Ownership => "Ownership controls",
             Self::Payment => "Request payment configurations",
             Self::Notification => "Notification configurations",
             Self::Logging => "Logging configurations",
@@ -104,14 +105,9 @@ const OPERATIONS: [(Method, Place, &str, Operation); 37] = [
         Operation::PutSetting(Setting::Notification, "PutBucketNotificationConfiguration"),
     ),
     (Method::PUT, Place::Bucket, "object-lock", Operation::Other("PutObjectLockConfiguration")),
-    (
-        Method::PUT,
-        Place::Bucket,
-        "ownershipControls",
-        Operation::PutSetting(Setting::Ownership, "PutBucketOwnershipControls"),
-    ),
-    (Method::PUT, Place::Bucket, "policy", Operation::Other("PutBucketPolicy")),
-    (Method::PUT, Place::Bucket, "publicAccessBlock", Operation::Other("PutPublicAccessBlock")),
+    (Method::PUT, Place::Bucket, "ownershipControls", Operation::PutBucketOwnershipControls),
+    (Method::PUT, Place::Bucket, "policy", Operation::PutBucketPolicy),
+    (Method::PUT, Place::Bucket, "publicAccessBlock", Operation::PutPublicAccessBlock),
     (Method::PUT, Place::Bucket, "replication", Operation::Other("PutBucketReplication")),
     (Method::PUT, Place::Bucket, "requestPayment", Operation::PutSetting(Setting::Payment, "PutBucketRequestPayment")),
     (Method::PUT, Place::Bucket, "tagging", Operation::Other("PutBucketTagging")),
@@ -136,8 +132,16 @@ impl Operation {
             Self::CompleteMultipartUpload => "CompleteMultipartUpload",
             Self::PutBucketAcl => "PutBucketAcl",
             Self::PutObjectAcl => "PutObjectAcl",
+            Self::PutBucketPolicy => "PutBucketPolicy",
+            Self::PutPublicAccessBlock => "PutPublicAccessBlock",
+            Self::PutBucketOwnershipControls => "PutBucketOwnershipControls",
             Self::PutSetting(_, name) | Self::Other(name) => name,
         }
+    }
+
+    /// Whether its document is XML.
+    fn has_xml(self) -> bool {
+        self != Self::PutBucketPolicy
     }
 
     /// None for requests without a document, which `s3s` reads by itself.
@@ -159,14 +163,14 @@ pub(super) struct DocumentRequest {
     /// Empty for a request about a bucket.
     pub(super) key: String,
     pub(super) query: Query,
-    /// None if there was no body at all.
+    /// None if there was no body at all, or another than XML.
     pub(super) document: Option<Element>,
     pub(super) request: S3Request<()>,
     bytes: Bytes,
 }
 
 impl DocumentRequest {
-    async fn read(request: S3Request<Body>) -> S3Result<Self> {
+    async fn read(request: S3Request<Body>, has_xml: bool) -> S3Result<Self> {
         let path = decoded_path(&request.uri).ok_or_else(|| s3_error!(InvalidURI))?;
         let path = parse_path_style(&path).map_err(|error| match error {
             ParseS3PathError::InvalidPath => s3_error!(InvalidURI),
@@ -182,8 +186,13 @@ impl DocumentRequest {
         let mut body = Body::empty();
         let request = request.map_input(|input| body = input);
         let bytes = read_whole(body).await?;
-        let document = if bytes.is_empty() { None } else { Some(parse(&bytes)?) };
+        let document = if bytes.is_empty() || !has_xml { None } else { Some(parse(&bytes)?) };
         Ok(Self { bucket, key, query, document, request, bytes })
+    }
+
+    /// The document as it came.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     pub(super) fn headers(&self) -> &HeaderMap {
@@ -273,7 +282,7 @@ impl Documents {
         if let Operation::Other(name) = operation {
             return Err(not_implemented(name));
         }
-        let request = DocumentRequest::read(request).await?;
+        let request = DocumentRequest::read(request, operation.has_xml()).await?;
         match operation {
             Operation::CreateBucket => self.0.do_create_bucket(request).await,
             Operation::PutBucketVersioning => self.0.do_put_bucket_versioning(request).await,
@@ -281,6 +290,9 @@ impl Documents {
             Operation::PutObjectTagging => self.0.do_put_object_tagging(request).await,
             Operation::CompleteMultipartUpload => self.0.do_complete_multipart_upload(request).await,
             Operation::PutBucketAcl | Operation::PutObjectAcl => self.0.do_put_acl(request).await,
+            Operation::PutBucketPolicy => self.0.do_put_bucket_policy(request).await,
+            Operation::PutPublicAccessBlock => self.0.do_put_public_access_block(request).await,
+            Operation::PutBucketOwnershipControls => self.0.do_put_bucket_ownership_controls(request).await,
             Operation::PutSetting(setting, _) => self.0.do_put_setting(request, setting).await,
             Operation::Other(name) => Err(not_implemented(name)),
         }

@@ -23,7 +23,9 @@ mod multipart;
 mod names;
 mod object_attributes;
 mod objects;
+mod ownership;
 mod part_copy;
+mod policies;
 mod range;
 mod settings;
 mod tags;
@@ -125,8 +127,9 @@ operations! {
     get_object_tagging(GetObjectTaggingInput) -> GetObjectTaggingOutput = do_get_object_tagging;
     delete_object_tagging(DeleteObjectTaggingInput) -> DeleteObjectTaggingOutput = do_delete_object_tagging;
     get_bucket_tagging(GetBucketTaggingInput) -> GetBucketTaggingOutput = no_tags;
-    get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput = no_policy;
-    get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput = no_policy_status;
+    get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput = do_get_bucket_policy;
+    get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput
+        = do_get_bucket_policy_status;
     get_bucket_encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput = no_encryption;
     get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput
         = no_lifecycle;
@@ -134,7 +137,7 @@ operations! {
     get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput = no_website;
     get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput = no_replication;
     get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput = no_lock;
-    get_public_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput = no_access_block;
+    get_public_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput = do_get_public_access_block;
     get_bucket_analytics_configuration(GetBucketAnalyticsConfigurationInput) -> GetBucketAnalyticsConfigurationOutput
         = no_analytics;
     get_bucket_inventory_configuration(GetBucketInventoryConfigurationInput) -> GetBucketInventoryConfigurationOutput
@@ -144,7 +147,9 @@ operations! {
     get_bucket_intelligent_tiering_configuration(GetBucketIntelligentTieringConfigurationInput)
         -> GetBucketIntelligentTieringConfigurationOutput = no_tiering;
     get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput
-        = owner_enforced;
+        = do_get_bucket_ownership_controls;
+    delete_bucket_ownership_controls(DeleteBucketOwnershipControlsInput) -> DeleteBucketOwnershipControlsOutput
+        = do_delete_bucket_ownership_controls;
     get_bucket_notification_configuration(GetBucketNotificationConfigurationInput)
         -> GetBucketNotificationConfigurationOutput = no_notification;
     get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput = no_logging;
@@ -160,14 +165,14 @@ operations! {
     list_bucket_intelligent_tiering_configurations(ListBucketIntelligentTieringConfigurationsInput)
         -> ListBucketIntelligentTieringConfigurationsOutput = list_no_tiering;
     delete_bucket_tagging(DeleteBucketTaggingInput) -> DeleteBucketTaggingOutput = delete_no_tags;
-    delete_bucket_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput = delete_no_policy;
+    delete_bucket_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput = do_delete_bucket_policy;
     delete_bucket_encryption(DeleteBucketEncryptionInput) -> DeleteBucketEncryptionOutput = delete_no_encryption;
     delete_bucket_lifecycle(DeleteBucketLifecycleInput) -> DeleteBucketLifecycleOutput = delete_no_lifecycle;
     delete_bucket_cors(DeleteBucketCorsInput) -> DeleteBucketCorsOutput = delete_no_cors;
     delete_bucket_website(DeleteBucketWebsiteInput) -> DeleteBucketWebsiteOutput = delete_no_website;
     delete_bucket_replication(DeleteBucketReplicationInput) -> DeleteBucketReplicationOutput = delete_no_replication;
     delete_public_access_block(DeletePublicAccessBlockInput) -> DeletePublicAccessBlockOutput
-        = delete_no_access_block;
+        = do_delete_public_access_block;
     get_object_legal_hold(GetObjectLegalHoldInput) -> GetObjectLegalHoldOutput = no_legal_hold;
     get_object_retention(GetObjectRetentionInput) -> GetObjectRetentionOutput = no_retention;
     list_objects(ListObjectsInput) -> ListObjectsOutput = do_list_objects;

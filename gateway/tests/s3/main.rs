@@ -15,6 +15,7 @@ mod listing;
 mod multipart;
 mod objects;
 mod overload;
+mod policies;
 mod presigned;
 mod ranges;
 mod request;

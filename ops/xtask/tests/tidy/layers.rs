@@ -85,7 +85,7 @@ pub(crate) const FLOORS: [(&str, &[&str]); 9] = [
             "auth body query_headers",
             "checksum context honour",
             "error tls",
-            "connection options query shown",
+            "connection options public_access query shown",
             "answer expect fault http_date metrics pace percent verified xml",
         ],
     ),
