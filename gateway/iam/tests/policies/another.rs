@@ -5,7 +5,8 @@
 //! - operators on ARNs compare the whole text, so that wildcards go over colons, and ArnEquals has none;
 //! - `ForAllValues:` and `ForAnyValue:` are for strings only, and never with `IfExists`;
 //! - of several values with a negated operator one is enough;
-//! - condition keys have case; addresses of IPv4 written as IPv6 are others; of several values of Null the first counts;
+//! - condition keys have case; addresses of IPv4 written as IPv6 are others; of several values of Null the first
+//!   counts;
 //! - a date without a time, or a time without seconds, is an error, and so is a wrong value when it is met.
 
 use cairn_iam::{Context, Decision, Policies, Policy, PolicyKind, Request, decide};
