@@ -3,6 +3,7 @@
 use crate::{
     error::Fault,
     json::Json,
+    request::Context,
     table::{ACTIONS, ConditionKey, Level},
     template::{Stars, Template},
 };
@@ -59,7 +60,8 @@ impl ActionSet {
         let wrong = || Fault::Action(text.to_owned());
         let start = text.get(..PREFIX.len()).filter(|start| start.eq_ignore_ascii_case(PREFIX)).ok_or_else(wrong)?;
         let pattern = Template::read(&text[start.len()..].to_ascii_lowercase(), Stars::Wild, false)?;
-        let matched = Self::which(|name, _| pattern.may_match(&name.to_ascii_lowercase()));
+        let nothing = Context::new();
+        let matched = Self::which(|name, _| pattern.matches(&name.to_ascii_lowercase(), &nothing) == Some(true));
         if matched == Self(0) { Err(wrong()) } else { Ok(matched) }
     }
 
