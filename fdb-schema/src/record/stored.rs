@@ -1,7 +1,8 @@
 //! The table of all records that have a stored form: what each is called, and the version of its format.
 
 use super::{
-    Blob, Bucket, ClusterPolicy, ClusterRates, Credential, Disk, Group, GroupRepair, Lease, Node, Upload, lease, rows,
+    AccessKey, AccessPolicy, Blob, Bucket, ClusterPolicy, ClusterRates, Disk, Group, GroupRepair, Lease, Node, Upload,
+    User, UserGroup, lease, rows,
 };
 use crate::codec::{CodecError, Stored};
 
@@ -30,7 +31,10 @@ stored! {
     ClusterPolicy => "policy row";
     ClusterRates => "rates row";
     GroupRepair => "group repair row";
-    Credential => "credential row";
+    AccessKey => "access key row", version 2;
+    User => "user row";
+    UserGroup => "user group row";
+    AccessPolicy => "access policy row";
     Lease => "lease row", version 2, older by lease::older;
     rows::DocumentHead => "bucket document head", version 2;
     rows::ClusterRow => "cluster row";
