@@ -18,7 +18,7 @@ use cairn_schema::{
 use common::*;
 
 /// Verbs that write nothing.
-const READS: [&str; 38] = [
+const READS: [&str; 39] = [
     "access_key",
     "access_policies",
     "access_policy",
@@ -28,6 +28,7 @@ const READS: [&str; 38] = [
     "disks",
     "existing_cluster",
     "grant",
+    "granted",
     "group",
     "group_blobs",
     "group_members",

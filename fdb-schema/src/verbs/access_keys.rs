@@ -5,8 +5,8 @@ use crate::{
     ids::AttemptId,
     keyspace,
     record::{
-        AccessKey, AccessPolicy, Grant, GrantedPolicy, MAX_ACCESS_KEYS, UserGroup, check_policy_text, rows::AttemptRow,
-        within_access_limit,
+        AccessKey, AccessPolicy, Grant, GrantedPolicy, MAX_ACCESS_KEYS, User, UserGroup, check_policy_text,
+        rows::AttemptRow, within_access_limit,
     },
     verbs::{
         Meta, Verb, attempts,
@@ -78,6 +78,14 @@ impl Meta {
     /// such key. Whether it may be used is up to the caller.
     pub fn grant<'a>(&'a self, access_key: &'a str) -> Verb<'a, Option<Grant>> {
         Box::pin(async move { transact!(self, "grant", |tx| grant(tx, access_key)) })
+    }
+
+    /// The user, and all policies of the user and of the user's groups, as of one moment.
+    ///
+    /// # Errors
+    /// NoSuchEntry.
+    pub fn granted<'a>(&'a self, user: &'a str) -> Verb<'a, (User, Vec<GrantedPolicy>)> {
+        Box::pin(async move { transact!(self, "granted", |tx| granted(tx, user)) })
     }
 }
 
@@ -164,10 +172,21 @@ async fn delete(tx: &mut Tx, attempt: AttemptId, access_key: &str) -> Outcome<()
     Ok(())
 }
 
-/// In four exchanges at most: the key, the user, the groups and the user's policies, the groups' policies.
+/// In four exchanges at most: the key, the user, the groups, the policies.
 async fn grant(tx: &mut Tx, access_key: &str) -> Outcome<Option<Grant>> {
     let Some(key) = tx.get::<AccessKey>(&keyspace::access_key(access_key)).await? else { return Ok(None) };
     let user = users::owner(tx, &key).await?;
+    let policies = policies(tx, &user).await?;
+    Ok(Some(Grant { key, user, policies }))
+}
+
+async fn granted(tx: &mut Tx, user: &str) -> Outcome<(User, Vec<GrantedPolicy>)> {
+    let user = users::existing(tx, user).await?;
+    let policies = policies(tx, &user).await?;
+    Ok((user, policies))
+}
+
+async fn policies(tx: &mut Tx, user: &User) -> Outcome<Vec<GrantedPolicy>> {
     let rows: Vec<_> = user.groups.iter().map(|group| keyspace::user_group(group)).collect();
     let groups: Vec<Option<UserGroup>> = tx.get_many(&rows).await?;
     let of_user = user.policies.iter().map(|policy| (None, policy));
@@ -189,7 +208,7 @@ async fn grant(tx: &mut Tx, access_key: &str) -> Outcome<Option<Grant>> {
         };
         policies.push(GrantedPolicy { name: policy.name.clone(), group, text });
     }
-    Ok(Some(Grant { key, user, policies }))
+    Ok(policies)
 }
 
 fn dangling(what: &'static str, name: &str) -> MetaError {

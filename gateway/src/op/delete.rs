@@ -17,6 +17,7 @@ use super::{
     names::{check_key, selector},
 };
 use crate::{
+    access::Asking,
     answer::documented,
     error::{ErrorDocument, from_meta},
     shown::unquoted,
@@ -69,7 +70,13 @@ impl Api {
         let mut named = Vec::with_capacity(batch.objects.len());
         let mut deletes = Vec::with_capacity(batch.objects.len());
         for object in &batch.objects {
-            match object.delete(&request.bucket) {
+            let asking = Asking {
+                key: Some(&object.key),
+                version: object.version_id.clone().filter(|version| !version.is_empty()),
+                ..request.asking("DeleteObject")?
+            };
+            let judged = self.access.may_delete(&asking).await;
+            match judged.and_then(|()| object.delete(&request.bucket)) {
                 Ok(delete) => {
                     deletes.push(delete);
                     named.push(object);

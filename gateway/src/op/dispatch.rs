@@ -17,7 +17,7 @@ use super::{
     noting_outcome,
 };
 use crate::{
-    auth::{Access, Credentials},
+    access::{Access, Credentials},
     context::RequestContext,
     options::GatewayOptions,
 };
@@ -41,9 +41,13 @@ impl From<S3Service> for Operations {
 impl Operations {
     pub(crate) fn new(store: Store, options: &GatewayOptions) -> Self {
         let meta = store.meta().clone();
-        let credentials =
-            Credentials::new(meta.clone(), options.root_access_key.clone(), options.root_secret_key.clone());
-        let access = Access::new(meta);
+        let credentials = Credentials::new(
+            meta.clone(),
+            options.root_access_key.clone(),
+            options.root_secret_key.clone(),
+            options.secrets.clone(),
+        );
+        let access = Access::new(meta, credentials.clone());
         let region = options.region.clone();
         let scheme = if options.tls.is_some() { "https" } else { "http" };
         let api = Api { store, credentials: credentials.clone(), access: access.clone(), region, scheme };

@@ -12,8 +12,9 @@ use s3s::{
     s3_error,
 };
 
-use super::{Api, noting_outcome};
+use super::{Api, noting_outcome, tags::read_tags};
 use crate::{
+    access::{Asking, BodyFacts, Verdict},
     checksum::{verify_content_md5, verify_document},
     context::RequestContext,
     error::{from_body, invalid_argument},
@@ -195,6 +196,23 @@ impl DocumentRequest {
         &self.bytes
     }
 
+    /// The request as policies look at it.
+    pub(super) fn asking<'a>(&'a self, operation: &'a str) -> S3Result<Asking<'a>> {
+        let S3Request { credentials, headers, uri, extensions, .. } = &self.request;
+        let access_key = credentials.as_ref().map(|credentials| credentials.access_key.as_str());
+        let place = (Some(&*self.bucket), Some(&*self.key).filter(|key| !key.is_empty()));
+        Asking::new(operation, place, access_key, (headers, uri), RequestContext::of(extensions))
+    }
+
+    /// What of the document policies may ask for. A document that cannot be read is refused by its operation.
+    fn facts(&self) -> BodyFacts {
+        let Some(document) = &self.document else { return BodyFacts::default() };
+        let tags = document.root("Tagging").and_then(read_tags).unwrap_or_default();
+        let constraint = document.children.iter().find(|child| child.name == "LocationConstraint");
+        let location = constraint.and_then(|constraint| constraint.word().ok()).map(ToOwned::to_owned);
+        BodyFacts { tags, location }
+    }
+
     pub(super) fn headers(&self) -> &HeaderMap {
         &self.request.headers
     }
@@ -238,6 +256,17 @@ async fn read_whole(body: Body) -> S3Result<Bytes> {
     }
 }
 
+/// The bucket and the key of a path.
+fn place(path: &str) -> (Option<&str>, Option<&str>) {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+    (Some(bucket).filter(|bucket| !bucket.is_empty()), Some(key).filter(|key| !key.is_empty()))
+}
+
+/// Marks a request on which policies cannot decide before its body is read.
+#[derive(Clone, Copy)]
+struct JudgedByBody;
+
 fn not_implemented(operation: &str) -> S3Error {
     s3_error!(NotImplemented, "{operation} is not implemented.")
 }
@@ -255,16 +284,13 @@ impl S3Route for Documents {
         let name = Operation::of(&request.method, &request.uri).map_or("Unknown", Operation::name);
         let context = RequestContext::of(&request.extensions).cloned();
         let path = decoded_path(&request.uri).unwrap_or_default();
-        let bucket = path.trim_start_matches('/').split('/').next().filter(|_| name != "CreateBucket");
-        let access = self.0.access.check_request(
-            name,
-            request.credentials.is_some(),
-            bucket,
-            &request.uri,
-            &request.headers,
-            context.as_ref(),
-        );
-        access.await
+        let access_key = request.credentials.as_ref().map(|credentials| credentials.access_key.as_str());
+        let (headers, uri) = (&request.headers, &request.uri);
+        let asking = Asking::new(name, place(&path), access_key, (headers, uri), context.as_ref())?;
+        if self.0.access.check_request(&asking).await? == Verdict::AskAgain {
+            request.extensions.insert(JudgedByBody);
+        }
+        Ok(())
     }
 
     async fn call(&self, request: S3Request<Body>) -> S3Result<S3Response<Body>> {
@@ -283,6 +309,10 @@ impl Documents {
             return Err(not_implemented(name));
         }
         let request = DocumentRequest::read(request, operation.has_xml()).await?;
+        if request.request.extensions.get::<JudgedByBody>().is_some() {
+            let asking = Asking { body: Some(request.facts()), ..request.asking(operation.name())? };
+            self.0.access.judge(&asking).await?;
+        }
         match operation {
             Operation::CreateBucket => self.0.do_create_bucket(request).await,
             Operation::PutBucketVersioning => self.0.do_put_bucket_versioning(request).await,

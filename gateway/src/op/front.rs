@@ -6,9 +6,10 @@
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use s3s::{Body, HttpError, S3Error, S3Request, S3Response, S3Result, route::S3Route, s3_error, service::S3Service};
 
-use super::{copy_source::CopySource, documents::Documents};
+use super::documents::Documents;
 use crate::{
     context::RequestContext,
+    copy_source::CopySource,
     error::unwritable,
     query_headers::{Parameter, move_to_headers},
     verified::carry,
