@@ -351,7 +351,12 @@ impl S3Access for Access {
         let asking = Asking::new(cx.s3_op().name(), path, access_key, (headers, uri), request.as_ref());
         let checked = match asking {
             Ok(asking) => self.check_request(&asking).await.map(drop),
-            Err(error) => Err(error),
+            Err(error) => {
+                if let Some(request) = &request {
+                    request.record_outcome(Err(&error));
+                }
+                Err(error)
+            }
         };
         if let Some(verified) = verified {
             verified::put_back(cx.extensions_mut(), verified);
