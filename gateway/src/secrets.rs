@@ -1,5 +1,5 @@
-//! Secrets of users, encrypted with AES-256-GCM by a key that every node of the cluster is given and the metadata do not
-//! have. Nonces are random: of 2^32 secrets, more than anybody will ever seal by one key, two share one with a
+//! Secrets of users, encrypted with AES-256-GCM by a key that every node of the cluster is given and the metadata do
+//! not have. Nonces are random: of 2^32 secrets, more than anybody will ever seal by one key, two share one with a
 //! probability of 2^-33. The access key is bound as associated data, so that no row's secret can be put into another.
 
 use std::sync::Arc;

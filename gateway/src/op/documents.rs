@@ -12,7 +12,7 @@ use s3s::{
     s3_error,
 };
 
-use super::{Api, noting_outcome, tags::read_tags};
+use super::{Api, noting_outcome, tag_set};
 use crate::{
     access::{Asking, BodyFacts, Verdict},
     checksum::{verify_content_md5, verify_document},
@@ -207,7 +207,7 @@ impl DocumentRequest {
     /// What of the document policies may ask for. A document that cannot be read is refused by its operation.
     fn facts(&self) -> BodyFacts {
         let Some(document) = &self.document else { return BodyFacts::default() };
-        let tags = document.root("Tagging").and_then(read_tags).unwrap_or_default();
+        let tags = document.root("Tagging").and_then(tag_set::read).unwrap_or_default();
         let constraint = document.children.iter().find(|child| child.name == "LocationConstraint");
         let location = constraint.and_then(|constraint| constraint.word().ok()).map(ToOwned::to_owned);
         BodyFacts { tags, location }

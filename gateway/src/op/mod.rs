@@ -27,6 +27,7 @@ mod part_copy;
 mod policies;
 mod range;
 mod settings;
+mod tag_set;
 mod tags;
 mod uploads;
 

@@ -8,13 +8,9 @@ use super::{
     attributes::check_tags,
     documents::DocumentRequest,
     names::{check_key, selector, shown_id},
+    tag_set,
 };
-use crate::{
-    answer::documented,
-    error::from_meta,
-    shown::version_header,
-    xml::{Element, Writer, XmlError},
-};
+use crate::{answer::documented, error::from_meta, shown::version_header, xml::Writer};
 
 impl Api {
     pub(super) async fn do_get_object_tagging(
@@ -42,7 +38,7 @@ impl Api {
 
     pub(super) async fn do_put_object_tagging(&self, request: DocumentRequest) -> S3Result<S3Response<Body>> {
         request.check_digests(false)?;
-        let tags = read_tags(request.root("Tagging")?)?;
+        let tags = tag_set::read(request.root("Tagging")?)?;
         check_tags(&tags)?;
         let version = self.set_tags(&request.bucket, &request.key, request.query.get("versionId")?, tags).await?;
         let mut response = S3Response::new(Body::empty());
@@ -71,15 +67,4 @@ impl Api {
         check_key(key)?;
         self.meta().set_tags(bucket, key, selector(version)?, tags).await.map_err(from_meta)
     }
-}
-
-pub(super) fn read_tags(root: &Element) -> Result<Vec<(String, String)>, XmlError> {
-    let [set] = root.fields(["TagSet"])?;
-    let ([], tags) = root.required(set, "TagSet")?.fields_and_list([], Some("Tag"))?;
-    let read = |tag: &Element| {
-        let [key, value] = tag.fields(["Key", "Value"])?;
-        let key = tag.required(key, "Key")?.value()?.to_owned();
-        Ok((key, tag.required(value, "Value")?.value()?.to_owned()))
-    };
-    tags.into_iter().map(read).collect()
 }

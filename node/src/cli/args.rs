@@ -348,8 +348,9 @@ pub(crate) enum MetadataCommand {
     /// Write all metadata to one file: a backup, and the way to another backend
     ///
     /// The file is versioned and checksummed, as of one moment. Secrets of users are in it as the metadata have them:
-    /// encrypted by the key in s3.secrets_key_file, which it does not hold. Stop the gateways before an export from a remote store or FoundationDB, which cannot be read
-    /// while it changes; an embedded store must not be in use by another process.
+    /// encrypted by the key in s3.secrets_key_file, which it does not hold. Stop the gateways before an export from a
+    /// remote store or FoundationDB, which cannot be read while it changes; an embedded store must not be in use by
+    /// another process.
     Export {
         #[command(flatten)]
         store: StoreArgs,

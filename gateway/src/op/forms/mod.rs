@@ -29,8 +29,7 @@ use super::{
     attributes::{Said, check_tags},
     conditions::write_precondition,
     names::check_key,
-    requester,
-    tags::read_tags,
+    requester, tag_set,
 };
 use crate::{
     access::{Asking, BodyFacts},
@@ -158,7 +157,7 @@ fn said(fields: &mut Fields) -> Said {
 
 /// Tags come as a document here.
 fn posted_tags(field: &str) -> S3Result<Vec<(String, String)>> {
-    let read = |field: &str| -> Result<_, XmlError> { read_tags(xml::parse(field.as_bytes())?.root("Tagging")?) };
+    let read = |field: &str| -> Result<_, XmlError> { tag_set::read(xml::parse(field.as_bytes())?.root("Tagging")?) };
     let tags = read(field).map_err(|error| {
         invalid_argument("tagging", field, format!("The form field 'tagging' must be a Tagging document: {error}."))
     })?;
