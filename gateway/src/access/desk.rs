@@ -23,7 +23,7 @@ pub enum DeskError {
     #[error(transparent)]
     Meta(#[from] MetaError),
     #[error("this is no policy: {0}")]
-    Policy(#[from] PolicyError),
+    Policy(Box<PolicyError>),
     #[error(
         "secrets of users are kept encrypted, and this node has no key for that: give all nodes the same s3.secrets_key_file"
     )]
@@ -31,7 +31,13 @@ pub enum DeskError {
     #[error("no secret can be made: {0}")]
     Secret(String),
     #[error("the policy {name} cannot be read: {error}")]
-    Stored { name: String, error: PolicyError },
+    Stored { name: String, error: Box<PolicyError> },
+}
+
+impl From<PolicyError> for DeskError {
+    fn from(error: PolicyError) -> Self {
+        Self::Policy(Box::new(error))
+    }
 }
 
 impl From<SecretError> for DeskError {
@@ -189,7 +195,7 @@ impl AccessDesk {
 }
 
 fn stored(kind: PolicyKind<'_>, name: &str, text: &[u8]) -> Result<Policy, DeskError> {
-    Policy::parse(kind, text).map_err(|error| DeskError::Stored { name: name.to_owned(), error })
+    Policy::parse(kind, text).map_err(|error| DeskError::Stored { name: name.to_owned(), error: Box::new(error) })
 }
 
 fn in_words(decision: &Decision<'_>, granted: &[GrantedPolicy]) -> String {
