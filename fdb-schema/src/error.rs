@@ -60,6 +60,13 @@ pub enum MetaError {
     TooManyPieces { actual: u64, limit: u64 },
     #[error("invalid {what}: {why}")]
     Invalid { what: &'static str, why: String },
+    /// A user, user group, policy or access key.
+    #[error("{what} {} does not exist", Shown(name))]
+    NoSuchEntry { what: &'static str, name: String },
+    #[error("{what} {} exists already", Shown(name))]
+    EntryExists { what: &'static str, name: String },
+    #[error("{what} {} is still used by {by}", Shown(name))]
+    InUse { what: &'static str, name: String, by: String },
     #[error("group {0} changed while it was written to; write the stripes again")]
     GroupChanged(GroupId),
     #[error("the record changed since it was read: {0}")]

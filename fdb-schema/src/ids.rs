@@ -105,6 +105,10 @@ random_id!(
     DiskId, "disk id"
 );
 random_id!(
+    /// A user, even among those who had the same name before.
+    UserId, "user id"
+);
+random_id!(
     /// One attempt at one change, for telling after an unknown commit whether it happened. Its bytes 1 to 4 are the
     /// minute of its birth, so that old attempts can be forgotten without an index; its first is random like those of
     /// other ids.

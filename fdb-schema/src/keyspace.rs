@@ -26,7 +26,7 @@
 //! | 13 | | the revision of nodes, disks, groups, the policy and the rates |
 //! | 14 | | the next group's id |
 //! | 15 | name | [`Lease`](crate::record::Lease) |
-//! | 16 | access key | [`Credential`](crate::record::Credential) |
+//! | 16 | access key | [`AccessKey`](crate::record::AccessKey) |
 //! | 17 | shard, minute, attempt | [`AttemptRow`] |
 //! | 18 | upload | [`CompletedRow`] |
 //! | 19 | shard, completed ms, upload | empty: when to forget the row above |
@@ -35,6 +35,10 @@
 //! | 1c | | empty: the rows below have counted since there were blobs |
 //! | 1c | group | counter: stripes of all blobs in the group |
 //! | 1e | group | [`GroupRepair`](crate::record::GroupRepair): what the group's new members lack |
+//! | 1f | user | [`User`](crate::record::User) |
+//! | 20 | user group | [`UserGroup`](crate::record::UserGroup) |
+//! | 21 | policy | [`AccessPolicy`](crate::record::AccessPolicy) |
+//! | 22 | kind, policy or user group, `00`, user or user group | empty: whom it is attached to, or has as a member |
 //!
 //! Numbers are big-endian, so that they sort. Counters are the little-endian integers of
 //! [`crate::kv::Transaction::add`]. Object keys are arbitrary UTF-8 and sort by their bytes: at the end of a key they
@@ -79,7 +83,7 @@ pub enum Space {
     PlacementRevision = 0x13,
     NextGroup = 0x14,
     Lease = 0x15,
-    Credential = 0x16,
+    AccessKey = 0x16,
     Attempt = 0x17,
     Completed = 0x18,
     CompletedTime = 0x19,
@@ -94,10 +98,14 @@ pub enum Space {
     Condemned = 0x1d,
     /// Part of the ledger: what stands for many fragments at once.
     GroupRepair = 0x1e,
+    User = 0x1f,
+    UserGroup = 0x20,
+    AccessPolicy = 0x21,
+    AccessLink = 0x22,
 }
 
 impl Space {
-    const ALL: [Self; 30] = [
+    const ALL: [Self; 34] = [
         Self::Cluster,
         Self::Bucket,
         Self::Document,
@@ -119,7 +127,7 @@ impl Space {
         Self::PlacementRevision,
         Self::NextGroup,
         Self::Lease,
-        Self::Credential,
+        Self::AccessKey,
         Self::Attempt,
         Self::Completed,
         Self::CompletedTime,
@@ -128,6 +136,10 @@ impl Space {
         Self::GroupStripes,
         Self::Condemned,
         Self::GroupRepair,
+        Self::User,
+        Self::UserGroup,
+        Self::AccessPolicy,
+        Self::AccessLink,
     ];
 
     pub fn from_byte(byte: u8) -> Option<Self> {
@@ -138,7 +150,7 @@ impl Space {
 /// All rows that are the metadata, as ranges in order: import and export work on these.
 pub const METADATA: [(&[u8], &[u8]); 2] = [
     (&[Space::Cluster as u8], &[Space::CompletedTime as u8 + 1]),
-    (&[Space::GroupRepair as u8], &[Space::GroupRepair as u8 + 1]),
+    (&[Space::GroupRepair as u8], &[Space::AccessLink as u8 + 1]),
 ];
 
 /// Counters that every commit touches are spread over so many rows.
@@ -486,8 +498,50 @@ pub fn lease(name: &str) -> Bytes {
     Key::of(Space::Lease).raw(name.as_bytes()).done()
 }
 
-pub fn credential(access_key: &str) -> Bytes {
-    Key::of(Space::Credential).raw(access_key.as_bytes()).done()
+pub fn access_key(access_key: &str) -> Bytes {
+    Key::of(Space::AccessKey).raw(access_key.as_bytes()).done()
+}
+
+pub fn user(name: &str) -> Bytes {
+    Key::of(Space::User).raw(name.as_bytes()).done()
+}
+
+pub fn user_group(name: &str) -> Bytes {
+    Key::of(Space::UserGroup).raw(name.as_bytes()).done()
+}
+
+pub fn access_policy(name: &str) -> Bytes {
+    Key::of(Space::AccessPolicy).raw(name.as_bytes()).done()
+}
+
+/// What a row says of a policy or a user group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum LinkKind {
+    PolicyOfUser = 1,
+    PolicyOfGroup = 2,
+    MemberOfGroup = 3,
+}
+
+/// All links of a kind to a policy or user group start with this.
+pub fn links(kind: LinkKind, to: &str) -> Bytes {
+    Key::of(Space::AccessLink).byte(kind as u8).raw(to.as_bytes()).byte(DIVIDER).done()
+}
+
+pub fn link(kind: LinkKind, to: &str, from: &str) -> Bytes {
+    Key(links(kind, to).into()).raw(from.as_bytes()).done()
+}
+
+/// The parts of a link's key: what is linked to, and from where.
+pub fn split_link(key: &[u8]) -> Option<(LinkKind, &str, &str)> {
+    let kind = match key.get(1)? {
+        1 => LinkKind::PolicyOfUser,
+        2 => LinkKind::PolicyOfGroup,
+        3 => LinkKind::MemberOfGroup,
+        _ => return None,
+    };
+    let (to, from) = std::str::from_utf8(key.get(2..)?).ok()?.split_once('\0')?;
+    Some((kind, to, from))
 }
 
 /// An attempt's id has the minute of its birth after its first byte (see [`AttemptId::random`]): those of a shard sort

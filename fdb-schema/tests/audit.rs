@@ -128,3 +128,32 @@ async fn lost_lists_and_uploads_are_told() {
         assert!(told.iter().any(is), "{space:?}: {told:?}");
     }
 }
+
+#[tokio::test]
+async fn users_that_contradict_their_keys_groups_and_policies_are_found() {
+    let kv: SharedKv = Arc::new(mem::kv());
+    let meta = Meta::new(kv.clone());
+    meta.create_user(User::new("u", 1)).await.unwrap();
+    meta.create_user_group("g").await.unwrap();
+    meta.put_access_policy("p", "{}").await.unwrap();
+    meta.change_user("u", UserChange::Join("g".into())).await.unwrap();
+    meta.change_user("u", UserChange::Attach(AttachedPolicy { name: "p".into(), text: None })).await.unwrap();
+    meta.create_access_key(access_key("key", "u"), None).await.unwrap();
+    audited(&meta, "sound").await;
+    for (row, problem) in [
+        (keyspace::access_key("key"), Problem::AccessKeys),
+        (keyspace::user_group("g"), Problem::AccessTarget { from: "u".into(), to: "g".into() }),
+        (keyspace::access_policy("p"), Problem::AccessTarget { from: "u".into(), to: "p".into() }),
+        (keyspace::link(keyspace::LinkKind::MemberOfGroup, "g", "u"), Problem::AccessLinks),
+    ] {
+        let mut tx = kv.begin().await.unwrap();
+        let kept = tx.get(&row, false).await.unwrap().unwrap();
+        tx.clear(row.clone());
+        tx.commit().await.unwrap();
+        assert_eq!(meta.audit().await.unwrap().first_problems, [problem]);
+        let mut tx = kv.begin().await.unwrap();
+        tx.set(row, kept);
+        tx.commit().await.unwrap();
+    }
+    audited(&meta, "sound again").await;
+}

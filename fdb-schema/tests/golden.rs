@@ -191,10 +191,42 @@ fn records_have_their_golden_bytes() {
         },
         "01920393c0ce2000000023",
     );
-    // credential
+    // access_key
     goldens.check(
-        Credential { access_key: "a".into(), secret_key: "s".into(), user: "u".into(), enabled: true, created_ms: 1 },
-        "0195a161a173a175c301",
+        AccessKey {
+            access_key: "a".into(),
+            secret: SealedSecret { key_id: [3; 16], sealed: vec![1, 255] },
+            user: "u".into(),
+            enabled: true,
+            created_ms: 1,
+            expires_ms: Some(300),
+            session_policy: Some("{}".into()),
+        },
+        "0297a16192c41003030303030303030303030303030303c40201ffa175c301cd012ca27b7d",
+    );
+    // Its first version had secrets in clear. Nothing ever wrote one but tests.
+    let first = AccessKey::decode(&hex::decode("0195a161a173a175c301").unwrap());
+    assert_eq!(first, Err(CodecError::UnknownVersion { found: 1, known: 2 }));
+    // user
+    let shared = AttachedPolicy { name: "p".into(), text: None };
+    let own = AttachedPolicy { name: "q".into(), text: Some("{}".into()) };
+    goldens.check(
+        User {
+            id: UserId([5; 16]),
+            enabled: false,
+            policies: vec![shared.clone(), own],
+            groups: vec!["g".into()],
+            access_keys: vec!["a".into()],
+            ..User::new("u", 1)
+        },
+        "0197a175c41005050505050505050505050505050505c2019292a170c092a171a27b7d91a16791a161",
+    );
+    // user_group
+    goldens.check(UserGroup { name: "g".into(), created_ms: 2, policies: vec![shared] }, "0193a167029192a170c0");
+    // access_policy
+    goldens.check(
+        AccessPolicy { name: "p".into(), created_ms: 1, changed_ms: 2, text: "{}".into() },
+        "0194a1700102a27b7d",
     );
     // lease
     let lease = Lease { name: "l".into(), holder: "h".into(), ttl_ms: 9, term: 2, renewal: 3 };
@@ -401,6 +433,13 @@ fn keys_are_as_the_table_says_and_read_back() {
     assert_eq!(hex::encode(keyspace::ledger_group(GroupId(7))), "0e00000007");
     assert_eq!(keyspace::group_of_stripes(&keyspace::group_stripes(GroupId(7))), Some(GroupId(7)));
     assert_eq!(keyspace::group_of_stripes(&keyspace::stripes_are_counted()), None);
+    assert_eq!(hex::encode(keyspace::access_key("a")), "1661");
+    assert_eq!(hex::encode(keyspace::user("u")), "1f75");
+    assert_eq!(hex::encode(keyspace::user_group("g")), "2067");
+    assert_eq!(hex::encode(keyspace::access_policy("p")), "2170");
+    let link = keyspace::link(keyspace::LinkKind::MemberOfGroup, "g", "u");
+    assert_eq!(hex::encode(&link), "2203670075");
+    assert_eq!(keyspace::split_link(&link), Some((keyspace::LinkKind::MemberOfGroup, "g", "u")));
     assert_eq!(keyspace::split_reclaim(&queued), Some((77, keyspace::ReclaimKind::List, [0x21; 16])));
 }
 

@@ -18,16 +18,20 @@ use cairn_schema::{
 use common::*;
 
 /// Verbs that write nothing.
-const READS: [&str; 33] = [
+const READS: [&str; 41] = [
+    "access_key",
+    "access_policies",
+    "access_policy",
     "blobs",
     "bucket",
     "bucket_document",
-    "credential",
-    "credentials",
     "disks",
     "existing_cluster",
+    "grant",
+    "granted",
     "group",
     "group_blobs",
+    "group_members",
     "group_repair",
     "group_repairs",
     "group_stripes",
@@ -52,6 +56,10 @@ const READS: [&str; 33] = [
     "stripes_are_counted",
     "upload",
     "usage",
+    "user",
+    "user_group",
+    "user_groups",
+    "users",
 ];
 
 /// The names that the verbs give their transactions.
@@ -85,9 +93,35 @@ impl Tried {
     }
 }
 
-fn credential(name: &str) -> Credential {
-    let (secret_key, user) = ("s".to_owned(), "u".to_owned());
-    Credential { access_key: name.into(), secret_key, user, enabled: true, created_ms: 1 }
+/// Every verb about users, which ends with none.
+async fn users(plain: &Meta, tried: &mut Tried, case: &str) {
+    let attached = |text: Option<&str>| AttachedPolicy { name: "p".into(), text: text.map(Into::into) };
+    tried.faulty("put_access_policy").put_access_policy("p", "{}").await.expect(case);
+    tried.faulty("create_user").create_user(User::new("u", 1)).await.expect(case);
+    tried.faulty("create_user_group").create_user_group("g").await.expect(case);
+    tried.faulty("change_user").change_user("u", UserChange::Join("g".into())).await.expect(case);
+    plain.change_user("u", UserChange::Attach(attached(None))).await.unwrap();
+    let attach = UserGroupChange::Attach(attached(Some("own")));
+    tried.faulty("change_user_group").change_user_group("g", attach).await.expect(case);
+    tried.faulty("create_access_key").create_access_key(access_key("old", "u"), None).await.expect(case);
+    let replaced = Some(ReplacedKey { access_key: "old".into(), expires_ms: 9 });
+    tried.faulty("create_access_key").create_access_key(access_key("new", "u"), replaced).await.expect(case);
+    let disable = AccessKeyChange::Enable(false);
+    tried.faulty("change_access_key").change_access_key("new", disable).await.expect(case);
+    let granted = plain.grant("new").await.unwrap().unwrap();
+    assert_eq!((granted.key.enabled, granted.user.access_keys), (false, vec!["old".into(), "new".into()]), "{case}");
+    let texts: Vec<_> = granted.policies.iter().map(|policy| policy.text.as_str()).collect();
+    assert_eq!(texts, ["{}", "own"], "{case}");
+    assert_eq!(plain.access_key("old").await.unwrap().unwrap().expires_ms, Some(9), "{case}");
+    audited(plain, case).await;
+    for key in ["old", "new"] {
+        tried.faulty("delete_access_key").delete_access_key(key).await.expect(case);
+    }
+    tried.faulty("delete_user").delete_user("u").await.expect(case);
+    tried.faulty("delete_user_group").delete_user_group("g").await.expect(case);
+    tried.faulty("delete_access_policy").delete_access_policy("p").await.expect(case);
+    assert_eq!(plain.users(None, 10).await.unwrap(), [], "{case}");
+    audited(plain, case).await;
 }
 
 fn tags(value: &str) -> Vec<(String, String)> {
@@ -228,9 +262,7 @@ async fn every_verb(kv: SharedKv, faults: [Fault; 2], case: &str) -> BTreeSet<&'
     assert_eq!(lease.term, 1, "{case}");
     tried.faulty("release").release(&lease).await.expect(case);
     assert_eq!(plain.lease("l", "you", 1).await.unwrap().unwrap().term, 2, "{case}");
-    tried.faulty("put_credential").put_credential(credential("a")).await.expect(case);
-    tried.faulty("delete_credential").delete_credential("a").await.expect(case);
-    assert_eq!(plain.credentials().await.unwrap(), [], "{case}");
+    users(&plain, &mut tried, case).await;
     plain.create_bucket(bucket("empty", Versioning::Off)).await.unwrap();
     plain.create_upload(upload("empty", "unfinished")).await.unwrap();
     tried.faulty("delete_bucket").delete_bucket("empty").await.expect(case);
@@ -304,12 +336,20 @@ async fn a_try_after_an_unknown_commit_does_not_undo_what_others_did() {
     let located = meta.locate("b", "k", VersionSelector::Current, RangeRequest::Nothing).await.unwrap();
     assert_eq!(located.version.attributes.tags, tags("2"));
 
-    let removed = |other: Meta| async move { other.delete_credential("a").await.unwrap() };
-    interrupted(&kv, UNKNOWN, removed).put_credential(credential("a")).await.unwrap();
-    assert_eq!(meta.credential("a").await.unwrap(), None);
-    let given = |other: Meta| async move { other.put_credential(credential("a")).await.unwrap() };
-    interrupted(&kv, UNKNOWN, given).delete_credential("a").await.unwrap();
-    assert_eq!(meta.credential("a").await.unwrap(), Some(credential("a")));
+    meta.create_user(User::new("u", 1)).await.unwrap();
+    let removed = |other: Meta| async move { other.delete_access_key("key").await.unwrap() };
+    interrupted(&kv, UNKNOWN, removed).create_access_key(access_key("key", "u"), None).await.unwrap();
+    assert_eq!(meta.access_key("key").await.unwrap(), None);
+    meta.create_access_key(access_key("key", "u"), None).await.unwrap();
+    let given = |other: Meta| async move { other.create_access_key(access_key("key", "u"), None).await.unwrap() };
+    interrupted(&kv, UNKNOWN, given).delete_access_key("key").await.unwrap();
+    assert_eq!(meta.access_key("key").await.unwrap(), Some(access_key("key", "u")));
+    let enabled = |other: Meta| async move { other.change_user("u", UserChange::Enable(true)).await.unwrap() };
+    interrupted(&kv, UNKNOWN, enabled).change_user("u", UserChange::Enable(false)).await.unwrap();
+    assert!(meta.user("u").await.unwrap().unwrap().enabled);
+    let allowed = |other: Meta| async move { other.put_access_policy("p", "2").await.unwrap() };
+    interrupted(&kv, UNKNOWN, allowed).put_access_policy("p", "1").await.unwrap();
+    assert_eq!(meta.access_policy("p").await.unwrap().unwrap().text, "2");
 
     let (begun, id) = (upload("b", "mp"), upload("b", "mp").id);
     let begun = Upload { id, ..begun };

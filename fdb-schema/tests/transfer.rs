@@ -33,9 +33,13 @@ async fn filled(meta: &Meta) {
     meta.create_bucket(bucket("b", Versioning::Enabled)).await.unwrap();
     meta.set_bucket_document("b", BucketDocument::Cors, Some(b"<x/>".to_vec())).await.unwrap();
     meta.set_bucket_document("b", BucketDocument::Policy, Some(vec![7; 300_000])).await.unwrap();
-    let credential =
-        Credential { access_key: "a".into(), secret_key: "s".into(), user: "u".into(), enabled: true, created_ms: 1 };
-    meta.put_credential(credential).await.unwrap();
+    meta.put_access_policy("p", "{}").await.unwrap();
+    meta.create_user(User::new("u", 1)).await.unwrap();
+    meta.create_user_group("g").await.unwrap();
+    meta.change_user("u", UserChange::Join("g".into())).await.unwrap();
+    let shared = AttachedPolicy { name: "p".into(), text: None };
+    meta.change_user_group("g", UserGroupChange::Attach(shared)).await.unwrap();
+    meta.create_access_key(access_key("key", "u"), None).await.unwrap();
     let group = group(meta).await;
     for index in 0..1500 {
         meta.commit_object(put(&group, "b", &format!("k{index}"), index % 7)).await.unwrap();

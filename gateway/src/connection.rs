@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -29,6 +29,8 @@ pub(crate) struct PhaseLimits {
 /// One connection, as all that works on it sees it.
 pub(crate) struct Connection {
     peer: SocketAddr,
+    /// The version of TLS; unset over plain HTTP.
+    tls: OnceLock<&'static str>,
     limits: PhaseLimits,
     facts: Mutex<Facts>,
     /// A copy of `Facts::continue_wanted.is_some()` that costs no lock at every flush.
@@ -85,6 +87,7 @@ impl Connection {
     pub(crate) fn new(peer: SocketAddr, limits: PhaseLimits) -> Arc<Self> {
         Arc::new(Self {
             peer,
+            tls: OnceLock::new(),
             limits,
             facts: Mutex::new(Facts {
                 phase: Phase::Idle { since: Instant::now() },
@@ -100,6 +103,14 @@ impl Connection {
 
     pub(crate) fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    pub(crate) fn speaks_tls(&self, version: &'static str) {
+        let _ = self.tls.set(version);
+    }
+
+    pub(crate) fn tls(&self) -> Option<&'static str> {
+        self.tls.get().copied()
     }
 
     /// The client speaks HTTP/2, where bytes that are no request are ordinary.

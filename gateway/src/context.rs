@@ -4,14 +4,14 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use http::Extensions;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
-use s3s::S3Error;
+use s3s::{S3Error, S3ErrorCode, s3_error};
 
 use crate::{error::ErrorDocument, fault::BodyFault};
 
@@ -35,6 +35,8 @@ struct Facts {
     outcome: OnceLock<Result<(), ErrorDocument>>,
     received_bytes: AtomicU64,
     peer: OnceLock<IpAddr>,
+    tls: OnceLock<&'static str>,
+    conceals_missing: AtomicBool,
 }
 
 impl RequestContext {
@@ -47,6 +49,8 @@ impl RequestContext {
             outcome: OnceLock::new(),
             received_bytes: AtomicU64::new(0),
             peer: OnceLock::new(),
+            tls: OnceLock::new(),
+            conceals_missing: AtomicBool::new(false),
         }))
     }
 
@@ -67,6 +71,22 @@ impl RequestContext {
     /// The other end of the connection, whatever headers say of it.
     pub(crate) fn peer(&self) -> Option<IpAddr> {
         self.0.peer.get().copied()
+    }
+
+    pub(crate) fn set_tls(&self, version: Option<&'static str>) {
+        if let Some(version) = version {
+            let _ = self.0.tls.set(version);
+        }
+    }
+
+    /// The version of TLS that the client speaks with us; None over plain HTTP, whatever stands before us.
+    pub(crate) fn tls(&self) -> Option<&'static str> {
+        self.0.tls.get().copied()
+    }
+
+    /// From now on an object that is missing is answered as one that is forbidden.
+    pub(crate) fn conceal_missing(&self) {
+        self.0.conceals_missing.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn set_operation(&self, name: &str) {
@@ -98,7 +118,13 @@ impl RequestContext {
 
     /// Keeps how an operation ended, for `s3s` loses half of what it refuses on the way.
     pub(crate) fn record_outcome(&self, outcome: Result<(), &S3Error>) {
-        let _ = self.0.outcome.set(outcome.map_err(ErrorDocument::of));
+        let shown = |error: &S3Error| match error.code() {
+            S3ErrorCode::NoSuchKey | S3ErrorCode::NoSuchVersion if self.0.conceals_missing.load(Ordering::Relaxed) => {
+                ErrorDocument::of(&s3_error!(AccessDenied))
+            }
+            _ => ErrorDocument::of(error),
+        };
+        let _ = self.0.outcome.set(outcome.map_err(shown));
     }
 
     /// None until there is one: the request was refused before it came to an operation.

@@ -3,13 +3,14 @@
 //! Nothing of S3 leaves this crate, and nothing of nodes, disks or fragments enters it. [`Gateway::start`] is all that
 //! a node needs.
 
+mod access;
 mod admit;
 mod answer;
-mod auth;
 mod body;
 mod checksum;
 mod connection;
 mod context;
+mod copy_source;
 mod cors;
 mod error;
 mod expect;
@@ -22,8 +23,10 @@ mod op;
 mod options;
 mod pace;
 mod percent;
+mod public_access;
 mod query;
 mod query_headers;
+mod secrets;
 mod server;
 mod service;
 mod shown;
@@ -31,8 +34,10 @@ mod tls;
 mod verified;
 mod xml;
 
+pub use access::{AccessDesk, DeskError, Explanation, NewAccessKey, Question};
 pub use op::OBJECT_MAX_BYTES;
 pub use options::{GatewayError, GatewayLimits, GatewayOptions};
+pub use secrets::{SecretsKey, SecretsKeyError};
 pub use server::Gateway;
 
 /// What a `tracing` filter should say besides its own level: `s3s` logs every refused request as an error, which the

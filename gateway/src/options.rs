@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::pace::LeastPace;
+use crate::{pace::LeastPace, secrets::SecretsKey};
 
 /// What a gateway is started with.
 #[derive(Clone)]
@@ -13,6 +13,8 @@ pub struct GatewayOptions {
     pub tls: Option<(String, String)>,
     pub root_access_key: String,
     pub root_secret_key: String,
+    /// By which secrets of users are sealed. Without it no user comes in.
+    pub secrets: Option<SecretsKey>,
     /// The region that GetBucketLocation and signatures name.
     pub region: String,
     pub limits: GatewayLimits,
@@ -28,6 +30,7 @@ impl GatewayOptions {
             tls: None,
             root_access_key: root_access_key.into(),
             root_secret_key: root_secret_key.into(),
+            secrets: None,
             region: "us-east-1".into(),
             limits: GatewayLimits::default(),
             metrics: prometheus::Registry::new(),

@@ -61,6 +61,7 @@ impl Service {
     ) -> Result<Response<MeteredBody>, Infallible> {
         let context = RequestContext::new();
         context.set_peer(under_way.connection().peer().ip());
+        context.set_tls(under_way.connection().tls());
         let span = tracing::info_span!(
             "s3",
             request_id = %context.id(),

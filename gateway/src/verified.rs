@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use s3s::{Body, S3Request, TrailingHeaders, auth::Credentials, region::Region};
 
 /// What the second reading must not see, and the operations get back.
-struct Verified {
+pub(crate) struct Verified {
     credentials: Option<Credentials>,
     region: Option<Region>,
     trailing_headers: Option<TrailingHeaders>,
@@ -36,10 +36,30 @@ pub(crate) fn carry(request: S3Request<Body>, headers: HeaderMap, uri: Uri) -> R
     carried
 }
 
-/// Whether a request at its second reading was signed.
-pub(crate) fn was_signed(extensions: &Extensions) -> bool {
-    let carried = extensions.get::<Carried>();
-    carried.is_some_and(|carried| carried.0.lock().as_ref().is_some_and(|verified| verified.credentials.is_some()))
+impl Verified {
+    /// None of a request that was not signed.
+    pub(crate) fn access_key(&self) -> Option<&str> {
+        self.credentials.as_ref().map(|credentials| credentials.access_key.as_str())
+    }
+
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    pub(crate) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+}
+
+/// Takes it out of a request at its second reading, for as long as access is judged.
+pub(crate) fn take(extensions: &Extensions) -> Option<Verified> {
+    extensions.get::<Carried>()?.0.lock().take()
+}
+
+pub(crate) fn put_back(extensions: &Extensions, verified: Verified) {
+    if let Some(carried) = extensions.get::<Carried>() {
+        *carried.0.lock() = Some(verified);
+    }
 }
 
 /// Makes of a request after its second reading what its client sent, with the identity that was verified.

@@ -66,6 +66,9 @@ impl DataDir {
     pub(crate) fn metadata(&self) -> PathBuf {
         self.root.join("metadata")
     }
+    pub(crate) fn secrets_key(&self) -> PathBuf {
+        self.root.join("secrets.key")
+    }
     /// Disks are numbered from 1.
     pub(crate) fn disk(&self, node: &str, disk: u32) -> PathBuf {
         self.root.join("nodes").join(node).join(format!("disk{disk}"))

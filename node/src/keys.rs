@@ -1,5 +1,9 @@
 //! The root user's keys: from the environment, or from a configuration, or (for `cairn dev` alone) well known.
 
+use std::path::Path;
+
+use cairn_gateway::SecretsKey;
+
 use crate::{config::NodeFile, failure::Failure, files};
 
 const ACCESS: &str = "CAIRN_ROOT_ACCESS_KEY";
@@ -41,6 +45,21 @@ impl RootKeys {
         }
         Ok(Self { access: access.clone(), secret, private: true })
     }
+}
+
+/// The key by which secrets of users are encrypted.
+pub(crate) fn secrets_key(path: &Path) -> Result<SecretsKey, Failure> {
+    let text = files::read_text(path)?;
+    SecretsKey::parse(first_line(&text)).map_err(|error| Failure::Keys(format!("{}: {error}", path.display())))
+}
+
+/// The same for `cairn dev`, which makes one beside its data: whoever has the folder has everything in it.
+pub(crate) fn dev_secrets_key(path: &Path) -> Result<SecretsKey, Failure> {
+    if !path.exists() {
+        let made = SecretsKey::generate().ok_or_else(|| Failure::Keys("the system gives no random numbers".into()))?;
+        files::write_new_secret(path, format!("{made}\n").as_bytes())?;
+    }
+    secrets_key(path)
 }
 
 /// What a file with a secret key says.

@@ -14,7 +14,7 @@ use crate::{
     config::NodeFile,
     failure::Failure,
     files,
-    keys::RootKeys,
+    keys::{self, RootKeys},
     metadata::{self, Network},
     process::{Stop, stopped},
     serve::{MAX_QUEUED_BYTES, MAX_QUEUED_READS, Plan, Serving},
@@ -138,6 +138,7 @@ pub(crate) fn gateway_options(file: &NodeFile, keys: &RootKeys) -> Result<Gatewa
         least_bytes_per_second: file.limits.min_rate.0,
         ..GatewayLimits::default()
     };
+    options.secrets = file.s3.secrets_key_file.as_deref().map(keys::secrets_key).transpose()?;
     let pem = |path: &PathBuf| files::read_text(path);
     if let (Some(cert), Some(key)) = (&file.s3.tls_cert, &file.s3.tls_key) {
         options.tls = Some((pem(cert)?, pem(key)?));

@@ -193,3 +193,75 @@ fn disks_that_are_down_can_be_given_up_and_no_others() {
     }
     assert_eq!(third.terminate(), Some(0));
 }
+
+/// A user from its creation to its deletion, by the commands; its secret is told once and nowhere else.
+#[test]
+fn users_are_made_and_asked_about_by_commands_and_their_secrets_stay_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let serving = Serving::start(folder.path(), "dev", dev(&data, &[]));
+    let address = serving.address("admin");
+    let admin = format!("http://{address}");
+    let access = |arguments: &str| {
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        let output = run(&[&["admin", "access"], &arguments[..], &["--admin", &admin]].concat());
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let done = |arguments: &str| {
+        let (code, said) = access(arguments);
+        assert_eq!(code, Some(0), "{arguments}: {said}");
+        said
+    };
+    let policy = folder.path().join("policy.json");
+    let statement = r#"{"Sid":"Cats","Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::cats/*"}"#;
+    std::fs::write(&policy, format!(r#"{{"Version":"2012-10-17","Statement":[{statement}]}}"#)).unwrap();
+    let file = policy.display();
+    done("user create alice");
+    done("group create readers");
+    done(&format!("policy put cats --file {file}"));
+    done("group attach readers cats");
+    done("user join alice readers");
+    assert_eq!(done("user list"), "alice\n");
+    let made: serde_json::Value = serde_json::from_str(&done("key create alice --expires-in 1h --json")).unwrap();
+    let (key, secret) = (made["access_key"].as_str().unwrap(), made["secret_key"].as_str().unwrap());
+    assert!(secret.len() == 40 && key.len() == 20, "{made}");
+    let asked =
+        |action: &str| done(&format!("explain --user alice --action {action} --resource arn:aws:s3:::cats/tom"));
+    let said = asked("s3:GetObject");
+    assert!(said.contains("allowed by statement 1, Sid \"Cats\"") && said.contains("group readers"), "{said}");
+    assert!(asked("s3:PutObject").contains("not allowed"));
+    let shown = done("user show alice");
+    assert!(shown.contains(key) && shown.contains("readers") && !shown.contains(secret), "{shown}");
+    let rotated = done(&format!("key rotate {key} --grace 1min"));
+    assert!(rotated.contains("not shown again") && !rotated.contains(key), "{rotated}");
+
+    std::fs::write(&policy, r#"{"Version":"2012-10-17","Statement":[{"Effect":"Maybe"}]}"#).unwrap();
+    for (wrong, why) in [
+        (format!("policy put wrong --file {file}"), "this is no policy"),
+        ("user create alice".to_owned(), "exists already"),
+        ("user delete alice".to_owned(), "delete its keys first"),
+        ("group delete readers".to_owned(), "user alice, who is in it"),
+        ("policy delete cats".to_owned(), "still used by user group readers"),
+        ("user show bob".to_owned(), "does not exist"),
+    ] {
+        let (code, said) = access(&wrong);
+        assert!(code == Some(1) && said.contains(why), "{wrong}: {said}");
+    }
+    // Who may do what is told to nobody who merely reads, and a page in a browser cannot ask.
+    assert_eq!(request(address, "GET", "/v1/access").0, 405);
+    assert_eq!(request(address, "POST", "/v1/access").0, 415);
+
+    assert!(!serving.log().contains(secret));
+    assert_eq!(serving.terminate(), Some(0));
+    let backup = folder.path().join("backup");
+    let (from, to) = (data.to_string_lossy(), backup.to_string_lossy());
+    let exported = run(&["admin", "metadata", "export", "--data", &from, "--out", &to]);
+    assert!(exported.status.success(), "{}", text(&exported.stderr));
+    let holds = |file: &Path, words: &str| {
+        let bytes = std::fs::read(file).unwrap();
+        bytes.windows(words.len()).any(|window| window == words.as_bytes())
+    };
+    assert!(holds(&backup, key) && !holds(&backup, secret));
+    let checked = run(&["admin", "metadata", "check", "--data", &from]);
+    assert!(checked.status.success(), "{}", text(&checked.stderr));
+}

@@ -1,6 +1,7 @@
 //! Whether what is counted equals a recount: reads every row and compares usage counters, reference counts, heads, the
 //! reclaim queue and the ledger with what they are derived from. Changes nothing.
 
+mod access;
 mod heads;
 mod others;
 mod problem;
@@ -38,6 +39,7 @@ impl Meta {
             }
             heads::audit(&mut source, &mut audit).await?;
             others::audit(&mut source, &mut audit).await?;
+            access::audit(&mut source, &mut audit).await?;
             let under_repair = repairs::audit(&mut source, &mut audit).await?;
             audit.blobs = source.count(Space::Blob).await?;
             let things = audit.blobs + source.count(Space::ListExtra).await? + source.count(Space::Upload).await?;

@@ -14,7 +14,7 @@ use crate::{
     transfer::check,
 };
 
-const SPACES: [Space; 14] = [
+const SPACES: [Space; 13] = [
     Space::Cluster,
     Space::Bucket,
     Space::Document,
@@ -25,7 +25,6 @@ const SPACES: [Space; 14] = [
     Space::NextGroup,
     Space::Group,
     Space::Lease,
-    Space::Credential,
     Space::Attempt,
     Space::Completed,
     Space::CompletedTime,

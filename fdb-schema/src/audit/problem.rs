@@ -53,6 +53,12 @@ pub enum Problem {
     GroupBlobs,
     #[error("group {group} holds {stripes} stripes, and its counter says {counted}")]
     GroupStripes { group: GroupId, stripes: i64, counted: i64 },
+    #[error("users and groups do not agree with the rows that tell who has which policy and who is in which group")]
+    AccessLinks,
+    #[error("users do not agree with the access keys")]
+    AccessKeys,
+    #[error("{} is a policy or group of {}, and does not exist", Shown(to), Shown(from))]
+    AccessTarget { from: String, to: String },
     #[error("completed uploads do not agree with when to forget them")]
     Completed,
     #[error("group {0} has a number that is yet to be given")]

@@ -72,22 +72,3 @@ pub struct Usage {
     /// Bytes of those versions.
     pub bytes: u64,
 }
-
-/// A user's key pair.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Credential {
-    pub access_key: String,
-    pub secret_key: String,
-    pub user: String,
-    pub enabled: bool,
-    pub created_ms: u64,
-}
-
-impl std::fmt::Debug for Credential {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credential")
-            .field("access_key", &self.access_key)
-            .field("user", &self.user)
-            .finish_non_exhaustive()
-    }
-}

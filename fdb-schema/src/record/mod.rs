@@ -1,5 +1,6 @@
 //! What Cairn remembers: the domain records. Their stored bytes are the business of [`crate::codec`].
 
+mod access;
 mod blob;
 mod bucket;
 pub mod document;
@@ -18,6 +19,7 @@ mod stored;
 mod upload;
 mod version;
 
+pub use access::*;
 pub use blob::*;
 pub use bucket::*;
 pub use group_repair::*;

@@ -1,8 +1,8 @@
 //! The table of all records that have a stored form: what each is called, and the version of its format.
 
 use super::{
-    Blob, Bucket, ClusterPolicy, ClusterRates, Credential, Disk, Group, GroupRepair, Lease, Lifecycle, Node, Upload,
-    lease, lock, rows,
+    AccessKey, AccessPolicy, Blob, Bucket, ClusterPolicy, ClusterRates, Disk, Group, GroupRepair, Lease, Lifecycle,
+    Node, Upload, User, UserGroup, lease, lock, rows,
 };
 use crate::codec::{CodecError, Stored};
 
@@ -31,7 +31,10 @@ stored! {
     ClusterPolicy => "policy row";
     ClusterRates => "rates row";
     GroupRepair => "group repair row";
-    Credential => "credential row";
+    AccessKey => "access key row", version 2;
+    User => "user row";
+    UserGroup => "user group row";
+    AccessPolicy => "access policy row";
     Lease => "lease row", version 2, older by lease::older;
     Lifecycle => "lifecycle";
     rows::DocumentHead => "bucket document head", version 2;

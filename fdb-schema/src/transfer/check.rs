@@ -30,7 +30,11 @@ pub(crate) fn row((key, value): &Row) -> Result<()> {
         Space::Group => Group::read(key, value).map(drop),
         Space::PlacementRevision | Space::NextGroup => u64::read(key, value).map(drop),
         Space::Lease => Lease::read(key, value).map(drop),
-        Space::Credential => Credential::read(key, value).map(drop),
+        Space::AccessKey => AccessKey::read(key, value).map(drop),
+        Space::User => User::read(key, value).map(drop),
+        Space::UserGroup => UserGroup::read(key, value).map(drop),
+        Space::AccessPolicy => AccessPolicy::read(key, value).map(drop),
+        Space::AccessLink if value.is_empty() && keyspace::split_link(key).is_some() => Ok(()),
         Space::Attempt => AttemptRow::read(key, value).map(drop),
         Space::Completed => CompletedRow::read(key, value).map(drop),
         Space::Document if keyspace::is_document_chunk(key) => document::chunk(key, value).map(drop),
@@ -39,9 +43,12 @@ pub(crate) fn row((key, value): &Row) -> Result<()> {
         Space::GroupBlob => GroupBlobRow::noted(key, value).map(drop),
         Space::GroupRepair => GroupRepair::read(key, value).map(drop),
         Space::CompletedTime if value.is_empty() => Ok(()),
-        Space::Usage | Space::BlobExtra | Space::ListExtra | Space::LedgerCount | Space::CompletedTime => {
-            Err(unknown(format!("row {} has {} bytes", hex::encode(key), value.len())))
-        }
+        Space::Usage
+        | Space::BlobExtra
+        | Space::ListExtra
+        | Space::LedgerCount
+        | Space::CompletedTime
+        | Space::AccessLink => Err(unknown(format!("row {} has {} bytes", hex::encode(key), value.len()))),
         Space::Importing => Err(unknown("the mark of an unfinished import".to_owned())),
         Space::Proof => Err(unknown("a proof that a store takes commits".to_owned())),
         Space::Condemned => Err(unknown("a blob that was given up before it was committed".to_owned())),

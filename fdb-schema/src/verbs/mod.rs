@@ -1,12 +1,14 @@
 //! The verbs: every rule about metadata, written once over [`crate::kv`], so that the backends cannot differ.
 
+mod access_keys;
+mod access_policies;
+mod attached;
 mod attempts;
 mod blobs;
 mod buckets;
 mod cluster;
 mod condemn;
 mod covered;
-mod credentials;
 mod deletes;
 mod documents;
 mod expire;
@@ -26,12 +28,17 @@ mod policy;
 mod rates;
 pub(crate) mod tx;
 mod usage;
+mod user_groups;
+mod users;
 pub(crate) mod version_rows;
 mod watched;
 
+pub use access_keys::{AccessKeyChange, ReplacedKey};
 pub use blobs::most_absent;
 pub use expire::EndVersion;
 pub use multipart::{MAX_PARTS, MAX_REFERENCES, MAX_SLICES};
+pub use user_groups::UserGroupChange;
+pub use users::UserChange;
 
 use std::{path::Path, pin::Pin, sync::Arc, time::Duration};
 

@@ -167,6 +167,14 @@ pub(crate) async fn all<R: Stored>(tx: &mut Tx, space: Space) -> Outcome<Vec<R>>
     Ok(rows.iter().map(|(key, value)| R::read(key, value)).collect::<Result<_>>()?)
 }
 
+/// Some records of a table, in the order of their keys; `after` is the key of the last one that is known.
+pub(crate) async fn page<R: Stored>(tx: &mut Tx, space: Space, after: Option<&Bytes>, limit: usize) -> Outcome<Vec<R>> {
+    let (begin, end) = keyspace::space(space);
+    let begin = after.map_or(begin, |after| key_after(after));
+    let page = tx.range(RangeQuery::new(begin, end, limit).snapshot()).await?;
+    Ok(page.rows.iter().map(|(key, value)| R::read(key, value)).collect::<Result<_>>()?)
+}
+
 impl Meta {
     pub(crate) fn attempts(&self, name: &'static str) -> Attempts {
         Attempts {

@@ -257,3 +257,15 @@ pub(crate) fn copy(from: (&str, &str), to: (&str, &str)) -> CopyObject {
 }
 
 pub(crate) const SHORT: Duration = Duration::from_millis(500);
+
+pub(crate) fn access_key(name: &str, user: &str) -> AccessKey {
+    AccessKey {
+        access_key: name.into(),
+        secret: SealedSecret { key_id: [1; 16], sealed: vec![2; 40] },
+        user: user.into(),
+        enabled: true,
+        created_ms: 1,
+        expires_ms: None,
+        session_policy: None,
+    }
+}

@@ -78,7 +78,11 @@ pub(crate) fn from_meta(error: MetaError) -> S3Error {
         MetaError::TooLarge { .. } => S3Error::with_message(S3ErrorCode::EntityTooLarge, sentence(&error)),
         // No limit of S3: of no error's name, but the request is one that will never be granted.
         MetaError::TooManyPieces { .. } => S3Error::with_message(S3ErrorCode::InvalidRequest, sentence(&error)),
-        MetaError::Invalid { .. } => S3Error::with_message(S3ErrorCode::InvalidArgument, sentence(&error)),
+        // Of users and their policies, which no operation works on.
+        MetaError::Invalid { .. }
+        | MetaError::NoSuchEntry { .. }
+        | MetaError::EntryExists { .. }
+        | MetaError::InUse { .. } => S3Error::with_message(S3ErrorCode::InvalidArgument, sentence(&error)),
         // The client's request was fine; another attempt will find the rows quiet again.
         MetaError::Contention | MetaError::GroupChanged(_) | MetaError::Stale(_) => s3_error!(SlowDown),
         MetaError::Timeout(_) | MetaError::Unavailable(_) => {

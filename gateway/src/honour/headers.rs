@@ -59,6 +59,7 @@ const ENCRYPTION: [&str; 10] = [
 ];
 /// Of a new bucket.
 pub(crate) const LOCK_ENABLED: &str = "x-amz-bucket-object-lock-enabled";
+const BYPASS: &str = "x-amz-bypass-governance-retention";
 const LOCKS: [&str; 3] =
     ["x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date", "x-amz-object-lock-legal-hold"];
 /// Headers with the values that are honoured; S3 knows others of some of them.
@@ -66,10 +67,15 @@ const VALUES: [(&str, &[&str], &[&str]); 6] = [
     ("x-amz-object-ownership", &["BucketOwnerEnforced"], &["BucketOwnerPreferred", "ObjectWriter"]),
     (LOCK_ENABLED, &["false", "False"], &[]),
     ("x-amz-bucket-namespace", &["global"], &["account-regional"]),
-    ("x-amz-bypass-governance-retention", &["false", "False", "true", "True"], &[]),
+    (BYPASS, &["false", "False", "true", "True"], &[]),
     ("x-amz-request-payer", &["requester"], &[]),
     ("x-amz-optional-object-attributes", &["RestoreStatus"], &[]),
 ];
+
+/// Whether a request wants to end a retention of mode GOVERNANCE. Whoever sends it is judged by that (`access`).
+pub(crate) fn bypasses_governance(headers: &HeaderMap) -> bool {
+    headers.get(BYPASS).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
+}
 
 /// Refuses what would not be done.
 pub(crate) fn check_headers(request: Use, headers: &HeaderMap) -> S3Result<()> {

@@ -17,8 +17,10 @@ use super::{
     names::{check_key, selector},
 };
 use crate::{
+    access::Asking,
     answer::documented,
     error::{ErrorDocument, from_meta},
+    honour,
     shown::unquoted,
     xml::{Element, Writer, XmlError},
 };
@@ -30,7 +32,7 @@ impl Api {
         &self,
         request: S3Request<DeleteObjectInput>,
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
-        let bypass_governance = self.bypasses_governance(&request).await?;
+        let bypass_governance = honour::bypasses_governance(&request.headers);
         let input = request.input;
         check_key(&input.key)?;
         if input.if_match_last_modified_time.is_some() || input.if_match_size.is_some() {
@@ -66,13 +68,19 @@ impl Api {
     pub(super) async fn do_delete_objects(&self, request: DocumentRequest) -> S3Result<S3Response<Body>> {
         request.check_digests(true)?;
         let batch = Batch::read(request.root("Delete")?)?;
-        let bypass = self.bypasses_governance(&request.request).await?;
+        let bypass = honour::bypasses_governance(request.headers());
         self.meta().bucket(&request.bucket).await.map_err(from_meta)?;
         let mut refused = Vec::new();
         let mut named = Vec::with_capacity(batch.objects.len());
         let mut deletes = Vec::with_capacity(batch.objects.len());
         for object in &batch.objects {
-            match object.delete(&request.bucket, bypass) {
+            let asking = Asking {
+                key: Some(&object.key),
+                version: object.version_id.clone().filter(|version| !version.is_empty()),
+                ..request.asking("DeleteObject")?
+            };
+            let judged = self.access.may_delete(&asking).await;
+            match judged.and_then(|()| object.delete(&request.bucket, bypass)) {
                 Ok(delete) => {
                     deletes.push(delete);
                     named.push(object);

@@ -18,7 +18,7 @@ use super::{
     noting_outcome,
 };
 use crate::{
-    auth::{Access, Credentials},
+    access::{Access, Credentials},
     context::RequestContext,
     cors::{Cors, CrossOrigin},
     options::GatewayOptions,
@@ -43,9 +43,13 @@ impl From<S3Service> for Operations {
 impl Operations {
     pub(crate) fn new(store: Store, options: &GatewayOptions) -> Self {
         let meta = store.meta().clone();
-        let credentials =
-            Credentials::new(meta.clone(), options.root_access_key.clone(), options.root_secret_key.clone());
-        let (access, cors) = (Access::new(meta.clone()), Cors::new(meta));
+        let credentials = Credentials::new(
+            meta.clone(),
+            options.root_access_key.clone(),
+            options.root_secret_key.clone(),
+            options.secrets.clone(),
+        );
+        let (access, cors) = (Access::new(meta.clone(), credentials.clone()), Cors::new(meta));
         let region = options.region.clone();
         let scheme = if options.tls.is_some() { "https" } else { "http" };
         let api = Api {

@@ -12,8 +12,9 @@ use s3s::{
     s3_error,
 };
 
-use super::{Api, noting_outcome};
+use super::{Api, noting_outcome, tag_set};
 use crate::{
+    access::{Asking, BodyFacts, Verdict},
     checksum::{verify_content_md5, verify_document},
     context::RequestContext,
     error::{from_body, invalid_argument},
@@ -41,6 +42,9 @@ enum Operation {
     CompleteMultipartUpload,
     PutBucketAcl,
     PutObjectAcl,
+    PutBucketPolicy,
+    PutPublicAccessBlock,
+    PutBucketOwnershipControls,
     PutSetting(Setting, &'static str),
     /// One of S3's that Cairn does not have, by name.
     Other(&'static str),
@@ -49,7 +53,6 @@ enum Operation {
 /// A setting that can be put if it says what holds anyway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Setting {
-    Ownership,
     Payment,
     Notification,
     Logging,
@@ -58,7 +61,6 @@ pub(super) enum Setting {
 impl Setting {
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Ownership => "Ownership controls",
             Self::Payment => "Request payment configurations",
             Self::Notification => "Notification configurations",
             Self::Logging => "Logging configurations",
@@ -110,14 +112,9 @@ const OPERATIONS: [(Method, Place, &str, Operation); 37] = [
         Operation::PutSetting(Setting::Notification, "PutBucketNotificationConfiguration"),
     ),
     (Method::PUT, Place::Bucket, "object-lock", Operation::PutObjectLockConfiguration),
-    (
-        Method::PUT,
-        Place::Bucket,
-        "ownershipControls",
-        Operation::PutSetting(Setting::Ownership, "PutBucketOwnershipControls"),
-    ),
-    (Method::PUT, Place::Bucket, "policy", Operation::Other("PutBucketPolicy")),
-    (Method::PUT, Place::Bucket, "publicAccessBlock", Operation::Other("PutPublicAccessBlock")),
+    (Method::PUT, Place::Bucket, "ownershipControls", Operation::PutBucketOwnershipControls),
+    (Method::PUT, Place::Bucket, "policy", Operation::PutBucketPolicy),
+    (Method::PUT, Place::Bucket, "publicAccessBlock", Operation::PutPublicAccessBlock),
     (Method::PUT, Place::Bucket, "replication", Operation::Other("PutBucketReplication")),
     (Method::PUT, Place::Bucket, "requestPayment", Operation::PutSetting(Setting::Payment, "PutBucketRequestPayment")),
     (Method::PUT, Place::Bucket, "tagging", Operation::PutBucketTagging),
@@ -148,8 +145,16 @@ impl Operation {
             Self::CompleteMultipartUpload => "CompleteMultipartUpload",
             Self::PutBucketAcl => "PutBucketAcl",
             Self::PutObjectAcl => "PutObjectAcl",
+            Self::PutBucketPolicy => "PutBucketPolicy",
+            Self::PutPublicAccessBlock => "PutPublicAccessBlock",
+            Self::PutBucketOwnershipControls => "PutBucketOwnershipControls",
             Self::PutSetting(_, name) | Self::Other(name) => name,
         }
+    }
+
+    /// Whether its document is XML.
+    fn has_xml(self) -> bool {
+        self != Self::PutBucketPolicy
     }
 
     /// None for requests without a document, which `s3s` reads by itself.
@@ -171,14 +176,14 @@ pub(super) struct DocumentRequest {
     /// Empty for a request about a bucket.
     pub(super) key: String,
     pub(super) query: Query,
-    /// None if there was no body at all.
+    /// None if there was no body at all, or another than XML.
     pub(super) document: Option<Element>,
     pub(super) request: S3Request<()>,
     bytes: Bytes,
 }
 
 impl DocumentRequest {
-    async fn read(request: S3Request<Body>) -> S3Result<Self> {
+    async fn read(request: S3Request<Body>, has_xml: bool) -> S3Result<Self> {
         let path = decoded_path(&request.uri).ok_or_else(|| s3_error!(InvalidURI))?;
         let path = parse_path_style(&path).map_err(|error| match error {
             ParseS3PathError::InvalidPath => s3_error!(InvalidURI),
@@ -194,8 +199,30 @@ impl DocumentRequest {
         let mut body = Body::empty();
         let request = request.map_input(|input| body = input);
         let bytes = read_whole(body).await?;
-        let document = if bytes.is_empty() { None } else { Some(parse(&bytes)?) };
+        let document = if bytes.is_empty() || !has_xml { None } else { Some(parse(&bytes)?) };
         Ok(Self { bucket, key, query, document, request, bytes })
+    }
+
+    /// The document as it came.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The request as policies look at it.
+    pub(super) fn asking<'a>(&'a self, operation: &'a str) -> S3Result<Asking<'a>> {
+        let S3Request { credentials, headers, uri, extensions, .. } = &self.request;
+        let access_key = credentials.as_ref().map(|credentials| credentials.access_key.as_str());
+        let place = (Some(&*self.bucket), Some(&*self.key).filter(|key| !key.is_empty()));
+        Asking::new(operation, place, access_key, (headers, uri), RequestContext::of(extensions))
+    }
+
+    /// What of the document policies may ask for. A document that cannot be read is refused by its operation.
+    fn facts(&self) -> BodyFacts {
+        let Some(document) = &self.document else { return BodyFacts::default() };
+        let tags = document.root("Tagging").and_then(tag_set::read).unwrap_or_default();
+        let constraint = document.children.iter().find(|child| child.name == "LocationConstraint");
+        let location = constraint.and_then(|constraint| constraint.word().ok()).map(ToOwned::to_owned);
+        BodyFacts { tags, location }
     }
 
     pub(super) fn headers(&self) -> &HeaderMap {
@@ -245,6 +272,17 @@ async fn read_whole(body: Body) -> S3Result<Bytes> {
     }
 }
 
+/// The bucket and the key of a path.
+fn place(path: &str) -> (Option<&str>, Option<&str>) {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+    (Some(bucket).filter(|bucket| !bucket.is_empty()), Some(key).filter(|key| !key.is_empty()))
+}
+
+/// Marks a request on which policies cannot decide before its body is read.
+#[derive(Clone, Copy)]
+struct JudgedByBody;
+
 fn not_implemented(operation: &str) -> S3Error {
     s3_error!(NotImplemented, "{operation} is not implemented.")
 }
@@ -262,16 +300,13 @@ impl S3Route for Documents {
         let name = Operation::of(&request.method, &request.uri).map_or("Unknown", Operation::name);
         let context = RequestContext::of(&request.extensions).cloned();
         let path = decoded_path(&request.uri).unwrap_or_default();
-        let bucket = path.trim_start_matches('/').split('/').next().filter(|_| name != "CreateBucket");
-        let access = self.0.access.check_request(
-            name,
-            request.credentials.is_some(),
-            bucket,
-            &request.uri,
-            &request.headers,
-            context.as_ref(),
-        );
-        access.await
+        let access_key = request.credentials.as_ref().map(|credentials| credentials.access_key.as_str());
+        let (headers, uri) = (&request.headers, &request.uri);
+        let asking = Asking::new(name, place(&path), access_key, (headers, uri), context.as_ref())?;
+        if self.0.access.check_request(&asking).await? == Verdict::AskAgain {
+            request.extensions.insert(JudgedByBody);
+        }
+        Ok(())
     }
 
     async fn call(&self, request: S3Request<Body>) -> S3Result<S3Response<Body>> {
@@ -289,7 +324,11 @@ impl Documents {
         if let Operation::Other(name) = operation {
             return Err(not_implemented(name));
         }
-        let request = DocumentRequest::read(request).await?;
+        let request = DocumentRequest::read(request, operation.has_xml()).await?;
+        if request.request.extensions.get::<JudgedByBody>().is_some() {
+            let asking = Asking { body: Some(request.facts()), ..request.asking(operation.name())? };
+            self.0.access.judge(&asking).await?;
+        }
         match operation {
             Operation::CreateBucket => self.0.do_create_bucket(request).await,
             Operation::PutBucketVersioning => self.0.do_put_bucket_versioning(request).await,
@@ -303,6 +342,9 @@ impl Documents {
             Operation::PutObjectTagging => self.0.do_put_object_tagging(request).await,
             Operation::CompleteMultipartUpload => self.0.do_complete_multipart_upload(request).await,
             Operation::PutBucketAcl | Operation::PutObjectAcl => self.0.do_put_acl(request).await,
+            Operation::PutBucketPolicy => self.0.do_put_bucket_policy(request).await,
+            Operation::PutPublicAccessBlock => self.0.do_put_public_access_block(request).await,
+            Operation::PutBucketOwnershipControls => self.0.do_put_bucket_ownership_controls(request).await,
             Operation::PutSetting(setting, _) => self.0.do_put_setting(request, setting).await,
             Operation::Other(name) => Err(not_implemented(name)),
         }

@@ -7,12 +7,12 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
 use s3s::{Body, HttpError, S3Error, S3Request, S3Response, S3Result, route::S3Route, s3_error, service::S3Service};
 
 use super::{
-    copy_source::CopySource,
     documents::Documents,
     lock_headers::{RETAIN_UNTIL, not_a_date, parse_date},
 };
 use crate::{
     context::RequestContext,
+    copy_source::CopySource,
     error::unwritable,
     query_headers::{Parameter, move_to_headers},
     verified::carry,

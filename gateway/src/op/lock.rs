@@ -13,15 +13,14 @@ use super::{
 };
 use crate::{
     answer::documented,
-    auth::ROOT_USER,
     error::{custom, from_meta, invalid_argument},
+    honour,
     shown::iso_time,
     xml::{Element, Writer, XmlError},
 };
 
 const NO_CONFIGURATION: Absent =
     Absent("ObjectLockConfigurationNotFoundError", "Object Lock configuration does not exist for this bucket");
-const BYPASS: &str = "x-amz-bypass-governance-retention";
 /// A hundred years, in either of S3's units.
 const DAYS_MAX: u32 = 36_500;
 const YEARS_MAX: u32 = 100;
@@ -63,7 +62,7 @@ impl Api {
     /// A document without anything in it ends a retention.
     pub(super) async fn do_put_object_retention(&self, request: DocumentRequest) -> S3Result<S3Response<Body>> {
         request.check_digests(true)?;
-        let bypass = self.bypasses_governance(&request.request).await?;
+        let bypass = honour::bypasses_governance(request.headers());
         let retention = read_retention(request.root("Retention")?, self.meta().now_ms())?;
         check_key(&request.key)?;
         let selector = selector(request.query.get("versionId")?)?;
@@ -94,13 +93,6 @@ impl Api {
         let set = self.meta().set_legal_hold(&request.bucket, &request.key, selector, held);
         set.await.map_err(from_meta)?;
         Ok(S3Response::new(Body::empty()))
-    }
-
-    /// Whether a request may end a retention of mode GOVERNANCE: it says that it wants to, and its user may. Every
-    /// operation that can end one asks here.
-    pub(super) async fn bypasses_governance<T>(&self, request: &S3Request<T>) -> S3Result<bool> {
-        let wanted = request.headers.get(BYPASS).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
-        Ok(wanted && *self.owner(request).await? == *ROOT_USER)
     }
 
     async fn check_lockable(&self, bucket: &str) -> S3Result<()> {

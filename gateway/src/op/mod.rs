@@ -9,7 +9,6 @@ mod buckets;
 mod complete;
 mod conditions;
 mod copy;
-mod copy_source;
 mod delete;
 pub(crate) mod dispatch;
 mod documents;
@@ -30,7 +29,9 @@ mod multipart;
 mod names;
 mod object_attributes;
 mod objects;
+mod ownership;
 mod part_copy;
+mod policies;
 mod range;
 mod settings;
 mod tag_set;
@@ -42,10 +43,10 @@ use std::sync::Arc;
 use cairn_actors::{Store, store::Requester};
 use cairn_schema::{Meta, record::Lifecycle};
 use http::Extensions;
-use s3s::{S3, S3Request, S3Response, S3Result, dto::*, s3_error};
+use s3s::{S3, S3Request, S3Response, S3Result, dto::*};
 
 use crate::{
-    auth::{Access, Credentials},
+    access::{Access, Credentials, ROOT_USER},
     context::RequestContext,
     cors::Cors,
     known::Known,
@@ -80,12 +81,9 @@ impl Api {
         requester(&request.extensions, access_key)
     }
 
-    /// Who is asking, for the record of what is created.
-    async fn owner<T>(&self, request: &S3Request<T>) -> S3Result<Arc<str>> {
-        match &request.credentials {
-            Some(credentials) => self.credentials.user(&credentials.access_key).await,
-            None => Err(s3_error!(AccessDenied, "Signature is required")),
-        }
+    /// For the record of what is created: everything is the account's, whoever makes it.
+    fn owner() -> &'static str {
+        ROOT_USER
     }
 }
 
@@ -138,8 +136,9 @@ operations! {
     get_object_tagging(GetObjectTaggingInput) -> GetObjectTaggingOutput = do_get_object_tagging;
     delete_object_tagging(DeleteObjectTaggingInput) -> DeleteObjectTaggingOutput = do_delete_object_tagging;
     get_bucket_tagging(GetBucketTaggingInput) -> GetBucketTaggingOutput = do_get_bucket_tagging;
-    get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput = no_policy;
-    get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput = no_policy_status;
+    get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput = do_get_bucket_policy;
+    get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput
+        = do_get_bucket_policy_status;
     get_bucket_encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput = no_encryption;
     get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput
         = do_get_bucket_lifecycle_configuration;
@@ -148,7 +147,7 @@ operations! {
     get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput = no_replication;
     get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput
         = do_get_object_lock_configuration;
-    get_public_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput = no_access_block;
+    get_public_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput = do_get_public_access_block;
     get_bucket_analytics_configuration(GetBucketAnalyticsConfigurationInput) -> GetBucketAnalyticsConfigurationOutput
         = no_analytics;
     get_bucket_inventory_configuration(GetBucketInventoryConfigurationInput) -> GetBucketInventoryConfigurationOutput
@@ -158,7 +157,9 @@ operations! {
     get_bucket_intelligent_tiering_configuration(GetBucketIntelligentTieringConfigurationInput)
         -> GetBucketIntelligentTieringConfigurationOutput = no_tiering;
     get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput
-        = owner_enforced;
+        = do_get_bucket_ownership_controls;
+    delete_bucket_ownership_controls(DeleteBucketOwnershipControlsInput) -> DeleteBucketOwnershipControlsOutput
+        = do_delete_bucket_ownership_controls;
     get_bucket_notification_configuration(GetBucketNotificationConfigurationInput)
         -> GetBucketNotificationConfigurationOutput = no_notification;
     get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput = no_logging;
@@ -174,14 +175,14 @@ operations! {
     list_bucket_intelligent_tiering_configurations(ListBucketIntelligentTieringConfigurationsInput)
         -> ListBucketIntelligentTieringConfigurationsOutput = list_no_tiering;
     delete_bucket_tagging(DeleteBucketTaggingInput) -> DeleteBucketTaggingOutput = do_delete_bucket_tagging;
-    delete_bucket_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput = delete_no_policy;
+    delete_bucket_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput = do_delete_bucket_policy;
     delete_bucket_encryption(DeleteBucketEncryptionInput) -> DeleteBucketEncryptionOutput = delete_no_encryption;
     delete_bucket_lifecycle(DeleteBucketLifecycleInput) -> DeleteBucketLifecycleOutput = do_delete_bucket_lifecycle;
     delete_bucket_cors(DeleteBucketCorsInput) -> DeleteBucketCorsOutput = do_delete_bucket_cors;
     delete_bucket_website(DeleteBucketWebsiteInput) -> DeleteBucketWebsiteOutput = delete_no_website;
     delete_bucket_replication(DeleteBucketReplicationInput) -> DeleteBucketReplicationOutput = delete_no_replication;
     delete_public_access_block(DeletePublicAccessBlockInput) -> DeletePublicAccessBlockOutput
-        = delete_no_access_block;
+        = do_delete_public_access_block;
     get_object_legal_hold(GetObjectLegalHoldInput) -> GetObjectLegalHoldOutput = do_get_object_legal_hold;
     get_object_retention(GetObjectRetentionInput) -> GetObjectRetentionOutput = do_get_object_retention;
     list_objects(ListObjectsInput) -> ListObjectsOutput = do_list_objects;

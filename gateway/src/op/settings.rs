@@ -33,18 +33,12 @@ macro_rules! never_set {
 }
 
 never_set! {
-    no_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput
-        = "NoSuchBucketPolicy", "The bucket policy does not exist";
-    no_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput
-        = "NoSuchBucketPolicy", "The bucket policy does not exist";
     no_encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput
         = "ServerSideEncryptionConfigurationNotFoundError", "The server side encryption configuration was not found";
     no_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput
         = "NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration";
     no_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput
         = "ReplicationConfigurationNotFoundError", "The replication configuration was not found";
-    no_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput
-        = "NoSuchPublicAccessBlockConfiguration", "The public access block configuration was not found";
     no_analytics(GetBucketAnalyticsConfigurationInput) -> GetBucketAnalyticsConfigurationOutput
         = "NoSuchConfiguration", "The specified configuration does not exist.";
     no_inventory(GetBucketInventoryConfigurationInput) -> GetBucketInventoryConfigurationOutput
@@ -70,7 +64,6 @@ macro_rules! nothing_set {
 }
 
 nothing_set! {
-    owner_enforced(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput = ownership;
     no_notification(GetBucketNotificationConfigurationInput) -> GetBucketNotificationConfigurationOutput = notification;
     no_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput = logging;
     owner_pays(GetBucketRequestPaymentInput) -> GetBucketRequestPaymentOutput = payment;
@@ -80,12 +73,6 @@ nothing_set! {
     list_no_metrics(ListBucketMetricsConfigurationsInput) -> ListBucketMetricsConfigurationsOutput = metrics;
     list_no_tiering(ListBucketIntelligentTieringConfigurationsInput) -> ListBucketIntelligentTieringConfigurationsOutput
         = tierings;
-}
-
-fn ownership() -> Bytes {
-    Writer::document("OwnershipControls", |xml| {
-        xml.element("Rule", |xml| xml.text("ObjectOwnership", "BucketOwnerEnforced"));
-    })
 }
 
 fn notification() -> Bytes {
@@ -135,11 +122,9 @@ macro_rules! deleted {
 }
 
 deleted! {
-    delete_no_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput;
     delete_no_encryption(DeleteBucketEncryptionInput) -> DeleteBucketEncryptionOutput;
     delete_no_website(DeleteBucketWebsiteInput) -> DeleteBucketWebsiteOutput;
     delete_no_replication(DeleteBucketReplicationInput) -> DeleteBucketReplicationOutput;
-    delete_no_access_block(DeletePublicAccessBlockInput) -> DeletePublicAccessBlockOutput;
 }
 
 impl Api {
@@ -174,11 +159,7 @@ impl Api {
         self.meta().bucket(&request.bucket).await.map_err(from_meta)?;
         let document = request.document.as_ref().ok_or(XmlError::Empty)?;
         let holds = match setting {
-            Setting::Ownership => {
-                let ([], rules) = document.root("OwnershipControls")?.fields_and_some([], "Rule", 1)?;
-                only(rules.first().copied(), "ObjectOwnership")? == "BucketOwnerEnforced"
-            }
-            Setting::Payment => only(Some(document.root("RequestPaymentConfiguration")?), "Payer")? == "BucketOwner",
+            Setting::Payment => only(document.root("RequestPaymentConfiguration")?, "Payer")? == "BucketOwner",
             Setting::Notification => document.root("NotificationConfiguration")?.children.is_empty(),
             Setting::Logging => document.root("BucketLoggingStatus")?.children.is_empty(),
         };
@@ -190,8 +171,7 @@ impl Api {
 }
 
 /// The word in an element's only child.
-fn only<'a>(element: Option<&'a Element>, name: &'static str) -> Result<&'a str, XmlError> {
-    let element = element.ok_or(XmlError::Empty)?;
+fn only<'a>(element: &'a Element, name: &'static str) -> Result<&'a str, XmlError> {
     let [field] = element.fields([name])?;
     element.required(field, name)?.word()
 }

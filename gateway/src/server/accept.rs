@@ -7,6 +7,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto::Builder,
 };
+use rustls::ProtocolVersion;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -87,7 +88,10 @@ impl Acceptor {
             let serve = async move {
                 let Some(tls) = tls else { return client.serve(stream).await };
                 match tokio::time::timeout(handshake_timeout, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => client.serve(stream).await,
+                    Ok(Ok(stream)) => {
+                        client.connection.speaks_tls(tls_version(stream.get_ref().1.protocol_version()));
+                        client.serve(stream).await;
+                    }
                     Ok(Err(error)) => tracing::debug!(%error, %peer, "TLS handshake"),
                     Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
                 }
@@ -98,6 +102,11 @@ impl Acceptor {
             }
         });
     }
+}
+
+/// As policies name it.
+fn tls_version(version: Option<ProtocolVersion>) -> &'static str {
+    if version == Some(ProtocolVersion::TLSv1_2) { "1.2" } else { "1.3" }
 }
 
 fn prepare(stream: &TcpStream, peer: SocketAddr) {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod answers;
 mod bad_input;
 mod bucket_settings;
@@ -17,6 +18,7 @@ mod locks;
 mod multipart;
 mod objects;
 mod overload;
+mod policies;
 mod presigned;
 mod ranges;
 mod request;

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use cairn_schema::record::Credential;
 use tokio::task::JoinSet;
 
 use crate::{
@@ -32,16 +31,9 @@ fn begun(world: &World, signer: &Signer, path: &str, length: usize, sent: usize)
     [head.into_bytes(), vec![7; sent]].concat()
 }
 
-async fn user(world: &World, access_key: &str) -> Signer {
-    let credential = Credential {
-        access_key: access_key.into(),
-        secret_key: "a-secret".into(),
-        user: access_key.into(),
-        enabled: true,
-        created_ms: 1,
-    };
-    world.meta.put_credential(credential).await.unwrap();
-    Signer::now(access_key, "a-secret")
+async fn user(world: &World, name: &str) -> Signer {
+    let policy = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"s3:*","Resource":"*"}}"#;
+    world.user(name, Some(policy)).await
 }
 
 /// Waits until the node holds as much memory as is wanted.

@@ -195,6 +195,20 @@ impl Request {
         out
     }
 
+    /// As nobody sends it.
+    pub(crate) async fn send_unsigned(&self, address: SocketAddr) -> Answer {
+        let query = canonical_query(&self.query);
+        let question = if query.is_empty() { "" } else { "?" };
+        let mut head = format!("{} {}{question}{query} HTTP/1.1\r\nhost: {address}\r\n", self.method, self.path);
+        for (name, value) in &self.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str(&format!("content-length: {}\r\n\r\n", self.body.len()));
+        let mut wire = Wire::connect(address).await;
+        wire.send([head.as_bytes(), &self.body].concat()).await;
+        wire.answer(self.method != "HEAD").await.unwrap_or_else(|error| panic!("{self}: {error:?}"))
+    }
+
     pub(crate) async fn send(&self, address: SocketAddr, signer: &Signer) -> Answer {
         let mut wire = Wire::connect(address).await;
         wire.send(self.encode(&address.to_string(), signer)).await;

@@ -1,7 +1,5 @@
 //! Who may come in.
 
-use cairn_schema::record::Credential;
-
 use crate::{
     request::Request,
     sign::Signer,
@@ -75,37 +73,6 @@ async fn curl_signs_bodyless_requests_without_a_payload_hash() {
     let head =
         format!("x-amz-date: {}\r\nauthorization: {}\r\n", signer.amz_date, signer.authorization(&headers, &signature));
     assert_eq!(plain(&world, "GET", "/curl", &head, "").await.status, 200);
-    world.stop().await;
-}
-
-#[tokio::test]
-async fn users_come_in_with_their_own_keys_until_they_are_disabled() {
-    let world = World::with_bucket("users").await;
-    let credential = |enabled| Credential {
-        access_key: "alice-key".into(),
-        secret_key: "alice-secret".into(),
-        user: "alice".into(),
-        enabled,
-        created_ms: 0,
-    };
-    world.meta.put_credential(credential(true)).await.unwrap();
-    let alice = Signer::now("alice-key", "alice-secret");
-    let put = Request::put("/users/k").body("x").send(world.address(), &alice).await;
-    assert_eq!(put.status, 200, "{}", put.text());
-    let listed = world.ok(Request::get("/users").query("list-type", "2").query("fetch-owner", "true")).await;
-    assert!(listed.xml("Owner").contains("<ID>alice</ID>"), "{}", listed.text());
-    world.meta.put_credential(credential(false)).await.unwrap();
-    // Believed for a few seconds more, then no longer.
-    let deadline = tokio::time::Instant::now() + crate::wire::DEADLINE;
-    loop {
-        let answer = Request::get("/users/k").send(world.address(), &alice).await;
-        if answer.status == 403 {
-            refused(&answer, 403, "InvalidAccessKeyId");
-            break;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "a disabled key still works");
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
     world.stop().await;
 }
 

@@ -14,13 +14,14 @@ use cairn_actors::{
     runtime::{Identity, NodeMemory, NodeOptions, NodeRuntime, Policy, Rates, Timings},
     tls,
 };
-use cairn_gateway::{Gateway, GatewayOptions};
+use cairn_gateway::{AccessDesk, Gateway, GatewayOptions, SecretsKey};
 use cairn_schema::{
     Meta,
     clock::now_ms,
     ids::NodeId,
     kv,
-    record::{ErasureCode, FailureDomain, Scheme},
+    record::{ErasureCode, FailureDomain, Scheme, User},
+    verbs::UserChange,
 };
 
 use crate::{
@@ -41,6 +42,7 @@ pub(crate) struct World {
     pub meta: Meta,
     /// How far the metadata's clock is ahead.
     ahead_ms: Arc<AtomicU64>,
+    pub desk: AccessDesk,
     _folder: tempfile::TempDir,
 }
 
@@ -57,9 +59,12 @@ impl World {
         let meta = Meta::new(Arc::new(kv::mem::kv())).with_clock(clock);
         let node = NodeRuntime::start(node_options(&folder, meta.clone()).await).await.unwrap();
         let mut options = GatewayOptions::new("127.0.0.1:0".parse().unwrap(), ACCESS_KEY, SECRET_KEY);
+        let secrets = SecretsKey::parse(&SecretsKey::generate().unwrap()).unwrap();
+        options.secrets = Some(secrets.clone());
         change(&mut options);
+        let desk = AccessDesk::new(meta.clone(), Some(secrets));
         let gateway = Gateway::start(node.store(), options).await.unwrap();
-        Self { gateway, node, meta, ahead_ms, _folder: folder }
+        Self { gateway, node, meta, ahead_ms, desk, _folder: folder }
     }
 
     /// The same with a bucket.
@@ -84,6 +89,27 @@ impl World {
 
     pub(crate) async fn send(&self, request: Request) -> Answer {
         request.send(self.address(), &self.signer()).await
+    }
+
+    /// A new user who may do what a policy says.
+    pub(crate) async fn user(&self, name: &str, policy: Option<&str>) -> Signer {
+        self.meta.create_user(User::new(name, 1)).await.unwrap();
+        if let Some(policy) = policy {
+            self.allow(name, policy).await;
+        }
+        self.key_of(name, None, None).await
+    }
+
+    /// Gives a user a policy in the place of that of before.
+    pub(crate) async fn allow(&self, name: &str, policy: &str) {
+        let policy = AccessDesk::attachable("own", Some(policy.to_owned())).unwrap_or_else(|error| panic!("{error}"));
+        self.meta.change_user(name, UserChange::Attach(policy)).await.unwrap();
+    }
+
+    /// Another key of a user.
+    pub(crate) async fn key_of(&self, name: &str, expires_ms: Option<u64>, session: Option<&str>) -> Signer {
+        let made = self.desk.create_key(name, expires_ms, session.map(ToOwned::to_owned), None).await.unwrap();
+        Signer::now(&made.access_key, &made.secret_key)
     }
 
     /// Sends what must succeed.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use cairn_actors::runtime::{NodeRuntime, RuntimeError};
+use cairn_gateway::AccessDesk;
 use cairn_schema::MetaError;
 use http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
@@ -75,6 +76,8 @@ pub(crate) struct Desk<'a> {
     pub nodes: &'a [NodeRuntime],
     /// Bytes that stand before every key of the metadata.
     pub prefix_bytes: usize,
+    /// For users, their keys and policies.
+    pub access: &'a AccessDesk,
 }
 
 impl Desk<'_> {

@@ -1,5 +1,6 @@
 //! The operators' HTTP API of a process, and the client that `cairn status` asks it with.
 
+mod access;
 pub(crate) mod client;
 mod desk;
 mod memory_metrics;
@@ -9,6 +10,7 @@ mod rates;
 mod server;
 mod subject;
 
+pub(crate) use access::AccessOrder;
 pub(crate) use memory_metrics::{register_index_cache, register_memory};
 pub(crate) use process_metrics::ProcessMetrics;
 pub(crate) use server::{AdminError, AdminServer};

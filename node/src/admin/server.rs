@@ -24,6 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    access::MAX_ORDER_BYTES,
     desk::{self, Refusal},
     subject::{ProcessStatus, Readiness, Subject},
 };
@@ -184,13 +185,15 @@ const INDEX: &str = "Cairn admin API\n\n\
     /metrics    Prometheus\n\
     /v1/status  the cluster, JSON\n\
     /v1/policy  how it keeps data, JSON; POST changes it (see `cairn admin policy`)\n\
-    /v1/rates   how fast nodes repair and scrub, JSON; POST changes it (see `cairn admin rates`)\n";
+    /v1/rates   how fast nodes repair and scrub, JSON; POST changes it (see `cairn admin rates`)\n\
+    /v1/access  users, their keys and policies; POST only, from this machine (see `cairn admin access`)\n";
 
 /// What holds in the whole cluster, and can be changed while it runs.
 #[derive(Clone, Copy)]
 enum Setting {
     Policy,
     Rates,
+    Access,
 }
 
 impl Setting {
@@ -198,7 +201,18 @@ impl Setting {
         match path {
             "/v1/policy" => Some(Self::Policy),
             "/v1/rates" => Some(Self::Rates),
+            "/v1/access" => Some(Self::Access),
             _ => None,
+        }
+    }
+}
+
+impl Setting {
+    /// Of what is sent to it.
+    fn max_bytes(self) -> usize {
+        match self {
+            Self::Policy | Self::Rates => desk::MAX_CHANGE_BYTES,
+            Self::Access => MAX_ORDER_BYTES,
         }
     }
 }
@@ -261,10 +275,11 @@ impl Pages {
             Method::GET | Method::HEAD => Ok(match setting {
                 Setting::Policy => json_page(StatusCode::OK, &desk.policy()?),
                 Setting::Rates => json_page(StatusCode::OK, &desk.rates()?),
+                Setting::Access => return refuse(StatusCode::METHOD_NOT_ALLOWED, "only POST, from this machine"),
             }),
             Method::POST => {
                 desk::may_change(peer, request.headers())?;
-                let body = Limited::new(request.into_body(), desk::MAX_CHANGE_BYTES).collect();
+                let body = Limited::new(request.into_body(), setting.max_bytes()).collect();
                 let body = tokio::time::timeout(HEADER_TIMEOUT, body).await;
                 let Ok(Ok(body)) = body else {
                     return refuse(StatusCode::BAD_REQUEST, "the change did not come whole");
@@ -273,6 +288,7 @@ impl Pages {
                 Ok(match setting {
                     Setting::Policy => json_page(StatusCode::OK, &desk.change_policy(&body).await?),
                     Setting::Rates => json_page(StatusCode::OK, &desk.change_rates(&body).await?),
+                    Setting::Access => json_page(StatusCode::OK, &desk.access(&body).await?),
                 })
             }
             _ => refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET, HEAD and POST"),

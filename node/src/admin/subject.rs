@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cairn_actors::runtime::{ActorStatus, ClusterStatus, NodeRuntime};
+use cairn_gateway::AccessDesk;
 use cairn_schema::Meta;
 use serde::Serialize;
 use tokio::{sync::Mutex, time::timeout};
@@ -20,7 +21,7 @@ const STATUS_DEADLINE: Duration = Duration::from_secs(15);
 pub(crate) enum Subject {
     /// The first node's store is the one the gateway uses, and its view of the cluster is the one shown. In the
     /// metadata so many bytes stand before every key.
-    Nodes(Vec<NodeRuntime>, usize),
+    Nodes(Vec<NodeRuntime>, usize, AccessDesk),
     Metadata(Meta),
 }
 
@@ -44,7 +45,7 @@ impl Subject {
     async fn probe(&self) -> Result<(), String> {
         let probe = async {
             match self {
-                Self::Nodes(nodes, _) => {
+                Self::Nodes(nodes, ..) => {
                     // All of them, though clients are served by the first: the others hold its fragments.
                     if let Some(failure) = nodes.iter().find_map(NodeRuntime::failure) {
                         return Err(format!("a node cannot go on: {failure}"));
@@ -64,13 +65,13 @@ impl Subject {
     /// None of a metadata server: nodes go by the policy and the rates, not it.
     pub(super) fn desk(&self) -> Option<Desk<'_>> {
         match self {
-            Self::Nodes(nodes, prefix_bytes) => Some(Desk { nodes, prefix_bytes: *prefix_bytes }),
+            Self::Nodes(nodes, prefix_bytes, access) => Some(Desk { nodes, prefix_bytes: *prefix_bytes, access }),
             Self::Metadata(_) => None,
         }
     }
 
     pub(crate) async fn status(&self, process: ProcessStatus) -> Result<StatusPage, String> {
-        let Self::Nodes(nodes, _) = self else { return Ok(StatusPage { process, cluster: None }) };
+        let Self::Nodes(nodes, ..) = self else { return Ok(StatusPage { process, cluster: None }) };
         let Some((first, others)) = nodes.split_first() else { return Err("no node runs here".to_owned()) };
         let mut cluster = match timeout(STATUS_DEADLINE, first.status()).await {
             Ok(status) => status.map_err(|error| error.to_string())?,

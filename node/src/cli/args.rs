@@ -8,6 +8,7 @@ use cairn_schema::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::{access_args::AccessArgs, api_args::ApiArgs};
 use crate::config::{LogFormat, Size};
 
 /// Cairn: an S3-compatible object store that keeps objects as erasure-coded fragments over disks, nodes and racks, and
@@ -223,17 +224,11 @@ pub(crate) enum AdminCommand {
     /// Each node goes by [rates] of its own configuration, but for the rates that are set here: those are kept in the
     /// metadata and hold on every node.
     Rates(RatesArgs),
-}
-
-/// Which node is asked, and how it is told.
-#[derive(Debug, Args)]
-pub(crate) struct ApiArgs {
-    /// The admin API of any node
-    #[arg(long, global = true, value_name = "URL", env = "CAIRN_ADMIN", default_value = "http://127.0.0.1:9001")]
-    pub admin: String,
-    /// Print JSON
-    #[arg(long, global = true)]
-    pub json: bool,
+    /// Users, groups, access keys and policies: who may do what through S3
+    ///
+    /// Run it on a node's own machine: the admin API serves nobody else with it. All nodes go by a change within 3
+    /// seconds. Secrets are kept encrypted by the key in s3.secrets_key_file of each node, and shown once.
+    Access(AccessArgs),
 }
 
 #[derive(Debug, Args)]
@@ -352,9 +347,10 @@ pub(crate) struct WhichDisks {
 pub(crate) enum MetadataCommand {
     /// Write all metadata to one file: a backup, and the way to another backend
     ///
-    /// The file is versioned and checksummed, as of one moment, and holds secrets: access keys and, with them,
-    /// everything else. Stop the gateways before an export from a remote store or FoundationDB, which cannot be read
-    /// while it changes; an embedded store must not be in use by another process.
+    /// The file is versioned and checksummed, as of one moment. Secrets of users are in it as the metadata have them:
+    /// encrypted by the key in s3.secrets_key_file, which it does not hold. Stop the gateways before an export from a
+    /// remote store or FoundationDB, which cannot be read while it changes; an embedded store must not be in use by
+    /// another process.
     Export {
         #[command(flatten)]
         store: StoreArgs,
@@ -481,6 +477,13 @@ mod tests {
             "cairn admin rates --json",
             "cairn admin rates set --scrub 64MiB --repair default --background-percent 50 --admin 127.0.0.1:9",
             "cairn admin rates reset --json",
+            "cairn admin access user create alice --admin 127.0.0.1:9",
+            "cairn admin access user attach alice own --file policy.json",
+            "cairn admin access group list --json",
+            "cairn admin access policy put photos --file policy.json",
+            "cairn admin access key create alice --expires-in 90d --session-policy p.json",
+            "cairn admin access key rotate AKIAX --grace 7d",
+            "cairn admin access explain --user u --action s3:GetObject --resource arn:aws:s3:::b/k --with aws:SourceIp=::1",
             "cairn disk inspect /d --json",
             "cairn admin metadata placement --config node.toml",
             "cairn disk verify /d",

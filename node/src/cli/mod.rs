@@ -1,5 +1,8 @@
 //! The command line and the commands that end by themselves.
 
+pub(crate) mod access;
+mod access_args;
+mod api_args;
 mod args;
 mod ask;
 pub(crate) mod disk;

@@ -258,6 +258,9 @@ pub(crate) struct S3Section {
     pub access_key: Option<String>,
     /// A file whose first line is the root secret key; `CAIRN_ROOT_SECRET_KEY` overrides it.
     pub secret_key_file: Option<PathBuf>,
+    /// A file with 64 hexadecimal digits, the same on all nodes: by it secrets of users are encrypted. Without it there
+    /// are no users.
+    pub secrets_key_file: Option<PathBuf>,
     /// Certificate chain and key for https, PEM; both or neither.
     pub tls_cert: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
@@ -297,6 +300,7 @@ impl ConfigFile for NodeFile {
         }
         let optional = [
             &mut self.s3.secret_key_file,
+            &mut self.s3.secrets_key_file,
             &mut self.s3.tls_cert,
             &mut self.s3.tls_key,
             &mut self.metadata.cluster_file,

@@ -21,7 +21,7 @@ use crate::{
     data_dir::DataDir,
     failure::Failure,
     files,
-    keys::RootKeys,
+    keys::{self, RootKeys},
     layout::{DevNode, Layout, Wanted},
     metadata,
     process::{Stop, stopped},
@@ -40,7 +40,7 @@ pub(crate) async fn run(args: &DevArgs, max_fds: Option<u64>, json: bool, mut st
     if !args.admin.ip().is_loopback() && !args.admin_allow_remote {
         return Err(Failure::AdminRemote(args.admin));
     }
-    let keys = RootKeys::for_dev()?;
+    let root = RootKeys::for_dev()?;
     // 1. The data folder and the layout in it: everything that can be refused is refused before anything starts.
     let data = DataDir::take(&args.data)?;
     let (layout, recorded) = data.layout(&wanted(args))?;
@@ -58,8 +58,9 @@ pub(crate) async fn run(args: &DevArgs, max_fds: Option<u64>, json: bool, mut st
     for node in &layout.nodes {
         nodes.push(node_options(memory, &layout, node, &data, (&opened, &cluster), &metrics)?);
     }
-    let mut gateway = GatewayOptions::new(args.s3, &keys.access, &keys.secret);
+    let mut gateway = GatewayOptions::new(args.s3, &root.access, &root.secret);
     gateway.metrics = metrics.clone();
+    gateway.secrets = Some(keys::dev_secrets_key(&data.secrets_key())?);
     let plan = Plan { nodes, gateway, admin: args.admin, prefix_bytes: 0, memory: (shares, index), metrics, max_fds };
     let (serving, ready) = Serving::start(plan, &stop).await?;
     // 4. Tell where.
@@ -69,7 +70,7 @@ pub(crate) async fn run(args: &DevArgs, max_fds: Option<u64>, json: bool, mut st
     if json {
         ready.print()?;
     } else {
-        banner::print(&layout, &policy, recorded, data.root(), &ready, &keys);
+        banner::print(&layout, &policy, recorded, data.root(), &ready, &root);
     }
 
     let ended = tokio::select! {

@@ -1,6 +1,6 @@
 //! What the S3 gateway is started with: the root user's keys and the certificate of https.
 
-use cairn_gateway::{Gateway, GatewayError};
+use cairn_gateway::{Gateway, GatewayError, SecretsKey};
 
 use super::look::{Depth, Notes, read};
 use crate::{
@@ -15,6 +15,13 @@ pub(super) fn check(file: &NodeFile, depth: Depth, findings: &mut Findings<'_>, 
         let key = read("s3.tls_key", key, findings);
         if cert.is_none() || key.is_none() {
             return;
+        }
+    }
+    if let Some(path) = &file.s3.secrets_key_file {
+        let Some(text) = read("s3.secrets_key_file", path, findings) else { return };
+        if let Err(error) = SecretsKey::parse(keys::first_line(&text)) {
+            let fix = "write it by `openssl rand -hex 32`, once for all nodes";
+            return findings.refuse("s3.secrets_key_file", format!("{}: {error}", path.display()), fix);
         }
     }
     let Some(keys) = root_keys(file, depth, findings, notes) else { return };

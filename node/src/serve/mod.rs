@@ -10,7 +10,7 @@ use cairn_actors::{
     disk::IndexMemory,
     runtime::{NodeOptions, NodeRuntime},
 };
-use cairn_gateway::{Gateway, GatewayError, GatewayOptions};
+use cairn_gateway::{AccessDesk, Gateway, GatewayError, GatewayOptions};
 use cairn_schema::ids::NodeId;
 use futures::{
     FutureExt,
@@ -116,8 +116,11 @@ impl Serving {
         // 3. Proof that a write can be made durable: until then a client would only be refused. Others may still be
         //    starting, so the lack
         // of it is no failure.
-        let nodes = self.nodes.iter().map(|(_, node)| node.clone()).collect();
-        admin.serve(Subject::Nodes(nodes, plan.prefix_bytes));
+        let nodes: Vec<_> = self.nodes.iter().map(|(_, node)| node.clone()).collect();
+        if let Some(first) = nodes.first() {
+            let access = AccessDesk::new(first.store().meta().clone(), plan.gateway.secrets.clone());
+            admin.serve(Subject::Nodes(nodes, plan.prefix_bytes, access));
+        }
         match first_write(admin).await {
             Ok(()) => tracing::info!(after = ?begun.elapsed(), "3. a write was made durable"),
             Err(reason) => tracing::warn!(

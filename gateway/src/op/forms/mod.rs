@@ -34,7 +34,9 @@ use super::{
     tag_set::{self, Tagged},
 };
 use crate::{
+    access::{Asking, BodyFacts},
     checksum::{self, BodyChecks, SentFields},
+    context::RequestContext,
     error::{from_meta, from_store, invalid_argument},
     honour,
     query::{Place, decoded_path},
@@ -58,9 +60,14 @@ impl Api {
         let bucket = posted_bucket(&parts)?;
         let Form { mut fields, mut file } = Form::read(&parts.headers, body).await?;
         let access_key = signer(&fields, &self.credentials).await?;
-        let policy = Policy::parse(fields.required("policy")?)?;
-        policy.check(&bucket, &fields, OffsetDateTime::now_utc())?;
-        let owner = self.credentials.user(&access_key).await?;
+        // Nobody has signed a policy of nobody's form.
+        let policy = match access_key {
+            None => None,
+            Some(_) => Some(Policy::parse(fields.required("policy")?)?),
+        };
+        if let Some(policy) = &policy {
+            policy.check(&bucket, &fields, OffsetDateTime::now_utc())?;
+        }
         let headers = fields.headers();
         honour::check_headers(honour::Use::Makes, &headers)?;
         let key = fields.required("key")?.to_owned();
@@ -69,11 +76,26 @@ impl Api {
         let sent = SentFields::of_headers(&headers)?.parse()?;
         let checks = BodyChecks::declared(&headers, sent, fields.get("content-md5"), None)?;
         let tags = fields.get("tagging").map(posted_tags).transpose()?.unwrap_or_default();
+        let asking = Asking {
+            sent: &parts.headers,
+            is_form: true,
+            body: Some(BodyFacts { tags: tags.clone(), location: None }),
+            version: None,
+            ..Asking::new(
+                "PostObject",
+                (Some(&bucket), Some(&key)),
+                access_key.as_deref(),
+                (&headers, &parts.uri),
+                RequestContext::of(&parts.extensions),
+            )?
+        };
+        self.access.judge(&asking).await?;
         let lock = asked_lock(&headers, self.meta().now_ms())?;
         let mut attributes = said(&mut fields, lock).into_attributes()?;
         attributes.tags = tags;
         demand_digest(&self.meta().bucket(&bucket).await.map_err(from_meta)?, lock, &checks)?;
-        file.limit(policy.max_bytes().unwrap_or(OBJECT_MAX_BYTES).min(OBJECT_MAX_BYTES));
+        let most = policy.as_ref().and_then(Policy::max_bytes).unwrap_or(OBJECT_MAX_BYTES);
+        file.limit(most.min(OBJECT_MAX_BYTES));
         let precondition = write_precondition(&headers)?;
         let digests = checks.plan();
         let ended = file.ended();
@@ -81,11 +103,11 @@ impl Api {
             if !ended.load(Ordering::Acquire) {
                 return Err(s3_error!(InternalError, "The file was not read to its end.").into());
             }
-            policy.check_length(digests.length)?;
+            policy.as_ref().map_or(Ok(()), |policy| policy.check_length(digests.length))?;
             Ok(Some(checks.verify(digests, None)?))
         });
         let put = PutObject {
-            requester: requester(&parts.extensions, Some(access_key.as_ref())),
+            requester: requester(&parts.extensions, access_key.as_deref()),
             bucket: bucket.clone(),
             key: key.clone(),
             // What of the request is the file shows only at its end.
@@ -93,7 +115,7 @@ impl Api {
             body: Box::pin(file),
             digests,
             verify,
-            owner: owner.to_string(),
+            owner: Self::owner().to_owned(),
             attributes,
             precondition,
         };

@@ -8,24 +8,24 @@ use sha2::Sha256;
 
 use super::fields::Fields;
 use crate::{
-    auth::Credentials,
+    access::Credentials,
     error::{WithField, invalid_argument},
 };
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 /// The access key whose secret has signed the policy. A form without any signature is nobody's.
-pub(super) async fn signer(fields: &Fields, credentials: &Credentials) -> S3Result<String> {
+pub(super) async fn signer(fields: &Fields, credentials: &Credentials) -> S3Result<Option<String>> {
     let is_v2 = fields.get("awsaccesskeyid").is_some() || fields.get("signature").is_some();
     let is_v4 = fields.names().any(|name| name == "x-amz-signature" || name == "x-amz-credential");
     if !is_v2 && !is_v4 && fields.get("policy").is_none() {
-        return Err(s3_error!(AccessDenied));
+        return Ok(None);
     }
     let policy = fields.required("policy")?;
     if is_v2 && !is_v4 {
-        return version_2(fields, policy, credentials).await;
+        return version_2(fields, policy, credentials).await.map(Some);
     }
-    version_4(fields, policy, credentials).await
+    version_4(fields, policy, credentials).await.map(Some)
 }
 
 async fn version_4(fields: &Fields, policy: &str, credentials: &Credentials) -> S3Result<String> {

@@ -12,16 +12,16 @@ const COPY_SOURCE: &str = "x-amz-copy-source";
 
 /// What the header names, decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct CopySource {
-    pub(super) bucket: String,
-    pub(super) key: String,
+pub(crate) struct CopySource {
+    pub(crate) bucket: String,
+    pub(crate) key: String,
     /// As it stands there; empty means none.
-    pub(super) version_id: Option<String>,
+    pub(crate) version_id: Option<String>,
 }
 
 impl CopySource {
     /// Decodes as forms are: clients write a space as `%20` or as `+`, and some send UTF-8 as it is.
-    pub(super) fn parse(value: &HeaderValue) -> S3Result<Self> {
+    pub(crate) fn parse(value: &HeaderValue) -> S3Result<Self> {
         let shown = String::from_utf8_lossy(value.as_bytes());
         let wrong = |what: &str| invalid_argument(COPY_SOURCE, &shown, format!("Invalid copy source {what}"));
         let text = std::str::from_utf8(value.as_bytes()).map_err(|_| wrong("encoding"))?;
@@ -49,7 +49,7 @@ impl CopySource {
     }
 
     /// The one spelling of it that `s3s` reads.
-    pub(super) fn to_header(&self) -> S3Result<HeaderValue> {
+    pub(crate) fn to_header(&self) -> S3Result<HeaderValue> {
         let mut text = format!("{}/{}", self.bucket, url_encode(&self.key));
         if let Some(id) = &self.version_id {
             text += "?versionId=";
