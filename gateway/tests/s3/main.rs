@@ -19,6 +19,7 @@ mod multipart;
 mod objects;
 mod overload;
 mod policies;
+mod policy_effects;
 mod presigned;
 mod ranges;
 mod request;
