@@ -5,8 +5,7 @@ use std::sync::Arc;
 use cairn_iam::{Policy, PolicyKind};
 use cairn_schema::{Meta, MetaError, record::BucketDocument};
 
-use super::recent::Recent;
-use crate::public_access::PublicAccessBlock;
+use crate::{public_access::PublicAccessBlock, recent::Recent};
 
 /// About what an entry takes besides its policy.
 const ENTRY_BYTES: usize = 1024;
@@ -50,6 +49,10 @@ impl BucketRules {
 pub(super) struct BucketBook(Recent<Arc<BucketRules>>);
 
 impl BucketBook {
+    pub(super) fn forget(&self, bucket: &str) {
+        self.0.forget(bucket);
+    }
+
     /// None if there is no such bucket, which is not believed any longer than a moment: it may be created at once.
     pub(super) async fn rules(&self, meta: &Meta, bucket: &str) -> Result<Option<Arc<BucketRules>>, MetaError> {
         let read = async |before: Option<Arc<BucketRules>>| {

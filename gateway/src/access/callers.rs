@@ -10,12 +10,10 @@ use s3s::{
     s3_error,
 };
 
-use super::{
-    account::{ACCOUNT, user_arn},
-    recent::Recent,
-};
+use super::account::{ACCOUNT, user_arn};
 use crate::{
     error::from_meta,
+    recent::Recent,
     secrets::{SecretError, SecretsKey},
 };
 

@@ -69,6 +69,11 @@ impl Access {
         Self { meta, credentials, buckets: Arc::default() }
     }
 
+    /// What a bucket says of who may do what was changed here.
+    pub(crate) fn forget(&self, bucket: &str) {
+        self.buckets.forget(bucket);
+    }
+
     /// Judges who may, and then whether the request means what would be done. `bucket` is the one that the operation
     /// works in, unless it makes it.
     pub(crate) async fn check_request(&self, asking: &Asking<'_>) -> S3Result<Verdict> {

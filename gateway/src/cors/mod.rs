@@ -6,7 +6,7 @@ mod rules;
 pub(crate) use asked::CrossOrigin;
 pub(crate) use rules::Rules;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use cairn_schema::{Meta, MetaError, record::BucketDocument};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -15,10 +15,12 @@ use s3s::{S3Error, S3Result, path::check_bucket_name, s3_error};
 use self::rules::Rule;
 use crate::{
     error::{WithField, custom, from_meta},
-    known::{Known, LOOKUP_TIME},
+    recent::Recent,
     xml,
 };
 
+/// No answer waits longer for rules that only concern its headers.
+const LOOKUP_TIME: Duration = Duration::from_secs(1);
 const VARY: &str = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method";
 const ALLOW_ORIGIN: HeaderName = header::ACCESS_CONTROL_ALLOW_ORIGIN;
 
@@ -26,7 +28,8 @@ const ALLOW_ORIGIN: HeaderName = header::ACCESS_CONTROL_ALLOW_ORIGIN;
 #[derive(Clone)]
 pub(crate) struct Cors {
     meta: Meta,
-    known: Arc<Known<State>>,
+    /// With the bytes of their documents.
+    known: Arc<Recent<(State, usize)>>,
 }
 
 /// What a bucket has.
@@ -53,14 +56,14 @@ impl Cors {
         let Some(bucket) = asked.bucket() else { return HeaderMap::new() };
         let state = match tokio::time::timeout(LOOKUP_TIME, self.state(bucket)).await {
             Ok(Ok(state)) => Some(state),
-            Ok(Err(_)) | Err(_) => self.known.however_old(bucket),
+            Ok(Err(_)) | Err(_) => self.known.however_old(bucket).map(|(state, _)| state),
         };
         granted(state.as_ref(), asked)
     }
 
     /// The same by what is remembered, without a look at the store.
     pub(crate) fn remembered_headers(&self, asked: &CrossOrigin) -> HeaderMap {
-        let state = asked.bucket().and_then(|bucket| self.known.however_old(bucket));
+        let state = asked.bucket().and_then(|bucket| self.known.however_old(bucket)).map(|(state, _)| state);
         granted(state.as_ref(), asked)
     }
 
@@ -92,20 +95,16 @@ impl Cors {
     }
 
     async fn state(&self, bucket: &str) -> S3Result<State> {
-        if let Some(state) = self.known.fresh(bucket) {
-            return Ok(state);
-        }
         if !check_bucket_name(bucket) {
             return Ok(State::NoBucket);
         }
-        let (state, bytes) = match self.meta.bucket_document(bucket, BucketDocument::Cors).await {
-            Ok(Some(document)) => (State::Rules(Arc::new(stored(&document)?)), document.len()),
-            Ok(None) => (State::NoRules, 0),
-            Err(MetaError::NoSuchBucket(_)) => (State::NoBucket, 0),
-            Err(error) => return Err(from_meta(error)),
+        let read = async |_| match self.meta.bucket_document(bucket, BucketDocument::Cors).await {
+            Ok(Some(document)) => Ok((State::Rules(Arc::new(stored(&document)?)), document.len())),
+            Ok(None) => Ok((State::NoRules, 0)),
+            Err(MetaError::NoSuchBucket(_)) => Ok((State::NoBucket, 0)),
+            Err(error) => Err(from_meta(error)),
         };
-        self.known.remember(bucket, state.clone(), bytes);
-        Ok(state)
+        self.known.get(bucket, |(_, bytes)| *bytes, read).await.map(|(state, _)| state)
     }
 }
 

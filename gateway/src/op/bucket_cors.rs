@@ -26,7 +26,6 @@ impl Api {
         }
         let rules = Rules::read(request.root("CORSConfiguration")?)?;
         self.store_document(&request.bucket, BucketDocument::Cors, Some(rules.write())).await?;
-        self.cors.forget(&request.bucket);
         Ok(S3Response::new(Body::empty()))
     }
 
@@ -35,7 +34,6 @@ impl Api {
         request: S3Request<DeleteBucketCorsInput>,
     ) -> S3Result<S3Response<DeleteBucketCorsOutput>> {
         self.store_document(&request.input.bucket, BucketDocument::Cors, None).await?;
-        self.cors.forget(&request.input.bucket);
         Ok(S3Response::new(DeleteBucketCorsOutput::default()))
     }
 }

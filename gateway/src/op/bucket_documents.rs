@@ -29,12 +29,21 @@ impl Api {
         stored.map(Bytes::from).ok_or_else(|| absent.of(bucket))
     }
 
+    /// None removes it. Requests to this node go by it at once, to others within seconds.
     pub(super) async fn store_document(
         &self,
         bucket: &str,
         document: BucketDocument,
         body: Option<Bytes>,
     ) -> S3Result<()> {
-        self.meta().set_bucket_document(bucket, document, body.map(Into::into)).await.map_err(from_meta)
+        let stored = self.meta().set_bucket_document(bucket, document, body.map(Into::into)).await;
+        // Also after a failure: it may have been stored all the same.
+        match document {
+            BucketDocument::Policy | BucketDocument::PublicAccessBlock => self.access.forget(bucket),
+            BucketDocument::Cors => self.cors.forget(bucket),
+            BucketDocument::Lifecycle => self.lifecycles.forget(bucket),
+            _ => {}
+        }
+        stored.map_err(from_meta)
     }
 }

@@ -1,9 +1,10 @@
 //! Lifecycles of buckets. The background work that carries them out goes by the rules beside the document.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cairn_schema::{
+    MetaError,
     codec::Stored,
     record::{BucketDocument, Lifecycle, Version},
 };
@@ -16,8 +17,10 @@ use super::{
     documents::DocumentRequest,
     lifecycle_rules::{self, Put},
 };
-use crate::{answer::documented, error::invalid_argument, known::LOOKUP_TIME, percent::url_encode, shown::http_date};
+use crate::{answer::documented, error::invalid_argument, percent::url_encode, shown::http_date};
 
+/// No answer waits longer for rules that only concern a header.
+const LOOKUP_TIME: Duration = Duration::from_secs(1);
 const NO_LIFECYCLE: Absent = Absent("NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist");
 const MINIMUM_SIZE: &str = "x-amz-transition-default-minimum-object-size";
 const MINIMUM_SIZES: [&str; 2] = ["all_storage_classes_128K", "varies_by_storage_class"];
@@ -46,7 +49,6 @@ impl Api {
         let rules = put.into_iter().map(|put| put.rule).collect();
         let lifecycle = Lifecycle { document, minimum_size: minimum_size.to_owned(), rules };
         self.store_document(&request.bucket, BucketDocument::Lifecycle, Some(lifecycle.encode())).await?;
-        self.lifecycles.forget(&request.bucket);
         let mut response = S3Response::new(Body::empty());
         say_minimum_size(&mut response, &lifecycle.minimum_size);
         Ok(response)
@@ -57,24 +59,21 @@ impl Api {
         request: S3Request<DeleteBucketLifecycleInput>,
     ) -> S3Result<S3Response<DeleteBucketLifecycleOutput>> {
         self.store_document(&request.input.bucket, BucketDocument::Lifecycle, None).await?;
-        self.lifecycles.forget(&request.input.bucket);
         Ok(S3Response::new(DeleteBucketLifecycleOutput::default()))
     }
 
     /// When an object that is current ends, as `x-amz-expiration` says it. An answer is not kept back for it: if the
     /// rules cannot be read it is not said.
     pub(super) async fn expiration_of(&self, bucket: &str, key: &str, version: &Version) -> Option<String> {
-        let lifecycle = match self.lifecycles.fresh(bucket) {
-            Some(known) => known?,
-            None => {
-                let read_document = self.meta().bucket_document(bucket, BucketDocument::Lifecycle);
-                let stored = tokio::time::timeout(LOOKUP_TIME, read_document).await.ok()?.ok()?;
-                let bytes = stored.as_ref().map_or(0, Vec::len);
-                let lifecycle = stored.and_then(|stored| read(&Bytes::from(stored)).ok()).map(Arc::new);
-                self.lifecycles.remember(bucket, lifecycle.clone(), bytes);
-                lifecycle?
-            }
+        let read = async |_| {
+            let stored = self.meta().bucket_document(bucket, BucketDocument::Lifecycle).await?;
+            let bytes = stored.as_ref().map_or(0, Vec::len);
+            let lifecycle = stored.and_then(|stored| read(&Bytes::from(stored)).ok()).map(Arc::new);
+            Ok::<_, MetaError>((lifecycle, bytes))
         };
+        let known = self.lifecycles.get(bucket, |(_, bytes)| *bytes, read);
+        let (lifecycle, _) = tokio::time::timeout(LOOKUP_TIME, known).await.ok()?.ok()?;
+        let lifecycle = lifecycle?;
         let (due_ms, rule) = lifecycle.expiry(key, version)?;
         let date = http_date(due_ms);
         Some(format!("expiry-date=\"{}\", rule-id=\"{}\"", date.to_str().ok()?, url_encode(&rule.id)))

@@ -49,7 +49,7 @@ use crate::{
     access::{Access, Credentials, ROOT_USER},
     context::RequestContext,
     cors::Cors,
-    known::Known,
+    recent::Recent,
     verified::restore,
 };
 
@@ -63,8 +63,8 @@ pub(crate) struct Api {
     credentials: Credentials,
     access: Access,
     cors: Cors,
-    /// As they were within the last seconds.
-    lifecycles: Arc<Known<Option<Arc<Lifecycle>>>>,
+    /// With the bytes of their documents.
+    lifecycles: Arc<Recent<(Option<Arc<Lifecycle>>, usize)>>,
     region: String,
     /// Of the addresses that clients use.
     scheme: &'static str,

@@ -23,7 +23,7 @@ impl Api {
     pub(super) async fn do_put_public_access_block(&self, request: DocumentRequest) -> S3Result<S3Response<Body>> {
         request.check_digests(false)?;
         let said = PublicAccessBlock::read(request.document.as_ref().ok_or(XmlError::Empty)?)?;
-        self.keep(&request.bucket, BucketDocument::PublicAccessBlock, Some(&said.document())).await?;
+        self.store_document(&request.bucket, BucketDocument::PublicAccessBlock, Some(said.document())).await?;
         Ok(S3Response::new(Body::empty()))
     }
 
@@ -44,7 +44,7 @@ impl Api {
         &self,
         request: S3Request<DeletePublicAccessBlockInput>,
     ) -> S3Result<S3Response<DeletePublicAccessBlockOutput>> {
-        self.keep(&request.input.bucket, BucketDocument::PublicAccessBlock, None).await?;
+        self.store_document(&request.input.bucket, BucketDocument::PublicAccessBlock, None).await?;
         Ok(S3Response::new(DeletePublicAccessBlockOutput {}))
     }
 
@@ -72,7 +72,7 @@ impl Api {
             }
             _ => return Err(XmlError::Value("ObjectOwnership".into()).into()),
         }
-        self.keep(&request.bucket, BucketDocument::OwnershipControls, Some(&owner_enforced())).await?;
+        self.store_document(&request.bucket, BucketDocument::OwnershipControls, Some(owner_enforced())).await?;
         Ok(S3Response::new(Body::empty()))
     }
 
@@ -93,16 +93,17 @@ impl Api {
         &self,
         request: S3Request<DeleteBucketOwnershipControlsInput>,
     ) -> S3Result<S3Response<DeleteBucketOwnershipControlsOutput>> {
-        self.keep(&request.input.bucket, BucketDocument::OwnershipControls, Some(DELETED)).await?;
+        self.store_document(
+            &request.input.bucket,
+            BucketDocument::OwnershipControls,
+            Some(Bytes::from_static(DELETED)),
+        )
+        .await?;
         Ok(S3Response::new(DeleteBucketOwnershipControlsOutput {}))
     }
 
     async fn kept(&self, bucket: &str, document: BucketDocument) -> S3Result<Option<Vec<u8>>> {
         self.meta().bucket_document(bucket, document).await.map_err(from_meta)
-    }
-
-    async fn keep(&self, bucket: &str, document: BucketDocument, body: Option<&[u8]>) -> S3Result<()> {
-        self.meta().set_bucket_document(bucket, document, body.map(<[u8]>::to_vec)).await.map_err(from_meta)
     }
 }
 

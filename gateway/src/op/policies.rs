@@ -1,5 +1,6 @@
 //! Policies of buckets. What is put is kept byte for byte, and read back so.
 
+use bytes::Bytes;
 use cairn_iam::{Policy, PolicyError, PolicyKind};
 use cairn_schema::record::BucketDocument;
 use http::{HeaderValue, StatusCode, header};
@@ -23,8 +24,7 @@ impl Api {
             let why = "Access Denied: public policies are prevented by the BlockPublicPolicy setting in S3 Block Public Access.";
             return Err(s3_error!(AccessDenied, "{why}"));
         }
-        let stored = self.meta().set_bucket_document(bucket, BucketDocument::Policy, Some(text.to_vec()));
-        stored.await.map_err(from_meta)?;
+        self.store_document(bucket, BucketDocument::Policy, Some(Bytes::copy_from_slice(text))).await?;
         Ok(S3Response::with_status(Body::empty(), StatusCode::NO_CONTENT))
     }
 
@@ -53,8 +53,7 @@ impl Api {
         &self,
         request: S3Request<DeleteBucketPolicyInput>,
     ) -> S3Result<S3Response<DeleteBucketPolicyOutput>> {
-        let removed = self.meta().set_bucket_document(&request.input.bucket, BucketDocument::Policy, None);
-        removed.await.map_err(from_meta)?;
+        self.store_document(&request.input.bucket, BucketDocument::Policy, None).await?;
         Ok(S3Response::new(DeleteBucketPolicyOutput {}))
     }
 
