@@ -174,6 +174,35 @@ async fn governance_is_bypassed_by_those_who_say_so_and_a_legal_hold_by_nobody()
 }
 
 #[tokio::test]
+async fn bypassing_governance_takes_a_permission_of_its_own() {
+    let world = world().await;
+    let version = version_of(&world.ok(Request::put("/locks/k").body("x")).await);
+    world.ok(retention("/locks/k", &version, "GOVERNANCE", &days_ahead(5))).await;
+    let policy = |more: &str| {
+        let allowed = format!(r#""s3:DeleteObjectVersion","s3:PutObjectRetention"{more}"#);
+        let statement = format!(r#"{{"Effect":"Allow","Action":[{allowed}],"Resource":"arn:aws:s3:::locks/*"}}"#);
+        format!(r#"{{"Version":"2012-10-17","Statement":[{statement}]}}"#)
+    };
+    let deleter = world.user("deleter", Some(&policy(""))).await;
+    let shortened = bypassing(retention("/locks/k", &version, "GOVERNANCE", &days_ahead(1)));
+    for refused in [bypassing(delete("/locks/k", &version)), shortened] {
+        let answer = refused.send(world.address(), &deleter).await;
+        assert_eq!((answer.status, answer.xml("Message").as_str()), (403, "Access Denied"), "{refused}");
+    }
+    let object = format!("<Delete><Object><Key>k</Key><VersionId>{version}</VersionId></Object></Delete>");
+    let batch = bypassing(Request::post("/locks").query("delete", "").body(object).content_md5());
+    let answer = batch.send(world.address(), &deleter).await;
+    assert_eq!(answer.xml_all("Code"), ["AccessDenied"], "{}", answer.text());
+    let answer = delete("/locks/k", &version).send(world.address(), &deleter).await;
+    assert_eq!((answer.status, answer.xml("Message").as_str()), (403, DENIED));
+
+    let bypasser = world.user("bypasser", Some(&policy(r#","s3:BypassGovernanceRetention""#))).await;
+    let answer = bypassing(delete("/locks/k", &version)).send(world.address(), &bypasser).await;
+    assert_eq!(answer.status, 204, "{}", answer.text());
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_batch_removes_what_is_not_locked() {
     let world = world().await;
     let mut versions = Vec::new();
