@@ -1,9 +1,9 @@
 //! Who may speak, and what each may do. There is one account: it owns all buckets and objects, its root is whoever has
 //! the root keys of the configuration, and its users are those of the metadata.
 //!
-//! What is read of users and buckets for this is believed for 3 s ([`recent`](crate::recent)): with that delay, on every node, a key
-//! that was revoked stops to work, and a policy that was changed holds. What cannot be read as a policy is kept from
-//! allowing anything, and so are all that stand beside it, because it may have denied something.
+//! What is read of users and buckets for this is believed for 3 s ([`recent`](crate::recent)): with that delay, on
+//! every node, a key that was revoked stops to work, and a policy that was changed holds. What cannot be read as a
+//! policy is kept from allowing anything, and so are all that stand beside it, because it may have denied something.
 
 mod account;
 mod actions;
