@@ -15,6 +15,8 @@ async fn int_1_wrong_digests_are_refused_and_store_nothing() {
     for (request, code) in [
         (put().header("content-md5", "AAAAAAAAAAAAAAAAAAAAAA=="), "BadDigest"),
         (put().header("content-md5", "nonsense"), "InvalidDigest"),
+        (put().header("content-md5", ""), "InvalidDigest"),
+        (put().header("x-amz-checksum-sha256", ""), "InvalidRequest"),
         (put().header("x-amz-checksum-crc32", "AAAAAA=="), "BadDigest"),
         (put().header("x-amz-checksum-crc32c", "AAAAAA=="), "BadDigest"),
         (put().header("x-amz-checksum-crc64nvme", "AAAAAAAAAAA="), "BadDigest"),
