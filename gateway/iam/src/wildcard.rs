@@ -35,7 +35,7 @@ impl Pattern {
     }
 
     pub(crate) fn matches(&self, text: &str) -> bool {
-        let (first, rest) = self.segments.split_first().expect("split yields at least one");
+        let Some((first, rest)) = self.segments.split_first() else { return false };
         let Some(text) = first.strip_from_start(text) else { return false };
         let Some((last, middle)) = rest.split_last() else { return text.is_empty() };
         let Some(mut text) = last.strip_from_end(text) else { return false };
