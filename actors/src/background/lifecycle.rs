@@ -73,10 +73,7 @@ impl Lifecycles {
             Ok(lifecycle) => lifecycle,
             // It was deleted meanwhile.
             Err(MetaError::NoSuchBucket(_)) => return self.next_bucket().await,
-            Err(error) => {
-                self.at = Some((bucket, place));
-                return Err(error);
-            }
+            Err(error) => return self.cannot(bucket, place, error).await,
         };
         let next = self.page(&bucket, &lifecycle, place.clone()).await;
         match next {
@@ -85,11 +82,19 @@ impl Lifecycles {
                 Ok(Walked::Page)
             }
             Ok(None) | Err(MetaError::NoSuchBucket(_)) => self.next_bucket().await,
-            Err(error) => {
-                self.at = Some((bucket, place));
-                Err(error)
-            }
+            Err(error) => self.cannot(bucket, place, error).await,
         }
+    }
+
+    /// What may be otherwise the next time is tried again. A bucket with a row that cannot be read must not keep those
+    /// after it from their ends: it is left until the next walk.
+    async fn cannot(&mut self, bucket: String, place: Place, error: MetaError) -> Result<Walked, MetaError> {
+        if matches!(error, MetaError::Corrupt { .. }) {
+            tracing::error!(bucket, %error, "the lifecycle of a bucket cannot be carried out");
+            return self.next_bucket().await;
+        }
+        self.at = Some((bucket, place));
+        Err(error)
     }
 
     async fn next_bucket(&mut self) -> Result<Walked, MetaError> {

@@ -179,3 +179,18 @@ async fn uploads_that_nobody_completes_are_aborted() {
     let keys: Vec<_> = uploads.iter().map(|upload| upload.key.as_str()).collect();
     assert_eq!(keys, ["other", "up/new"]);
 }
+
+#[tokio::test]
+async fn rules_that_cannot_be_read_keep_no_other_bucket_from_its_ends() {
+    let mut world = World::new().await;
+    // Before the other in the walk.
+    let first = Bucket { name: "a".into(), ..world.meta.bucket("b").await.unwrap() };
+    world.meta.create_bucket(first).await.unwrap();
+    world.meta.set_bucket_document("a", BucketDocument::Lifecycle, Some(b"\xffof later".to_vec())).await.unwrap();
+    let days = LifecycleRule { expiration: Some(Expiration::Days(1)), ..LifecycleRule::default() };
+    world.rules(vec![days]).await;
+    world.put("old").await;
+    world.pass_days(2);
+    world.pass().await;
+    assert!(world.left().await.is_empty());
+}
