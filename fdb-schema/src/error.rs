@@ -35,6 +35,8 @@ pub enum MetaError {
     VersioningNotEnabled(String),
     #[error("versioning of bucket {} cannot be suspended: it has object lock", Shown(.0))]
     VersioningLocked(String),
+    #[error("bucket {} holds {used} {what} and may hold {limit}: {more} more do not fit", Shown(bucket))]
+    QuotaExceeded { bucket: String, what: &'static str, used: u64, more: u64, limit: u64 },
     #[error("upload {0} does not exist")]
     NoSuchUpload(UploadId),
     #[error("precondition {0} did not hold")]

@@ -116,8 +116,10 @@ fn records_have_their_golden_bytes() {
                     period: RetentionPeriod::Years(3),
                 }),
             }),
+            quota: Some(BucketQuota { quota: Quota { bytes: Some(5), objects: None }, shared: true }),
+            limits: RequestLimits { per_second: None, concurrent: Some(7) },
         },
-        "0296a16201a16fa0a7456e61626c65649192aa476f7665726e616e636581a5596561727303",
+        "0398a16201a16fa0a7456e61626c65649192aa476f7665726e616e636581a5596561727303929205c0c392c007",
     );
     // blob
     goldens.check(
@@ -217,9 +219,10 @@ fn records_have_their_golden_bytes() {
             policies: vec![shared.clone(), own],
             groups: vec!["g".into()],
             access_keys: vec!["a".into()],
+            limits: RequestLimits { per_second: Some(5), concurrent: None },
             ..User::new("u", 1)
         },
-        "0197a175c41005050505050505050505050505050505c2019292a170c092a171a27b7d91a16791a161",
+        "0298a175c41005050505050505050505050505050505c2019292a170c092a171a27b7d91a16791a1619205c0",
     );
     // user_group
     goldens.check(UserGroup { name: "g".into(), created_ms: 2, policies: vec![shared] }, "0193a167029192a170c0");
@@ -464,16 +467,21 @@ fn leases_of_the_first_version_are_read() {
     assert!(matches!(read("0193a16ca16809"), Err(CodecError::Garbled(_))));
 }
 
-/// Rows of before object lock: nothing is locked by them.
+/// Rows of before object lock, quotas and limits: nothing is locked or bounded by them.
 #[test]
-fn rows_of_before_locks_are_read() {
+fn rows_of_before_locks_and_limits_are_read() {
     fn read<R: Stored>(row: &str) -> R {
         R::decode(&hex::decode(row).unwrap()).unwrap()
     }
     let attributes = Attributes { lock: Lock::default(), ..attributes() };
     let version = Version { attributes: attributes.clone(), ..version() };
     let bucket: Bucket = read("0195a16201a16fa0a7456e61626c6564");
-    assert_eq!((bucket.versioning, bucket.object_lock), (Versioning::Enabled, None));
+    assert_eq!((bucket.versioning, bucket.object_lock, bucket.quota), (Versioning::Enabled, None, None));
+    let user: User = read("0197a175c41005050505050505050505050505050505c2019292a170c092a171a27b7d91a16791a161");
+    assert_eq!((user.access_keys, user.limits), (vec!["a".into()], RequestLimits::default()));
+    // Of before quotas.
+    let bucket: Bucket = read("0296a16201a16fa0a7456e61626c65649192aa476f7665726e616e636581a5596561727303");
+    assert_eq!((bucket.object_lock.is_some(), bucket.quota), (true, None));
     let upload: Upload = read(
         "0197c41004040404040404040404040404040404a162a16b05a16f9aa3612f62c0c0c0c0c0c09192a16ea1769192a174a177a85354414e4441524492a6536861323536a9436f6d706f73697465",
     );

@@ -18,7 +18,7 @@ use cairn_schema::{
 use common::*;
 
 /// Verbs that write nothing.
-const READS: [&str; 41] = [
+const READS: [&str; 42] = [
     "access_key",
     "access_policies",
     "access_policy",
@@ -27,6 +27,7 @@ const READS: [&str; 41] = [
     "bucket_document",
     "disks",
     "existing_cluster",
+    "expect_room",
     "grant",
     "granted",
     "group",
@@ -195,6 +196,12 @@ async fn every_verb(kv: SharedKv, faults: [Fault; 2], case: &str) -> BTreeSet<&'
     let blob = request.blob.as_ref().unwrap().blob.id;
     let made = tried.faulty("commit_object").commit_object(request).await.expect(case);
     tried.faulty("set_tags").set_tags("b", "k", VersionSelector::Current, tags("1")).await.expect(case);
+    let limits = RequestLimits { per_second: Some(9), concurrent: None };
+    tried.faulty("set_request_limits").set_request_limits("b", limits).await.expect(case);
+    assert_eq!(plain.bucket("b").await.unwrap().limits, limits, "{case}");
+    let quota = Quota { bytes: Some(1 << 20), objects: None };
+    tried.faulty("set_quota").set_quota("b", quota).await.expect(case);
+    assert_eq!(plain.bucket("b").await.unwrap().quota, Some(BucketQuota { quota, shared: true }), "{case}");
     tried.faulty("copy_object").copy_object(copy(("b", "k"), ("b", "copy"))).await.expect(case);
     let (finished, given_up) = (upload("b", "mp"), upload("b", "mp"));
     tried.faulty("create_upload").create_upload(finished.clone()).await.expect(case);

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use s3s::{S3Error, S3ErrorCode, s3_error};
 
-use crate::{error::ErrorDocument, fault::BodyFault};
+use crate::{error::ErrorDocument, fault::BodyFault, turnstile::Pass};
 
 /// What is left of a request's body when nobody wants it any more.
 pub(crate) enum Unread {
@@ -37,6 +37,7 @@ struct Facts {
     peer: OnceLock<IpAddr>,
     tls: OnceLock<&'static str>,
     conceals_missing: AtomicBool,
+    pass: Mutex<Option<Pass>>,
 }
 
 impl RequestContext {
@@ -51,6 +52,7 @@ impl RequestContext {
             peer: OnceLock::new(),
             tls: OnceLock::new(),
             conceals_missing: AtomicBool::new(false),
+            pass: Mutex::new(None),
         }))
     }
 
@@ -87,6 +89,11 @@ impl RequestContext {
     /// From now on an object that is missing is answered as one that is forbidden.
     pub(crate) fn conceal_missing(&self) {
         self.0.conceals_missing.store(true, Ordering::Relaxed);
+    }
+
+    /// The request counts among those under way until it is answered.
+    pub(crate) fn keep_pass(&self, pass: Pass) {
+        *self.0.pass.lock() = Some(pass);
     }
 
     pub(crate) fn set_operation(&self, name: &str) {

@@ -31,6 +31,7 @@ mod server;
 mod service;
 mod shown;
 mod tls;
+mod turnstile;
 mod verified;
 mod xml;
 

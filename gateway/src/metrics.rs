@@ -20,6 +20,8 @@ pub(crate) struct Metrics {
     /// Connections and requests refused because a bound was reached.
     pub(crate) refused_connections: IntCounter,
     pub(crate) refused_requests: IntCounter,
+    /// By what they were too many for: user, bucket, share.
+    pub(crate) limited_requests: IntCounterVec,
     /// By what took too long: headers, idle, answer.
     pub(crate) cut_off_connections: IntCounterVec,
 }
@@ -49,6 +51,13 @@ impl Metrics {
                 "cairn_gateway_refused_requests_total",
                 "Requests answered 503 SlowDown because the limit was reached",
             )?,
+            limited_requests: IntCounterVec::new(
+                Opts::new(
+                    "cairn_gateway_limited_requests_total",
+                    "Requests answered 503 SlowDown because their user or bucket has too many",
+                ),
+                &["by"],
+            )?,
             cut_off_connections: IntCounterVec::new(
                 Opts::new(
                     "cairn_gateway_cut_off_connections_total",
@@ -73,6 +82,7 @@ impl Metrics {
             Box::new(self.connections.clone()),
             Box::new(self.refused_connections.clone()),
             Box::new(self.refused_requests.clone()),
+            Box::new(self.limited_requests.clone()),
             Box::new(self.cut_off_connections.clone()),
         ]
     }

@@ -90,6 +90,8 @@ pub(crate) enum Failure {
     RatesRefused(String),
     #[error("nothing was changed: {0}")]
     AccessRefused(String),
+    #[error("no bucket was changed: {0}")]
+    BucketRefused(String),
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error("log: {0}")]

@@ -215,6 +215,8 @@ pub(super) async fn furnish(meta: &Meta) {
         region: String::new(),
         versioning: Versioning::Off,
         object_lock: None,
+        quota: None,
+        limits: RequestLimits::default(),
     };
     meta.create_bucket(bucket).await.unwrap();
     for number in [1, 2] {

@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use cairn_fragment::{Bounded, DiskStatus, FragmentInfo, Fragments, NewFragment, Terms, TransportError};
-use cairn_schema::verbs::*;
+use cairn_schema::{record::RequestLimits, verbs::*};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -285,6 +285,8 @@ async fn red_1_a_returning_disk_is_compared_with_what_it_should_hold() {
         region: String::new(),
         versioning: Versioning::Off,
         object_lock: None,
+        quota: None,
+        limits: RequestLimits::default(),
     };
     court.meta.create_bucket(bucket).await.unwrap();
     let object = CommitObject {

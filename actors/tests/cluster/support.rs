@@ -103,6 +103,8 @@ impl Cluster {
             region: String::new(),
             versioning: Versioning::Off,
             object_lock: None,
+            quota: None,
+            limits: RequestLimits::default(),
         };
         cluster.meta.create_bucket(bucket).await.unwrap();
         cluster.until_disks("all up", |disks| disks.iter().all(|disk| disk.state == DiskState::Up)).await;

@@ -324,6 +324,8 @@ pub(crate) async fn twin(shape: Shape) -> Twin {
         region: String::new(),
         versioning: Versioning::Off,
         object_lock: None,
+        quota: None,
+        limits: RequestLimits::default(),
     };
     meta.create_bucket(bucket).await.unwrap();
     let metrics = prometheus::Registry::new();

@@ -4,8 +4,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    codec::CodecError,
     error::{MetaError, Result},
     ids::UserId,
+    record::RequestLimits,
 };
 
 /// Policies attached to one user or one group.
@@ -34,14 +36,23 @@ pub struct User {
     pub groups: Vec<String>,
     /// In the order of their creation.
     pub access_keys: Vec<String>,
+    #[serde(default)]
+    pub limits: RequestLimits,
 }
 
 impl User {
     /// One without policies, groups and keys, whom nothing is allowed.
     pub fn new(name: &str, created_ms: u64) -> Self {
         let (policies, groups, access_keys) = (Vec::new(), Vec::new(), Vec::new());
-        Self { name: name.to_owned(), id: UserId::random(), enabled: true, created_ms, policies, groups, access_keys }
+        let (name, id, limits) = (name.to_owned(), UserId::random(), RequestLimits::default());
+        Self { name, id, enabled: true, created_ms, policies, groups, access_keys, limits }
     }
+}
+
+/// Rows of before users had limits, which stand where those rows end.
+pub(super) fn older_user(version: u8, body: &[u8]) -> Option<Result<User, CodecError>> {
+    let read = |body| rmp_serde::from_slice(body).map_err(|error| CodecError::Garbled(error.to_string()));
+    (version == 1).then(|| read(body))
 }
 
 /// Users who have policies in common. Whom it has is written with the users.

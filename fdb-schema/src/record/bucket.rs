@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    codec::CodecError,
     error::{MetaError, Result},
-    record::{Lock, ObjectLock},
+    record::{BucketQuota, Lock, ObjectLock, RequestLimits},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +29,11 @@ pub struct Bucket {
     /// None: versions in it cannot be locked. Once there it stays, and versioning stays enabled with it.
     #[serde(default)]
     pub object_lock: Option<ObjectLock>,
+    #[serde(default)]
+    pub quota: Option<BucketQuota>,
+    /// Of requests for it and what is in it.
+    #[serde(default)]
+    pub limits: RequestLimits,
 }
 
 impl Bucket {
@@ -45,6 +51,12 @@ impl Bucket {
             }
         }
     }
+}
+
+/// Rows of before buckets had object lock (1) and quotas (2), both of which stand where those rows end.
+pub(super) fn older(version: u8, body: &[u8]) -> Option<Result<Bucket, CodecError>> {
+    let read = |body| rmp_serde::from_slice(body).map_err(|error| CodecError::Garbled(error.to_string()));
+    (1..=2).contains(&version).then(|| read(body))
 }
 
 /// A document attached to a bucket: stored as given, interpreted by the gateway or a background actor.

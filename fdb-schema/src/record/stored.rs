@@ -2,7 +2,7 @@
 
 use super::{
     AccessKey, AccessPolicy, Blob, Bucket, ClusterPolicy, ClusterRates, Disk, Group, GroupRepair, Lease, Lifecycle,
-    Node, Upload, User, UserGroup, lease, lock, rows,
+    Node, Upload, User, UserGroup, access, bucket, lease, lock, rows,
 };
 use crate::codec::{CodecError, Stored};
 
@@ -22,7 +22,7 @@ macro_rules! stored {
 }
 
 stored! {
-    Bucket => "bucket row", version 2, older by lock::of_before::<1, _>;
+    Bucket => "bucket row", version 3, older by bucket::older;
     Blob => "blob row";
     Upload => "upload row", version 2, older by lock::of_before::<1, _>;
     Node => "node row";
@@ -32,7 +32,7 @@ stored! {
     ClusterRates => "rates row";
     GroupRepair => "group repair row";
     AccessKey => "access key row", version 2;
-    User => "user row";
+    User => "user row", version 2, older by access::older_user;
     UserGroup => "user group row";
     AccessPolicy => "access policy row";
     Lease => "lease row", version 2, older by lease::older;

@@ -4,12 +4,13 @@ use crate::{
     codec::Stored,
     error::{MetaError, Result},
     ids::{AttemptId, UploadId},
-    keyspace::{self, UsageField},
-    kv::{RangeQuery, counter, key_after, prefix_end},
-    record::{Bucket, Usage, Versioning, rows::AttemptRow},
+    keyspace,
+    kv::{RangeQuery, key_after, prefix_end},
+    record::{Bucket, Quota, RequestLimits, Usage, Versioning, rows::AttemptRow},
     verbs::{
         Meta, Verb, attempts, multipart,
         tx::{Outcome, Tx, transact},
+        usage,
     },
 };
 
@@ -63,6 +64,37 @@ impl Meta {
 
     pub fn usage<'a>(&'a self, bucket: &'a str) -> Verb<'a, Usage> {
         Box::pin(async move { transact!(self, "usage", |tx| usage(tx, bucket)) })
+    }
+
+    /// Bounds what a bucket holds from now on. What is there stays, also what is more than that: then nothing that
+    /// makes it more is taken until enough is gone.
+    pub fn set_quota<'a>(&'a self, bucket: &'a str, quota: Quota) -> Verb<'a, ()> {
+        Box::pin(async move {
+            let attempt = AttemptId::random();
+            transact!(self, "set_quota", |tx| set_quota(tx, attempt, bucket, quota))
+        })
+    }
+
+    /// Bounds the requests for a bucket.
+    pub fn set_request_limits<'a>(&'a self, bucket: &'a str, limits: RequestLimits) -> Verb<'a, ()> {
+        Box::pin(async move {
+            let attempt = AttemptId::random();
+            transact!(self, "set_request_limits", |tx| set_request_limits(tx, attempt, bucket, limits))
+        })
+    }
+
+    /// Whether so many bytes more could be in a bucket, as far as is known now: for whoever would rather be refused
+    /// before they have come than after.
+    ///
+    /// # Errors
+    /// QuotaExceeded.
+    pub fn expect_room<'a>(&'a self, bucket: &'a str, bytes: u64) -> Verb<'a, ()> {
+        Box::pin(async move {
+            transact!(self, "expect_room", |tx| async {
+                let bucket = tx.bucket(bucket).await?;
+                usage::expect_room(tx, &bucket, bytes).await
+            })
+        })
     }
 }
 
@@ -159,13 +191,27 @@ async fn set_versioning(tx: &mut Tx, attempt: AttemptId, name: &str, versioning:
 
 async fn usage(tx: &mut Tx, bucket: &str) -> Outcome<Usage> {
     tx.bucket(bucket).await?;
-    let rows = usize::from(keyspace::USAGE_STRIPES) * 2;
-    let page = tx.range(RangeQuery::prefix(keyspace::usages(bucket), rows).snapshot()).await?;
-    // A stripe alone may be negative: what one added, another may have taken away.
-    let sum = |field: UsageField| {
-        let counters = page.rows.iter().filter(|(key, _)| key.last() == Some(&(field as u8)));
-        let sum = counters.map(|(_, value)| counter(Some(value))).fold(0, i64::wrapping_add);
-        u64::try_from(sum).unwrap_or_default()
-    };
-    Ok(Usage { objects: sum(UsageField::Objects), bytes: sum(UsageField::Bytes) })
+    usage::read(tx, bucket, true).await
+}
+
+async fn set_quota(tx: &mut Tx, attempt: AttemptId, name: &str, quota: Quota) -> Outcome<()> {
+    tx.prefetch(&[keyspace::attempt(attempt), keyspace::bucket(name)]).await?;
+    if attempts::done_before(tx, attempt).await? {
+        return Ok(());
+    }
+    let bucket = tx.bucket(name).await?;
+    usage::set_quota(tx, bucket, (!quota.is_unset()).then_some(quota)).await?;
+    attempts::remember(tx, attempt, &AttemptRow::Done);
+    Ok(())
+}
+
+async fn set_request_limits(tx: &mut Tx, attempt: AttemptId, name: &str, limits: RequestLimits) -> Outcome<()> {
+    tx.prefetch(&[keyspace::attempt(attempt), keyspace::bucket(name)]).await?;
+    if attempts::done_before(tx, attempt).await? {
+        return Ok(());
+    }
+    let bucket = tx.bucket(name).await?;
+    tx.set(keyspace::bucket(name), &Bucket { limits, ..bucket });
+    attempts::remember(tx, attempt, &AttemptRow::Done);
+    Ok(())
 }

@@ -15,6 +15,7 @@ use crate::{
     verbs::{
         Committed, CompleteUpload, CopyPart, Meta, PartsPage, PutPart, RangeRequest, Verb, attempts, blobs, locate,
         tx::{Outcome, Tx, transact},
+        usage,
         version_rows::{self, Draft},
     },
 };
@@ -124,7 +125,9 @@ async fn create(tx: &mut Tx, attempt: AttemptId, upload: &Upload) -> Outcome<()>
         return Ok(());
     }
     // What could never be completed is not begun.
-    tx.bucket(&upload.bucket).await?.lock_of_new(upload.attributes.lock, tx.now_ms)?;
+    let bucket = tx.bucket(&upload.bucket).await?;
+    bucket.lock_of_new(upload.attributes.lock, tx.now_ms)?;
+    usage::expect_room(tx, &bucket, 1).await?;
     tx.set(keyspace::upload(&upload.bucket, &upload.key, upload.id), upload);
     attempts::remember(tx, attempt, &AttemptRow::Done);
     Ok(())
@@ -142,6 +145,7 @@ async fn put_part(tx: &mut Tx, request: &PutPart) -> Outcome<UploadedPart> {
     let part_key = keyspace::part(request.upload, request.number);
     let mut ahead = vec![
         keyspace::attempt(request.attempt),
+        keyspace::bucket(&request.bucket),
         keyspace::upload(&request.bucket, &request.key, request.upload),
         part_key.clone(),
     ];
@@ -152,6 +156,9 @@ async fn put_part(tx: &mut Tx, request: &PutPart) -> Outcome<UploadedPart> {
     }
     // Read, so that a Complete or an Abort beside this one conflicts.
     read(tx, &request.bucket, &request.key, request.upload).await?;
+    // It counts once it is part of an object; what never could be is not kept.
+    let bucket = tx.bucket(&request.bucket).await?;
+    usage::expect_room(tx, &bucket, request.length).await?;
     if let Some(replaced) = tx.get::<PartRow>(&part_key).await? {
         blobs::release_parts(tx, &[replaced], tx.now_ms).await?;
     }

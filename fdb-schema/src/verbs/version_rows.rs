@@ -14,7 +14,7 @@ use crate::{
     verbs::{
         EtagMatch, Precondition, VersionSelector, blobs,
         tx::{Outcome, Tx},
-        usage::count_version,
+        usage::{count_gone, count_new},
     },
 };
 
@@ -66,15 +66,16 @@ pub(crate) async fn insert(
     draft: Draft,
 ) -> Outcome<Version> {
     let row = row_after(head.as_ref(), tx.now_ms);
-    let mut null_row = head.as_ref().and_then(|head| head.null_row);
+    let (mut null_row, mut replaced) = (head.as_ref().and_then(|head| head.null_row), None);
     let id = if bucket.versioning == Versioning::Enabled {
         row
     } else {
-        if let Some(replaced) = null_row.replace(row) {
-            drop_row(tx, bucket, key, replaced, false).await?;
+        if let Some(null) = null_row.replace(row) {
+            replaced = Some(drop_row(tx, bucket, key, null, false).await?);
         }
         VersionId::NULL
     };
+    let replaced = replaced.filter(|version| version.kind == VersionKind::Object).map(|version| version.size);
     let modified_ms = head.map_or(0, |head| head.modified_ms).max(tx.now_ms);
     let mut version = Version { id, modified_ms, ..draft.version };
     if version.kind == VersionKind::Object {
@@ -83,8 +84,10 @@ pub(crate) async fn insert(
     let stored = VersionRow { version, parts: draft.parts };
     tx.set(keyspace::version(&bucket.name, key, row), &stored);
     tx.set(keyspace::head(&bucket.name, key), &head_of(row, &stored.version, null_row));
-    if stored.version.kind == VersionKind::Object {
-        count_version(tx, &bucket.name, stored.version.size, 1);
+    match (stored.version.kind, replaced) {
+        (VersionKind::Object, replaced) => count_new(tx, bucket, stored.version.size, replaced).await?,
+        (VersionKind::DeleteMarker, Some(size)) => count_gone(tx, &bucket.name, size),
+        (VersionKind::DeleteMarker, None) => {}
     }
     Ok(stored.version)
 }
@@ -105,7 +108,7 @@ pub(crate) fn head_of(row: VersionId, version: &Version, null_row: Option<Versio
     }
 }
 
-/// Removes one row of a key and what it refers to, but not its trace in the head. Whatever removes a version comes by
+/// Removes one row of a key and what it refers to, but not its trace in the head and the counters. Whatever removes a version comes by
 /// here, so that here is decided whether it is locked. `bypass`: by somebody who may bypass governance.
 async fn drop_row(tx: &mut Tx, bucket: &Bucket, key: &str, row: VersionId, bypass: bool) -> Outcome<Version> {
     let row_key = keyspace::version(&bucket.name, key, row);
@@ -115,9 +118,6 @@ async fn drop_row(tx: &mut Tx, bucket: &Bucket, key: &str, row: VersionId, bypas
     }
     tx.clear(row_key);
     blobs::release(tx, &stored.parts).await?;
-    if stored.version.kind == VersionKind::Object {
-        count_version(tx, &bucket.name, stored.version.size, -1);
-    }
     Ok(stored.version)
 }
 
@@ -143,6 +143,9 @@ pub(crate) async fn remove(
     bypass: bool,
 ) -> Outcome<Version> {
     let removed = drop_row(tx, bucket, key, row, bypass).await?;
+    if removed.kind == VersionKind::Object {
+        count_gone(tx, &bucket.name, removed.size);
+    }
     let null_row = head.null_row.filter(|null| *null != row);
     let head_key = keyspace::head(&bucket.name, key);
     if head.row != row {

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use cairn_iam::{Policy, PolicyKind};
-use cairn_schema::{Meta, MetaError, record::BucketDocument};
+use cairn_schema::{
+    Meta, MetaError,
+    record::{BucketDocument, RequestLimits},
+};
 
 use crate::{public_access::PublicAccessBlock, recent::Recent};
 
@@ -11,7 +14,7 @@ use crate::{public_access::PublicAccessBlock, recent::Recent};
 const ENTRY_BYTES: usize = 1024;
 const READ_TIMES: usize = 8;
 
-/// The policy of a bucket and its Block Public Access settings.
+/// The policy of a bucket, its Block Public Access settings, and how many requests it takes.
 #[derive(Debug)]
 pub(super) struct BucketRules {
     /// As they were read: when they are read again and are the same, nothing else need be done again.
@@ -20,10 +23,12 @@ pub(super) struct BucketRules {
     /// There is a policy that cannot be read: it may deny anything.
     pub(super) broken: bool,
     pub(super) restrict_public: bool,
+    /// Of requests.
+    pub(super) limits: RequestLimits,
 }
 
 impl BucketRules {
-    fn of(bucket: &str, texts: [Option<Vec<u8>>; 2]) -> Self {
+    fn of(bucket: &str, limits: RequestLimits, texts: [Option<Vec<u8>>; 2]) -> Self {
         let [policy, block] = &texts;
         let policy = policy.as_deref().map(|text| Policy::parse(PolicyKind::Bucket { name: bucket }, text));
         if let Some(Err(error)) = &policy {
@@ -36,7 +41,7 @@ impl BucketRules {
         // One that cannot be read restricts all that there is to restrict.
         let restrict_public = block.is_some_and(|block| block.map_or(true, |block| block.restrict_public_buckets));
         let broken = matches!(policy, Some(Err(_)));
-        Self { policy: policy.and_then(Result::ok), broken, restrict_public, texts }
+        Self { policy: policy.and_then(Result::ok), broken, restrict_public, limits, texts }
     }
 
     fn weight(&self) -> usize {
@@ -58,11 +63,11 @@ impl BucketBook {
         let read = async |before: Option<Arc<BucketRules>>| {
             let policy = meta.bucket_document(bucket, BucketDocument::Policy);
             let block = meta.bucket_document(bucket, BucketDocument::PublicAccessBlock);
-            let (policy, block) = tokio::try_join!(policy, block)?;
-            let texts = [policy, block];
+            let (policy, block, row) = tokio::try_join!(policy, block, meta.bucket(bucket))?;
+            let (texts, limits) = ([policy, block], row.limits);
             match before {
-                Some(before) if before.texts == texts => Ok(before),
-                _ => Ok(Arc::new(BucketRules::of(bucket, texts))),
+                Some(before) if before.texts == texts && before.limits == limits => Ok(before),
+                _ => Ok(Arc::new(BucketRules::of(bucket, limits, texts))),
             }
         };
         match self.0.get(bucket, |rules| rules.weight(), read).await {

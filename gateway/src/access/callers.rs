@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cairn_iam::{Policy, PolicyKind, Principal};
-use cairn_schema::{Meta, clock::now_ms, record::Grant};
+use cairn_schema::{Meta, clock::now_ms, record::{Grant, RequestLimits}};
 use s3s::{
     S3Error, S3Result,
     auth::{S3Auth, SecretKey},
@@ -82,9 +82,20 @@ impl Caller {
 
     pub(super) fn name(&self) -> Option<&str> {
         match self {
-            Self::User(user) => Some(&user.grant.user.name),
+            Self::User(user) => Some(user.name()),
             Self::Anonymous | Self::Root => None,
         }
+    }
+}
+
+impl KnownUser {
+    pub(super) fn name(&self) -> &str {
+        &self.grant.user.name
+    }
+
+    /// Of all the user's requests together.
+    pub(super) fn limits(&self) -> RequestLimits {
+        self.grant.user.limits
     }
 }
 

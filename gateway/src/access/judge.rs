@@ -19,6 +19,7 @@ use s3s::{
 use super::{
     account::resource_arn,
     actions::{self, On},
+    admission::Admission,
     asking::{Asking, BodyFacts},
     bucket_rules::{BucketBook, BucketRules},
     callers::{Caller, Credentials},
@@ -53,6 +54,7 @@ pub(crate) struct Access {
     meta: Meta,
     credentials: Credentials,
     buckets: Arc<BucketBook>,
+    admission: Admission,
 }
 
 /// One action on one thing.
@@ -65,8 +67,8 @@ struct Need<'a> {
 }
 
 impl Access {
-    pub(crate) fn new(meta: Meta, credentials: Credentials) -> Self {
-        Self { meta, credentials, buckets: Arc::default() }
+    pub(crate) fn new(meta: Meta, credentials: Credentials, admission: Admission) -> Self {
+        Self { meta, credentials, buckets: Arc::default(), admission }
     }
 
     /// What a bucket says of who may do what was changed here.
@@ -80,6 +82,7 @@ impl Access {
         let bucket = asking.bucket.filter(|_| asking.operation != "CreateBucket");
         let judge = async {
             let verdict = self.judge(asking).await?;
+            self.admit(asking).await?;
             honour::check_parameters(asking.operation, &asking.query)?;
             honour::check_headers(honour::Use::of_operation(asking.operation), asking.headers)?;
             honour::check_owners(&self.meta, bucket, asking.headers).await?;
@@ -93,6 +96,18 @@ impl Access {
             }
         }
         verdict
+    }
+
+    /// Lets a request that may be answered in, if its user and its bucket do not have too many.
+    ///
+    /// # Errors
+    /// SlowDown.
+    pub(crate) async fn admit(&self, asking: &Asking<'_>) -> S3Result<()> {
+        let Some(context) = asking.context else { return Ok(()) };
+        let caller = self.credentials.caller(asking.access_key).await?;
+        let name = asking.bucket.filter(|_| asking.operation != "CreateBucket");
+        let rules = self.rules(name).await?;
+        self.admission.enter(&caller, name.zip(rules.as_deref()), context)
     }
 
     /// # Errors

@@ -7,6 +7,7 @@
 
 mod account;
 mod actions;
+mod admission;
 mod asking;
 mod bucket_rules;
 mod callers;
@@ -15,6 +16,7 @@ mod desk;
 mod judge;
 
 pub(crate) use account::ROOT_USER;
+pub(crate) use admission::Admission;
 pub(crate) use asking::{Asking, BodyFacts};
 pub(crate) use callers::Credentials;
 pub use desk::{AccessDesk, DeskError, Explanation, NewAccessKey, Question};

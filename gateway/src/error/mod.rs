@@ -64,6 +64,8 @@ pub(crate) fn from_meta(error: MetaError) -> S3Error {
             InvalidBucketState,
             "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed."
         ),
+        // No error of S3, which has no quotas; its name and status are what other stores answer.
+        MetaError::QuotaExceeded { .. } => custom("QuotaExceeded", StatusCode::FORBIDDEN, sentence(&error)),
         MetaError::NoSuchUpload(upload) => s3_error!(NoSuchUpload).with("UploadId", upload),
         MetaError::PreconditionFailed(condition) => precondition_failed(condition),
         MetaError::InvalidPart { number } => s3_error!(InvalidPart).with("PartNumber", number),
@@ -274,6 +276,11 @@ mod tests {
             ),
             (MetaError::Locked { key: "k".into(), version: VersionId::NULL }, "AccessDenied", 403),
             (MetaError::NoObjectLock("b".into()), "InvalidRequest", 400),
+            (
+                MetaError::QuotaExceeded { bucket: "b".into(), what: "bytes", used: 1, more: 2, limit: 2 },
+                "QuotaExceeded",
+                403,
+            ),
             (MetaError::VersioningNotEnabled("b".into()), "InvalidBucketState", 409),
             (MetaError::VersioningLocked("b".into()), "InvalidBucketState", 409),
             (MetaError::PreconditionFailed("If-Match"), "PreconditionFailed", 412),

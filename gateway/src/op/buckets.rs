@@ -93,6 +93,8 @@ impl Api {
             region: configuration.flatten().filter(|region| region != DEFAULT_REGION).unwrap_or_default(),
             versioning: if object_lock.is_some() { record::Versioning::Enabled } else { record::Versioning::Off },
             object_lock,
+            quota: None,
+            limits: record::RequestLimits::default(),
         };
         match self.meta().create_bucket(bucket).await {
             Ok(()) => {}

@@ -18,9 +18,10 @@ use super::{
     noting_outcome,
 };
 use crate::{
-    access::{Access, Credentials},
+    access::{Access, Admission, Credentials},
     context::RequestContext,
     cors::{Cors, CrossOrigin},
+    metrics::Metrics,
     options::GatewayOptions,
 };
 
@@ -41,7 +42,7 @@ impl From<S3Service> for Operations {
 }
 
 impl Operations {
-    pub(crate) fn new(store: Store, options: &GatewayOptions) -> Self {
+    pub(crate) fn new(store: Store, options: &GatewayOptions, metrics: &Metrics) -> Self {
         let meta = store.meta().clone();
         let credentials = Credentials::new(
             meta.clone(),
@@ -49,7 +50,9 @@ impl Operations {
             options.root_secret_key.clone(),
             options.secrets.clone(),
         );
-        let (access, cors) = (Access::new(meta.clone(), credentials.clone()), Cors::new(meta));
+        let admission = Admission::new(options.limits.requests_in_flight, metrics.limited_requests.clone());
+        let access = Access::new(meta.clone(), credentials.clone(), admission);
+        let cors = Cors::new(meta);
         let region = options.region.clone();
         let scheme = if options.tls.is_some() { "https" } else { "http" };
         let api = Api {

@@ -32,6 +32,7 @@ mod objects;
 mod ownership;
 mod part_copy;
 mod policies;
+mod quota;
 mod range;
 mod settings;
 mod tag_set;

@@ -49,6 +49,7 @@ impl Api {
         let bucket = self.meta().bucket(&input.bucket).await.map_err(from_meta)?;
         demand_digest(&bucket, lock, &checks)?;
         let incoming = incoming(input.body, input.content_length, checks, trailing_headers)?;
+        self.expect_room(&bucket, &input.key, incoming.length).await?;
         let put = PutObject {
             requester,
             bucket: input.bucket.clone(),

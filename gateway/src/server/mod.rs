@@ -63,17 +63,21 @@ impl Gateway {
     pub fn start(store: Store, options: GatewayOptions) -> BoxFuture<'static, Result<Self, GatewayError>> {
         Box::pin(async move {
             options.check()?;
-            Self::serve(Operations::new(store, &options), options)
+            let metrics = Metrics::register(&options.metrics)?;
+            Self::serve(Operations::new(store, &options, &metrics), options, metrics)
         })
     }
 
     /// Serves any operations: those of the tests of this layer need no store.
-    fn serve(operations: impl Into<Operations>, options: GatewayOptions) -> Result<Self, GatewayError> {
+    fn serve(
+        operations: impl Into<Operations>,
+        options: GatewayOptions,
+        metrics: Metrics,
+    ) -> Result<Self, GatewayError> {
         let tls = match &options.tls {
             Some((cert_pem, key_pem)) => Some(tls::acceptor(cert_pem, key_pem)?),
             None => None,
         };
-        let metrics = Metrics::register(&options.metrics)?;
         let listener = listen(options.listen).map_err(|error| GatewayError::Listen(options.listen, error))?;
         let local_addr = listener.local_addr().map_err(|error| GatewayError::Listen(options.listen, error))?;
         let limits = options.limits.clone();

@@ -21,6 +21,7 @@ mod overload;
 mod policies;
 mod policy_effects;
 mod presigned;
+mod quotas;
 mod ranges;
 mod request;
 mod settings;

@@ -16,7 +16,7 @@ const MIB: usize = 1 << 20;
 const ELSEWHERE: &str = "127.0.0.2";
 
 /// The head of a request to store so many bytes, and its first bytes.
-fn begun(world: &World, signer: &Signer, path: &str, length: usize, sent: usize) -> Vec<u8> {
+pub(crate) fn begun(world: &World, signer: &Signer, path: &str, length: usize, sent: usize) -> Vec<u8> {
     let host = world.address();
     let headers = [
         ("host".to_owned(), host.to_string()),

@@ -12,7 +12,10 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::desk::{self, Desk, Refusal};
+use super::{
+    desk::{self, Desk, Refusal},
+    limits::{self, LimitsOrder},
+};
 
 /// A policy of 10 KiB, however it is escaped, fits.
 pub(super) const MAX_ORDER_BYTES: usize = 64 << 10;
@@ -27,6 +30,7 @@ pub(crate) enum AccessOrder {
     Users { after: Option<String> },
     User { name: String },
     EnableUser { name: String, enabled: bool },
+    LimitUser { name: String, limits: LimitsOrder },
     DeleteUser { name: String },
     AttachToUser { name: String, policy: String, text: Option<String> },
     DetachFromUser { name: String, policy: String },
@@ -83,6 +87,7 @@ async fn obey(desk: &AccessDesk, order: AccessOrder) -> Result<Value, DeskError>
         | Order::Users { .. }
         | Order::User { .. }
         | Order::EnableUser { .. }
+        | Order::LimitUser { .. }
         | Order::DeleteUser { .. }
         | Order::AttachToUser { .. }
         | Order::DetachFromUser { .. }
@@ -138,6 +143,10 @@ async fn of_users(desk: &AccessDesk, order: AccessOrder) -> Result<Value, DeskEr
             return Ok(done());
         }
         AccessOrder::EnableUser { name, enabled } => (name, UserChange::Enable(enabled)),
+        AccessOrder::LimitUser { name, limits } => {
+            let user = meta.user(&name).await?.ok_or_else(|| missing("user", &name))?;
+            (name, UserChange::Limit(limits.of(user.limits)))
+        }
         AccessOrder::AttachToUser { name, policy, text } => {
             (name, UserChange::Attach(AccessDesk::attachable(&policy, text)?))
         }
@@ -221,6 +230,7 @@ async fn shown_user(desk: &AccessDesk, name: &str) -> Result<Value, DeskError> {
     Ok(json!({
         "name": user.name, "id": user.id.to_string(), "enabled": user.enabled, "created_ms": user.created_ms,
         "policies": attached(&user.policies), "groups": user.groups, "access_keys": keys,
+        "limits": limits::shown(user.limits),
     }))
 }
 

@@ -6,7 +6,7 @@ use cairn_actors::runtime::{NodeRuntime, RuntimeError};
 use cairn_gateway::AccessDesk;
 use cairn_schema::MetaError;
 use http::{HeaderMap, StatusCode, header};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
 /// Longer than any change can be said.
 pub(super) const MAX_CHANGE_BYTES: usize = 4096;
@@ -60,6 +60,11 @@ pub(super) fn may_change(peer: SocketAddr, headers: &HeaderMap) -> Result<(), Re
 /// What a body says is to be changed.
 pub(super) fn change<C: DeserializeOwned>(body: &[u8]) -> Result<C, Refusal> {
     serde_json::from_slice(body).map_err(|error| Refusal::wrong(format!("not a change: {error}")))
+}
+
+/// Tells null from what is left out.
+pub(super) fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 /// Whoever changes something has seen it as it is now.

@@ -1,8 +1,10 @@
 //! The operators' HTTP API of a process, and the client that `cairn status` asks it with.
 
 mod access;
+mod buckets;
 pub(crate) mod client;
 mod desk;
+mod limits;
 mod memory_metrics;
 mod policy;
 mod process_metrics;
@@ -11,6 +13,8 @@ mod server;
 mod subject;
 
 pub(crate) use access::AccessOrder;
+pub(crate) use buckets::BucketOrder;
+pub(crate) use limits::LimitsOrder;
 pub(crate) use memory_metrics::{register_index_cache, register_memory};
 pub(crate) use process_metrics::ProcessMetrics;
 pub(crate) use server::{AdminError, AdminServer};

@@ -2,9 +2,9 @@
 
 use cairn_actors::runtime::NodeRuntime;
 use cairn_schema::record::RateOverrides;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
-use super::desk::{self, Desk, Refusal};
+use super::desk::{self, Desk, Refusal, said};
 use crate::config::Size;
 
 /// The rates that the node that is asked goes by, as they are written in configuration files.
@@ -46,11 +46,6 @@ struct RatesChange {
     repair: Option<Option<Size>>,
     #[serde(default, deserialize_with = "said")]
     background_percent: Option<Option<u8>>,
-}
-
-/// Tells null from what is left out.
-fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
 }
 
 impl RatesChange {

@@ -186,7 +186,8 @@ const INDEX: &str = "Cairn admin API\n\n\
     /v1/status  the cluster, JSON\n\
     /v1/policy  how it keeps data, JSON; POST changes it (see `cairn admin policy`)\n\
     /v1/rates   how fast nodes repair and scrub, JSON; POST changes it (see `cairn admin rates`)\n\
-    /v1/access  users, their keys and policies; POST only, from this machine (see `cairn admin access`)\n";
+    /v1/access  users, their keys and policies; POST only, from this machine (see `cairn admin access`)\n\
+    /v1/buckets what buckets hold and may hold; POST only, from this machine (see `cairn admin bucket`)\n";
 
 /// What holds in the whole cluster, and can be changed while it runs.
 #[derive(Clone, Copy)]
@@ -194,6 +195,7 @@ enum Setting {
     Policy,
     Rates,
     Access,
+    Buckets,
 }
 
 impl Setting {
@@ -202,6 +204,7 @@ impl Setting {
             "/v1/policy" => Some(Self::Policy),
             "/v1/rates" => Some(Self::Rates),
             "/v1/access" => Some(Self::Access),
+            "/v1/buckets" => Some(Self::Buckets),
             _ => None,
         }
     }
@@ -211,7 +214,7 @@ impl Setting {
     /// Of what is sent to it.
     fn max_bytes(self) -> usize {
         match self {
-            Self::Policy | Self::Rates => desk::MAX_CHANGE_BYTES,
+            Self::Policy | Self::Rates | Self::Buckets => desk::MAX_CHANGE_BYTES,
             Self::Access => MAX_ORDER_BYTES,
         }
     }
@@ -275,7 +278,9 @@ impl Pages {
             Method::GET | Method::HEAD => Ok(match setting {
                 Setting::Policy => json_page(StatusCode::OK, &desk.policy()?),
                 Setting::Rates => json_page(StatusCode::OK, &desk.rates()?),
-                Setting::Access => return refuse(StatusCode::METHOD_NOT_ALLOWED, "only POST, from this machine"),
+                Setting::Access | Setting::Buckets => {
+                    return refuse(StatusCode::METHOD_NOT_ALLOWED, "only POST, from this machine");
+                }
             }),
             Method::POST => {
                 desk::may_change(peer, request.headers())?;
@@ -289,6 +294,7 @@ impl Pages {
                     Setting::Policy => json_page(StatusCode::OK, &desk.change_policy(&body).await?),
                     Setting::Rates => json_page(StatusCode::OK, &desk.change_rates(&body).await?),
                     Setting::Access => json_page(StatusCode::OK, &desk.access(&body).await?),
+                    Setting::Buckets => json_page(StatusCode::OK, &desk.buckets(&body).await?),
                 })
             }
             _ => refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET, HEAD and POST"),

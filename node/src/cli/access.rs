@@ -51,6 +51,7 @@ fn user_order(command: &UserCommand) -> Result<AccessOrder, Failure> {
     use AccessOrder as Order;
     Ok(match command.clone() {
         UserCommand::Create { name } => Order::CreateUser { name },
+        UserCommand::Limit { name, limits } => Order::LimitUser { name, limits: limits.into() },
         UserCommand::List { after } => Order::Users { after },
         UserCommand::Show { name } => Order::User { name },
         UserCommand::Enable { name } => Order::EnableUser { name, enabled: true },

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::api_args::ApiArgs;
+use super::{api_args::ApiArgs, limits::LimitArgs};
 use crate::config::Period;
 
 #[derive(Debug, Args)]
@@ -49,6 +49,16 @@ pub(crate) enum AccessCommand {
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum UserCommand {
+    /// Bound the requests of a user on each node; what is not named stays as it is
+    ///
+    /// What is more is refused with 503 SlowDown. Without limits no user has more than three quarters of all requests
+    /// that a node answers at the same time, less the more others have.
+    #[command(after_help = "Example:\n  cairn admin access user limit alice --per-second 100 --concurrent none")]
+    Limit {
+        name: String,
+        #[command(flatten)]
+        limits: LimitArgs,
+    },
     /// Create a user whom nothing is allowed so far
     #[command(after_help = "Example:\n  cairn admin access user create alice")]
     Create { name: String },

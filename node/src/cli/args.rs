@@ -8,7 +8,7 @@ use cairn_schema::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{access_args::AccessArgs, api_args::ApiArgs};
+use super::{access_args::AccessArgs, api_args::ApiArgs, buckets::BucketArgs};
 use crate::config::{LogFormat, Size};
 
 /// Cairn: an S3-compatible object store that keeps objects as erasure-coded fragments over disks, nodes and racks, and
@@ -229,6 +229,10 @@ pub(crate) enum AdminCommand {
     /// Run it on a node's own machine: the admin API serves nobody else with it. All nodes go by a change within 3
     /// seconds. Secrets are kept encrypted by the key in s3.secrets_key_file of each node, and shown once.
     Access(AccessArgs),
+    /// What buckets hold, and what they may hold
+    ///
+    /// Run it on a node's own machine: the admin API serves nobody else with it.
+    Bucket(BucketArgs),
 }
 
 #[derive(Debug, Args)]
@@ -484,6 +488,11 @@ mod tests {
             "cairn admin access key create alice --expires-in 90d --session-policy p.json",
             "cairn admin access key rotate AKIAX --grace 7d",
             "cairn admin access explain --user u --action s3:GetObject --resource arn:aws:s3:::b/k --with aws:SourceIp=::1",
+            "cairn admin bucket list --after b --json",
+            "cairn admin bucket show b",
+            "cairn admin bucket limit b --per-second 5 --concurrent none",
+            "cairn admin access user limit u --concurrent 5",
+            "cairn admin bucket quota b --bytes 1TiB --objects none --admin 127.0.0.1:9",
             "cairn disk inspect /d --json",
             "cairn admin metadata placement --config node.toml",
             "cairn disk verify /d",
@@ -512,6 +521,9 @@ mod tests {
             ("cairn admin rates set", "--scrub <SIZE>"),
             ("cairn admin rates set --repair fast", "is not a size"),
             ("cairn admin rates set --background-percent 300", "too large"),
+            ("cairn admin bucket quota b", "--bytes <SIZE>"),
+            ("cairn admin bucket limit b", "--per-second <N>"),
+            ("cairn admin bucket quota b --objects many", "invalid digit"),
             ("cairn serve", "unrecognized subcommand"),
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use cairn_schema::{record::Scheme, text::Shown};
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// A text that is not the value it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,8 +20,8 @@ impl ValueError {
     }
 }
 
-/// A number of bytes: `"64 MiB"`, `"4 TB"` or a plain integer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A number of bytes: `"64 MiB"`, `"4 TB"` or a plain integer, as which it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct Size(pub u64);
 
 const SIZE_UNITS: [(&str, u64); 10] = [

@@ -90,6 +90,7 @@ impl Api {
             )?
         };
         self.access.judge(&asking).await?;
+        self.access.admit(&asking).await?;
         let lock = asked_lock(&headers, self.meta().now_ms())?;
         let mut attributes = said(&mut fields, lock).into_attributes()?;
         attributes.tags = tags;

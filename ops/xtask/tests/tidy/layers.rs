@@ -90,7 +90,7 @@ pub(crate) const FLOORS: [(&str, &[&str]); 9] = [
             "copy_source",
             "error tls",
             "connection options public_access query shown",
-            "answer expect fault http_date metrics pace percent recent secrets verified xml",
+            "answer expect fault http_date metrics pace percent recent secrets turnstile verified xml",
         ],
     ),
     (

@@ -27,6 +27,8 @@ pub(crate) fn bucket(name: &str) -> Bucket {
         region: String::new(),
         versioning: Versioning::Off,
         object_lock: None,
+        quota: None,
+        limits: RequestLimits::default(),
     }
 }
 
