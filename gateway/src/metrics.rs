@@ -2,6 +2,8 @@
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector};
 
+use crate::turnstile::TooMany;
+
 /// Upper bounds of the latency histogram, in seconds.
 const LATENCY_BUCKETS_SECONDS: [f64; 13] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0];
@@ -56,7 +58,7 @@ impl Metrics {
                     "cairn_gateway_limited_requests_total",
                     "Requests answered 503 SlowDown because their user or bucket has too many",
                 ),
-                &["by"],
+                &["limit"],
             )?,
             cut_off_connections: IntCounterVec::new(
                 Opts::new(
@@ -66,6 +68,10 @@ impl Metrics {
                 &["reason"],
             )?,
         };
+        // There from the beginning, so that a dashboard has something to show.
+        for limit in TooMany::ALL {
+            metrics.limited_requests.with_label_values(&[limit.name()]);
+        }
         for collector in metrics.collectors() {
             registry.register(collector)?;
         }

@@ -43,6 +43,8 @@ pub(crate) enum TooMany {
 }
 
 impl TooMany {
+    pub(crate) const ALL: [Self; 3] = [Self::User, Self::Bucket, Self::Share];
+
     /// As metrics call it.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -105,6 +105,7 @@ DASHBOARDS = {
               ("sum(cairn_gateway_requests_in_flight)", "requests"), ("sum(cairn_gateway_connections)", "connections")),
         graph("Refused because a bound was reached", "reqps",
               ("sum(rate(cairn_gateway_refused_requests_total[$__rate_interval]))", "requests"),
+              ("sum by (limit) (rate(cairn_gateway_limited_requests_total[$__rate_interval]))", "limits: {{limit}}"),
               ("sum(rate(cairn_gateway_refused_connections_total[$__rate_interval]))", "connections")),
         graph("p99 of a body's way to its commit", "s",
               ("histogram_quantile(0.99, sum by (le) (rate(cairn_put_seconds_bucket[$__rate_interval])))", "put")),

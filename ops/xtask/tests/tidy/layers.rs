@@ -89,8 +89,8 @@ pub(crate) const FLOORS: [(&str, &[&str]); 9] = [
             "checksum context honour",
             "copy_source",
             "error tls",
-            "connection options public_access query shown",
-            "answer expect fault http_date metrics pace percent recent secrets turnstile verified xml",
+            "connection metrics options public_access query shown",
+            "answer expect fault http_date pace percent recent secrets turnstile verified xml",
         ],
     ),
     (
