@@ -58,8 +58,7 @@ impl World {
             objects: before.objects + 1 - u64::from(replaced.is_some()),
             bytes: before.bytes + size - replaced.unwrap_or(0),
         };
-        let fits =
-            |limit: Option<u64>, before, after| after <= before || limit.is_none_or(|limit| after <= limit);
+        let fits = |limit: Option<u64>, before, after| after <= before || limit.is_none_or(|limit| after <= limit);
         fits(self.quota.bytes, before.bytes, after.bytes) && fits(self.quota.objects, before.objects, after.objects)
     }
 

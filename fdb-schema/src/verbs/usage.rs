@@ -131,7 +131,7 @@ async fn has_share(tx: &mut Tx, bucket: &str, stripe: u8, quota: Quota, change: 
     let keys: Vec<Bytes> = bounded.iter().map(|(field, _)| keyspace::usage(bucket, stripe, *field)).collect();
     let counters = tx.raw_many(&keys).await?;
     let fits = |((field, limit), value): ((UsageField, u64), Option<Bytes>)| {
-        counter(value.as_ref()).saturating_add(change.of(field)) <= share(limit, stripe)
+        counter(value.as_deref()).saturating_add(change.of(field)) <= share(limit, stripe)
     };
     Ok(bounded.into_iter().zip(counters).all(fits))
 }

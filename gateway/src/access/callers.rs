@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use cairn_iam::{Policy, PolicyKind, Principal};
-use cairn_schema::{Meta, clock::now_ms, record::{Grant, RequestLimits}};
+use cairn_schema::{
+    Meta,
+    clock::now_ms,
+    record::{Grant, RequestLimits},
+};
 use s3s::{
     S3Error, S3Result,
     auth::{S3Auth, SecretKey},

@@ -63,7 +63,9 @@ pub(super) fn change<C: DeserializeOwned>(body: &[u8]) -> Result<C, Refusal> {
 }
 
 /// Tells null from what is left out.
-pub(super) fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+pub(super) fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 

@@ -11,12 +11,7 @@ use super::{
     limits::LimitArgs,
     or_none::OrNone,
 };
-use crate::{
-    admin::BucketOrder,
-    config::Size,
-    failure::Failure,
-    words::bytes,
-};
+use crate::{admin::BucketOrder, config::Size, failure::Failure, words::bytes};
 
 const PAGE: Page = Page { path: "/v1/buckets", refused: Failure::BucketRefused };
 
@@ -180,7 +175,10 @@ mod tests {
         };
         assert_eq!(view(None, None).in_words(), "b  3 objects, 2.00 KiB, versioning off\n");
         let bounded = view(Some(4), Some(2048)).in_words();
-        assert_eq!(bounded, "b  3 of 4 (75 %) objects, 2.00 KiB of 2.00 KiB (100 %), versioning off, 9 requests a second\n");
+        assert_eq!(
+            bounded,
+            "b  3 of 4 (75 %) objects, 2.00 KiB of 2.00 KiB (100 %), versioning off, 9 requests a second\n"
+        );
         assert!(view(Some(0), None).in_words().contains("3 of 0 (100 %) objects"));
     }
 }

@@ -88,7 +88,7 @@ fn run(change: impl FnOnce(&mut GatewayOptions)) -> Running {
     let (gate, started) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let registry = options.metrics.clone();
     let s3 = S3ServiceBuilder::new(Scripted { gate: gate.clone(), started: started.clone() }).build();
-    let metrics = Metrics::register(&options.metrics).unwrap();
+    let metrics = crate::metrics::Metrics::register(&options.metrics).unwrap();
     Running { gateway: Gateway::serve(s3, options, metrics).unwrap(), gate, started, registry }
 }
 
