@@ -1,6 +1,6 @@
 //! DUR-2 and INT-1 under real power cuts: a file system on a loop device is shut down under load (nothing that was not
 //! synced survives), its log is replayed by mounting it again, and the disk is opened: everything acknowledged is
-//! there, everything deleted is gone. Needs root, mkfs.xfs and xfs_io; the crash images of `disk_damage` need neither
+//! there, everything deleted is gone. Needs root and, for XFS, mkfs.xfs; the crash images of `disk_damage` need neither
 //! and always run.
 #![allow(clippy::unwrap_used)]
 

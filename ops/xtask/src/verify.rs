@@ -99,8 +99,16 @@ fn has_libclang() -> bool {
     let mut all = folders.into_iter().map(PathBuf::from).chain(llvm);
     all.any(|folder| {
         let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        files.into_iter().any(|file| file.file_name().to_string_lossy().starts_with("libclang"))
+        files.into_iter().any(|file| is_libclang(&file.file_name().to_string_lossy()))
     })
+}
+
+/// As the bindings' generator looks for it: `libclang.so`, `libclang-14.so.1`, but not `libclang-cpp.so`, which comes
+/// with other packages.
+fn is_libclang(file: &str) -> bool {
+    let Some(rest) = file.strip_prefix("libclang") else { return false };
+    let version = rest.strip_prefix('-').map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.'));
+    rest.starts_with(".so") || version.is_some_and(|rest| rest.starts_with("so"))
 }
 
 /// Licences, banned crates and sources. Advisories need a database from the network and are left to whoever has one.
@@ -228,4 +236,19 @@ fn chaos(options: &Options, bin: &Path, scenario: &[&str], fdb: bool) -> Command
     }
     command.args(scenario);
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libclang_is_told_from_what_only_begins_like_it() {
+        for file in ["libclang.so", "libclang.so.14", "libclang-14.so", "libclang-14.so.1", "libclang-14.0.6.so"] {
+            assert!(is_libclang(file), "{file}");
+        }
+        for file in ["libclang-cpp.so.14", "libclang_rt.asan.so", "libclang.a", "libclangAST.so", "liblclang.so"] {
+            assert!(!is_libclang(file), "{file}");
+        }
+    }
 }
