@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use cairn_schema::MetaError;
 
 use super::Context;
 use crate::{
@@ -31,6 +32,20 @@ pub struct PlacementKeeper {
 }
 
 impl PlacementKeeper {
+    /// Windows of maintenance whose time is over here are over for all.
+    async fn end_maintenance(&self) -> Result<(), StepError> {
+        let Context { node, meta, placement, .. } = &self.ctx;
+        let Some((serial, left)) = placement.end_windows() else { return Ok(()) };
+        match meta.set_maintenance(serial, left.windows).await {
+            Ok(_) => tracing::info!(%node, "the time of a node's maintenance is over"),
+            // Somebody else was first.
+            Err(MetaError::Stale(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        placement.refresh().await?;
+        Ok(())
+    }
+
     pub fn new(ctx: Context) -> Self {
         let now = Instant::now();
         Self { ctx, revision: None, loads_due: now, groups_due: now + QUIET, tolerance_due: now }
@@ -53,6 +68,7 @@ impl Worker for PlacementKeeper {
     async fn step(&mut self) -> Result<Step, StepError> {
         let Context { placement, fragments, timings, metrics, .. } = &self.ctx;
         let revision = placement.refresh().await?.revision;
+        self.end_maintenance().await?;
         // Ends what was held against disks for a while, also while no request looks at them.
         metrics.show(&placement.topology());
         let now = Instant::now();

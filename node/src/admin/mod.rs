@@ -3,11 +3,13 @@
 mod access;
 pub(crate) mod client;
 mod desk;
+mod maintenance;
 mod memory_metrics;
 mod policy;
 mod process_metrics;
 mod rates;
 mod server;
+mod stop;
 mod subject;
 
 pub(crate) use access::AccessOrder;

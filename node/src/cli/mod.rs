@@ -6,9 +6,15 @@ mod api_args;
 mod args;
 mod ask;
 pub(crate) mod disk;
+mod health;
+pub(crate) mod maintenance;
+mod operate_args;
 pub(crate) mod policy;
 pub(crate) mod rates;
 pub(crate) mod status;
+pub(crate) mod stop;
 pub(crate) mod version;
 
 pub(crate) use args::*;
+pub(crate) use health::UNKNOWN;
+pub(crate) use operate_args::SafeToStopArgs;
