@@ -399,7 +399,11 @@ fn operators_ask_before_they_stop_a_node_and_say_that_they_work_on_it() {
     let (told, said) = maintain(&["start", "n2", "--for", "10m"], &nodes[0]);
     assert!(told == Some(0) && said.contains("n2 is under maintenance for"), "{said}");
     until(&nodes[2], "others know it", |status| status["maintenance"][0]["node"] == "n2");
-    assert!(maintain(&["list"], &nodes[2]).1.contains("n2  9 min left of 10 min"), "{:?}", maintain(&["list"], &nodes[2]));
+    assert!(
+        maintain(&["list"], &nodes[2]).1.contains("n2  9 min left of 10 min"),
+        "{:?}",
+        maintain(&["list"], &nodes[2])
+    );
     assert!(code(&["status"], &nodes[2]).1.contains("n2 is under maintenance for 9 min: it is not given up"));
     let (told, said) = stop(&["node", "n3"], &nodes[0]);
     assert!(told != Some(0) && said.contains("counted as stopped: n2"), "{told:?} {said}");

@@ -10,6 +10,8 @@ use crate::placement::Topology;
 pub struct HealingMetrics {
     pub ledger_fragments: IntGauge,
     pub thin_stripes: IntGauge,
+    /// See [`Grade`](crate::placement::standing::Grade): from 0, safe, to 3, unavailable.
+    pub health: IntGauge,
     /// By how many more fragments the stripe could lose; as of the last look at the ledger.
     pub missing_by_tolerance: IntGaugeVec,
     pub repaired_fragments: IntCounter,
@@ -56,6 +58,10 @@ impl HealingMetrics {
             thin_stripes: make.gauge(
                 "cairn_thin_stripes",
                 "Stripes that could lose fewer failure domains than the layout allows; -1: not counted by this store",
+            )?,
+            health: make.gauge(
+                "cairn_health",
+                "How the data stands as this node sees it: 0 safe, 1 degraded, 2 at risk, 3 unavailable; -1: unknown",
             )?,
             missing_by_tolerance: make.gauges(
                 "cairn_missing_fragments",

@@ -26,6 +26,11 @@ pub enum Grade {
 }
 
 impl Grade {
+    /// Of stripes that lack a fragment and could lose so many more.
+    pub(crate) fn of_lacking(margin: i32) -> Self {
+        Self::of(margin, i32::MAX)
+    }
+
     /// Of stripes with so many fragments more than needed, of `tolerated` when they are whole.
     fn of(margin: i32, tolerated: i32) -> Self {
         match margin {
