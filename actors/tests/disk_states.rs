@@ -73,6 +73,7 @@ fn placement_says(disk: &DiskHandle) -> Result<(), Unfit> {
         load: Some(load),
         shunned_reads: 0,
         shunned_writes: 0,
+        maintained: false,
         sending: Arc::default(),
     };
     view.fit()

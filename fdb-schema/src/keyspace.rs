@@ -5,6 +5,7 @@
 //! | 01 | | the cluster |
 //! | 01 | `01` | [`ClusterPolicy`](crate::record::ClusterPolicy) |
 //! | 01 | `02` | [`ClusterRates`](crate::record::ClusterRates) |
+//! | 01 | `03` | [`ClusterMaintenance`](crate::record::ClusterMaintenance) |
 //! | 02 | bucket | [`Bucket`](crate::record::Bucket) |
 //! | 03 | bucket, `00`, document | the document's bytes, or their length ([`document`](crate::record::document)) |
 //! | 03 | bucket, `00`, document, chunk | bytes of a long document |
@@ -23,7 +24,7 @@
 //! | 10 | node | [`Node`](crate::record::Node) |
 //! | 11 | disk | [`Disk`](crate::record::Disk) |
 //! | 12 | group | [`Group`](crate::record::Group) |
-//! | 13 | | the revision of nodes, disks, groups, the policy and the rates |
+//! | 13 | | the revision of nodes, disks, groups, the policy, the rates and maintenance |
 //! | 14 | | the next group's id |
 //! | 15 | name | [`Lease`](crate::record::Lease) |
 //! | 16 | access key | [`AccessKey`](crate::record::AccessKey) |
@@ -225,6 +226,10 @@ pub fn policy() -> Bytes {
 
 pub fn rates() -> Bytes {
     Key::of(Space::Cluster).byte(2).done()
+}
+
+pub fn maintenance() -> Bytes {
+    Key::of(Space::Cluster).byte(3).done()
 }
 
 pub fn bucket(name: &str) -> Bytes {

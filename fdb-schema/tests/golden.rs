@@ -193,6 +193,19 @@ fn records_have_their_golden_bytes() {
         },
         "01920393c0ce2000000023",
     );
+    // maintenance
+    goldens.check(
+        ClusterMaintenance {
+            serial: 3,
+            windows: vec![MaintenanceWindow {
+                node: "n1".parse().unwrap(),
+                serial: 2,
+                started_ms: 1_700_000_000_000,
+                for_ms: 1_800_000,
+            }],
+        },
+        "0192039194a26e3102cf0000018bcfe56800ce001b7740",
+    );
     // access_key
     goldens.check(
         AccessKey {
@@ -429,6 +442,7 @@ fn keys_are_as_the_table_says_and_read_back() {
     assert_eq!(hex::encode(keyspace::cluster()), "01");
     assert_eq!(hex::encode(keyspace::policy()), "0101");
     assert_eq!(hex::encode(keyspace::rates()), "0102");
+    assert_eq!(hex::encode(keyspace::maintenance()), "0103");
     assert_eq!(hex::encode(keyspace::proof("n1")), "1b6e31");
     assert_eq!(hex::encode(keyspace::stripes_are_counted()), "1c");
     assert_eq!(hex::encode(keyspace::group_stripes(GroupId(7))), "1c00000007");

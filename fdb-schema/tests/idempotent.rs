@@ -47,6 +47,7 @@ const READS: [&str; 42] = [
     "list_uploads",
     "list_versions",
     "locate",
+    "maintenance",
     "nodes",
     "object_parts",
     "ping",
@@ -181,6 +182,9 @@ async fn every_verb(kv: SharedKv, faults: [Fault; 2], case: &str) -> BTreeSet<&'
     let set = tried.faulty("set_rates").set_rates(0, faster).await.expect(case);
     assert_eq!(plain.rates().await.unwrap(), set, "{case}");
     assert_eq!(set, ClusterRates { generation: 1, rates: faster }, "{case}");
+    let windows = ClusterMaintenance::default().started("n0".parse().unwrap(), 60_000, 5);
+    let set = tried.faulty("set_maintenance").set_maintenance(0, windows.windows.clone()).await.expect(case);
+    assert_eq!((&plain.maintenance().await.unwrap(), &set), (&windows, &windows), "{case}");
     let second = tried.faulty("create_group").create_group(group.scheme, group.members.clone()).await.expect(case);
     let members: Vec<_> = group.members.iter().rev().copied().collect();
     let moved = tried.faulty("update_group").update_group(second.id, 1, members, GroupState::Open).await.expect(case);
@@ -401,6 +405,21 @@ async fn a_try_after_an_unknown_commit_does_not_undo_what_others_did() {
     let told = interrupted(&kv, UNKNOWN, by_other).set_rates(0, repair(4 << 20)).await.unwrap();
     assert_eq!(told, ClusterRates { generation: 1, rates: repair(4 << 20) }, "what this call came to");
     assert_eq!(meta.rates().await.unwrap(), ClusterRates { generation: 2, rates: repair(2 << 20) });
+
+    let node = |name: &str| -> NodeId { name.parse().unwrap() };
+    for name in ["n0", "n1"] {
+        let address = "127.0.0.1:7000".parse().unwrap();
+        meta.register_node(Node { id: node(name), rack: "r".into(), zone: "z".into(), address }).await.unwrap();
+    }
+    let first = ClusterMaintenance::default().started(node("n0"), 60_000, 5);
+    let both = first.started(node("n1"), 60_000, 6);
+    let later = both.windows.clone();
+    let by_other = move |other: Meta| async move {
+        other.set_maintenance(1, later).await.unwrap();
+    };
+    let told = interrupted(&kv, UNKNOWN, by_other).set_maintenance(0, first.windows.clone()).await.unwrap();
+    assert_eq!(told, first, "what this call came to");
+    assert_eq!(meta.maintenance().await.unwrap(), both);
 
     let lease = meta.lease("l", "me", 100_000).await.unwrap().unwrap();
     let again = |other: Meta| async move { drop(other.lease("l", "me", 100_000).await.unwrap().unwrap()) };

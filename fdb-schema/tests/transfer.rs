@@ -57,6 +57,11 @@ async fn filled(meta: &Meta) {
     meta.complete_upload(complete(&upload, &parts)).await.unwrap();
     meta.delete_object(delete("b", "k1", VersionSelector::Current)).await.unwrap();
     meta.set_rates(0, RateOverrides { scrub_bytes: Some(64 << 20), ..RateOverrides::default() }).await.unwrap();
+    let (id, rack, zone) = ("n9".parse::<NodeId>().unwrap(), "r".to_owned(), "z".to_owned());
+    let address = "127.0.0.1:7000".parse().unwrap();
+    meta.register_node(Node { id: id.clone(), rack, zone, address }).await.unwrap();
+    let window = ClusterMaintenance::default().started(id, 60_000, 5).windows;
+    meta.set_maintenance(0, window).await.unwrap();
     meta.lease("l", "h", 5).await.unwrap();
 }
 
@@ -88,6 +93,7 @@ pub(crate) async fn an_export_arrives_and_leaves_again(name: &str, kv: SharedKv)
     meta.import(&mut Cursor::new(&file)).await.unwrap();
     assert_eq!(meta.cluster(policy()).await.unwrap(), source.cluster(policy()).await.unwrap(), "{name}");
     assert_eq!(meta.rates().await.unwrap(), source.rates().await.unwrap(), "{name}");
+    assert_eq!(meta.maintenance().await.unwrap(), source.maintenance().await.unwrap(), "{name}");
     assert_eq!(meta.usage("b").await.unwrap(), source.usage("b").await.unwrap());
     assert_eq!(meta.ledger_len().await.unwrap(), 1);
     let read = meta.locate("b", "mp", VersionSelector::Current, RangeRequest::All).await.unwrap();

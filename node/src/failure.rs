@@ -92,6 +92,13 @@ pub(crate) enum Failure {
     AccessRefused(String),
     #[error("no bucket was changed: {0}")]
     BucketRefused(String),
+    #[error("nothing was changed: {0}")]
+    MaintenanceRefused(String),
+    #[error("no answer: {0}")]
+    NoAnswer(String),
+    /// Of a command whose exit code is its answer.
+    #[error("{why}")]
+    Told { code: u8, why: Box<Failure> },
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error("log: {0}")]
@@ -103,12 +110,18 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// The same, with an exit code that is none of the command's answers.
+    pub(crate) fn told(self, code: u8) -> Self {
+        Self::Told { code, why: Box::new(self) }
+    }
+
     /// What the process ends with.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             // A server that went on would only refuse: whoever supervises it should start it again, and look when that
             // repeats.
             Self::MetadataFailed { .. } | Self::NodeFailed(..) | Self::Deaf(_) => 3,
+            Self::Told { code, .. } => *code,
             _ => 1,
         }
     }

@@ -32,8 +32,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     cli::{
-        AdminCommand, CertCommand, Cli, Command, ConfigCommand, LogArgs, MetadataCommand, ServeArgs, StatusArgs,
-        StoreArgs, WhichDisks, status::StatusView,
+        AdminCommand, CertCommand, Cli, Command, ConfigCommand, LogArgs, MetadataCommand, SafeToStopArgs, ServeArgs,
+        StatusArgs, StoreArgs, WhichDisks, status::StatusView,
     },
     config::{LogFormat, LogSection, MetaFile, NodeFile},
     failure::Failure,
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     heap::set_up();
     let cli = Cli::parse();
     match run(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(failure) => {
             eprintln!("cairn: {failure}");
             ExitCode::from(failure.exit_code())
@@ -56,8 +56,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), Failure> {
-    match command {
+/// What the process ends with.
+fn run(command: Command) -> Result<u8, Failure> {
+    let done = match command {
         Command::Dev(args) => {
             let log = LogSection::default();
             let format = start_log(&args.log, &log)?;
@@ -66,7 +67,7 @@ fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Node(args) => stopped_is_fine(run_node(args)),
         Command::Meta(args) => stopped_is_fine(run_meta(args)),
-        Command::Status(args) => print_status(&args),
+        Command::Status(args) => return print_status(&args).map_err(|failure| failure.told(cli::UNKNOWN)),
         Command::Config(ConfigCommand::Check { file, syntax_only }) => print(&preflight::check(&file, !syntax_only)?),
         Command::Cert(CertCommand::NewCa { dir, name }) => {
             certs::new_ca(&dir, &name)?;
@@ -82,13 +83,20 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Admin(AdminCommand::Policy(args)) => print(&client_runtime()?.block_on(cli::policy::run(&args))?),
         Command::Admin(AdminCommand::Rates(args)) => print(&client_runtime()?.block_on(cli::rates::run(&args))?),
         Command::Admin(AdminCommand::Bucket(args)) => print(&client_runtime()?.block_on(cli::buckets::run(&args))?),
+        Command::Admin(AdminCommand::SafeToStop(args)) => {
+            return safe_to_stop(&args).map_err(|failure| failure.told(cli::stop::UNKNOWN));
+        }
+        Command::Admin(AdminCommand::Maintenance(args)) => {
+            print(&client_runtime()?.block_on(cli::maintenance::run(&args))?)
+        }
         Command::Admin(AdminCommand::Access(args)) => print(&client_runtime()?.block_on(cli::access::run(&args))?),
         Command::Disk(command) => {
             let wrong = cli::disk::run(&command, print)?;
             wrong.map_or(Ok(()), Err)
         }
         Command::Version => print(&cli::version::text()),
-    }
+    };
+    done.map(|()| 0)
 }
 
 fn run_node(args: ServeArgs) -> Result<(), Failure> {
@@ -175,17 +183,24 @@ fn client_runtime() -> Result<Runtime, Failure> {
     Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)
 }
 
-fn print_status(args: &StatusArgs) -> Result<(), Failure> {
+fn safe_to_stop(args: &SafeToStopArgs) -> Result<u8, Failure> {
+    let told = client_runtime()?.block_on(cli::stop::run(args))?;
+    print(&told.text)?;
+    Ok(told.code)
+}
+
+fn print_status(args: &StatusArgs) -> Result<u8, Failure> {
     let json = client_runtime()?.block_on(async {
         let (admin, limit) = (&args.admin, admin::client::DEADLINE);
         let tell = || notice::on_terminal(&format!("waiting for the admin API at {admin}, for at most {limit:?}"));
         notice::while_waiting(admin::client::get(admin, "/v1/status"), tell).await
     })?;
-    if args.json {
-        return print(&String::from_utf8_lossy(&json));
-    }
     let view = StatusView::read(&json).map_err(|error| admin::client::ClientError::not_json(&args.admin, &error))?;
-    print(&view.in_words())
+    match args.json {
+        true => print(&String::from_utf8_lossy(&json))?,
+        false => print(&view.in_words())?,
+    }
+    Ok(view.code())
 }
 
 /// Standard output may be a closed pipe; that is no panic.

@@ -326,3 +326,109 @@ fn until_told(node: &mut Serving) {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+fn code(arguments: &[&str], node: &Serving) -> (Option<i32>, String) {
+    let admin = format!("http://{}", node.address("admin"));
+    let output = run(&[arguments, &["--admin", &admin]].concat());
+    (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+}
+
+/// What operators ask before they stop a node and say while they work on it, and what they are told of the data.
+#[test]
+fn operators_ask_before_they_stop_a_node_and_say_that_they_work_on_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    make_certificates(root);
+    let (quic, meta) = ((0..NODES).map(|_| free_udp()).collect::<Vec<_>>(), free_udp());
+    let gossip: Vec<_> = (0..NODES).map(|_| free_udp()).collect();
+    let _meta = metadata_server(root, meta);
+    let start = |number: usize| {
+        let path = root.join(format!("n{number}.toml"));
+        fs::write(&path, node_config(number, quic[number - 1], &gossip, meta)).unwrap();
+        Serving::spawn(root, &format!("n{number}"), serve("node", &path))
+    };
+    let mut nodes: Vec<_> = (1..=NODES).map(start).collect();
+    nodes.iter_mut().for_each(Serving::wait);
+    until(&nodes[0], "every node is known and all is safe", |status| {
+        disk_states(status, "up") == NODES && status["health"]["state"] == "safe"
+    });
+
+    let stop = |arguments: &[&str], node: &Serving| code(&[&["admin", "safe-to-stop"], arguments].concat(), node);
+    let (told, said) = stop(&["node", "n3"], &nodes[0]);
+    assert!(told == Some(0) && said.starts_with("yes, node n3 may be stopped\n"), "{told:?} {said}");
+    // One of three copies may be taken away, and one fragment of 2+1, whatever it is called.
+    for (kind, name) in [("rack", "z1/r3"), ("rack", "r3")] {
+        assert_eq!(stop(&[kind, name], &nodes[0]).0, Some(0), "{kind} {name}");
+    }
+    let (told, said) = stop(&["node", "n2", "n3"], &nodes[0]);
+    // Probes of writes left something there, or may at any moment.
+    assert!(matches!(told, Some(1 | 2)) && !said.starts_with("yes"), "{told:?} {said}");
+    assert!(said.contains("writes of 2+1 would be REFUSED"), "{said}");
+    for (arguments, why) in [
+        (&["node", "n7"][..], "no node n7 has a disk here"),
+        (&["rack", "z9/r1"], "no rack z9/r1 has a disk here"),
+        (&["cage", "c1"], "possible values"),
+    ] {
+        let (told, said) = stop(arguments, &nodes[0]);
+        assert!(told == Some(2) && said.contains(why), "{arguments:?}: {told:?} {said}");
+    }
+    let admin = nodes[0].address("admin");
+    assert_eq!(request(admin, "GET", "/v1/safe-to-stop").0, 400);
+    assert_eq!(request(admin, "GET", "/v1/safe-to-stop?node=n1&rack=r1").0, 400);
+    let (status, body) = request(admin, "GET", "/v1/safe-to-stop?rack=z1%2Fr2");
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &answer["format"], &answer["answer"]), (200, &1.into(), &"yes".into()), "{body}");
+
+    // What was read from the metadata a moment ago may be old, but never safe.
+    let (told, said) = code(&["status"], &nodes[0]);
+    assert!(told == Some(0) && said.starts_with("health    safe"), "{told:?} {said}");
+    let page = nodes[0].json("/v1/status");
+    assert_eq!((&page["format"], &page["health"]["state"]), (&1.into(), &"safe".into()));
+    assert!(page["space"]["free_bytes"].as_u64().unwrap() > 0 && page["space"]["silent_disks"] == 0, "{page:#}");
+
+    let maintain = |arguments: &[&str], node: &Serving| code(&[&["admin", "maintenance"], arguments].concat(), node);
+    for (arguments, why) in [
+        (&["start", "n9"][..], "nothing was changed: node n9 does not exist"),
+        (&["start", "n2", "--for", "8d"], "691200000 ms is no time for work on n2 (give 1 s to 7 d)"),
+    ] {
+        let (told, said) = maintain(arguments, &nodes[0]);
+        assert!(told == Some(1) && said.contains(why), "{arguments:?}: {told:?} {said}");
+    }
+    assert_eq!(request(admin, "POST", "/v1/maintenance").0, 415, "as a browser's form would");
+    assert_eq!(maintain(&["list"], &nodes[0]), (Some(0), "no node is under maintenance\n".into()));
+    let (told, said) = maintain(&["start", "n2", "--for", "10m"], &nodes[0]);
+    assert!(told == Some(0) && said.contains("n2 is under maintenance for"), "{said}");
+    until(&nodes[2], "others know it", |status| status["maintenance"][0]["node"] == "n2");
+    assert!(
+        maintain(&["list"], &nodes[2]).1.contains("n2  9 min left of 10 min"),
+        "{:?}",
+        maintain(&["list"], &nodes[2])
+    );
+    assert!(code(&["status"], &nodes[2]).1.contains("n2 is under maintenance for 9 min: it is not given up"));
+    let (told, said) = stop(&["node", "n3"], &nodes[0]);
+    assert!(told != Some(0) && said.contains("counted as stopped: n2"), "{told:?} {said}");
+    assert_eq!(stop(&["node", "n2"], &nodes[0]).0, Some(0), "it is the one that was stopped");
+    // Writes of this cluster need every node with 2+1, and are taken all the same.
+    let deadline = Instant::now() + NOTICED;
+    while nodes[0].get("/readyz").0 != 200 {
+        assert!(Instant::now() < deadline, "{:?}", nodes[0].get("/readyz"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+
+    let killed = nodes.remove(1);
+    killed.signal(rustix::process::Signal::KILL);
+    killed.killed();
+    let (told, said) = code(&["status"], &nodes[0]);
+    assert!(told != Some(0) && !said.starts_with("health    safe"), "{told:?} {said}");
+    until(&nodes[0], "its disk is down", |status| disk_states(status, "down") == 1);
+    let (told, said) = code(&["status"], &nodes[0]);
+    // It depends on what the probes of writes left whether there is anything that could be at risk.
+    assert!(said.contains("is down"), "{told:?} {said}");
+    assert_eq!(maintain(&["end", "n2"], &nodes[0]), (Some(0), "n2 is under maintenance no more\n".into()));
+    assert_eq!(maintain(&["end", "n2"], &nodes[0]), (Some(0), "n2 was not under maintenance\n".into()));
+    assert_eq!(nodes[1].json("/v1/maintenance")["windows"].as_array().map(Vec::len), Some(0));
+
+    drop(nodes.pop());
+    let (told, said) = stop(&["node", "n1"], &nodes[0]);
+    assert!(told != Some(0), "{told:?} {said}");
+}

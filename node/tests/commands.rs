@@ -75,7 +75,7 @@ fn dev_refuses_what_cannot_work_before_it_starts() {
 fn status_says_when_nobody_is_there() {
     let nobody = common::free_tcp().to_string();
     let output = run(&["status", "--admin", &nobody]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     assert!(text(&output.stderr).contains("is Cairn running"), "{}", text(&output.stderr));
 }
 

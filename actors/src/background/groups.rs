@@ -10,7 +10,8 @@ use crate::placement::Rows;
 
 const ROWS_PER_PAGE: usize = 1000;
 /// A new member that is down before it was filled is replaced again after this, in milliseconds: a restart takes less,
-/// and what it was given already is lost with it. At once when nothing more may be lost.
+/// and what it was given already is lost with it. Later if somebody works on its node; at once when nothing more may be
+/// lost.
 const PATIENCE_MS: u64 = 60_000;
 
 /// What a group is to get.
@@ -171,7 +172,8 @@ fn is_deserted(rows: &Rows, group: &Group, position: u8, margin: i32) -> bool {
     let disk = group.members.get(usize::from(position)).and_then(|disk| rows.disks.get(disk));
     disk.is_some_and(|disk| {
         let down_ms = now_ms().saturating_sub(disk.since_ms);
-        disk.state == DiskState::Down && (margin <= 0 || down_ms >= PATIENCE_MS)
+        let patient = down_ms < PATIENCE_MS || rows.maintained.contains(&disk.node);
+        disk.state == DiskState::Down && (margin <= 0 || !patient)
     })
 }
 

@@ -74,6 +74,11 @@ fn a_new_member_that_dies_is_replaced_after_a_while_or_at_once() {
     rows.disks.get_mut(&id(0)).unwrap().since_ms -= PATIENCE_MS;
     let over = scan(&rows, &[repair(1, &[0], 1)], |_| 0);
     assert_eq!(over.deserted, BTreeMap::from([(GroupId(1), vec![0])]));
+    // Who works on its node brings it back.
+    rows.maintained.insert("n0".parse().unwrap());
+    assert!(scan(&rows, &[repair(1, &[0], 1)], |_| 0).deserted.is_empty());
+    let urgent = scan(&rows, &[repair(1, &[0, 1], 1)], |_| 0);
+    assert_eq!(urgent.deserted, BTreeMap::from([(GroupId(1), vec![0])]), "nothing more may be lost");
 }
 
 #[test]

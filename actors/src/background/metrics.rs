@@ -1,7 +1,7 @@
 //! What healing shows to Prometheus.
 
 use cairn_schema::record::DiskState;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector};
 
 use crate::placement::Topology;
 
@@ -10,6 +10,8 @@ use crate::placement::Topology;
 pub struct HealingMetrics {
     pub ledger_fragments: IntGauge,
     pub thin_stripes: IntGauge,
+    /// See [`Grade`](crate::placement::standing::Grade): from 0, safe, to 3, unavailable.
+    pub health: IntGauge,
     /// By how many more fragments the stripe could lose; as of the last look at the ledger.
     pub missing_by_tolerance: IntGaugeVec,
     pub repaired_fragments: IntCounter,
@@ -39,6 +41,7 @@ pub struct HealingMetrics {
     pub policy_generation: IntGauge,
     pub policy_differences: IntGauge,
     pub rates_generation: IntGauge,
+    pub maintained_nodes: IntGauge,
     /// The cluster's, by state.
     pub disks: IntGaugeVec,
     /// Failure domains whose disks have been down for long and are not given up, by why: domain, space.
@@ -55,6 +58,10 @@ impl HealingMetrics {
             thin_stripes: make.gauge(
                 "cairn_thin_stripes",
                 "Stripes that could lose fewer failure domains than the layout allows; -1: not counted by this store",
+            )?,
+            health: make.gauge(
+                "cairn_health",
+                "How the data stands as this node sees it: 0 safe, 1 degraded, 2 at risk, 3 unavailable; -1: unknown",
             )?,
             missing_by_tolerance: make.gauges(
                 "cairn_missing_fragments",
@@ -119,6 +126,10 @@ impl HealingMetrics {
                 "cairn_rates_generation",
                 "Which of the cluster's rates this node goes by; 0: the cluster has none",
             )?,
+            maintained_nodes: make.gauge(
+                "cairn_maintenance_nodes",
+                "Nodes under maintenance: what is down there is not given up, and writes go elsewhere",
+            )?,
             disks: make.gauges("cairn_disks", "Disks of the cluster by the state that the metadata tell", "state")?,
             losses_held: make.gauges(
                 "cairn_membership_losses_held",
@@ -131,12 +142,30 @@ impl HealingMetrics {
 }
 
 impl HealingMetrics {
+    /// What a gauge of this node says now, by its label.
+    pub(crate) fn by_label(gauges: &IntGaugeVec) -> Vec<(String, i64)> {
+        let families = gauges.collect();
+        let metrics = families.iter().flat_map(|family| family.get_metric());
+        let said = metrics.filter_map(|metric| {
+            let label = metric.get_label().first()?.value().to_owned();
+            Some((label, metric.get_gauge().get_value() as i64))
+        });
+        said.collect()
+    }
+
+    /// The same where the labels are numbers.
+    pub(crate) fn by_number(gauges: &IntGaugeVec) -> Vec<(i32, i64)> {
+        let said = Self::by_label(gauges).into_iter();
+        said.filter_map(|(label, value)| Some((label.parse().ok()?, value))).collect()
+    }
+
     /// What a picture of the cluster tells by itself.
     pub fn show(&self, picture: &Topology) {
         let number = |generation: u64| i64::try_from(generation).unwrap_or(i64::MAX);
         self.policy_generation.set(number(picture.policy.generation));
         self.policy_differences.set(picture.policy.differences.len() as i64);
         self.rates_generation.set(number(picture.rows.rates.generation));
+        self.maintained_nodes.set(picture.rows.maintained.len() as i64);
         for state in DiskState::ALL {
             let disks = picture.rows.disks.values().filter(|disk| disk.state == state).count();
             self.disks.with_label_values(&[state.name()]).set(disks as i64);

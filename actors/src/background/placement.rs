@@ -3,10 +3,15 @@
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use cairn_schema::MetaError;
 
-use super::Context;
+use super::{Context, HealingMetrics};
 use crate::{
-    placement::tolerance::{Tolerance, tolerances},
+    placement::{
+        redundancy::{Presence, Redundancy, Singles},
+        standing::{Grade, standing},
+        tolerance::{Tolerance, tolerances},
+    },
     supervisor::{Step, StepError, Worker},
 };
 
@@ -14,7 +19,8 @@ use crate::{
 const LOADS_EVERY: Duration = Duration::from_secs(5);
 /// How often the number of groups is looked at when nothing has changed.
 const GROUPS_EVERY: Duration = Duration::from_secs(15);
-/// How often the stripes are counted that lie more crowded than they need to.
+const ROWS_PER_PAGE: usize = 1000;
+/// How often the stripes are counted that lie more crowded than they need to, and it is judged how all stand.
 const TOLERANCE_EVERY: Duration = Duration::from_secs(60);
 /// A change of the cluster is often the first of several (nodes that start together): groups are formed once it is
 /// quiet, or at once by a write that finds none.
@@ -31,19 +37,57 @@ pub struct PlacementKeeper {
 }
 
 impl PlacementKeeper {
+    /// Windows of maintenance whose time is over here are over for all.
+    async fn end_maintenance(&self) -> Result<(), StepError> {
+        let Context { node, meta, placement, .. } = &self.ctx;
+        let Some((serial, left)) = placement.end_windows() else { return Ok(()) };
+        match meta.set_maintenance(serial, left.windows).await {
+            Ok(_) => tracing::info!(%node, "the time of a node's maintenance is over"),
+            // Somebody else was first.
+            Err(MetaError::Stale(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        placement.refresh().await?;
+        Ok(())
+    }
+
     pub fn new(ctx: Context) -> Self {
         let now = Instant::now();
         Self { ctx, revision: None, loads_due: now, groups_due: now + QUIET, tolerance_due: now }
     }
 
-    async fn count_thin_stripes(&self) -> Result<(), StepError> {
+    /// How many stripes lie more crowded than they need to, and how all of them stand.
+    async fn judge_stripes(&self) -> Result<(), StepError> {
         let Context { meta, placement, metrics, .. } = &self.ctx;
-        let thin = meta.group_stripes().await?.map(|stripes| {
-            let topology = placement.topology();
-            let tolerances = tolerances(&topology.rows, topology.policy().failure_domain, &stripes);
+        let stripes = meta.group_stripes().await?;
+        let topology = placement.topology();
+        let thin = stripes.as_ref().map(|stripes| {
+            let tolerances = tolerances(&topology.rows, topology.policy().failure_domain, stripes);
             tolerances.iter().map(Tolerance::thin).sum::<u64>()
         });
         metrics.thin_stripes.set(thin.map_or(-1, |thin| i64::try_from(thin).unwrap_or(i64::MAX)));
+        let Some(stripes) = stripes else {
+            metrics.health.set(-1);
+            return Ok(());
+        };
+        let (mut repairs, mut after) = (Vec::new(), None);
+        loop {
+            let page = meta.group_repairs(after, ROWS_PER_PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.group);
+            repairs.extend(page);
+        }
+        let redundancy = Redundancy::of(&topology.rows, Some(&stripes), &repairs, &Singles::default(), |_| false);
+        let presence = |disk| match topology.disk(disk).is_some_and(|view| view.answers()) {
+            true => Presence::There,
+            false => Presence::Away,
+        };
+        let of_groups = standing(&topology.rows, &redundancy, presence).at_worst;
+        // What else is missing repair has looked at, row by row.
+        let missing = HealingMetrics::by_number(&metrics.missing_by_tolerance);
+        let least = missing.into_iter().filter(|(_, fragments)| *fragments > 0).map(|(tolerance, _)| tolerance).min();
+        let of_ledger = least.map_or(Grade::Safe, Grade::of_lacking);
+        metrics.health.set(of_groups.max(of_ledger) as i64);
         Ok(())
     }
 }
@@ -53,6 +97,7 @@ impl Worker for PlacementKeeper {
     async fn step(&mut self) -> Result<Step, StepError> {
         let Context { placement, fragments, timings, metrics, .. } = &self.ctx;
         let revision = placement.refresh().await?.revision;
+        self.end_maintenance().await?;
         // Ends what was held against disks for a while, also while no request looks at them.
         metrics.show(&placement.topology());
         let now = Instant::now();
@@ -74,7 +119,7 @@ impl Worker for PlacementKeeper {
         }
         if now >= self.tolerance_due {
             self.tolerance_due = now + TOLERANCE_EVERY;
-            self.count_thin_stripes().await?;
+            self.judge_stripes().await?;
         }
         Ok(Step::Idle)
     }

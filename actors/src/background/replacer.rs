@@ -262,6 +262,10 @@ impl<'a> Pass<'a> {
         if let Some(free) = self.free.get(&disk) {
             return *free;
         }
+        // It is about to be stopped.
+        if self.rows.is_maintained(disk) {
+            return None;
+        }
         let status = self.ctx.fragments.disk_status(disk, self.ctx.deadline()).await.ok();
         let free = status.filter(|status| status.writable && status.failed.is_none()).map(|status| status.free_bytes);
         self.free.insert(disk, free);

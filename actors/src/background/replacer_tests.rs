@@ -97,3 +97,21 @@ async fn a_new_member_that_takes_no_more_is_replaced_only_as_long_as_it_is_the_m
     assert!(!replacer.replace(&world.ctx, &judged).await.unwrap());
     assert_eq!(world.members().await, [disk(1), other]);
 }
+
+/// What is about to be stopped is given nothing.
+#[tokio::test]
+async fn nobody_stands_in_where_somebody_works() {
+    let world = World::new().await;
+    let address = "127.0.0.1:1".parse().unwrap();
+    let node = Node { id: "n3".parse().unwrap(), rack: "r".into(), zone: "z".into(), address };
+    world.meta.register_node(node.clone()).await.unwrap();
+    let windows = ClusterMaintenance::default().started(node.id, 3_600_000, cairn_schema::clock::now_ms()).windows;
+    world.meta.set_maintenance(0, windows).await.unwrap();
+    let mut replacer = Replacer::default();
+    assert!(!world.replace(&mut replacer).await);
+    assert_eq!(world.members().await, [disk(1), disk(2)]);
+    register(&world.meta, 4).await;
+    assert!(world.replace(&mut replacer).await);
+    assert_eq!(world.members().await, [disk(1), disk(4)]);
+    world.meta.set_maintenance(1, Vec::new()).await.unwrap();
+}

@@ -288,6 +288,11 @@ impl Judge {
         let candidate = |disk: &Disk| {
             let in_state = Duration::from_millis(now_ms.saturating_sub(disk.since_ms));
             let away_for = match disk.state {
+                // Not from before somebody worked on it either: it may take its time to return.
+                DiskState::Down if rows.maintained.contains(&disk.node) => {
+                    self.down_since.remove(&disk.id);
+                    Duration::ZERO
+                }
                 DiskState::Down => now.duration_since(*self.down_since.entry(disk.id).or_insert(now)).min(in_state),
                 DiskState::Lost => in_state,
                 DiskState::Up | DiskState::Draining | DiskState::Removed => Duration::ZERO,

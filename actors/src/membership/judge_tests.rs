@@ -315,3 +315,31 @@ async fn red_1_a_returning_disk_is_compared_with_what_it_should_hold() {
     let missing = MissingCause::NotFound;
     assert_eq!(names, [(0, 1, missing), (1, 1, missing), (2, 1, missing)]);
 }
+
+/// The node's disks go down as any, for readers must know, and stay so until its time is over; and from then on they
+/// have the time that every disk has.
+#[tokio::test]
+async fn what_somebody_works_on_is_down_and_not_given_up_until_the_work_is_over() {
+    let limit = Duration::from_millis(20);
+    let mut court = Court::of(6, limit).await;
+    let window = ClusterMaintenance::default().started(node(1), 3_600_000, cairn_schema::clock::now_ms());
+    court.meta.set_maintenance(0, window.windows).await.unwrap();
+    for index in [1, 2] {
+        court.net.kill(index);
+        court.meta.set_disk_state(disk(index), DiskState::Up, DiskState::Down).await.unwrap();
+    }
+    court.hear(&[1, 2]).await;
+    tokio::time::sleep(2 * limit).await;
+    court.hear(&[1, 2]).await;
+    assert_eq!(court.not_up().await, [(1, DiskState::Down), (2, DiskState::Lost)]);
+    court.meta.set_maintenance(1, Vec::new()).await.unwrap();
+    court.hear(&[1, 2]).await;
+    assert_eq!(
+        court.not_up().await,
+        [(1, DiskState::Down), (2, DiskState::Lost)],
+        "it has been away for long enough only now"
+    );
+    tokio::time::sleep(2 * limit).await;
+    court.hear(&[1, 2]).await;
+    assert_eq!(court.not_up().await, [(1, DiskState::Lost), (2, DiskState::Lost)]);
+}

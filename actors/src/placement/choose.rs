@@ -12,8 +12,8 @@ impl Placement {
     /// A group for the next stripe of a scheme, not among `avoid`.
     ///
     /// In this order: one of two random healthy groups (the less burdened); a group formed now from the disks that
-    /// live; an old group whose members that live can make the stripe safe; at first, one whose members could that may
-    /// only have been slow; else [`StoreError::NoPlacement`] that says what is lacking.
+    /// live; an old group whose members that live can make the stripe safe; the same with members on nodes that somebody
+    /// works on; at first, one whose members could that may only have been slow; else [`StoreError::NoPlacement`] that says what is lacking.
     pub async fn choose(&self, scheme: Scheme, avoid: &[GroupId]) -> Result<Arc<Group>, StoreError> {
         if let Some(group) = pick_healthy(&self.topology(), scheme, avoid) {
             return Ok(group);
@@ -26,6 +26,7 @@ impl Placement {
         // or a write to disks that really are gone would wait for one deadline after the other.
         let late = || avoid.is_empty().then(|| self.pick_degraded(scheme, avoid, DiskView::may_be_fit)).flatten();
         self.pick_degraded(scheme, avoid, |disk| disk.fit().is_ok())
+            .or_else(|| self.pick_degraded(scheme, avoid, |disk| disk.fit_but_for_maintenance().is_ok()))
             .or_else(late)
             .ok_or_else(|| StoreError::NoPlacement { scheme: scheme.to_string(), why })
     }

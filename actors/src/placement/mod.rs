@@ -3,10 +3,14 @@
 mod choose;
 mod groups;
 mod health;
+mod maintenance;
 pub mod members;
 mod policy_view;
+pub mod redundancy;
 mod rows;
 mod safety;
+pub mod standing;
+pub mod stopping;
 pub mod tolerance;
 pub mod topology;
 
@@ -18,7 +22,7 @@ use std::{
 };
 
 use cairn_fragment::{Bounded, Directory};
-use cairn_schema::{Meta, MetaError, ids::*, record::*};
+use cairn_schema::{Meta, MetaError, clock::now_ms, ids::*, record::*};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -57,6 +61,7 @@ struct Known {
     policy: Arc<PolicyView>,
     liveness: HashMap<NodeId, Liveness>,
     loads: HashMap<DiskId, DiskLoad>,
+    windows: maintenance::Windows,
     pictures: u64,
 }
 
@@ -72,8 +77,14 @@ impl Placement {
     pub fn new(meta: Meta, node: NodeId, told: impl Into<Told>) -> Arc<Self> {
         let told = told.into();
         let policy = Arc::new(PolicyView::new(&told, None));
-        let known =
-            Known { rows: Arc::default(), policy, liveness: HashMap::new(), loads: HashMap::new(), pictures: 0 };
+        let known = Known {
+            rows: Arc::default(),
+            policy,
+            liveness: HashMap::new(),
+            loads: HashMap::new(),
+            windows: maintenance::Windows::default(),
+            pictures: 0,
+        };
         let first = Topology::new(0, known.rows.clone(), HashMap::new(), HashMap::new(), known.policy.clone());
         Arc::new(Self {
             meta,
@@ -154,10 +165,38 @@ impl Placement {
                 known.policy = Arc::new(PolicyView::new(&self.told, rows.policy));
                 known.policy.tell(&self.node);
             }
+            let now = Instant::now();
+            known.windows.see(&rows.maintenance, now);
+            rows.maintained = known.windows.open(&rows.maintenance, now, now_ms());
             known.rows = Arc::new(rows);
             self.publish(&mut known);
         }
         known.rows.clone()
+    }
+
+    /// The windows of maintenance that the rows tell of, and how long each still lasts; zero: it is over.
+    pub fn windows(&self) -> Vec<(MaintenanceWindow, Duration)> {
+        let (known, now) = (self.known.lock(), Instant::now());
+        let left = |window: &MaintenanceWindow| known.windows.left(window, now, now_ms());
+        known.rows.maintenance.windows.iter().map(|window| (window.clone(), left(window))).collect()
+    }
+
+    /// Sees to it that windows that are over are over in the picture as well. Call it now and then. Returns what the
+    /// metadata should say of maintenance from now on, with the serial that they have, if that is to change.
+    pub fn end_windows(&self) -> Option<(u64, ClusterMaintenance)> {
+        let (mut known, now, now_ms) = (self.known.lock(), Instant::now(), now_ms());
+        let kept = &known.rows.maintenance;
+        if kept.windows.is_empty() {
+            return None;
+        }
+        let open = known.windows.open(kept, now, now_ms);
+        let left = kept.without(|window| !open.contains(&window.node));
+        let changed = (left != *kept).then_some((kept.serial, left));
+        if open != known.rows.maintained {
+            Arc::make_mut(&mut known.rows).maintained = open;
+            self.publish(&mut known);
+        }
+        changed
     }
 
     /// One group's row read again, for when the picture turned out to be old.
@@ -271,6 +310,7 @@ impl Placement {
             load: known.loads.get(&disk.id).copied(),
             shunned_reads: self.shuns.failures(disk.id, Use::Read),
             shunned_writes: self.shuns.failures(disk.id, Use::Write),
+            maintained: known.rows.maintained.contains(&disk.node),
             // The counter lives as long as any picture holds the disk.
             sending: old.disk(disk.id).map_or_else(|| Arc::new(AtomicU64::new(0)), |view| view.sending.clone()),
         };

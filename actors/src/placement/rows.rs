@@ -1,10 +1,13 @@
 //! The rows of the metadata that placement and healing work with, read together.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use cairn_schema::{Meta, MetaError, ids::*, record::*};
 
-/// Nodes, disks, groups, the policy and the rates as they were at one revision, or a little later.
+/// Nodes, disks, groups, the policy, the rates and maintenance as they were at one revision, or a little later.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
     /// [`Meta::placement_revision`] before they were read; None while nothing has been read. Who remembers what it saw
@@ -13,6 +16,10 @@ pub struct Rows {
     /// None in a store that keeps none.
     pub policy: Option<ClusterPolicy>,
     pub rates: ClusterRates,
+    pub maintenance: ClusterMaintenance,
+    /// Nodes whose windows of maintenance are not over, as the node judges that read the rows: see
+    /// [`super::maintenance`]. Empty where nobody judges.
+    pub maintained: HashSet<NodeId>,
     pub nodes: HashMap<NodeId, Node>,
     pub disks: HashMap<DiskId, Disk>,
     pub groups: HashMap<GroupId, Arc<Group>>,
@@ -31,12 +38,20 @@ impl Rows {
 
     /// The rows now, without their revision.
     pub async fn read(meta: &Meta) -> Result<Self, MetaError> {
-        let (policy, rates, nodes, disks, groups) =
-            futures::try_join!(meta.policy(), meta.rates(), meta.nodes(), meta.disks(), meta.groups())?;
+        let (policy, rates, maintenance, nodes, disks, groups) = futures::try_join!(
+            meta.policy(),
+            meta.rates(),
+            meta.maintenance(),
+            meta.nodes(),
+            meta.disks(),
+            meta.groups()
+        )?;
         Ok(Self {
             revision: None,
             policy,
             rates,
+            maintenance,
+            maintained: HashSet::new(),
             nodes: nodes.into_iter().map(|node| (node.id.clone(), node)).collect(),
             disks: disks.into_iter().map(|disk| (disk.id, disk)).collect(),
             groups: groups.into_iter().map(|group| (group.id, Arc::new(group))).collect(),
@@ -45,6 +60,11 @@ impl Rows {
 
     pub fn state(&self, disk: DiskId) -> Option<DiskState> {
         self.disks.get(&disk).map(|disk| disk.state)
+    }
+
+    /// Whether somebody works on a disk's node: nothing is put there that can go elsewhere, and it is not given up.
+    pub fn is_maintained(&self, disk: DiskId) -> bool {
+        self.disks.get(&disk).is_some_and(|disk| self.maintained.contains(&disk.node))
     }
 
     /// The groups that a disk is a member of, and where, in order.

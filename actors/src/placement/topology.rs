@@ -2,7 +2,7 @@
 //! picture.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -54,6 +54,8 @@ pub struct DiskLoad {
 pub enum Unfit {
     NotUp,
     NodeNotAlive,
+    /// An operator works on its node: what is written goes elsewhere if it can.
+    Maintained,
     Shunned,
     ReadOnly,
     Full,
@@ -68,6 +70,8 @@ pub struct DiskView {
     /// How often in a row reads of it failed lately, and writes. Unless that is 0, this node avoids it for a while.
     pub shunned_reads: u32,
     pub shunned_writes: u32,
+    /// An operator works on its node.
+    pub maintained: bool,
     /// Bytes that this node is sending to it now.
     pub sending: Arc<AtomicU64>,
 }
@@ -91,6 +95,12 @@ impl DiskView {
 
     /// Whether it may take fragments of new stripes, and if not, why.
     pub fn fit(&self) -> Result<(), Unfit> {
+        self.fit_but_for_maintenance()?;
+        if self.maintained { Err(Unfit::Maintained) } else { Ok(()) }
+    }
+
+    /// The same, whether or not somebody works on its node: a write that finds no other place is not refused for that.
+    pub fn fit_but_for_maintenance(&self) -> Result<(), Unfit> {
         match self.fit_if_it_answers() {
             Ok(()) | Err(Unfit::ReadOnly | Unfit::Full) if self.shunned() > 0 => Err(Unfit::Shunned),
             fit => fit,
@@ -178,6 +188,16 @@ impl Topology {
 
     pub fn policy(&self) -> Policy {
         self.policy.policy
+    }
+
+    /// The picture as it would be with these disks down.
+    pub fn without(&self, gone: &HashSet<DiskId>) -> Self {
+        let mut disks = self.disks.clone();
+        disks
+            .values_mut()
+            .filter(|view| gone.contains(&view.disk.id))
+            .for_each(|view| view.disk.state = DiskState::Down);
+        Self::new(self.number, self.rows.clone(), self.liveness.clone(), disks, self.policy.clone())
     }
 
     /// A group that was formed when fewer domains lived than now is not among them: what is written to it would keep

@@ -55,6 +55,7 @@ pub(super) struct Running {
     pub placement: Arc<Placement>,
     pub rates: Arc<RateKeeper>,
     pub inconsistent: Inconsistent,
+    pub metrics: HealingMetrics,
     pub router: Arc<Router>,
     pub store: Store,
     pub addresses: (SocketAddr, SocketAddr),
@@ -79,7 +80,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<Running, RuntimeError>
     match begin(&mut begun, options).await {
         Ok(parts) => {
             let Parts { ctx, memory, rates, router, store, addresses } = parts;
-            let Context { node, meta, fragments, placement, inconsistent, .. } = ctx;
+            let Context { node, meta, fragments, placement, inconsistent, metrics, .. } = ctx;
             let stopped = OnceCell::new();
             Ok(Running {
                 node,
@@ -89,6 +90,7 @@ pub(super) async fn start(options: NodeOptions) -> Result<Running, RuntimeError>
                 placement,
                 rates,
                 inconsistent,
+                metrics,
                 router,
                 store,
                 addresses,

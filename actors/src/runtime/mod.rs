@@ -4,9 +4,13 @@
 mod boot;
 pub mod disk_actor;
 mod failure;
+mod health;
+mod maintenance;
 mod options;
 mod rates;
 mod status;
+mod stop;
+mod survey;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,14 +22,20 @@ use cairn_schema::{
 use futures::{FutureExt, future::BoxFuture};
 
 pub use failure::NodeFailure;
+pub use health::{HealthState, HealthStatus, MissingLeft, RepairStatus, ScrubStatus, SpaceStatus, StripesLeft};
+pub use maintenance::MaintenanceStatus;
 pub use options::{NodeOptions, RuntimeError};
 pub use status::{
     ActorStatus, ClusterStatus, DiskLine, GroupStatus, NodeStatus, PolicyStatus, RatesStatus, ReachStatus,
     ToleranceStatus,
 };
+pub use stop::StopAnswer;
 
 pub use crate::{
-    placement::PolicyView,
+    placement::{
+        PolicyView,
+        stopping::{Answer, Named, SchemeWrites, UnknownName, Writes},
+    },
     policy::{NodeMemory, Policy, Rates, RatesView, Timings},
     tls::Identity,
 };
@@ -63,6 +73,39 @@ impl NodeRuntime {
     /// The cluster as this node sees it now. Disks that do not answer at once are shown without their contents.
     pub fn status(&self) -> BoxFuture<'_, Result<ClusterStatus, RuntimeError>> {
         Box::pin(status::gather(&self.running))
+    }
+
+    /// Whether disks, nodes, racks or zones may be stopped now: whether every stripe can be read without them, and
+    /// whether writes go on. Nodes under maintenance count as stopped already.
+    ///
+    /// # Errors
+    /// UnknownName if there is nothing so called.
+    pub fn safe_to_stop(&self, kind: Named, names: Vec<String>) -> BoxFuture<'_, Result<StopAnswer, RuntimeError>> {
+        Box::pin(stop::answer(&self.running, kind, names))
+    }
+
+    /// Nodes under maintenance, as this node knows.
+    pub fn maintenance(&self) -> Vec<MaintenanceStatus> {
+        MaintenanceStatus::of(&self.running)
+    }
+
+    /// Says that a node is under maintenance from now on, for so long: its disks are not given up, and writes go
+    /// elsewhere. This node goes by it when this returns, the others within a second or two.
+    ///
+    /// # Errors
+    /// Those of [`cairn_schema::Meta::set_maintenance`].
+    pub fn start_maintenance(&self, node: NodeId, length: Duration) -> BoxFuture<'_, Result<(), RuntimeError>> {
+        Box::pin(self.running.start_maintenance(node, length))
+    }
+
+    /// Says that a node is under maintenance no more; false if it was not.
+    pub fn end_maintenance(&self, node: NodeId) -> BoxFuture<'_, Result<bool, RuntimeError>> {
+        Box::pin(async move { self.running.end_maintenance(&node).await })
+    }
+
+    /// What the scrubs of this node's disks know.
+    pub fn scrub_ages(&self) -> ScrubStatus {
+        ScrubStatus::of(&self.running.metrics, 0)
     }
 
     pub fn id(&self) -> &NodeId {

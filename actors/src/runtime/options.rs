@@ -8,6 +8,7 @@ use cairn_net::tls::Identity;
 use cairn_schema::{Meta, MetaError, ids::NodeId};
 
 use crate::{
+    placement::stopping::UnknownName,
     policy::{NodeMemory, Policy, Rates, Timings},
     supervisor::SupervisorError,
 };
@@ -54,6 +55,9 @@ pub enum RuntimeError {
     Metrics(String),
     #[error(transparent)]
     Supervisor(#[from] SupervisorError),
+    /// Nothing is so called.
+    #[error(transparent)]
+    UnknownName(#[from] UnknownName),
     /// The cluster's policy would be more than this node has memory for.
     #[error("{0}: raise limits.memory of every node first, and restart them one after another")]
     PolicyTooLarge(String),

@@ -4,20 +4,25 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use cairn_fragment::DiskStatus;
 use cairn_net::transport::quic::Reach;
-use cairn_schema::{Meta, MetaError, ids::*, record::*};
-use futures::StreamExt;
+use cairn_schema::{MetaError, ids::*, record::*};
 use serde::Serialize;
 
-use super::{boot::Running, options::RuntimeError};
+use super::{
+    boot::Running,
+    health::{Besides, HealthStatus, RepairStatus, ScrubStatus, SpaceStatus, health, repairing, space},
+    maintenance::MaintenanceStatus,
+    options::RuntimeError,
+    survey::{Depth, Survey},
+};
 use crate::{
     background::{Homeless, Room, Space, crowded, homeless},
     placement::{
-        Liveness, PolicyView, Rows, Topology,
+        PolicyView, Rows,
         tolerance::{Tolerance, tolerances},
     },
     policy::RatesView,
@@ -26,6 +31,11 @@ use crate::{
 /// What `cairn status` shows: the cluster as this node sees it.
 #[derive(Clone, Debug, Serialize)]
 pub struct ClusterStatus {
+    pub health: HealthStatus,
+    pub repair: RepairStatus,
+    pub space: SpaceStatus,
+    pub scrub: ScrubStatus,
+    pub maintenance: Vec<MaintenanceStatus>,
     pub cluster: String,
     pub seen_by: NodeId,
     pub scheme: String,
@@ -128,7 +138,10 @@ pub struct DiskLine {
     pub capacity_bytes: u64,
     /// None when the disk's node did not answer.
     pub used_bytes: Option<u64>,
+    /// Without its reserve.
+    pub free_bytes: Option<u64>,
     pub fragments: Option<u64>,
+    pub writable: Option<bool>,
     /// Why it does not work, in its node's words; None if it does, or if its node did not answer.
     pub failed: Option<String>,
 }
@@ -156,33 +169,34 @@ pub struct ActorStatus {
     pub last_failure: Option<String>,
 }
 
-/// A person waits for the answer.
-const DISK_DEADLINE: Duration = Duration::from_millis(1500);
-const DISKS_AT_ONCE: usize = 32;
+/// As many rows of single fragments as a person waits for.
+const DEPTH: Depth = Depth { rows: 200_000, time: Duration::from_secs(3) };
 /// Rows read to tell causes apart; of a longer ledger only the length is exact.
 const LEDGER_ROWS: usize = 10_000;
 const LEDGER_PAGE: usize = 1000;
 
 pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeError> {
     let meta = &running.meta;
-    let (cluster, rows, missing, stripes, repairs) = futures::try_join!(
-        meta.existing_cluster(),
-        Rows::read(meta),
-        meta.ledger_len(),
-        meta.group_stripes(),
-        group_repairs(meta)
-    )?;
+    let (cluster, missing, survey) =
+        futures::try_join!(meta.existing_cluster(), meta.ledger_len(), Survey::read(running, DEPTH))?;
+    let rows = survey.rows.clone();
     let topology = running.placement.topology();
     let (view, policy) = (topology.policy.clone(), rows.policy.map_or_else(|| topology.policy(), |kept| kept.policy));
     let level = policy.failure_domain;
     let of_stripes = |stripes: &_| tolerances(&rows, level, stripes).iter().map(tolerance_status).collect();
-    let tolerance = stripes.as_ref().map(of_stripes);
+    let tolerance: Option<Vec<ToleranceStatus>> = survey.stripes.as_ref().map(of_stripes);
     let crowded: HashSet<GroupId> = crowded(&rows, level).into_iter().collect();
     let mut disks: Vec<Disk> = rows.disks.values().cloned().collect();
     disks.sort_unstable_by_key(|disk| disk.id);
-    let (reports, causes) = futures::join!(ask_disks(running, &disks, &topology), causes(running, &repairs));
+    let causes = causes(running, &survey.repairs).await?;
+    let thin = tolerance.iter().flatten().map(|tolerance| tolerance.thin).sum();
+    let inconsistent = running.inconsistent.all();
+    let besides = Besides { inconsistent: inconsistent.len(), crowded: crowded.len(), thin };
+    let health = health(&survey, &running.node, level, besides);
+    let Survey { stripes, repairs, reports, .. } = survey;
     let Homeless { members: lost_members, without_room } = lost(&rows, &policy, stripes, &repairs, &reports);
-    let Rows { nodes, groups, .. } = rows;
+    let space = space(&disks, &reports);
+    let scrub = ScrubStatus::of(&running.metrics, disks.len());
     let states: HashMap<DiskId, DiskState> = disks.iter().map(|disk| (disk.id, disk.state)).collect();
     let mut by_node: HashMap<NodeId, Vec<DiskLine>> = HashMap::new();
     for disk in disks {
@@ -192,6 +206,8 @@ pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeEr
             state: disk.state,
             capacity_bytes: disk.capacity_bytes,
             used_bytes: report.map(|report| report.used_bytes),
+            free_bytes: report.map(|report| report.free_bytes),
+            writable: report.map(|report| report.writable),
             fragments: report.map(|report| report.fragments),
             failed: report.and_then(|report| report.failed.clone()),
         };
@@ -207,12 +223,17 @@ pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeEr
         zone: node.zone,
         address: node.address,
     };
-    let mut nodes: Vec<NodeStatus> = nodes.into_values().map(node_status).collect();
+    let mut nodes: Vec<NodeStatus> = rows.nodes.values().cloned().map(node_status).collect();
     nodes.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-    let group = |group: Arc<Group>| group_status(&group, &states, crowded.contains(&group.id));
-    let mut groups: Vec<GroupStatus> = groups.into_values().map(group).collect();
+    let group = |group: &Arc<Group>| group_status(group, &states, crowded.contains(&group.id));
+    let mut groups: Vec<GroupStatus> = rows.groups.values().map(group).collect();
     groups.sort_unstable_by_key(|group| group.id);
     Ok(ClusterStatus {
+        health,
+        repair: repairing(&running.metrics),
+        space,
+        scrub,
+        maintenance: MaintenanceStatus::of(running),
         cluster: cluster.map(|id| id.to_string()).unwrap_or_default(),
         seen_by: running.node.clone(),
         scheme: policy.scheme.to_string(),
@@ -224,8 +245,8 @@ pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeEr
         groups,
         missing_fragments: missing,
         tolerance,
-        ledger_by_cause: causes?,
-        inconsistent_blobs: running.inconsistent.all().iter().map(ToString::to_string).collect(),
+        ledger_by_cause: causes,
+        inconsistent_blobs: inconsistent.iter().map(ToString::to_string).collect(),
         lost_members,
         members_without_room: without_room,
         actors: actors(running),
@@ -280,35 +301,6 @@ fn actors(running: &Running) -> Vec<ActorStatus> {
         last_failure: child.last_failure,
     };
     running.actors().into_iter().map(of).collect()
-}
-
-/// Nodes that are known to be gone are not waited for.
-async fn ask_disks(running: &Running, disks: &[Disk], topology: &Topology) -> HashMap<DiskId, DiskStatus> {
-    let deadline = Instant::now() + DISK_DEADLINE;
-    let dead = |disk: &Disk| topology.liveness(&disk.node) == Liveness::Dead;
-    let asks: Vec<_> = disks
-        .iter()
-        .filter(|disk| !dead(disk))
-        .map(|disk| {
-            let (id, fragments) = (disk.id, running.fragments.clone());
-            async move { Some((id, fragments.disk_status(id, deadline).await.ok()?)) }
-        })
-        .collect();
-    futures::stream::iter(asks)
-        .buffer_unordered(DISKS_AT_ONCE)
-        .filter_map(|answer| async move { answer })
-        .collect()
-        .await
-}
-
-async fn group_repairs(meta: &Meta) -> Result<Vec<GroupRepair>, MetaError> {
-    let (mut repairs, mut after) = (Vec::new(), None);
-    loop {
-        let page = meta.group_repairs(after, LEDGER_PAGE).await?;
-        let Some(last) = page.last() else { return Ok(repairs) };
-        after = Some(last.group);
-        repairs.extend(page);
-    }
 }
 
 /// Lost members of groups that have no stand-in. Of a disk that does not answer no room is known.

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use cairn_chaos::{
     ChaosError,
-    scenario::{away, clients, corrupt, heal, metadata, racks, restart, rot, sick, stream, watch},
+    scenario::{away, clients, corrupt, heal, metadata, racks, restart, rot, sick, stop, stream, watch},
     setting::Setting,
 };
 use clap::{Parser, Subcommand};
@@ -53,6 +53,8 @@ enum Scenario {
     Restart,
     /// One disk of twelve cannot read some of what it holds, then nothing, then hangs (needs strace).
     Sick,
+    /// What `cairn admin safe-to-stop` allows is killed in a small cluster, whole, with a rack dead and under repair.
+    Stop,
     /// Bytes on disk are flipped under a running cluster.
     Corrupt,
     /// A thousand fragments are damaged at rest, and all segment files of one disk deleted.
@@ -116,6 +118,7 @@ async fn run(setting: &Setting, scenario: Scenario) -> Result<(), ChaosError> {
         Scenario::Away => away::run(setting).await,
         Scenario::Restart => restart::run(setting).await,
         Scenario::Sick => sick::run(setting).await,
+        Scenario::Stop => stop::run(setting).await,
         Scenario::Corrupt => corrupt::run(setting).await,
         Scenario::Rot => rot::run(setting).await,
         Scenario::Metadata { rounds, fdb_server } => metadata::run(setting, rounds, fdb_server.as_deref()).await,

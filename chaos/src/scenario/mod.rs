@@ -9,6 +9,7 @@ pub mod racks;
 pub mod restart;
 pub mod rot;
 pub mod sick;
+pub mod stop;
 pub mod stream;
 pub mod watch;
 mod workload;

@@ -1,8 +1,8 @@
 //! The table of all records that have a stored form: what each is called, and the version of its format.
 
 use super::{
-    AccessKey, AccessPolicy, Blob, Bucket, ClusterPolicy, ClusterRates, Disk, Group, GroupRepair, Lease, Lifecycle,
-    Node, Upload, User, UserGroup, access, bucket, lease, lock, rows,
+    AccessKey, AccessPolicy, Blob, Bucket, ClusterMaintenance, ClusterPolicy, ClusterRates, Disk, Group, GroupRepair,
+    Lease, Lifecycle, Node, Upload, User, UserGroup, access, bucket, lease, lock, rows,
 };
 use crate::codec::{CodecError, Stored};
 
@@ -30,6 +30,7 @@ stored! {
     Group => "group row";
     ClusterPolicy => "policy row";
     ClusterRates => "rates row";
+    ClusterMaintenance => "maintenance row";
     GroupRepair => "group repair row";
     AccessKey => "access key row", version 2;
     User => "user row", version 2, older by access::older_user;

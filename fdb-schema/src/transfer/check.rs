@@ -16,6 +16,7 @@ pub(crate) fn row((key, value): &Row) -> Result<()> {
         Space::Cluster if *key == keyspace::cluster() => ClusterRow::read(key, value).map(drop),
         Space::Cluster if *key == keyspace::policy() => ClusterPolicy::read(key, value).map(drop),
         Space::Cluster if *key == keyspace::rates() => ClusterRates::read(key, value).map(drop),
+        Space::Cluster if *key == keyspace::maintenance() => ClusterMaintenance::read(key, value).map(drop),
         Space::Cluster => Err(unknown(format!("unknown row {}", hex::encode(key)))),
         Space::Bucket => Bucket::read(key, value).map(drop),
         Space::Head => HeadRow::read(key, value).map(drop),

@@ -21,6 +21,7 @@ mod list_uploads;
 mod list_versions;
 mod locate;
 mod locks;
+mod maintenance;
 mod multipart;
 mod objects;
 mod placement;

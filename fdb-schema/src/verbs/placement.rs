@@ -73,8 +73,8 @@ impl Meta {
         })
     }
 
-    /// A number that grows with every change of nodes, disks, groups, the policy or the rates: poll it to know when to
-    /// read them again.
+    /// A number that grows with every change of nodes, disks, groups, the policy, the rates or maintenance: poll it to
+    /// know when to read them again.
     pub fn placement_revision(&self) -> Verb<'_, u64> {
         Box::pin(async move { transact!(self, "placement_revision", |tx| revision(tx)) })
     }

@@ -31,6 +31,9 @@ mod faults;
 #[path = "../group_repair.rs"]
 mod group_repair;
 #[allow(dead_code, unused_imports)]
+#[path = "../maintenance.rs"]
+mod maintenance;
+#[allow(dead_code, unused_imports)]
 #[path = "../multipart.rs"]
 mod multipart;
 #[allow(dead_code, unused_imports)]
@@ -64,6 +67,7 @@ pub(crate) const CASES: &[Case] = cases![
     an_export_arrives_and_leaves_again,
     the_policy_is_one_for_all_and_changes_by_command,
     rates_of_the_cluster_are_set_and_reset,
+    nodes_are_under_maintenance,
 ];
 
 async fn conformance_suite(server: Arc<Server>) {
@@ -80,6 +84,10 @@ async fn the_policy_is_one_for_all_and_changes_by_command(server: Arc<Server>) {
 
 async fn rates_of_the_cluster_are_set_and_reset(server: Arc<Server>) {
     rates::rates_are_set_and_reset("fdb", server.kv()).await;
+}
+
+async fn nodes_are_under_maintenance(server: Arc<Server>) {
+    maintenance::windows_are_opened_and_ended("fdb", server.kv()).await;
 }
 
 async fn ten_thousand_parts(server: Arc<Server>) {

@@ -32,6 +32,9 @@ impl From<RuntimeError> for Refusal {
         let why = error.to_string();
         match error {
             RuntimeError::PolicyTooLarge(_) => Self::wrong(why),
+            RuntimeError::UnknownName(_) | RuntimeError::Meta(MetaError::NoSuchEntry { .. }) => {
+                Self::new(StatusCode::NOT_FOUND, why)
+            }
             RuntimeError::Meta(MetaError::Invalid { what, why }) => Self::wrong(format!("{what}: {why}")),
             RuntimeError::Meta(MetaError::Stale(what)) => {
                 Self::new(StatusCode::CONFLICT, format!("somebody else changed the {what} meanwhile: look again"))

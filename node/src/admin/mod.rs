@@ -5,11 +5,13 @@ mod buckets;
 pub(crate) mod client;
 mod desk;
 mod limits;
+mod maintenance;
 mod memory_metrics;
 mod policy;
 mod process_metrics;
 mod rates;
 mod server;
+mod stop;
 mod subject;
 
 pub(crate) use access::AccessOrder;

@@ -1,4 +1,4 @@
-//! The admin HTTP server: metrics, health, readiness, status, and the cluster's policy and rates. No credentials, so
+//! The admin HTTP server: metrics, health, readiness, status, and the cluster's policy, rates and maintenance. No credentials, so
 //! it stays on this machine unless the configuration says otherwise; and what changes something must come from this
 //! machine in any case.
 
@@ -35,6 +35,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer than any answer's own deadline, so that this only ends connections nobody reads from.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(300);
 const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// Less than those who ask wait.
+const STOP_DEADLINE: Duration = Duration::from_secs(15);
 /// After a failed accept (no file handle left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -186,6 +188,8 @@ const INDEX: &str = "Cairn admin API\n\n\
     /v1/status  the cluster, JSON\n\
     /v1/policy  how it keeps data, JSON; POST changes it (see `cairn admin policy`)\n\
     /v1/rates   how fast nodes repair and scrub, JSON; POST changes it (see `cairn admin rates`)\n\
+    /v1/safe-to-stop?node=N   whether disk=, node=, rack= or zone=N may be stopped, JSON (see `cairn admin safe-to-stop`)\n\
+    /v1/maintenance   nodes that somebody works on, JSON; POST changes it (see `cairn admin maintenance`)\n\
     /v1/access  users, their keys and policies; POST only, from this machine (see `cairn admin access`)\n\
     /v1/buckets what buckets hold and may hold; POST only, from this machine (see `cairn admin bucket`)\n";
 
@@ -194,6 +198,7 @@ const INDEX: &str = "Cairn admin API\n\n\
 enum Setting {
     Policy,
     Rates,
+    Maintenance,
     Access,
     Buckets,
 }
@@ -203,6 +208,7 @@ impl Setting {
         match path {
             "/v1/policy" => Some(Self::Policy),
             "/v1/rates" => Some(Self::Rates),
+            "/v1/maintenance" => Some(Self::Maintenance),
             "/v1/access" => Some(Self::Access),
             "/v1/buckets" => Some(Self::Buckets),
             _ => None,
@@ -214,7 +220,7 @@ impl Setting {
     /// Of what is sent to it.
     fn max_bytes(self) -> usize {
         match self {
-            Self::Policy | Self::Rates | Self::Buckets => desk::MAX_CHANGE_BYTES,
+            Self::Policy | Self::Rates | Self::Maintenance | Self::Buckets => desk::MAX_CHANGE_BYTES,
             Self::Access => MAX_ORDER_BYTES,
         }
     }
@@ -239,6 +245,7 @@ impl Pages {
             },
             "/metrics" => self.metrics(),
             "/v1/status" => self.status().await,
+            "/v1/safe-to-stop" => self.safe_to_stop(request.uri().query()).await.unwrap_or_else(refused),
             path => json_page(StatusCode::NOT_FOUND, &json!({"error": format!("no page {path}; see /")})),
         }
     }
@@ -272,7 +279,10 @@ impl Pages {
         let refuse = |status, why: &str| Err(Refusal { status, why: why.to_owned() });
         let Some(subject) = self.subject.get() else { return refuse(StatusCode::SERVICE_UNAVAILABLE, "starting") };
         let Some(desk) = subject.desk() else {
-            return refuse(StatusCode::NOT_FOUND, "a metadata server goes by no policy or rates: ask a node");
+            return refuse(
+                StatusCode::NOT_FOUND,
+                "a metadata server goes by no policy, rates or maintenance: ask a node",
+            );
         };
         match *request.method() {
             Method::GET | Method::HEAD => Ok(match setting {
@@ -281,6 +291,7 @@ impl Pages {
                 Setting::Access | Setting::Buckets => {
                     return refuse(StatusCode::METHOD_NOT_ALLOWED, "only POST, from this machine");
                 }
+                Setting::Maintenance => json_page(StatusCode::OK, &desk.maintenance()?),
             }),
             Method::POST => {
                 desk::may_change(peer, request.headers())?;
@@ -293,11 +304,28 @@ impl Pages {
                 Ok(match setting {
                     Setting::Policy => json_page(StatusCode::OK, &desk.change_policy(&body).await?),
                     Setting::Rates => json_page(StatusCode::OK, &desk.change_rates(&body).await?),
+                    Setting::Maintenance => json_page(StatusCode::OK, &desk.change_maintenance(&body).await?),
                     Setting::Access => json_page(StatusCode::OK, &desk.access(&body).await?),
                     Setting::Buckets => json_page(StatusCode::OK, &desk.buckets(&body).await?),
                 })
             }
             _ => refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET, HEAD and POST"),
+        }
+    }
+
+    async fn safe_to_stop(&self, query: Option<&str>) -> Result<Page, Refusal> {
+        let starting = || Refusal { status: StatusCode::SERVICE_UNAVAILABLE, why: "starting".to_owned() };
+        let nobody = || Refusal {
+            status: StatusCode::NOT_FOUND,
+            why: "a metadata server knows no disks: ask a node".to_owned(),
+        };
+        let desk = self.subject.get().ok_or_else(starting)?.desk().ok_or_else(nobody)?;
+        match tokio::time::timeout(STOP_DEADLINE, desk.safe_to_stop(query)).await {
+            Ok(answer) => Ok(json_page(StatusCode::OK, &answer?)),
+            Err(_) => Err(Refusal {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                why: format!("the metadata did not tell within {STOP_DEADLINE:?}: nothing may be stopped"),
+            }),
         }
     }
 

@@ -16,6 +16,7 @@ const PROBE_DEADLINE: Duration = Duration::from_secs(5);
 /// A metadata server's own row. No node is called so, because an id begins with a letter or a digit.
 const METADATA_SERVER: &str = "(metadata server)";
 const STATUS_DEADLINE: Duration = Duration::from_secs(15);
+const FORMAT: u32 = 1;
 
 /// Set once the process serves.
 pub(crate) enum Subject {
@@ -35,6 +36,8 @@ pub(crate) struct ProcessStatus {
 /// `/v1/status`: the cluster's status with a word about the process that answers.
 #[derive(Debug, Serialize)]
 pub(crate) struct StatusPage {
+    /// Of this page's form: what a program may rely on stays while this does.
+    pub format: u32,
     pub process: ProcessStatus,
     #[serde(flatten)]
     pub cluster: Option<ClusterStatus>,
@@ -71,7 +74,7 @@ impl Subject {
     }
 
     pub(crate) async fn status(&self, process: ProcessStatus) -> Result<StatusPage, String> {
-        let Self::Nodes(nodes, ..) = self else { return Ok(StatusPage { process, cluster: None }) };
+        let Self::Nodes(nodes, ..) = self else { return Ok(StatusPage { format: FORMAT, process, cluster: None }) };
         let Some((first, others)) = nodes.split_first() else { return Err("no node runs here".to_owned()) };
         let mut cluster = match timeout(STATUS_DEADLINE, first.status()).await {
             Ok(status) => status.map_err(|error| error.to_string())?,
@@ -83,7 +86,8 @@ impl Subject {
             restarts: actor.restarts,
             last_failure: actor.last_failure,
         }));
-        Ok(StatusPage { process, cluster: Some(cluster) })
+        others.iter().for_each(|node| cluster.scrub.add(node.scrub_ages()));
+        Ok(StatusPage { format: FORMAT, process, cluster: Some(cluster) })
     }
 }
 

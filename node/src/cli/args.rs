@@ -8,7 +8,12 @@ use cairn_schema::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{access_args::AccessArgs, api_args::ApiArgs, buckets::BucketArgs};
+use super::{
+    access_args::AccessArgs,
+    api_args::ApiArgs,
+    buckets::BucketArgs,
+    operate_args::{MaintenanceArgs, SafeToStopArgs},
+};
 use crate::config::{LogFormat, Size};
 
 /// Cairn: an S3-compatible object store that keeps objects as erasure-coded fragments over disks, nodes and racks, and
@@ -17,7 +22,8 @@ use crate::config::{LogFormat, Size};
 #[command(name = "cairn", version, propagate_version = true, arg_required_else_help = true)]
 #[command(after_help = "Start with `cairn dev`: a whole cluster in one process, ready for any S3 client.\n\
     The environment variable CAIRN_LOG sets what is logged, such as `info,cairn_actors=debug`.\n\n\
-    Exit codes: 0 done or stopped; 1 refused, or failed; 2 not a command line; 3 a server that ended itself, because it\n\
+    Exit codes: 0 done or stopped; 1 refused, or failed (`status` and `admin safe-to-stop` have their own); 2 not a command\n\
+    line; 3 a server that ended itself, because it\n\
     could only have refused, as when its metadata store takes no more changes; 130 a second signal ended it at once.")]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -35,7 +41,7 @@ pub(crate) enum Command {
     /// Serves one embedded metadata store to all nodes over QUIC with mutual TLS. It is a single point of failure: use
     /// FoundationDB (metadata.kind = "fdb" in node.toml) for production.
     Meta(ServeArgs),
-    /// Show the cluster: nodes, racks, disks, groups, and what is missing
+    /// Show whether the data is safe, and the cluster: nodes, racks, disks, groups, and what is missing
     Status(StatusArgs),
     /// Check configuration files
     #[command(subcommand)]
@@ -142,6 +148,11 @@ pub(crate) struct ServeArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 safe; 1 degraded: some stripes lack fragments; 2 at risk, or unavailable: some may lose\n\
+    nothing more, or cannot be read; 3 that is unknown, or nobody answers.\n\n\
+    Examples:\n  cairn status\n  cairn status --admin http://10.0.1.11:9001 --json | jq .health"
+)]
 pub(crate) struct StatusArgs {
     /// The admin API of any node
     #[arg(long, value_name = "URL", env = "CAIRN_ADMIN", default_value = "http://127.0.0.1:9001")]
@@ -224,6 +235,15 @@ pub(crate) enum AdminCommand {
     /// Each node goes by [rates] of its own configuration, but for the rates that are set here: those are kept in the
     /// metadata and hold on every node.
     Rates(RatesArgs),
+    /// Say whether disks, nodes, racks or zones may be stopped now
+    ///
+    /// Yes if every stripe can be read without them, by all rows of the metadata and by what each disk says of itself;
+    /// whatever is not known counts as no. It says as well whether writes go on. Nodes under maintenance count as stopped
+    /// already. The answer is about this moment: stop what it allowed, and ask again before the next. It does not look at
+    /// what else runs on these machines, such as FoundationDB.
+    SafeToStop(SafeToStopArgs),
+    /// Say that you work on a node, so that it is waited for
+    Maintenance(MaintenanceArgs),
     /// Users, groups, access keys and policies: who may do what through S3
     ///
     /// Run it on a node's own machine: the admin API serves nobody else with it. All nodes go by a change within 3
@@ -481,6 +501,11 @@ mod tests {
             "cairn admin rates --json",
             "cairn admin rates set --scrub 64MiB --repair default --background-percent 50 --admin 127.0.0.1:9",
             "cairn admin rates reset --json",
+            "cairn admin safe-to-stop node n1 n2 --writes --admin 127.0.0.1:9",
+            "cairn admin safe-to-stop rack z1/r1 --json",
+            "cairn admin maintenance start n1 --for 30m",
+            "cairn admin maintenance end n1 --json",
+            "cairn admin maintenance list --admin 127.0.0.1:9",
             "cairn admin access user create alice --admin 127.0.0.1:9",
             "cairn admin access user attach alice own --file policy.json",
             "cairn admin access group list --json",
@@ -524,6 +549,9 @@ mod tests {
             ("cairn admin bucket quota b", "--bytes <SIZE>"),
             ("cairn admin bucket limit b", "--per-second <N>"),
             ("cairn admin bucket quota b --objects many", "invalid digit"),
+            ("cairn admin safe-to-stop node", "<NAME>"),
+            ("cairn admin safe-to-stop cage c1", "possible values: disk, node, rack, zone"),
+            ("cairn admin maintenance start n1 --for soon", "is not a period"),
             ("cairn serve", "unrecognized subcommand"),
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();

@@ -32,6 +32,16 @@ impl Page {
         }
     }
 
+    /// The page with a query.
+    pub(super) async fn look(&self, admin: &str, query: &str) -> Result<Bytes, Failure> {
+        let (limit, path) = (client::DEADLINE, format!("{}?{query}", self.path));
+        let tell = || notice::on_terminal(&format!("waiting for the admin API at {admin}, for at most {limit:?}"));
+        match notice::while_waiting(client::get(admin, &path), tell).await {
+            Err(ClientError::Status(place, status, body)) => Err(self.refused(place, status, body)),
+            answer => Ok(answer?),
+        }
+    }
+
     /// The node's own words, if it has any.
     fn refused(&self, place: String, status: StatusCode, body: String) -> Failure {
         let said = serde_json::from_str::<Value>(&body).ok();

@@ -7,11 +7,17 @@ mod args;
 mod ask;
 pub(crate) mod buckets;
 pub(crate) mod disk;
+mod health;
 mod limits;
+pub(crate) mod maintenance;
+mod operate_args;
 mod or_none;
 pub(crate) mod policy;
 pub(crate) mod rates;
 pub(crate) mod status;
+pub(crate) mod stop;
 pub(crate) mod version;
 
 pub(crate) use args::*;
+pub(crate) use health::UNKNOWN;
+pub(crate) use operate_args::SafeToStopArgs;

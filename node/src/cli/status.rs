@@ -7,7 +7,11 @@ use std::{
 
 use serde::Deserialize;
 
-use super::policy::DifferenceView;
+use super::{
+    health::{self, HealthView, RepairView, ScrubView, SpaceView, known_sum},
+    maintenance::WindowView,
+    policy::DifferenceView,
+};
 use crate::words::{bytes, duration, plural};
 
 /// Whole lists of healthy things help nobody: so many lines of trouble are shown, the rest is counted.
@@ -17,6 +21,12 @@ const MAX_LINES: usize = 20;
 #[serde(default)]
 pub(crate) struct StatusView {
     process: ProcessView,
+    /// None from a node of a version that does not tell, as the three that follow.
+    health: Option<HealthView>,
+    repair: Option<RepairView>,
+    space: Option<SpaceView>,
+    scrub: Option<ScrubView>,
+    maintenance: Vec<WindowView>,
     /// None from a metadata server.
     cluster: Option<String>,
     seen_by: String,
@@ -127,7 +137,23 @@ struct DiskView {
     capacity_bytes: u64,
     used_bytes: Option<u64>,
     fragments: Option<u64>,
+    writable: Option<bool>,
     failed: Option<String>,
+}
+
+impl DiskView {
+    /// What is the matter with a disk of `node`, if anything is.
+    fn trouble(&self, node: &str, asked: &str) -> Option<String> {
+        let Self { id, state, used_bytes, writable, failed, .. } = self;
+        let why = failed.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+        match &**state {
+            "up" if used_bytes.is_none() => Some(format!("disk {id} of {node} is up, and does not answer {asked}")),
+            "up" if failed.is_some() => Some(format!("disk {id} of {node} fails{why}")),
+            "up" if *writable == Some(false) => Some(format!("disk {id} of {node} takes no writes")),
+            "up" => None,
+            state => Some(format!("disk {id} of {node} is {state}{why}")),
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -156,6 +182,11 @@ impl StatusView {
         serde_json::from_slice(json)
     }
 
+    /// What the process ends with: whether the data is safe. A metadata server does not know.
+    pub(crate) fn code(&self) -> u8 {
+        if self.cluster.is_some() { HealthView::code(self.health.as_ref()) } else { health::UNKNOWN }
+    }
+
     pub(crate) fn in_words(&self) -> String {
         let mut text = String::new();
         let Some(cluster) = &self.cluster else {
@@ -164,10 +195,10 @@ impl StatusView {
         };
         let disks = || self.nodes.iter().flat_map(|node| &node.disks);
         let racks: BTreeSet<_> = self.nodes.iter().map(|node| (&node.zone, &node.rack)).collect();
-        let (capacity, used) = disks().fold((0u64, 0u64), |(capacity, used), disk| {
-            (capacity.saturating_add(disk.capacity_bytes), used.saturating_add(disk.used_bytes.unwrap_or(0)))
-        });
+        let capacity = disks().map(|disk| disk.capacity_bytes).fold(0u64, u64::saturating_add);
+        let used = known_sum(disks().map(|disk| disk.used_bytes), bytes);
         // Writing to a String cannot fail, so results are dropped throughout.
+        let _ = writeln!(text, "health    {}", HealthView::in_words(self.health.as_ref()));
         let _ = writeln!(text, "cluster   {cluster}, seen by {} (cairn {})", self.seen_by, self.process.version);
         let _ = writeln!(
             text,
@@ -175,9 +206,12 @@ impl StatusView {
             plural(self.nodes.len(), "node"),
             plural(racks.len(), "rack"),
             plural(disks().count(), "disk"),
-            bytes(used),
+            used,
             bytes(capacity)
         );
+        if let Some(space) = &self.space {
+            let _ = writeln!(text, "space     {}", space.in_words());
+        }
         let _ = writeln!(
             text,
             "scheme    {} (small objects {}), no {} holds more than can be lost; write margin {} (policy {})",
@@ -186,9 +220,19 @@ impl StatusView {
         if let Some(rates) = self.rates.in_words() {
             let _ = writeln!(text, "rates     {rates}");
         }
+        for window in &self.maintenance {
+            let left = duration(window.left_seconds);
+            let _ = writeln!(text, "maintain  {} is under maintenance for {left}: it is not given up", window.node);
+        }
         let _ = writeln!(text, "missing   {}", self.missing());
+        if let Some(repair) = self.repair.as_ref().and_then(|repair| repair.in_words(&self.seen_by)) {
+            let _ = writeln!(text, "repair    {repair}");
+        }
         let _ = writeln!(text, "thin      {}", self.thin());
         let _ = writeln!(text, "groups    {}", self.groups_in_words());
+        if let Some(scrub) = &self.scrub {
+            let _ = writeln!(text, "scrub     {}", scrub.in_words(&self.seen_by));
+        }
         self.write_nodes(&mut text);
         self.write_trouble(&mut text);
         text
@@ -268,8 +312,8 @@ impl StatusView {
 
     fn write_nodes(&self, text: &mut String) {
         let rows = self.nodes.iter().map(|node| {
-            let used = node.disks.iter().filter_map(|disk| disk.used_bytes).fold(0, u64::saturating_add);
-            let fragments = node.disks.iter().filter_map(|disk| disk.fragments).fold(0, u64::saturating_add);
+            let used = known_sum(node.disks.iter().map(|disk| disk.used_bytes), bytes);
+            let fragments = known_sum(node.disks.iter().map(|disk| disk.fragments), |sum| sum.to_string());
             let up = node.disks.iter().filter(|disk| disk.state == "up").count();
             [
                 node.id.clone(),
@@ -278,8 +322,8 @@ impl StatusView {
                 node.gossip.clone(),
                 node.reached(&self.seen_by).to_owned(),
                 format!("{up} of {} up", node.disks.len()),
-                bytes(used),
-                fragments.to_string(),
+                used,
+                fragments,
             ]
         });
         let head = ["NODE", "RACK", "ADDRESS", "GOSSIP", "REACHED", "DISKS", "USED", "FRAGMENTS"].map(str::to_owned);
@@ -320,11 +364,7 @@ impl StatusView {
         let mut lines = self.policy_trouble();
         lines.extend(self.nodes.iter().filter_map(|node| self.cut_off(node)));
         let disks = self.nodes.iter().flat_map(|node| node.disks.iter().map(move |disk| (node, disk)));
-        let disks = disks.filter(|(_, disk)| disk.state != "up").map(|(node, disk)| {
-            let why = disk.failed.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-            format!("disk {} of {} is {}{why}", disk.id, node.id, disk.state)
-        });
-        lines.extend(disks);
+        lines.extend(disks.filter_map(|(node, disk)| disk.trouble(&node.id, &self.seen_by)));
         lines.extend(self.degraded().map(|group| {
             format!(
                 "group g{} ({}, epoch {}): {} of {} members up",
@@ -395,6 +435,8 @@ mod tests {
     fn a_healthy_cluster_takes_few_words() {
         let status = json!({
             "process": {"version": "0.1.0", "pid": 1, "uptime_seconds": 5}, "cluster": "c1", "seen_by": "n1",
+            "health": {"state": "safe", "words": "safe"}, "repair": {"missing": []},
+            "scrub": {"oldest_seconds": 7200, "disks": [["n1d1", 7200]], "unknown_disks": 0},
             "scheme": "4+2", "small_scheme": "replicated(3)", "failure_domain": "rack",
             "policy": {"generation": 3, "write_margin": 1, "differences": []},
             "rates": {"generation": 2, "scrub_bytes": 32 << 20, "repair_bytes": 64 << 20, "background_percent": 20, "of_cluster": ["repair"]},
@@ -404,8 +446,11 @@ mod tests {
             "tolerance": [{"scheme": "4+2", "possible": 2, "stripes": [0, 0, 12], "thin": 0}],
             "a_field_of_the_future": true
         });
-        let words = StatusView::read(status.to_string().as_bytes()).unwrap().in_words();
+        let view = StatusView::read(status.to_string().as_bytes()).unwrap();
+        let words = view.in_words();
+        assert!(words.starts_with("health    safe\n") && view.code() == 0, "{words}");
         for part in [
+            "scrub     the oldest unverified byte is 2 h old",
             "2 nodes in 2 racks, 2 disks; 10.0 GiB used of 2.00 TiB",
             "write margin 1 (policy 3)",
             "rates     scrub 32.0 MiB a second and disk, repair 64.0 MiB a second, background 20 %; repair set for all nodes (rates 2)",
@@ -415,7 +460,7 @@ mod tests {
         ] {
             assert!(words.contains(part), "{words}");
         }
-        assert!(!words.contains("actor repair"), "{words}");
+        assert!(!words.contains("actor repair") && !words.contains("repair    "), "{words}");
     }
 
     #[test]
@@ -423,8 +468,16 @@ mod tests {
         let mut cut_off = node("n1", "r1", "down");
         cut_off["disks"][0]["failed"] = json!("a read has not returned for more than 20s");
         cut_off["reach"] = json!({"cut_off": "node n1 did not answer before the deadline", "answered_seconds_ago": 72});
+        let (mut silent, mut full) = (node("n3", "r3", "up"), node("n4", "r4", "up"));
+        for unknown in ["used_bytes", "fragments"] {
+            silent["disks"][0][unknown] = json!(null);
+        }
+        full["disks"][0]["writable"] = json!(false);
         let status = json!({
-            "cluster": "c1", "seen_by": "n2", "failure_domain": "rack", "nodes": [cut_off],
+            "cluster": "c1", "seen_by": "n2", "failure_domain": "rack", "nodes": [cut_off, silent, full],
+            "health": {"state": "at_risk", "words": "AT RISK: 4 stripes may lose nothing more"},
+            "repair": {"missing": [{"tolerance": 0, "fragments": 3, "eta_seconds": 60}], "node_bytes_per_second": 1024},
+            "maintenance": [{"node": "n1", "for_seconds": 1800, "left_seconds": 600}],
             "policy": {
                 "generation": 2, "write_margin": 1, "too_large": "stripes of 12 MiB need 48 MiB",
                 "differences": [{"field": "policy.scheme", "told": "4+2", "holds": "8+4"}]
@@ -439,8 +492,19 @@ mod tests {
             "lost_members": 5, "members_without_room": 2,
             "actors": [{"name": "scrub", "state": "given up", "restarts": 5, "last_failure": "panicked"}]
         });
-        let words = StatusView::read(status.to_string().as_bytes()).unwrap().in_words();
+        let view = StatusView::read(status.to_string().as_bytes()).unwrap();
+        let words = view.in_words();
+        assert!(
+            words.starts_with("health    AT RISK: 4 stripes may lose nothing more\n") && view.code() == 2,
+            "{words}"
+        );
         for part in [
+            "repair    3 of stripes that can lose nothing more, done in 1 min; n2 makes 1.00 KiB a second",
+            "n1 is under maintenance for 10 min: it is not given up",
+            "disk n3d1 of n3 is up, and does not answer n2",
+            "disk n4d1 of n4 takes no writes",
+            "10.0 GiB or more used of 3.00 TiB",
+            "1 of 1 up  unknown",
             "3 fragments (3 on lost disks), and what 5 lost members of groups held that no disk stands in for yet; for 2 no \
              disk has room: add disks",
             "n2 obeys the cluster's policy.scheme, 8+4, though its configuration says 4+2; correct that",
@@ -464,5 +528,9 @@ mod tests {
         let words = |status: &serde_json::Value| StatusView::read(status.to_string().as_bytes()).unwrap().in_words();
         assert!(!words(&json!({"cluster": "c1"})).contains("rates"), "none are set");
         assert_eq!(words(&status), "a metadata server, up for 2 h\n");
+        assert_eq!(StatusView::read(status.to_string().as_bytes()).unwrap().code(), 3, "it knows nothing of the data");
+        assert!(
+            words(&json!({"cluster": "c1"})).starts_with("health    unknown: the node that was asked is of a version")
+        );
     }
 }

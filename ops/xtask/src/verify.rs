@@ -186,6 +186,7 @@ fn scenarios(report: &mut Report, options: &Options, bin: &Path, fdb: Fdb) {
     }
     report.command("two racks of six killed", &mut chaos(options, bin, &["racks"], false));
     report.command("two racks of six away", &mut chaos(options, bin, &["away"], false));
+    report.command("what safe-to-stop allows is killed", &mut chaos(options, bin, &["stop"], false));
     report.command("the metadata server killed", &mut chaos(options, bin, &["metadata"], false));
     on_fdb(report, options, bin, fdb);
     if options.large {
