@@ -250,5 +250,9 @@ mod tests {
             assert!(super::row(row.operation).is_some());
         }
         assert!(super::row("TakeOverTheWorld").is_none());
+        // And so has the table that users read.
+        let table = include_str!("../../../ops/docs/s3.md").lines().filter_map(|line| line.strip_prefix("| "));
+        let told: BTreeSet<String> = table.filter_map(|row| Some(row.split_once(" | ")?.0.to_owned())).collect();
+        assert_eq!(told.into_iter().filter(|name| name != "Operation").collect::<BTreeSet<_>>(), known);
     }
 }

@@ -117,6 +117,11 @@ impl Form {
     }
 }
 
+/// Posts a file to the bucket `forms`.
+pub(crate) async fn post_file(world: &World) -> Answer {
+    form("k").post(world).await
+}
+
 fn encode(fields: &[(String, String)], file: Option<(&str, &[u8])>, after: &[(String, String)]) -> Vec<u8> {
     let mut body = Vec::new();
     let mut part = |head: String, value: &[u8]| {

@@ -28,6 +28,7 @@ mod settings;
 #[path = "../support/sign.rs"]
 mod sign;
 mod signatures;
+mod table;
 mod versions;
 #[path = "../support/wire.rs"]
 #[allow(dead_code)]
