@@ -73,6 +73,17 @@ fn checksum() -> StoredChecksum {
     StoredChecksum { algorithm: ChecksumAlgorithm::Crc32, kind: ChecksumKind::FullObject, value: vec![1, 2, 3, 255] }
 }
 
+fn encryption() -> Encryption {
+    Encryption {
+        kind: EncryptionKind::Kms,
+        key_id: "m".into(),
+        key_version: 3,
+        context: Some("e30=".into()),
+        bucket_key: true,
+        wrapped: vec![1, 2, 255],
+    }
+}
+
 fn version() -> Version {
     Version {
         id: VersionId([2; 16]),
@@ -84,6 +95,7 @@ fn version() -> Version {
         attributes: attributes(),
         checksum: Some(checksum()),
         part_count: Some(2),
+        encryption: Some(encryption()),
     }
 }
 
@@ -134,6 +146,7 @@ fn records_have_their_golden_bytes() {
             owner: "o".into(),
             attributes: attributes(),
             checksum: Some((ChecksumAlgorithm::Sha256, ChecksumKind::Composite)),
+            encryption: Some(encryption()),
         },
         "0297c41004040404040404040404040404040404a162a16b05a16f9ba3612f62c0c0c0c0c0c09192a16ea1769192a174a177a85354414e444152449292aa436f6d706c69616e636509c292a6536861323536a9436f6d706f73697465",
     );
@@ -471,7 +484,7 @@ fn rows_of_before_locks_are_read() {
         R::decode(&hex::decode(row).unwrap()).unwrap()
     }
     let attributes = Attributes { lock: Lock::default(), ..attributes() };
-    let version = Version { attributes: attributes.clone(), ..version() };
+    let version = Version { attributes: attributes.clone(), encryption: None, ..version() };
     let bucket: Bucket = read("0195a16201a16fa0a7456e61626c6564");
     assert_eq!((bucket.versioning, bucket.object_lock), (Versioning::Enabled, None));
     let upload: Upload = read(

@@ -12,6 +12,7 @@ mod connection;
 mod context;
 mod copy_source;
 mod cors;
+mod encryption;
 mod error;
 mod expect;
 mod fault;
@@ -34,6 +35,7 @@ mod tls;
 mod verified;
 mod xml;
 
+pub use encryption::{KeyFile, KeyFileError, Keyring, KeyringStatus, VaultError, VaultOptions};
 pub use access::{AccessDesk, DeskError, Explanation, NewAccessKey, Question};
 pub use op::OBJECT_MAX_BYTES;
 pub use options::{GatewayError, GatewayLimits, GatewayOptions};

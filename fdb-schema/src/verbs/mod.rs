@@ -245,6 +245,8 @@ pub struct CopyObject {
     pub key: String,
     /// None keeps the source's, but for its lock.
     pub attributes: Option<Attributes>,
+    /// How the source's bytes, which the copy shares, are sealed: if they are sealed otherwise by then, it is Stale.
+    pub encryption: Option<Encryption>,
     pub owner: String,
     pub precondition: Precondition,
 }

@@ -108,6 +108,7 @@ pub(crate) fn new_version(size: u64) -> NewVersion {
         owner: "owner".into(),
         attributes: Attributes { storage_class: "STANDARD".into(), ..Attributes::default() },
         checksum: None,
+        encryption: None,
     }
 }
 
@@ -142,6 +143,7 @@ pub(crate) fn upload(bucket: &str, key: &str) -> Upload {
         owner: "owner".into(),
         attributes: Attributes { storage_class: "STANDARD".into(), ..Attributes::default() },
         checksum: None,
+        encryption: None,
     }
 }
 
@@ -253,6 +255,7 @@ pub(crate) fn copy(from: (&str, &str), to: (&str, &str)) -> CopyObject {
         attributes: None,
         owner: "copier".into(),
         precondition: Precondition::default(),
+        encryption: None,
     }
 }
 

@@ -58,6 +58,9 @@ impl Operations {
             access: access.clone(),
             cors,
             lifecycles: Arc::default(),
+            encryptions: Arc::default(),
+            keyring: options.keyring.clone(),
+            customer_keys_over_http: options.customer_keys_over_http,
             region,
             scheme,
         };

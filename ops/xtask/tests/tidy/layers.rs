@@ -34,7 +34,7 @@ pub(crate) const FLOORS: [(&str, &[&str]); 9] = [
     ),
     (
         "actors/fragment",
-        &["bounded checksum codec local", "cluster geometry", "fragment blocks name_digest positions turn"],
+        &["bounded checksum codec local", "cluster geometry", "fragment blocks name_digest positions sealing turn"],
     ),
     (
         "actors/disk",
@@ -90,7 +90,7 @@ pub(crate) const FLOORS: [(&str, &[&str]); 9] = [
             "copy_source",
             "error tls",
             "connection options public_access query shown",
-            "answer expect fault http_date metrics pace percent recent secrets verified xml",
+            "answer encryption expect fault http_date metrics pace percent recent secrets verified xml",
         ],
     ),
     (
