@@ -26,6 +26,7 @@ mod objects;
 mod placement;
 mod policy;
 mod rates;
+mod rewrap;
 pub(crate) mod tx;
 mod usage;
 mod user_groups;
@@ -37,6 +38,7 @@ pub use access_keys::{AccessKeyChange, ReplacedKey};
 pub use blobs::most_absent;
 pub use expire::EndVersion;
 pub use multipart::{MAX_PARTS, MAX_REFERENCES, MAX_SLICES};
+pub use rewrap::{Rewrap, RewrapOf};
 pub use user_groups::UserGroupChange;
 pub use users::UserChange;
 

@@ -112,6 +112,18 @@ pub(crate) fn new_version(size: u64) -> NewVersion {
     }
 }
 
+/// One that is told from others by its key's version.
+pub(crate) fn encryption(key_version: u32) -> Encryption {
+    Encryption {
+        kind: EncryptionKind::Cluster,
+        key_id: "k".into(),
+        key_version,
+        context: None,
+        bucket_key: false,
+        wrapped: vec![key_version as u8],
+    }
+}
+
 pub(crate) fn put(group: &Group, bucket: &str, key: &str, size: u64) -> CommitObject {
     CommitObject {
         attempt: AttemptId::random(),
