@@ -18,6 +18,7 @@ mod expect;
 mod fault;
 mod honour;
 mod http_date;
+mod key_desk;
 mod metrics;
 mod op;
 mod options;
@@ -37,6 +38,7 @@ mod xml;
 
 pub use encryption::{KeyFile, KeyFileError, Keyring, KeyringStatus, VaultError, VaultOptions};
 pub use access::{AccessDesk, DeskError, Explanation, NewAccessKey, Question};
+pub use key_desk::{KeyDesk, KeyDeskError, RewrapPlace, RewrapStep};
 pub use op::OBJECT_MAX_BYTES;
 pub use options::{GatewayError, GatewayLimits, GatewayOptions};
 pub use secrets::{SecretsKey, SecretsKeyError};

@@ -81,6 +81,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Admin(AdminCommand::GiveUp { store, which }) => run_give_up(&store, &which),
         Command::Admin(AdminCommand::Policy(args)) => print(&client_runtime()?.block_on(cli::policy::run(&args))?),
         Command::Admin(AdminCommand::Rates(args)) => print(&client_runtime()?.block_on(cli::rates::run(&args))?),
+        Command::Admin(AdminCommand::Kms(args)) => print(&client_runtime()?.block_on(cli::kms::run(&args))?),
         Command::Admin(AdminCommand::Access(args)) => print(&client_runtime()?.block_on(cli::access::run(&args))?),
         Command::Disk(command) => {
             let wrong = cli::disk::run(&command, print)?;

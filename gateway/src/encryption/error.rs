@@ -21,3 +21,10 @@ pub(crate) enum KeyError {
     #[error("the system gives no random numbers")]
     Random,
 }
+
+impl KeyError {
+    /// Whether others would fail alike now, and this one may succeed later.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Self::Away(_) | Self::Denied { .. } | Self::NoKeys | Self::Random)
+    }
+}

@@ -2,7 +2,8 @@
 //!
 //! Each line is `NAME/VERSION KEY`, the key as 64 hexadecimal digits; empty lines and those that begin with `#` mean
 //! nothing. The first line's name is the default key. Of each name the highest version wraps, the others open what they
-//! wrapped before.
+//! wrapped before. A version with the word `opens` behind its key does not wrap yet: so it can be given to all nodes
+//! before one of them writes by it.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +14,17 @@ use super::{
 
 /// Bounds what is kept of a file.
 const MOST_KEYS: usize = 1000;
+const OPENS: &str = "opens";
 
 /// The master keys of a cluster. Shown without anything of the keys.
 pub struct KeyFile {
     default: String,
-    keys: BTreeMap<String, BTreeMap<u32, Secret>>,
+    keys: BTreeMap<String, BTreeMap<u32, Key>>,
+}
+
+struct Key {
+    secret: Secret,
+    wraps: bool,
 }
 
 impl std::fmt::Debug for KeyFile {
@@ -41,6 +48,8 @@ pub enum KeyFileError {
     Twice(usize),
     #[error("it has more than {MOST_KEYS} keys")]
     TooMany,
+    #[error("of key {0} no version wraps")]
+    NoneWraps(String),
 }
 
 /// As names of keys may be, here and in a key management.
@@ -53,7 +62,7 @@ impl KeyFile {
     /// # Errors
     /// For what is not such a file.
     pub fn parse(text: &str) -> Result<Self, KeyFileError> {
-        let mut keys: BTreeMap<String, BTreeMap<u32, Secret>> = BTreeMap::new();
+        let mut keys: BTreeMap<String, BTreeMap<u32, Key>> = BTreeMap::new();
         let mut default = None;
         let mut count = 0;
         for (number, line) in (1..).zip(text.lines()) {
@@ -68,9 +77,15 @@ impl KeyFile {
             }
             let version: u32 = version.parse().ok().filter(|v| *v > 0).ok_or(KeyFileError::Version(number))?;
             let mut bytes = zeroize::Zeroizing::new([0; KEY_BYTES]);
-            hex::decode_to_slice(key.trim(), &mut *bytes).map_err(|_| KeyFileError::Line(number))?;
+            let (key, wraps) = match key.trim().split_once(char::is_whitespace) {
+                None => (key.trim(), true),
+                Some((key, rest)) if rest.trim() == OPENS => (key, false),
+                Some(_) => return Err(KeyFileError::Line(number)),
+            };
+            hex::decode_to_slice(key, &mut *bytes).map_err(|_| KeyFileError::Line(number))?;
             let secret = Secret::of(&*bytes).ok_or(KeyFileError::Line(number))?;
-            if keys.entry(name.to_owned()).or_default().insert(version, secret).is_some() {
+            let key = Key { secret, wraps };
+            if keys.entry(name.to_owned()).or_default().insert(version, key).is_some() {
                 return Err(KeyFileError::Twice(number));
             }
             default.get_or_insert_with(|| name.to_owned());
@@ -78,6 +93,10 @@ impl KeyFile {
             if count > MOST_KEYS {
                 return Err(KeyFileError::TooMany);
             }
+        }
+        let idle = keys.iter().find(|(_, versions)| !versions.values().any(|key| key.wraps));
+        if let Some((name, _)) = idle {
+            return Err(KeyFileError::NoneWraps(name.clone()));
         }
         Ok(Self { default: default.ok_or(KeyFileError::Empty)?, keys })
     }
@@ -99,13 +118,14 @@ impl KeyFile {
 
     /// What wraps by a name.
     pub(super) fn newest(&self, name: &str) -> Result<(u32, &Secret), KeyError> {
-        let newest = self.keys.get(name).and_then(|versions| versions.last_key_value());
-        newest.map(|(version, key)| (*version, key)).ok_or_else(|| KeyError::NoSuchKey(name.to_owned()))
+        let newest = self.keys.get(name).and_then(|versions| versions.iter().rfind(|(_, key)| key.wraps));
+        newest.map(|(version, key)| (*version, &key.secret)).ok_or_else(|| KeyError::NoSuchKey(name.to_owned()))
     }
 
     pub(super) fn get(&self, name: &str, version: u32) -> Result<&Secret, KeyError> {
         let found = self.keys.get(name).and_then(|versions| versions.get(&version));
-        found.ok_or_else(|| KeyError::NoSuchVersion { key: name.to_owned(), version })
+        let missing = || KeyError::NoSuchVersion { key: name.to_owned(), version };
+        found.map(|key| &key.secret).ok_or_else(missing)
     }
 }
 
@@ -139,9 +159,14 @@ mod tests {
             (format!("a/0 {key}"), KeyFileError::Version(1)),
             (format!("a/x {key}"), KeyFileError::Version(1)),
             (format!("a/1 {key}\na/01 {key}"), KeyFileError::Twice(2)),
+            (format!("a/1 {key} closes"), KeyFileError::Line(1)),
+            (format!("a/1 {key} opens"), KeyFileError::NoneWraps("a".into())),
         ] {
             assert_eq!(KeyFile::parse(&text).err(), Some(error), "{text}");
         }
+        let next = KeyFile::parse(&format!("a/1 {key}\na/2 {key} opens")).unwrap();
+        assert_eq!(next.newest("a").unwrap().0, 1);
+        assert!(next.get("a", 2).is_ok());
         assert!(KeyFile::parse(&KeyFile::generate().unwrap()).is_ok());
     }
 }

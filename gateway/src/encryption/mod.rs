@@ -46,7 +46,6 @@ mod vault;
 mod wrap;
 
 pub(crate) use {
-    blocks::VersionKey,
     error::KeyError,
     keyring::Wanted,
     secret::Secret,

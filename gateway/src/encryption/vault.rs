@@ -28,7 +28,7 @@ use tokio_rustls::TlsConnector;
 use super::{error::KeyError, key_file::is_name, secret::Secret};
 
 /// Of one exchange, connection included.
-const DEADLINE: Duration = Duration::from_secs(3);
+const DEADLINE: Duration = Duration::from_secs(2);
 /// Exchanges for one answer: what fails otherwise than by an answer is tried again.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(100);

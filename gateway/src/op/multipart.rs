@@ -11,6 +11,7 @@ use s3s::{S3Request, S3Response, S3Result, dto::*, s3_error};
 use super::{
     Api,
     attributes::said,
+    encryption::Choice,
     encryption_headers::{Asked, CustomerKey, told},
     incoming::incoming,
     lock_headers::{asked_lock, demand_part_digest},
@@ -36,8 +37,12 @@ impl Api {
         check_key(&input.key)?;
         let checksum = declared_checksum(input.checksum_algorithm.as_ref(), input.checksum_type.as_ref())?;
         let attributes = said!(input, lock).into_attributes()?;
-        self.meta().bucket(&input.bucket).await.map_err(from_meta)?;
-        let encryption = self.sealing_asked(&input.bucket, asked).await?.map(|sealing| sealing.kept);
+        let choice = self.choice(&input.bucket, asked).await?;
+        if !matches!(choice, Choice::Nothing) {
+            // No key is made for what cannot be begun.
+            self.meta().bucket(&input.bucket).await.map_err(from_meta)?;
+        }
+        let encryption = self.sealing(&input.bucket, &choice).await?.map(|sealing| sealing.kept);
         let upload = Upload {
             id: UploadId::random(),
             bucket: input.bucket,

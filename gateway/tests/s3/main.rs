@@ -10,9 +10,11 @@ mod buckets;
 mod conditions;
 mod copies;
 mod documents;
+mod encryption;
 mod errors;
 mod forms;
 mod honour;
+mod kms;
 mod listing;
 mod locks;
 mod multipart;
@@ -27,6 +29,8 @@ mod settings;
 #[path = "../support/sign.rs"]
 mod sign;
 mod signatures;
+#[path = "../support/vault.rs"]
+mod vault;
 mod versions;
 #[path = "../support/wire.rs"]
 #[allow(dead_code)]

@@ -3,6 +3,7 @@
 mod access;
 pub(crate) mod client;
 mod desk;
+mod kms;
 mod memory_metrics;
 mod policy;
 mod process_metrics;

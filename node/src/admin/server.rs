@@ -186,6 +186,7 @@ const INDEX: &str = "Cairn admin API\n\n\
     /v1/status  the cluster, JSON\n\
     /v1/policy  how it keeps data, JSON; POST changes it (see `cairn admin policy`)\n\
     /v1/rates   how fast nodes repair and scrub, JSON; POST changes it (see `cairn admin rates`)\n\
+    /v1/kms     the keys by which objects are encrypted, JSON; POST wraps again (see `cairn admin kms`)\n\
     /v1/access  users, their keys and policies; POST only, from this machine (see `cairn admin access`)\n";
 
 /// What holds in the whole cluster, and can be changed while it runs.
@@ -193,6 +194,7 @@ const INDEX: &str = "Cairn admin API\n\n\
 enum Setting {
     Policy,
     Rates,
+    Kms,
     Access,
 }
 
@@ -201,6 +203,7 @@ impl Setting {
         match path {
             "/v1/policy" => Some(Self::Policy),
             "/v1/rates" => Some(Self::Rates),
+            "/v1/kms" => Some(Self::Kms),
             "/v1/access" => Some(Self::Access),
             _ => None,
         }
@@ -212,6 +215,8 @@ impl Setting {
     fn max_bytes(self) -> usize {
         match self {
             Self::Policy | Self::Rates => desk::MAX_CHANGE_BYTES,
+            // It has a key of an object, each byte of which may be written as six.
+            Self::Kms => 2 * desk::MAX_CHANGE_BYTES + 1024 * 6,
             Self::Access => MAX_ORDER_BYTES,
         }
     }
@@ -275,6 +280,7 @@ impl Pages {
             Method::GET | Method::HEAD => Ok(match setting {
                 Setting::Policy => json_page(StatusCode::OK, &desk.policy()?),
                 Setting::Rates => json_page(StatusCode::OK, &desk.rates()?),
+                Setting::Kms => json_page(StatusCode::OK, &desk.kms().await?),
                 Setting::Access => return refuse(StatusCode::METHOD_NOT_ALLOWED, "only POST, from this machine"),
             }),
             Method::POST => {
@@ -288,6 +294,7 @@ impl Pages {
                 Ok(match setting {
                     Setting::Policy => json_page(StatusCode::OK, &desk.change_policy(&body).await?),
                     Setting::Rates => json_page(StatusCode::OK, &desk.change_rates(&body).await?),
+                    Setting::Kms => json_page(StatusCode::OK, &desk.rewrap(&body).await?),
                     Setting::Access => json_page(StatusCode::OK, &desk.access(&body).await?),
                 })
             }

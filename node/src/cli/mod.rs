@@ -7,6 +7,7 @@ mod args;
 mod ask;
 pub(crate) mod disk;
 pub(crate) mod policy;
+pub(crate) mod kms;
 pub(crate) mod rates;
 pub(crate) mod status;
 pub(crate) mod version;

@@ -89,7 +89,7 @@ pub(crate) const FLOORS: [(&str, &[&str]); 9] = [
             "checksum context honour",
             "copy_source",
             "error tls",
-            "connection options public_access query shown",
+            "connection key_desk options public_access query shown",
             "answer encryption expect fault http_date metrics pace percent recent secrets verified xml",
         ],
     ),
