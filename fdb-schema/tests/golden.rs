@@ -363,7 +363,7 @@ fn records_have_their_golden_bytes() {
     // attempt_locked
     goldens.check(AttemptRow::Locked(VersionId([2; 16])), "0381a64c6f636b6564c41002020202020202020202020202020202");
     // attempt_done
-    goldens.check(AttemptRow::Done, "02a4446f6e65");
+    goldens.check(AttemptRow::Done, "03a4446f6e65");
     // lifecycle
     let rule = LifecycleRule {
         id: "r".into(),

@@ -36,8 +36,8 @@ mod tls;
 mod verified;
 mod xml;
 
-pub use encryption::{KeyFile, KeyFileError, Keyring, KeyringStatus, VaultError, VaultOptions};
 pub use access::{AccessDesk, DeskError, Explanation, NewAccessKey, Question};
+pub use encryption::{KeyFile, KeyFileError, Keyring, KeyringStatus, VaultError, VaultOptions};
 pub use key_desk::{KeyDesk, KeyDeskError, RewrapPlace, RewrapStep};
 pub use op::OBJECT_MAX_BYTES;
 pub use options::{GatewayError, GatewayLimits, GatewayOptions};

@@ -34,7 +34,8 @@ pub(crate) async fn copy_part(data: &Arc<DataPath>, request: CopyUploadPart) -> 
     if sealed || !is_shared(&slices) {
         return write_again(data, request).await;
     }
-    let CopyUploadPart { requester, source, located, bucket, key, upload, number, known, digests, verify, .. } = request;
+    let CopyUploadPart { requester, source, located, bucket, key, upload, number, known, digests, verify, .. } =
+        request;
     let range = located.range.clone();
     let known = match known {
         Some(known) => known,
@@ -87,9 +88,11 @@ async fn read_digests(
 }
 
 async fn write_again(data: &Arc<DataPath>, request: CopyUploadPart) -> Result<UploadedPart, StoreError> {
-    let CopyUploadPart { requester, located, bucket, key, upload, number, digests, verify, opener, sealer, .. } = request;
+    let CopyUploadPart { requester, located, bucket, key, upload, number, digests, verify, opener, sealer, .. } =
+        request;
     let length = Some(located.range.end - located.range.start);
     let body = get::open(data.clone(), &requester, located, opener).await?.body;
     let body = Box::pin(body.map_err(|error| Box::new(error) as BoxError));
-    put_part(data, PutUploadPart { requester, bucket, key, upload, number, length, body, digests, verify, sealer }).await
+    put_part(data, PutUploadPart { requester, bucket, key, upload, number, length, body, digests, verify, sealer })
+        .await
 }

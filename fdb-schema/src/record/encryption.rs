@@ -87,13 +87,9 @@ mod tests {
     #[test]
     fn lengths_of_sealed_bytes() {
         let whole = SEALED_BLOCK_BYTES;
-        for (plain, sealed) in [
-            (0, 0),
-            (1, 17),
-            (BLOCK_BYTES, whole),
-            (BLOCK_BYTES + 1, whole + 17),
-            (3 * BLOCK_BYTES - 1, 3 * whole - 1),
-        ] {
+        for (plain, sealed) in
+            [(0, 0), (1, 17), (BLOCK_BYTES, whole), (BLOCK_BYTES + 1, whole + 17), (3 * BLOCK_BYTES - 1, 3 * whole - 1)]
+        {
             assert_eq!(sealed_length(plain), Some(sealed));
             assert_eq!(plain_length(sealed), Some(plain));
         }

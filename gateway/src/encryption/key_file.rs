@@ -104,7 +104,10 @@ impl KeyFile {
     /// A new file with one key; None if the system gives no random numbers.
     pub fn generate() -> Option<String> {
         let key = Secret::draw().ok()?;
-        Some(format!("# Keys by which objects are encrypted: without them nobody can read those.\ncairn/1 {}\n", hex::encode(key.bytes())))
+        Some(format!(
+            "# Keys by which objects are encrypted: without them nobody can read those.\ncairn/1 {}\n",
+            hex::encode(key.bytes())
+        ))
     }
 
     pub(super) fn default_name(&self) -> &str {

@@ -180,13 +180,8 @@ impl Keyring {
         }
         let key = self.open_key(kept).await?;
         let Encryption { kind, key_id, context, bucket_key, .. } = kept;
-        let wanted = Wanted {
-            kind: *kind,
-            key_id: Some(key_id),
-            context: context.as_deref(),
-            bucket,
-            bucket_key: *bucket_key,
-        };
+        let wanted =
+            Wanted { kind: *kind, key_id: Some(key_id), context: context.as_deref(), bucket, bucket_key: *bucket_key };
         self.wrap_key(&key, wanted, newest).await.map(Some)
     }
 

@@ -190,13 +190,7 @@ impl Vault {
         }
     }
 
-    async fn exchange(
-        &self,
-        method: &Method,
-        what: &str,
-        name: &str,
-        body: Option<&Value>,
-    ) -> Result<Value, Failure> {
+    async fn exchange(&self, method: &Method, what: &str, name: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let passing = |error: &dyn std::fmt::Display| Failure::Passing(error.to_string());
         let token = self.token().await.map_err(Failure::Passing)?;
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|error| passing(&error))?;
@@ -328,7 +322,8 @@ mod tests {
 
     #[test]
     fn options_are_checked() {
-        let made = |options| Vault::new(options).map(|vault| (vault.host.clone(), vault.port)).map_err(|e| e.to_string());
+        let made =
+            |options| Vault::new(options).map(|vault| (vault.host.clone(), vault.port)).map_err(|e| e.to_string());
         assert_eq!(made(options("http://127.0.0.1")), Ok(("127.0.0.1".into(), 8200)));
         assert_eq!(made(options("http://[::1]:1")), Ok(("::1".into(), 1)));
         for address in ["", "http://vault.example:8200", "ftp://127.0.0.1", "http://127.0.0.1/v1", "127.0.0.1:8200"] {

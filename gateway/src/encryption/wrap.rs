@@ -96,8 +96,14 @@ pub(super) fn wrap(
 /// A new key of a version, wrapped by a customer's.
 pub(crate) fn wrap_customer(customer: &Secret) -> Result<(Encryption, VersionKey), KeyError> {
     let kind = EncryptionKind::Customer;
-    let mut encryption =
-        Encryption { kind, key_id: String::new(), key_version: 0, context: None, bucket_key: false, wrapped: Vec::new() };
+    let mut encryption = Encryption {
+        kind,
+        key_id: String::new(),
+        key_version: 0,
+        context: None,
+        bucket_key: false,
+        wrapped: Vec::new(),
+    };
     let key = Secret::draw()?;
     wrap(&mut encryption, &key, customer, None)?;
     Ok((encryption, VersionKey::new(&key, false)))

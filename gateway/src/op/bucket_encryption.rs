@@ -18,10 +18,8 @@ use crate::{
     xml::{Element, Writer, XmlError, parse},
 };
 
-const NO_ENCRYPTION: Absent = Absent(
-    "ServerSideEncryptionConfigurationNotFoundError",
-    "The server side encryption configuration was not found",
-);
+const NO_ENCRYPTION: Absent =
+    Absent("ServerSideEncryptionConfigurationNotFoundError", "The server side encryption configuration was not found");
 const ROOT: &str = "ServerSideEncryptionConfiguration";
 
 /// A bucket's one rule.
@@ -97,11 +95,8 @@ impl BucketEncryption {
     fn read(root: &Element) -> S3Result<Self> {
         let ([], rules) = root.fields_and_some([], "Rule", 1)?;
         let rule = rules.first().ok_or(XmlError::Empty)?;
-        let [default, bucket_key, blocked] = rule.fields([
-            "ApplyServerSideEncryptionByDefault",
-            "BucketKeyEnabled",
-            "BlockedEncryptionTypes",
-        ])?;
+        let [default, bucket_key, blocked] =
+            rule.fields(["ApplyServerSideEncryptionByDefault", "BucketKeyEnabled", "BlockedEncryptionTypes"])?;
         if default.is_none() && bucket_key.is_none() && blocked.is_none() {
             let (parent, element) = ("Rule".into(), "ApplyServerSideEncryptionByDefault");
             return Err(XmlError::Missing { parent, element }.into());

@@ -264,11 +264,7 @@ fn refuse_pointless(source: &Source, input: &CopyObjectInput, directives: &Direc
     Ok(())
 }
 
-fn answer(
-    committed: Committed,
-    source: &Version,
-    customer: Option<&CustomerKey>,
-) -> S3Response<CopyObjectOutput> {
+fn answer(committed: Committed, source: &Version, customer: Option<&CustomerKey>) -> S3Response<CopyObjectOutput> {
     let version = committed.version;
     let mut result = CopyObjectResult {
         e_tag: Some(etag(&version.etag)),

@@ -155,9 +155,10 @@ impl Api {
         match (source, target) {
             (None, Choice::Nothing) => true,
             (Some(source), Choice::Managed(managed)) => {
-                let same_key = self.keyring.as_ref().is_some_and(|keyring| {
-                    source.key_id == keyring.key_name(managed.key_id.as_deref())
-                });
+                let same_key = self
+                    .keyring
+                    .as_ref()
+                    .is_some_and(|keyring| source.key_id == keyring.key_name(managed.key_id.as_deref()));
                 let same_sharing = !managed.kms || managed.bucket_key == Some(source.bucket_key);
                 source.kind == kind_of(managed) && same_key && source.context == managed.context && same_sharing
             }
@@ -224,7 +225,10 @@ fn from_key(error: KeyError) -> S3Error {
             custom("KMS.AccessDeniedException", StatusCode::FORBIDDEN, message)
         }
         KeyError::Away(why) => {
-            tracing::error!(why, "the key management does not answer: what it encrypts can neither be read nor written");
+            tracing::error!(
+                why,
+                "the key management does not answer: what it encrypts can neither be read nor written"
+            );
             s3_error!(
                 ServiceUnavailable,
                 "The key management does not answer, so that what its keys encrypt can neither be read nor written now; please try again."

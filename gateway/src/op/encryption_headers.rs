@@ -3,7 +3,11 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use cairn_schema::record::{Encryption, EncryptionKind};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use s3s::{S3Error, S3Result, crypto::{Checksum, Md5}, s3_error};
+use s3s::{
+    S3Error, S3Result,
+    crypto::{Checksum, Md5},
+    s3_error,
+};
 
 use crate::{
     encryption::Secret,
@@ -118,9 +122,7 @@ fn managed(headers: &HeaderMap, method: Option<&str>) -> S3Result<Asked> {
 }
 
 fn needs_kms(name: &str, value: &str) -> S3Error {
-    let message = format!(
-        "Server Side Encryption with AWS KMS managed key requires HTTP header {METHOD} : {KMS}"
-    );
+    let message = format!("Server Side Encryption with AWS KMS managed key requires HTTP header {METHOD} : {KMS}");
     invalid_argument(name, value, message)
 }
 
@@ -135,9 +137,8 @@ pub(super) fn check_key_id(key_id: &str) -> S3Result<()> {
 fn check_context(context: &str) -> S3Result<()> {
     let parsed = STANDARD.decode(context).ok().filter(|_| context.len() <= CONTEXT_MAX_BYTES);
     let parsed = parsed.and_then(|json| serde_json::from_slice::<serde_json::Value>(&json).ok());
-    let is_map = parsed.is_some_and(|json| {
-        json.as_object().is_some_and(|map| map.values().all(serde_json::Value::is_string))
-    });
+    let is_map =
+        parsed.is_some_and(|json| json.as_object().is_some_and(|map| map.values().all(serde_json::Value::is_string)));
     if is_map {
         return Ok(());
     }
@@ -179,7 +180,8 @@ impl CustomerKey {
             ));
         }
         let lacks = |name: &str, what: &str| {
-            let message = format!("Requests specifying Server Side Encryption with Customer provided keys must provide {what}.");
+            let message =
+                format!("Requests specifying Server Side Encryption with Customer provided keys must provide {what}.");
             invalid_argument(name, "null", message)
         };
         match algorithm_sent {

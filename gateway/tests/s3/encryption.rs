@@ -193,7 +193,8 @@ async fn copies_are_encrypted_as_they_are_asked_to_be() {
         if from == "c" { with_customer(request, SOURCE_CUSTOMER, &customer) } else { request }
     };
     for from in ["open", "s3", "kms", "c"] {
-        for (method, key) in [(None, None), (Some("AES256"), None), (Some("aws:kms"), Some("a")), (Some("aws:kms"), Some("b"))]
+        for (method, key) in
+            [(None, None), (Some("AES256"), None), (Some("aws:kms"), Some("a")), (Some("aws:kms"), Some("b"))]
         {
             let mut request = copy(from);
             for (name, value) in [(METHOD, method), (KEY_ID, key)] {

@@ -13,8 +13,8 @@ use cairn_gateway::{Keyring, VaultOptions};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
 };
 
 pub(crate) const TOKEN: &str = "hvs.test-token";
@@ -37,6 +37,8 @@ pub(crate) struct State {
 pub(crate) struct Vault {
     pub state: Arc<Mutex<State>>,
     address: SocketAddr,
+    /// Its certificate, if it speaks TLS.
+    certificate: Option<String>,
     folder: tempfile::TempDir,
     task: tokio::task::JoinHandle<()>,
 }
@@ -49,6 +51,24 @@ impl Drop for Vault {
 
 impl Vault {
     pub(crate) async fn start(keys: &[&str]) -> Self {
+        Self::start_with(keys, None, None).await
+    }
+
+    /// The same over TLS.
+    pub(crate) async fn start_tls(keys: &[&str]) -> Self {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        Self::start_with(keys, Some(made.cert.pem()), Some(acceptor)).await
+    }
+
+    async fn start_with(keys: &[&str], certificate: Option<String>, tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("token"), format!("{TOKEN}\n")).unwrap();
         let keys = keys.iter().map(|name| ((*name).to_owned(), 1)).collect();
@@ -58,19 +78,32 @@ impl Vault {
         let shared = state.clone();
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, shared.clone()));
+                let (shared, tls) = (shared.clone(), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, shared).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, shared).await;
+                            }
+                        }
+                    }
+                });
             }
         });
-        Self { state, address, folder, task }
+        Self { state, address, certificate, folder, task }
     }
 
     pub(crate) fn options(&self, data_key_age: Duration) -> VaultOptions {
         VaultOptions {
-            address: format!("http://{}", self.address),
+            address: match &self.certificate {
+                None => format!("http://{}", self.address),
+                Some(_) => format!("https://localhost:{}", self.address.port()),
+            },
             mount: "transit".into(),
             key: "cairn".into(),
             token_file: self.token_file(),
-            ca_pem: None,
+            ca_pem: self.certificate.clone(),
             namespace: Some("team".into()),
             data_key_age,
         }
@@ -89,7 +122,7 @@ impl Vault {
     }
 }
 
-async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<Mutex<State>>) {
     let Some((method, path, headers, body)) = read(&mut stream).await else { return };
     if state.lock().away {
         // Held open: whoever waits must have a deadline.
@@ -99,11 +132,13 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
     }
     let (status, answer) = answer(&state, &method, &path, &headers, &body);
     let text = answer.to_string();
-    let head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", text.len());
+    let head =
+        format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", text.len());
     let _ = stream.write_all([head.as_bytes(), text.as_bytes()].concat().as_slice()).await;
+    let _ = stream.shutdown().await;
 }
 
-async fn read(stream: &mut TcpStream) -> Option<(String, String, String, Value)> {
+async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<(String, String, String, Value)> {
     let mut bytes = Vec::new();
     let head = loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {

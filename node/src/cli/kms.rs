@@ -100,7 +100,9 @@ impl RewrapView {
 
     fn in_words(&self) -> String {
         let Self { looked_at, rewrapped, failed, .. } = self;
-        format!("looked at {looked_at} encrypted versions and uploads, wrapped the keys of {rewrapped} again, {failed} failed\n")
+        format!(
+            "looked at {looked_at} encrypted versions and uploads, wrapped the keys of {rewrapped} again, {failed} failed\n"
+        )
     }
 }
 
