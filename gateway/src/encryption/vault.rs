@@ -163,7 +163,9 @@ impl Vault {
         if !is_name(name) {
             return Err(KeyError::NoSuchKey(name.to_owned()));
         }
-        let _turn = self.at_once.acquire().await.map_err(|_| KeyError::Away("it is being stopped".into()))?;
+        // Also a turn is waited for so long only: while it is away many wait.
+        let turn = tokio::time::timeout(DEADLINE, self.at_once.acquire()).await;
+        let Ok(Ok(_turn)) = turn else { return Err(KeyError::Away("too many requests wait for it".into())) };
         let mut tries = 1;
         loop {
             let exchange = self.exchange(&method, what, name, body.as_ref());
