@@ -95,7 +95,8 @@ impl Operations {
         context: &RequestContext,
     ) -> Result<http::Response<Body>, HttpError> {
         match &self.forms {
-            Some(api) if is_form(&request) => Ok(noted(context, "PostObject", api.post_form(request)).await),
+            // Boxed: it is large, and few requests are forms.
+            Some(api) if is_form(&request) => Ok(noted(context, "PostObject", Box::pin(api.post_form(request))).await),
             Some(api) if *request.method() == Method::OPTIONS => {
                 Ok(noted(context, "Preflight", preflight(api, &request)).await)
             }
