@@ -28,6 +28,9 @@ pub enum StoreError {
     /// Every fragment is what its checksums say, and the blob that they make up is not what was written.
     #[error("blob {blob} is not what was written: its bytes do not come to its checksum")]
     WrongBytes { blob: String },
+    /// Bytes that are sealed, and do not open: they are not what was sealed for this place, or not by this key.
+    #[error("blob {blob} cannot be opened: {why}")]
+    NotOpened { blob: String, why: String },
     /// The body ended or failed before its declared length.
     #[error("the body failed: {0}")]
     Body(BoxError),

@@ -16,7 +16,7 @@ pub mod supervisor;
 
 pub use cairn_disk as disk;
 pub use cairn_fragment as fragment;
-pub use cairn_fragment::{checksum, codec, geometry};
+pub use cairn_fragment::{checksum, codec, geometry, sealing};
 pub use cairn_net::{tls, transport, wire};
 pub use error::StoreError;
 pub use store::Store;

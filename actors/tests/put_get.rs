@@ -261,6 +261,7 @@ async fn parts_of_an_upload_are_read_as_one_object() {
         owner: "me".into(),
         attributes: Attributes::default(),
         checksum: None,
+        encryption: None,
     };
     twin.meta.create_upload(upload.clone()).await.unwrap();
     let parts: Vec<_> = [5000, 100, 12_345].iter().map(|size| random_bytes(*size, *size as u64)).collect();
@@ -276,6 +277,7 @@ async fn parts_of_an_upload_are_read_as_one_object() {
             body: body_of(bytes.clone(), 999),
             digests: Default::default(),
             verify: Box::new(|_| Ok(None)),
+            sealer: None,
         };
         let part = twin.store.put_part(request).await.unwrap();
         completed.push(CompletedPart { number: part.number, md5: part.md5, checksum: None });
@@ -309,6 +311,7 @@ async fn parts_of_an_upload_are_read_as_one_object() {
         body: futures::stream::pending().boxed(),
         digests: Default::default(),
         verify: Box::new(|_| Ok(None)),
+        sealer: None,
     };
     assert!(twin.store.put_part(request).await.is_err());
 }

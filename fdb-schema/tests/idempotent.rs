@@ -250,6 +250,16 @@ async fn every_verb(kv: SharedKv, faults: [Fault; 2], case: &str) -> BTreeSet<&'
     assert!(tried.faulty("end_version").end_version(end).await.expect(case), "{case}");
     assert_eq!(plain.usage("ends").await.unwrap(), Usage::default(), "{case}");
 
+    let mut secret = put(&group, "ends", "secret", 0);
+    secret.version.encryption = Some(encryption(1));
+    let version = plain.commit_object(secret).await.unwrap().version;
+    let of = RewrapOf::Version(version.id);
+    let (was, now) = (encryption(1), encryption(2));
+    let again = Rewrap { bucket: "ends".into(), key: "secret".into(), of, was, now };
+    assert!(tried.faulty("rewrap").rewrap(again).await.expect(case), "{case}");
+    let located = plain.locate("ends", "secret", VersionSelector::Current, RangeRequest::All).await.unwrap();
+    assert_eq!(located.version.encryption, Some(encryption(2)), "{case}");
+
     let marker = delete("b", "k", VersionSelector::Current);
     assert!(tried.faulty("delete_object").delete_object(marker).await.expect(case).delete_marker, "{case}");
     let deletes = ["k", "copy"].map(|key| delete("b", key, VersionSelector::Current)).to_vec();

@@ -209,6 +209,7 @@ pub(crate) async fn ten_thousand_parts(name: &str, kv: SharedKv) {
         attributes: None,
         owner: "owner".into(),
         precondition: Precondition::default(),
+        encryption: None,
     };
     meta.copy_object(copy).await.unwrap();
     meta.delete_object(delete("b", "k", VersionSelector::Current)).await.unwrap();

@@ -3,7 +3,7 @@
 mod headers;
 mod parameters;
 
-pub(crate) use headers::{LOCK_ENABLED, Use, bypasses_governance, check_headers, no_lists};
+pub(crate) use headers::{LOCK_ENABLED, Use, bypasses_governance, check_headers, no_lists, not_implemented};
 pub(crate) use parameters::check_parameters;
 
 use cairn_schema::{Meta, MetaError};

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::{pace::LeastPace, secrets::SecretsKey};
+use crate::{encryption::Keyring, pace::LeastPace, secrets::SecretsKey};
 
 /// What a gateway is started with.
 #[derive(Clone)]
@@ -15,6 +15,10 @@ pub struct GatewayOptions {
     pub root_secret_key: String,
     /// By which secrets of users are sealed. Without it no user comes in.
     pub secrets: Option<SecretsKey>,
+    /// By which objects are encrypted. Without it nothing is, but with keys that clients keep.
+    pub keyring: Option<Keyring>,
+    /// Whether such keys may come over plain HTTP: where nobody can listen.
+    pub customer_keys_over_http: bool,
     /// The region that GetBucketLocation and signatures name.
     pub region: String,
     pub limits: GatewayLimits,
@@ -31,6 +35,8 @@ impl GatewayOptions {
             root_access_key: root_access_key.into(),
             root_secret_key: root_secret_key.into(),
             secrets: None,
+            keyring: None,
+            customer_keys_over_http: false,
             region: "us-east-1".into(),
             limits: GatewayLimits::default(),
             metrics: prometheus::Registry::new(),

@@ -69,6 +69,9 @@ impl DataDir {
     pub(crate) fn secrets_key(&self) -> PathBuf {
         self.root.join("secrets.key")
     }
+    pub(crate) fn object_keys(&self) -> PathBuf {
+        self.root.join("objects.keys")
+    }
     /// Disks are numbered from 1.
     pub(crate) fn disk(&self, node: &str, disk: u32) -> PathBuf {
         self.root.join("nodes").join(node).join(format!("disk{disk}"))

@@ -88,6 +88,8 @@ pub(crate) enum Failure {
     PolicyRefused(String),
     #[error("the rates stay as they are: {0}")]
     RatesRefused(String),
+    #[error("keys of objects: {0}")]
+    KmsRefused(String),
     #[error("nothing was changed: {0}")]
     AccessRefused(String),
     #[error("no bucket was changed: {0}")]

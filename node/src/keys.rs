@@ -2,9 +2,13 @@
 
 use std::path::Path;
 
-use cairn_gateway::SecretsKey;
+use cairn_gateway::{KeyFile, Keyring, SecretsKey, VaultOptions};
 
-use crate::{config::NodeFile, failure::Failure, files};
+use crate::{
+    config::{EncryptionSection, NodeFile, VaultSection},
+    failure::Failure,
+    files,
+};
 
 const ACCESS: &str = "CAIRN_ROOT_ACCESS_KEY";
 const SECRET: &str = "CAIRN_ROOT_SECRET_KEY";
@@ -51,6 +55,34 @@ impl RootKeys {
 pub(crate) fn secrets_key(path: &Path) -> Result<SecretsKey, Failure> {
     let text = files::read_text(path)?;
     SecretsKey::parse(first_line(&text)).map_err(|error| Failure::Keys(format!("{}: {error}", path.display())))
+}
+
+/// The keys by which objects are encrypted, if there are to be any.
+pub(crate) fn keyring(section: &EncryptionSection) -> Result<Option<Keyring>, Failure> {
+    if let Some(path) = &section.key_file {
+        return key_file(path).map(Some);
+    }
+    let Some(vault) = &section.vault else { return Ok(None) };
+    let VaultSection { address, mount, key, token_file, ca, namespace, data_key_age } = vault.clone();
+    let ca_pem = ca.as_deref().map(files::read_text).transpose()?;
+    let data_key_age = data_key_age.0;
+    let options = VaultOptions { address, mount, key, token_file, ca_pem, namespace, data_key_age };
+    let wrong = |error| Failure::Keys(format!("s3.encryption.vault: {error}"));
+    Keyring::of_vault(options).map(Some).map_err(wrong)
+}
+
+fn key_file(path: &Path) -> Result<Keyring, Failure> {
+    let wrong = |error| Failure::Keys(format!("{}: {error}", path.display()));
+    Ok(Keyring::of_file(KeyFile::parse(&files::read_text(path)?).map_err(wrong)?))
+}
+
+/// Those of `cairn dev`, in its folder as the key of secrets is.
+pub(crate) fn dev_keyring(path: &Path) -> Result<Keyring, Failure> {
+    if !path.exists() {
+        let made = KeyFile::generate().ok_or_else(|| Failure::Keys("the system gives no random numbers".into()))?;
+        files::write_new_secret(path, made.as_bytes())?;
+    }
+    key_file(path)
 }
 
 /// The same for `cairn dev`, which makes one beside its data: whoever has the folder has everything in it.

@@ -89,6 +89,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Admin(AdminCommand::Maintenance(args)) => {
             print(&client_runtime()?.block_on(cli::maintenance::run(&args))?)
         }
+        Command::Admin(AdminCommand::Kms(args)) => print(&client_runtime()?.block_on(cli::kms::run(&args))?),
         Command::Admin(AdminCommand::Access(args)) => print(&client_runtime()?.block_on(cli::access::run(&args))?),
         Command::Disk(command) => {
             let wrong = cli::disk::run(&command, print)?;

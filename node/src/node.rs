@@ -138,6 +138,8 @@ pub(crate) fn gateway_options(file: &NodeFile, keys: &RootKeys) -> Result<Gatewa
         least_bytes_per_second: file.limits.min_rate.0,
         ..GatewayLimits::default()
     };
+    options.keyring = keys::keyring(&file.s3.encryption)?;
+    options.customer_keys_over_http = file.s3.encryption.customer_keys_over_http;
     options.secrets = file.s3.secrets_key_file.as_deref().map(keys::secrets_key).transpose()?;
     let pem = |path: &PathBuf| files::read_text(path);
     if let (Some(cert), Some(key)) = (&file.s3.tls_cert, &file.s3.tls_key) {

@@ -57,6 +57,12 @@ impl Setup {
         fs::write(&self.config, text.replace(from, to)).unwrap();
     }
 
+    /// With keys of objects in a file.
+    fn encrypt(&self, path: &str, keys: &str) {
+        fs::write(self.root().join(path), keys).unwrap();
+        self.replace("[admin]", &format!("[s3.encryption]\nkey_file = \"{path}\"\n[admin]"));
+    }
+
     /// The address that a field names.
     fn address(&self, field: &str) -> String {
         let text = fs::read_to_string(&self.config).unwrap();
@@ -90,6 +96,10 @@ impl Setup {
         found.sort();
         found
     }
+}
+
+fn key_file() -> String {
+    format!("a/1 {}\n", "0f".repeat(32))
 }
 
 /// The check refuses with `said`, changes nothing, and the start ends by itself with the very same words.
@@ -135,6 +145,20 @@ fn what_a_start_refuses_is_refused_by_the_check() {
         }),
         ("s3.tls_key: ", |setup| {
             setup.replace("[admin]", "tls_cert = \"tls/n1.pem\"\ntls_key = \"tls/n9.key\"\n[admin]");
+        }),
+        ("s3.encryption.key_file: ", |setup| setup.encrypt("keys", "a/1 12\n")),
+        ("lies in ", |setup| {
+            fs::create_dir(setup.root().join("metadata")).unwrap();
+            setup.encrypt("metadata/../metadata/keys", &key_file());
+        }),
+        ("s3.encryption.vault.token_file: ", |setup| {
+            let vault = "[s3.encryption.vault]\naddress = \"http://127.0.0.1:1\"\nkey = \"k\"\ntoken_file = \"none\"\n";
+            setup.replace("[admin]", &format!("{vault}[admin]"));
+        }),
+        ("s3.encryption.vault: the address must be https", |setup| {
+            fs::write(setup.root().join("token"), "t").unwrap();
+            let vault = "[s3.encryption.vault]\naddress = \"http://10.0.0.1:1\"\nkey = \"k\"\ntoken_file = \"token\"\n";
+            setup.replace("[admin]", &format!("{vault}[admin]"));
         }),
         ("disks[0].path: ", |setup| {
             fs::create_dir(setup.root().join("disk1")).unwrap();
@@ -194,6 +218,7 @@ fn ports_in_use_are_refused_unless_the_node_itself_has_them() {
     assert!(text(&setup.check().stderr).contains("listen.gossip: 192.0.2.1:7401 is no address of this machine"));
     setup.replace("192.0.2.1:7401", &gossip);
 
+    setup.encrypt("keys", &key_file());
     assert!(setup.check().status.success(), "{}", text(&setup.check().stderr));
     let mut node = setup.start();
     node.wait();

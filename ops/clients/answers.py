@@ -175,8 +175,9 @@ def nothing_is_passed_over():
 
     equal(put(ACL="public-read"), "AccessControlListNotSupported")
     equal(put(GrantRead="id=1"), "AccessControlListNotSupported")
-    equal(put(ServerSideEncryption="AES256"), "NotImplemented")
-    equal(put(SSECustomerAlgorithm="AES256", SSECustomerKey="k" * 32), "NotImplemented")
+    equal(put(ServerSideEncryption="aws:kms:dsse"), "NotImplemented")
+    equal(put(ServerSideEncryption="aws:kms", SSEKMSKeyId="nobody"), "KMS.NotFoundException")
+    equal(put(SSECustomerAlgorithm="AES128", SSECustomerKey="k" * 32), "InvalidEncryptionAlgorithmError")
     equal(put(ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate="2099-01-01"), "InvalidRequest")
     equal(put(ExpectedBucketOwner=STRANGER), "AccessDenied")
     equal(code(s3.get_object, Bucket=BUCKET, Key="taken", ExpectedBucketOwner=STRANGER), "AccessDenied")

@@ -243,6 +243,39 @@ def copies():
     equal((got["Metadata"], got["Body"].read()), ({"x": "y"}, b"c" * 300_000))
 
 
+def encryption():
+    body = bytes(range(256)) * 20_000
+    key, other = b"k" * 32, b"o" * 32
+    put = s3.put_object(Bucket=BUCKET, Key="sse-s3", Body=body, ServerSideEncryption="AES256")
+    equal((put["ServerSideEncryption"], put["ETag"]), ("AES256", f'"{hashlib.md5(body).hexdigest()}"'))
+    put = s3.put_object(Bucket=BUCKET, Key="sse-kms", Body=body, ServerSideEncryption="aws:kms", BucketKeyEnabled=True)
+    equal((put["ServerSideEncryption"], put["SSEKMSKeyId"], put["BucketKeyEnabled"]), ("aws:kms", "cairn", True))
+    customer = dict(SSECustomerAlgorithm="AES256", SSECustomerKey=key)
+    s3.put_object(Bucket=BUCKET, Key="sse-c", Body=body, **customer)
+    for name, extra in (("sse-s3", {}), ("sse-kms", {}), ("sse-c", customer)):
+        equal(s3.get_object(Bucket=BUCKET, Key=name, **extra)["Body"].read() == body, True)
+        ranged = s3.get_object(Bucket=BUCKET, Key=name, Range="bytes=65530-200000", **extra)
+        equal(ranged["Body"].read() == body[65530:200001], True)
+        equal(s3.head_object(Bucket=BUCKET, Key=name, **extra)["ContentLength"], len(body))
+    equal(error_code(s3.get_object, Bucket=BUCKET, Key="sse-c"), "InvalidRequest")
+    equal(error_code(s3.get_object, Bucket=BUCKET, Key="sse-c", SSECustomerAlgorithm="AES256", SSECustomerKey=other), "AccessDenied")
+    source = {"Bucket": BUCKET, "Key": "sse-c"}
+    s3.copy_object(
+        Bucket=BUCKET, Key="sse-copy", CopySource=source, CopySourceSSECustomerAlgorithm="AES256", CopySourceSSECustomerKey=key,
+        ServerSideEncryption="AES256",
+    )
+    equal(s3.get_object(Bucket=BUCKET, Key="sse-copy")["Body"].read() == body, True)
+    # In parts, as boto3 uploads what is large.
+    large = body * 4
+    s3.upload_fileobj(io.BytesIO(large), BUCKET, "sse-large", ExtraArgs=customer)
+    equal(s3.get_object(Bucket=BUCKET, Key="sse-large", **customer)["Body"].read() == large, True)
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}, "BucketKeyEnabled": False}
+    s3.put_bucket_encryption(Bucket=BUCKET, ServerSideEncryptionConfiguration={"Rules": [rule]})
+    equal(s3.get_bucket_encryption(Bucket=BUCKET)["ServerSideEncryptionConfiguration"]["Rules"], [rule])
+    equal(s3.put_object(Bucket=BUCKET, Key="default", Body=b"x")["ServerSideEncryption"], "AES256")
+    s3.delete_bucket_encryption(Bucket=BUCKET)
+
+
 def versions():
     bucket = "sem-versions"
     s3.create_bucket(Bucket=bucket)
@@ -333,8 +366,8 @@ def main():
     table = Table()
     s3.create_bucket(Bucket=BUCKET)
     for check in (
-        buckets, attributes, ranges, conditions, one_writer_wins, listings, multipart, checksums, presigned, copies, versions,
-        settings, locks, streamed, empty_at_the_end,
+        buckets, attributes, ranges, conditions, one_writer_wins, listings, multipart, checksums, presigned, copies, encryption,
+        versions, settings, locks, streamed, empty_at_the_end,
     ):
         table.check(check.__name__.replace("_", " "), check)
     table.finish()

@@ -2,7 +2,8 @@
 //! stripe of it ([`codec`]), the checksum of each of its blocks, what a disk says about it, and how it is asked for in
 //! the cluster. Pure: no files, no sockets, no actors.
 //!
-//! [`checksum`] has the digests of whole bodies.
+//! [`checksum`] has the digests of whole bodies, [`sealing`] what stands between them and what is stored, if they are
+//! encrypted.
 
 mod blocks;
 mod bounded;
@@ -14,6 +15,7 @@ pub mod geometry;
 mod local;
 mod name_digest;
 mod positions;
+pub mod sealing;
 mod turn;
 
 pub use {

@@ -165,6 +165,7 @@ async fn uploads_that_nobody_completes_are_aborted() {
             owner: "o".into(),
             attributes: Attributes::default(),
             checksum: None,
+            encryption: None,
         };
         world.meta.create_upload(upload).await.unwrap();
     };

@@ -254,6 +254,7 @@ pub(super) fn put(group: &Group, key: String, attempt: AttemptId) -> CommitObjec
             owner: "o".into(),
             attributes: Attributes::default(),
             checksum: None,
+            encryption: None,
         },
         blob: Some(NewBlob { blob, epochs: vec![(group.id, group.epoch)], missing: Vec::new() }),
         precondition: Precondition::default(),

@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     pub hedges: IntCounter,
     pub reconstructions: IntCounter,
     pub wrong_blobs: IntCounter,
+    pub unopened: IntCounter,
     pub damage_reported: IntCounter,
     pub damage_dropped: IntCounter,
     pub cleanups: IntCounterVec,
@@ -69,6 +70,10 @@ impl Metrics {
             wrong_blobs: counter(
                 "cairn_get_wrong_blobs_total",
                 "Blobs read whole that were not what was written, though every fragment was; none was served to its end",
+            ),
+            unopened: counter(
+                "cairn_get_unopened_total",
+                "Reads of encrypted bytes that were not those that were encrypted; none of them was served",
             ),
             damage_reported: counter(
                 "cairn_get_damage_reported_total",

@@ -3,18 +3,21 @@
 //!
 //! [`plan`] says which pieces; [`reader`] reads them one after the other, a little ahead of the client; [`gather`]
 //! reads one of them whatever is slow, missing or damaged, and [`sources`] decides whom it asks. [`whole`] judges a
-//! blob that is read from its first byte to its last by its own checksum.
+//! blob that is read from its first byte to its last by its own checksum. [`sealed`] opens what is encrypted, last of
+//! all.
 
 mod gather;
 mod plan;
 mod reader;
+mod sealed;
 mod sources;
 mod whole;
 
 use std::{ops::Range, pin::Pin, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use cairn_schema::{record::Version, verbs::Located};
+use cairn_fragment::sealing::Sealer;
+use cairn_schema::{MetaError, record::Version, verbs::Located};
 use futures::{Stream, StreamExt, stream};
 
 use crate::{
@@ -40,9 +43,10 @@ pub(crate) async fn open(
     data: Arc<DataPath>,
     requester: &Requester,
     located: Located,
+    opener: Option<Arc<dyn Sealer>>,
 ) -> Result<GotObject, StoreError> {
     let start = Instant::now();
-    let opened = begin(&data, requester, located).await;
+    let opened = begin(&data, requester, located, opener).await;
     let result = if opened.is_ok() { "ok" } else { "failed" };
     data.metrics.gets.with_label_values(&[result]).inc();
     if opened.is_ok() {
@@ -51,9 +55,19 @@ pub(crate) async fn open(
     opened
 }
 
-async fn begin(data: &Arc<DataPath>, requester: &Requester, located: Located) -> Result<GotObject, StoreError> {
+async fn begin(
+    data: &Arc<DataPath>,
+    requester: &Requester,
+    located: Located,
+    opener: Option<Arc<dyn Sealer>>,
+) -> Result<GotObject, StoreError> {
     let Located { version, range, parts_offset, parts } = located;
-    let pieces = Pieces::new(range.clone(), parts_offset, parts)?;
+    // Nobody is ever given sealed bytes.
+    if version.encryption.is_some() != opener.is_some() {
+        let why = "a sealed version without what opens it, or the other way round".to_owned();
+        return Err(MetaError::Invalid { what: "read", why }.into());
+    }
+    let pieces = Pieces::new(range.clone(), parts_offset, parts, opener)?;
     let left = range.end - range.start;
     let body = if left == 0 {
         stream::empty().boxed()

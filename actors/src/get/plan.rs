@@ -2,10 +2,13 @@
 
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
-use cairn_fragment::geometry::{FragmentPiece, Geometry, GeometryError, StripePiece, is_range_local};
+use cairn_fragment::{
+    geometry::{FragmentPiece, Geometry, GeometryError, StripePiece, is_range_local},
+    sealing::{BlobSealer, Sealer},
+};
 use cairn_schema::{MetaError, ids::*, record::*};
 
-use super::whole::Promise;
+use super::{sealed::SealedPiece, whole::Promise};
 use crate::error::StoreError;
 
 /// Bytes of one stripe, with everything needed to read them.
@@ -23,6 +26,8 @@ pub(super) struct Piece {
     pub fragments: Option<Vec<FragmentPiece>>,
     /// What the blob must come to; None if the read does not cover all of it.
     pub promise: Option<Promise>,
+    /// How it is opened; None if it is not sealed.
+    pub sealed: Option<SealedPiece>,
 }
 
 impl Piece {
@@ -31,8 +36,16 @@ impl Piece {
         self.stripe == 0 && self.range.start == 0
     }
 
-    /// The piece without its first bytes, which are fewer than it has. None if the code interleaves them.
+    /// The piece without the first bytes that are handed out of it, which are fewer than it has. None if the code
+    /// interleaves them.
     pub(super) fn without(&self, bytes: u32) -> Option<Self> {
+        let Some(sealed) = &self.sealed else { return self.without_stored(bytes) };
+        let (stored, left) = sealed.without(bytes);
+        Some(Self { sealed: Some(left), ..self.without_stored(stored)? })
+    }
+
+    /// The same of bytes as they are stored.
+    fn without_stored(&self, bytes: u32) -> Option<Self> {
         debug_assert!((bytes as usize) < self.range.len());
         let mut left = bytes;
         let mut fragments = Vec::new();
@@ -54,20 +67,35 @@ impl Piece {
 struct Read {
     blob: Arc<Blob>,
     promise: Option<Promise>,
+    opening: Option<Opening>,
+}
+
+/// What opens a blob, and the bytes wanted of what was sealed.
+#[derive(Clone)]
+struct Opening {
+    opener: Arc<dyn BlobSealer>,
+    plain: Range<u64>,
 }
 
 /// The pieces of a range, in order, worked out as they are asked for: a large object has very many.
 pub(super) struct Pieces {
     slices: VecDeque<(Arc<Blob>, Range<u64>)>,
+    /// What opens the blobs; the ranges are then of what was sealed.
+    opener: Option<Arc<dyn Sealer>>,
     current: Option<(Read, Box<dyn Iterator<Item = StripePiece> + Send>)>,
     upcoming: Option<(Read, StripePiece)>,
     largest: u64,
 }
 
 impl Pieces {
-    /// `range` of an object whose bytes from `parts_offset` on are in `parts`. Checks that the parts hold the whole
-    /// range.
-    pub(super) fn new(range: Range<u64>, parts_offset: u64, parts: Vec<Part>) -> Result<Self, StoreError> {
+    /// `range` of an object whose bytes from `parts_offset` on are in `parts`, sealed if there is an opener. Checks that
+    /// the parts hold the whole range.
+    pub(super) fn new(
+        range: Range<u64>,
+        parts_offset: u64,
+        parts: Vec<Part>,
+        opener: Option<Arc<dyn Sealer>>,
+    ) -> Result<Self, StoreError> {
         let mut wanted = VecDeque::with_capacity(parts.len());
         let mut largest = 0;
         let mut offset = parts_offset;
@@ -82,7 +110,12 @@ impl Pieces {
                         return Err(damaged("a gap between parts"));
                     }
                     held = to;
-                    largest = largest.max(piece_bytes(&slice.blob, to - from));
+                    if opener.is_some() && !is_sealed_whole(&slice) {
+                        return Err(damaged("a sealed part that is not its blob"));
+                    }
+                    // What is sealed is opened into other memory.
+                    let times = if opener.is_some() { 2 } else { 1 };
+                    largest = largest.max(times * piece_bytes(&slice.blob, to - from, opener.is_some()));
                     let start = slice.blob_offset.saturating_add(from - offset);
                     wanted.push_back((slice.blob, start..start.saturating_add(to - from)));
                 }
@@ -95,7 +128,7 @@ impl Pieces {
         if held != range.end {
             return Err(damaged("too few parts"));
         }
-        let mut pieces = Self { slices: wanted, current: None, upcoming: None, largest };
+        let mut pieces = Self { slices: wanted, opener, current: None, upcoming: None, largest };
         pieces.advance()?;
         Ok(pieces)
     }
@@ -110,9 +143,16 @@ impl Pieces {
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Piece>, StoreError> {
-        let Some((Read { blob, promise }, piece)) = self.upcoming.take() else { return Ok(None) };
+        let Some((Read { blob, promise, opening }, piece)) = self.upcoming.take() else { return Ok(None) };
         self.advance()?;
         debug_assert!(!piece.range.is_empty());
+        let sealed = match opening {
+            None => None,
+            Some(Opening { opener, plain }) => {
+                let made = SealedPiece::new(opener, &blob, piece.blob_offset, piece.range.len(), &plain);
+                Some(made.ok_or_else(|| damaged("stripes that cut its sealed blocks"))?)
+            }
+        };
         let geometry = Geometry::new(&blob).map_err(contradiction)?;
         let made = || -> Result<Piece, GeometryError> {
             Ok(Piece {
@@ -125,6 +165,7 @@ impl Pieces {
                 fragments: geometry.fragment_pieces(piece.stripe, piece.range.clone())?,
                 range: piece.range.clone(),
                 promise,
+                sealed,
             })
         };
         made().map(Some).map_err(contradiction)
@@ -142,18 +183,35 @@ impl Pieces {
                 self.current = None;
                 return Ok(());
             };
+            let opener = self.opener.as_ref().map(|opener| opener.of_blob(blob.id));
+            let (range, opening) = match opener {
+                None => (range, None),
+                Some(opener) => (stored_blocks(&blob, &range), Some(Opening { opener, plain: range })),
+            };
             let promise = Promise::of(&blob, &range);
             let pieces =
                 Geometry::new(&blob).and_then(|geometry| geometry.stripe_pieces(range)).map_err(contradiction)?;
-            self.current = Some((Read { blob, promise }, Box::new(pieces)));
+            self.current = Some((Read { blob, promise, opening }, Box::new(pieces)));
         }
     }
 }
 
+/// A part that was sealed is all of a blob.
+fn is_sealed_whole(slice: &Slice) -> bool {
+    slice.blob_offset == 0 && sealed_length(slice.length) == Some(slice.blob.length)
+}
+
+/// Where the blocks are stored that have a range of what was sealed, which is not empty.
+fn stored_blocks(blob: &Blob, plain: &Range<u64>) -> Range<u64> {
+    let (first, end) = (plain.start / BLOCK_BYTES, plain.end.div_ceil(BLOCK_BYTES));
+    first * SEALED_BLOCK_BYTES..end.saturating_mul(SEALED_BLOCK_BYTES).min(blob.length)
+}
+
 /// Memory for one piece of a range of `len` bytes: an interleaving code needs the stripe twice, as fragments and
-/// decoded.
-fn piece_bytes(blob: &Blob, len: u64) -> u64 {
+/// decoded. Of what is sealed two blocks more than the bytes have may be touched.
+fn piece_bytes(blob: &Blob, len: u64, sealed: bool) -> u64 {
     let stripe = u64::from(blob.stripe_bytes).min(blob.length);
+    let len = if sealed { sealed_length(len).unwrap_or(len).saturating_add(2 * SEALED_BLOCK_BYTES) } else { len };
     if is_range_local(blob.scheme) { len.min(stripe) } else { stripe.saturating_mul(2) }
 }
 
@@ -184,7 +242,7 @@ mod tests {
     }
 
     fn first(range: Range<u64>, scheme: &str) -> Piece {
-        Pieces::new(range, 0, object(scheme)).unwrap().next().unwrap().unwrap()
+        Pieces::new(range, 0, object(scheme), None).unwrap().next().unwrap().unwrap()
     }
 
     /// Against the plan of a range that begins where the piece is to begin.

@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     gather::fetch,
     plan::{Piece, Pieces},
-    whole::{Ready, WholeBlobs},
+    whole::{Opening, Ready, WholeBlobs},
 };
 use crate::{
     data_path::{DataPath, Slot, Stallable, StreamGrant, Watched},
@@ -122,16 +122,29 @@ impl Reader {
         self.read_ahead()?;
         let Read { bytes, slot } = read.await.unwrap_or(Err(StoreError::ShuttingDown))?;
         let skip = std::mem::take(&mut self.skip);
+        let memory = slot.upgrade();
         self.current = Some(Current { piece: piece.clone(), handed_out: skip, slot });
         self.read_ahead()?;
-        let rest = skipped(bytes, skip).filter(|bytes| !bytes.is_empty()).collect();
         let begins = piece.begins_blob() && skip == 0;
-        let judged = self.whole.judge(piece.promise, begins, rest).await;
+        let (stored, sealed) = match &piece.sealed {
+            None => (skip, None),
+            Some(sealed) if skip == 0 => (0, Some(sealed.clone())),
+            Some(sealed) => {
+                let (stored, left) = sealed.without(u32::try_from(skip).unwrap_or(u32::MAX));
+                (stored as usize, Some(left))
+            }
+        };
+        let rest = skipped(bytes, stored).filter(|bytes| !bytes.is_empty()).collect();
+        let judged = self.whole.judge(piece.promise, begins, rest, Opening::of(piece.blob, sealed, memory)).await;
         self.ready.extend(judged.inspect_err(|error| self.tell(error))?);
         Ok(true)
     }
 
     fn tell(&self, error: &StoreError) {
+        if let StoreError::NotOpened { blob, why } = error {
+            self.data.metrics.unopened.inc();
+            tracing::error!(blob, why, "a blob has bytes that are not those that were sealed: they are not served");
+        }
         if let StoreError::WrongBytes { blob } = error {
             self.data.metrics.wrong_blobs.inc();
             tracing::error!(

@@ -35,6 +35,7 @@ fn piece(scheme: Scheme, fragments: &[(u8, Range<u32>)]) -> Piece {
         fragment_len: FRAGMENT_LEN,
         fragments: (!interleaved).then(|| direct.collect()),
         promise: None,
+        sealed: None,
     }
 }
 

@@ -4,14 +4,20 @@
 //! right bytes, only the blob's own checksum tells. It is judged when the blob's last piece has come and nothing of
 //! that was handed out yet, so that no client ever has all of a wrong blob (CON-2, INT-1).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use cairn_fragment::sealing::NotOpened;
 use cairn_schema::{ids::BlobId, record::Blob};
 use xxhash_rust::xxh3::Xxh3Default;
 
-use crate::error::StoreError;
+use super::sealed::{Opened, SealedPiece};
+use crate::{data_path::Slot, error::StoreError};
 
 /// This much is hashed where it stands, in some tens of microseconds; more on another thread.
 const IN_PLACE_BYTES: usize = 512 * 1024;
+/// Opening what is sealed takes longer.
+const OPENED_IN_PLACE_BYTES: usize = 72 * 1024;
 
 /// What the pieces of a blob that is read whole are to come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,31 +55,38 @@ pub(super) struct WholeBlobs {
 
 impl WholeBlobs {
     /// The next bytes of a blob, where nothing else is on its way to the client; `begins`: they are its first. An error
-    /// if they are its last, and it is not what was promised.
+    /// if they are its last, and it is not what was promised, or if they are sealed and do not open.
     pub(super) async fn judge(
         &mut self,
         promise: Option<Promise>,
         begins: bool,
         bytes: Vec<Bytes>,
+        opening: Option<Opening>,
     ) -> Result<Vec<Ready>, StoreError> {
-        let Some(promise) = promise else {
+        if promise.is_none() && opening.is_none() {
             return Ok(bytes.into_iter().map(|bytes| Ready { bytes, then: None }).collect());
-        };
+        }
         if begins {
             self.had = Progress::default();
         }
-        let had = self.had.clone();
+        let had = promise.is_some().then(|| self.had.clone());
         let length: usize = bytes.iter().map(Bytes::len).sum();
-        let work = move || follow(had, bytes);
-        let (ready, end) = if length <= IN_PLACE_BYTES {
-            work()
-        } else {
-            tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::ShuttingDown)?
+        let in_place = if opening.is_some() { OPENED_IN_PLACE_BYTES } else { IN_PLACE_BYTES };
+        let work = move || match opening {
+            None => Ok(follow(had, bytes)),
+            Some(opening) => opening.follow(had, bytes),
         };
-        if end.bytes >= promise.length && end.hash.digest() != promise.checksum {
-            return Err(StoreError::WrongBytes { blob: promise.blob.to_string() });
+        let (ready, end) = if length <= in_place {
+            work()?
+        } else {
+            tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::ShuttingDown)??
+        };
+        match (promise, end) {
+            (Some(promise), Some(end)) if end.bytes >= promise.length && end.hash.digest() != promise.checksum => {
+                Err(StoreError::WrongBytes { blob: promise.blob.to_string() })
+            }
+            _ => Ok(ready),
         }
-        Ok(ready)
     }
 
     /// The client has these now; what was judged and not handed out is as if it had never come.
@@ -84,12 +97,56 @@ impl WholeBlobs {
     }
 }
 
-fn follow(mut progress: Progress, bytes: Vec<Bytes>) -> (Vec<Ready>, Progress) {
+/// What is ready, and how far the blob has come with it if that is followed.
+type Followed = (Vec<Ready>, Option<Progress>);
+
+impl Progress {
+    fn add(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+    }
+}
+
+fn follow(mut progress: Option<Progress>, bytes: Vec<Bytes>) -> Followed {
     let mut ready = Vec::with_capacity(bytes.len());
     for bytes in bytes {
-        progress.hash.update(&bytes);
-        progress.bytes += bytes.len() as u64;
-        ready.push(Ready { bytes, then: Some(Box::new(progress.clone())) });
+        if let Some(progress) = &mut progress {
+            progress.add(&bytes);
+        }
+        ready.push(Ready { bytes, then: progress.clone().map(Box::new) });
     }
     (ready, progress)
+}
+
+/// How stored bytes become those that are handed out.
+pub(super) struct Opening {
+    blob: BlobId,
+    sealed: SealedPiece,
+    /// Holds what is opened.
+    memory: Option<Arc<Slot>>,
+}
+
+impl Opening {
+    /// None for a piece that is not sealed.
+    pub(super) fn of(blob: BlobId, sealed: Option<SealedPiece>, memory: Option<Arc<Slot>>) -> Option<Self> {
+        Some(Self { blob, sealed: sealed?, memory })
+    }
+
+    fn follow(self, mut progress: Option<Progress>, bytes: Vec<Bytes>) -> Result<Followed, StoreError> {
+        let Self { blob, sealed, memory } = self;
+        let not_opened = |error: NotOpened| StoreError::NotOpened { blob: blob.to_string(), why: error.to_string() };
+        let opened = sealed.open(bytes).map_err(not_opened)?;
+        let mut ready = Vec::with_capacity(opened.len());
+        for Opened { bytes, stored } in opened {
+            if let Some(progress) = &mut progress {
+                stored.iter().for_each(|stored| progress.add(stored));
+            }
+            let bytes = match &memory {
+                Some(slot) => slot.hold(bytes),
+                None => bytes,
+            };
+            ready.push(Ready { bytes, then: progress.clone().map(Box::new) });
+        }
+        Ok((ready, progress))
+    }
 }

@@ -299,6 +299,7 @@ async fn red_1_a_returning_disk_is_compared_with_what_it_should_hold() {
             owner: "o".into(),
             attributes: Attributes::default(),
             checksum: None,
+            encryption: None,
         },
         blob: Some(NewBlob { blob: blob.clone(), epochs: vec![(group.id, group.epoch)], missing: Vec::new() }),
         precondition: Precondition::default(),

@@ -4,7 +4,8 @@
 //! are read, and verified as every read is.
 //!
 //! Bytes are written again only where sharing would cost more than it spares: for a few bytes of a large blob, which
-//! would keep all of it when the source is deleted, and for a part of so many slices that its row would be too long.
+//! would keep all of it when the source is deleted, and for a part of so many slices that its row would be too long; and
+//! where the source or the upload is encrypted, because keys are of one version's blobs.
 
 use std::sync::Arc;
 
@@ -29,10 +30,12 @@ const SHARED_BYTES: u64 = 1 << 20;
 
 pub(crate) async fn copy_part(data: &Arc<DataPath>, request: CopyUploadPart) -> Result<UploadedPart, StoreError> {
     let slices = request.located.slices();
-    if !is_shared(&slices) {
+    let sealed = request.opener.is_some() || request.sealer.is_some();
+    if sealed || !is_shared(&slices) {
         return write_again(data, request).await;
     }
-    let CopyUploadPart { requester, source, located, bucket, key, upload, number, known, digests, verify } = request;
+    let CopyUploadPart { requester, source, located, bucket, key, upload, number, known, digests, verify, .. } =
+        request;
     let range = located.range.clone();
     let known = match known {
         Some(known) => known,
@@ -76,7 +79,7 @@ async fn read_digests(
     located: Located,
     plan: DigestPlan,
 ) -> Result<Digests, StoreError> {
-    let mut body = get::open(data.clone(), requester, located).await?.body;
+    let mut body = get::open(data.clone(), requester, located, None).await?.body;
     let hashing = Hashing::start(DigestPlan { md5: true, ..plan });
     while let Some(bytes) = body.try_next().await? {
         hashing.push(&bytes).await;
@@ -85,9 +88,11 @@ async fn read_digests(
 }
 
 async fn write_again(data: &Arc<DataPath>, request: CopyUploadPart) -> Result<UploadedPart, StoreError> {
-    let CopyUploadPart { requester, located, bucket, key, upload, number, digests, verify, .. } = request;
+    let CopyUploadPart { requester, located, bucket, key, upload, number, digests, verify, opener, sealer, .. } =
+        request;
     let length = Some(located.range.end - located.range.start);
-    let body = get::open(data.clone(), &requester, located).await?.body;
+    let body = get::open(data.clone(), &requester, located, opener).await?.body;
     let body = Box::pin(body.map_err(|error| Box::new(error) as BoxError));
-    put_part(data, PutUploadPart { requester, bucket, key, upload, number, length, body, digests, verify }).await
+    put_part(data, PutUploadPart { requester, bucket, key, upload, number, length, body, digests, verify, sealer })
+        .await
 }

@@ -12,15 +12,19 @@ mod hashing;
 mod pending;
 mod race;
 mod request;
+mod sealing;
 mod stripe;
 mod writer;
 
 use std::sync::Arc;
 
-use cairn_fragment::checksum::{DigestPlan, Digests};
-use cairn_schema::{ids::*, record::*, verbs::*};
+use cairn_fragment::{
+    checksum::{DigestPlan, Digests},
+    sealing::Sealer,
+};
+use cairn_schema::{MetaError, ids::*, record::*, verbs::*};
 
-pub use request::{BodyIn, CopyUploadPart, KnownDigests, PutObject, PutUploadPart, Verify};
+pub use request::{BodyIn, CopyUploadPart, KnownDigests, PutObject, PutUploadPart, Sealing, Verify};
 
 pub(crate) use copy_part::copy_part;
 pub(crate) use fan_out::{EncodedStripe, Sending};
@@ -43,15 +47,18 @@ struct Received {
 }
 
 pub(crate) async fn put(data: &Arc<DataPath>, request: PutObject) -> Result<Committed, StoreError> {
-    let PutObject { requester, bucket, key, length, body, digests, verify, owner, attributes, precondition } = request;
+    let PutObject { requester, bucket, key, length, body, digests, verify, owner, attributes, precondition, sealing } =
+        request;
     let counted = Counted::begin(data);
-    let received = receive(data, &requester, length, body, digests, verify).await?;
+    let (sealer, encryption) = sealing.map(|Sealing { sealer, kept }| (sealer, kept)).unzip();
+    let received = receive(data, &requester, Coming { length, body, digests, verify, sealer }).await?;
     let version = NewVersion {
         etag: Etag { md5: received.md5, parts: None },
         size: received.digests.length,
         owner,
         attributes,
         checksum: received.checksum,
+        encryption,
     };
     let request = CommitObject { attempt: AttemptId::random(), bucket, key, version, blob: None, precondition };
     let meta = data.meta.clone();
@@ -65,11 +72,12 @@ pub(crate) async fn put(data: &Arc<DataPath>, request: PutObject) -> Result<Comm
 }
 
 pub(crate) async fn put_part(data: &Arc<DataPath>, request: PutUploadPart) -> Result<UploadedPart, StoreError> {
-    let PutUploadPart { requester, bucket, key, upload, number, length, body, digests, verify } = request;
+    let PutUploadPart { requester, bucket, key, upload, number, length, body, digests, verify, sealer } = request;
     // Learned before gigabytes are taken in rather than after.
-    data.meta.upload(&bucket, &key, upload).await?;
+    let begun = data.meta.upload(&bucket, &key, upload).await?;
+    check_sealer(begun.encryption.as_ref(), sealer.as_ref())?;
     let counted = Counted::begin(data);
-    let received = receive(data, &requester, length, body, digests, verify).await?;
+    let received = receive(data, &requester, Coming { length, body, digests, verify, sealer }).await?;
     let request = PutPart {
         attempt: AttemptId::random(),
         upload,
@@ -91,26 +99,40 @@ pub(crate) async fn put_part(data: &Arc<DataPath>, request: PutUploadPart) -> Re
     Ok(part)
 }
 
-/// Takes a whole body in and lets `verify` judge it. Whatever goes wrong, and if the future is dropped, what was
-/// written is deleted.
-async fn receive(
-    data: &Arc<DataPath>,
-    requester: &Requester,
+/// A body that comes, and what is to be done with it.
+struct Coming {
     length: Option<u64>,
     body: BodyIn,
-    plan: DigestPlan,
+    digests: DigestPlan,
     verify: Verify,
-) -> Result<Received, StoreError> {
+    sealer: Option<Arc<dyn Sealer>>,
+}
+
+/// What would be stored as it is and read as if it were sealed, or the other way round, is not begun.
+fn check_sealer(kept: Option<&Encryption>, sealer: Option<&Arc<dyn Sealer>>) -> Result<(), StoreError> {
+    if kept.is_some() == sealer.is_some() {
+        return Ok(());
+    }
+    let why = "an upload is sealed and its part is not, or the other way round".to_owned();
+    Err(MetaError::Invalid { what: "part", why }.into())
+}
+
+/// Takes a whole body in and lets `verify` judge it. Whatever goes wrong, and if the future is dropped, what was
+/// written is deleted.
+async fn receive(data: &Arc<DataPath>, requester: &Requester, coming: Coming) -> Result<Received, StoreError> {
+    let Coming { length, body, digests, verify, sealer } = coming;
     let policy = data.policy_to_write_by()?;
-    let plan = DigestPlan { md5: true, ..plan };
+    let plan = DigestPlan { md5: true, ..digests };
     let reader = BodyReader::new(body, length);
     let verify = |digests: &Digests| verify(digests).map_err(StoreError::Rejected);
-    let writing = writer::write_body(data, &policy, requester, reader, plan, verify);
+    let how = writer::How { policy, plan, sealer: sealer.clone() };
+    let writing = writer::write_body(data, &how, requester, reader, verify);
     let limit = data.timings.write_limit();
     let in_time = tokio::time::timeout(limit, writing).await;
     let (blob, (hashed, checksum)) =
         in_time.map_err(|_| StoreError::Timeout("a body took longer than its limit"))??;
     let md5 = hashed.md5.expect("MD5 is always planned");
+    let md5 = sealer.map_or(md5, |sealer| sealer.tag_of(md5));
     Ok(Received { digests: hashed, md5, checksum, blob })
 }
 

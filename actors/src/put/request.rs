@@ -1,9 +1,12 @@
 //! What is asked of a write.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use cairn_fragment::checksum::{DigestPlan, Digests};
+use cairn_fragment::{
+    checksum::{DigestPlan, Digests},
+    sealing::Sealer,
+};
 use cairn_schema::{ids::*, record::*, verbs::*};
 use futures::Stream;
 
@@ -31,6 +34,15 @@ pub struct PutObject {
     pub owner: String,
     pub attributes: Attributes,
     pub precondition: Precondition,
+    /// How its bytes are sealed; None stores them as they are.
+    pub sealing: Option<Sealing>,
+}
+
+/// What seals a new version, and what is kept with it to open it again.
+#[derive(Clone)]
+pub struct Sealing {
+    pub sealer: Arc<dyn Sealer>,
+    pub kept: Encryption,
 }
 
 /// A part of an upload to be stored.
@@ -44,6 +56,8 @@ pub struct PutUploadPart {
     pub body: BodyIn,
     pub digests: DigestPlan,
     pub verify: Verify,
+    /// That of the upload: its parts are sealed if it is to be, and only then.
+    pub sealer: Option<Arc<dyn Sealer>>,
 }
 
 /// A part of bytes that another object has.
@@ -56,6 +70,10 @@ pub struct CopyUploadPart {
     pub key: String,
     pub upload: UploadId,
     pub number: u16,
+    /// What opens the source's bytes, if they are sealed, and what seals the part's. If there is either the bytes are
+    /// written again.
+    pub opener: Option<Arc<dyn Sealer>>,
+    pub sealer: Option<Arc<dyn Sealer>>,
     /// The bytes' digests, if the source has them; else the bytes are read.
     pub known: Option<KnownDigests>,
     pub digests: DigestPlan,

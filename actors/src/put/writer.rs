@@ -10,6 +10,7 @@ use bytes::Bytes;
 use cairn_fragment::{
     checksum::{BodyDigests, DigestPlan, Digests},
     geometry,
+    sealing::Sealer,
 };
 use cairn_schema::{MetaError, record::*};
 use tokio::task::JoinHandle;
@@ -19,6 +20,7 @@ use super::{
     hashing::Hashing,
     pending::PendingBlob,
     race,
+    sealing::{StripeSealer, sealed_stripe},
     stripe::{SentStripe, StripeTask, WriteContext},
 };
 use crate::{
@@ -32,27 +34,37 @@ const LEAST_ROOM: usize = 64 << 10;
 /// What `verify` saw and what it wants kept.
 type Judged = (Digests, Option<StoredChecksum>);
 
-/// Streams a body into safe stripes, cut as `policy` says. `verify` is asked as soon as the body has ended, before the
-/// last stripes are waited for.
+/// What is done with a body.
+pub(super) struct How {
+    /// How it is cut into stripes.
+    pub policy: Policy,
+    pub plan: DigestPlan,
+    /// By whom it is sealed, if it is to be.
+    pub sealer: Option<Arc<dyn Sealer>>,
+}
+
+/// Streams a body into safe stripes. `verify` is asked as soon as the body has ended, before the last stripes are waited
+/// for.
 pub(super) async fn write_body(
     data: &Arc<DataPath>,
-    policy: &Policy,
+    how: &How,
     requester: &Requester,
     mut reader: BodyReader,
-    plan: DigestPlan,
     verify: impl FnOnce(&Digests) -> Result<Option<StoredChecksum>, StoreError> + Send,
 ) -> Result<(Option<PendingBlob>, Judged), StoreError> {
-    let mut hashing = Hashing::start(plan);
+    let How { policy, plan, sealer } = how;
+    let mut hashing = Hashing::start(*plan);
     let mut writer = None;
     let mut gathering = data.budget.gathering(requester);
     gather(data, policy, &mut gathering, &mut reader).await?;
     if reader.remaining() != Some(0) {
-        let grant = data.budget.open(requester, unit_bytes(policy, reader.remaining())).await?;
+        let unit = unit_bytes(policy, reader.remaining(), sealer.is_some());
+        let grant = data.budget.open(requester, unit).await?;
         gathering.give_back();
         let scheme = scheme_of(data, policy, &grant, &mut reader).await?;
         // A body of unknown length may turn out to have no bytes.
         if reader.remaining() != Some(0) {
-            let blob = writer.insert(BlobWriter::new(data, policy, scheme)?);
+            let blob = writer.insert(BlobWriter::new(data, policy, scheme, sealer.as_deref())?);
             blob.take_all(&grant, &mut gathering, &mut reader, &mut hashing).await?;
         }
     }
@@ -60,7 +72,13 @@ pub(super) async fn write_body(
     let BodyDigests { digests, xxh3 } = hashing.finish().await?;
     let checksum = verify(&digests)?;
     let blob = match writer {
-        Some(writer) => Some(writer.finish(digests.length, xxh3).await?),
+        Some(mut writer) => {
+            let (length, xxh3) = match writer.sealing.take() {
+                Some(sealing) => sealing.finish().await?,
+                None => (digests.length, xxh3),
+            };
+            Some(writer.finish(length, xxh3).await?)
+        }
         None => None,
     };
     Ok((blob, (digests, checksum)))
@@ -96,21 +114,24 @@ fn stripe_bytes(policy: &Policy, scheme: Scheme) -> u32 {
     policy.fragment_bytes.clamp(1, most) * fragments
 }
 
-/// The most memory that a stripe of a body takes, parity and padding included.
-fn unit_bytes(policy: &Policy, length: Option<u64>) -> u64 {
+/// The most memory that a stripe of a body takes, parity and padding included; one that is sealed is there twice.
+fn unit_bytes(policy: &Policy, length: Option<u64>, sealed: bool) -> u64 {
     let scheme = match length {
         Some(length) if length < policy.small_below => policy.small_scheme,
         _ => policy.scheme,
     };
     let full = u64::from(stripe_bytes(policy, scheme));
-    let stripe = length.map_or(full.max(policy.small_below), |length| length.min(full));
+    let plain = length.map_or(full.max(policy.small_below), |length| length.min(full));
+    let stripe = if sealed { sealed_length(plain).unwrap_or(plain) } else { plain };
+    let twice = if sealed { plain } else { 0 };
     let fragment = u64::from(geometry::fragment_len(scheme, u32::try_from(stripe).unwrap_or(u32::MAX)));
-    match scheme {
+    let coded = match scheme {
         Scheme::Replicated { .. } => stripe,
         // The last data fragment is copied to be padded.
         Scheme::Rs { .. } if geometry::is_range_local(scheme) => stripe + fragment * (scheme.parity() as u64 + 1),
         Scheme::Rs { .. } => stripe + fragment * scheme.width() as u64,
-    }
+    };
+    coded + twice
 }
 
 /// Fills a stripe, or up to the body's end. If that takes long, the slot keeps memory for little more than what has
@@ -133,6 +154,14 @@ async fn fill(data: &DataPath, slot: &mut Slot, reader: &mut BodyReader, size: u
     }
     // With its parity.
     slot.grow_whole().await
+}
+
+/// Whether the body has nothing more: of one of unknown length only what comes next tells.
+async fn is_last(reader: &mut BodyReader) -> Result<bool, StoreError> {
+    Ok(match reader.remaining() {
+        Some(left) => left == 0,
+        None => reader.filled() == 0 && !reader.more().await?,
+    })
 }
 
 /// The scheme that the body's length decides; if that is not known, its first bytes are filled.
@@ -159,7 +188,10 @@ struct BlobWriter {
     context: Option<Arc<WriteContext>>,
     data: Arc<DataPath>,
     policy: Policy,
+    /// Bytes of the body in a full stripe, and of a full stripe as it is stored.
+    body_bytes: usize,
     stripe_bytes: u32,
+    sealing: Option<StripeSealer>,
     next: u32,
     in_flight: VecDeque<StripeTask>,
     /// Safe, with fragments still under way.
@@ -170,12 +202,24 @@ struct BlobWriter {
 }
 
 impl BlobWriter {
-    fn new(data: &Arc<DataPath>, policy: &Policy, scheme: Scheme) -> Result<Self, StoreError> {
+    fn new(
+        data: &Arc<DataPath>,
+        policy: &Policy,
+        scheme: Scheme,
+        sealer: Option<&dyn Sealer>,
+    ) -> Result<Self, StoreError> {
+        let full = stripe_bytes(policy, scheme);
+        let (body_bytes, stripe_bytes) = if sealer.is_some() { sealed_stripe(full) } else { (full as usize, full) };
+        let context = WriteContext::new(data, scheme)?;
+        // A blob's name is drawn for each body that is written, and so no key seals two bodies.
+        let sealing = sealer.map(|sealer| StripeSealer::new(sealer.of_blob(context.blob)));
         Ok(Self {
-            context: Some(WriteContext::new(data, scheme)?),
+            context: Some(context),
             data: data.clone(),
             policy: *policy,
-            stripe_bytes: stripe_bytes(policy, scheme),
+            body_bytes,
+            stripe_bytes,
+            sealing,
             next: 0,
             in_flight: VecDeque::new(),
             stragglers: VecDeque::new(),
@@ -195,15 +239,25 @@ impl BlobWriter {
             self.gather_next(grant, gathering, reader).await?;
             let mut slot = self.slot(grant).await?;
             gathering.give_back();
-            let size = self.stripe_bytes as usize;
+            let size = self.body_bytes;
             fill(&self.data, &mut slot, reader, size).await?;
-            let stripe = reader.take_filled(size);
-            if stripe.is_empty() {
+            let bytes = reader.take_filled(size);
+            if bytes.is_empty() {
                 break;
             }
-            let stripe = Arc::new(slot).hold(stripe);
-            self.dispatch(stripe.clone()).await?;
-            hashing.push(&stripe).await;
+            let slot = Arc::new(slot);
+            let bytes = slot.hold(bytes);
+            match &mut self.sealing {
+                None => self.dispatch(bytes.clone()).await?,
+                Some(sealing) => {
+                    let last = is_last(reader).await?;
+                    let stripe = slot.hold(sealing.seal(bytes.clone(), last).await?);
+                    drop(slot);
+                    sealing.push(&stripe).await;
+                    self.dispatch(stripe).await?;
+                }
+            }
+            hashing.push(&bytes).await;
         }
         Ok(())
     }

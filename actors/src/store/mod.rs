@@ -6,13 +6,14 @@ mod probe;
 
 use std::{sync::Arc, time::Duration};
 
+use cairn_fragment::sealing::Sealer;
 use cairn_schema::{Meta, record::*, verbs::*};
 use futures::future::BoxFuture;
 
 pub use crate::{
     data_path::{Requester, StoreLimits, StoreParts},
     get::{BodyOut, GotObject},
-    put::{BodyIn, CopyUploadPart, KnownDigests, PutObject, PutUploadPart, Verify},
+    put::{BodyIn, CopyUploadPart, KnownDigests, PutObject, PutUploadPart, Sealing, Verify},
 };
 
 use crate::{data_path::DataPath, error::StoreError, get, put};
@@ -68,7 +69,17 @@ impl Store {
         requester: &'a Requester,
         located: Located,
     ) -> BoxFuture<'a, Result<GotObject, StoreError>> {
-        Box::pin(get::open(self.data.clone(), requester, located))
+        Box::pin(get::open(self.data.clone(), requester, located, None))
+    }
+
+    /// The same of a version whose bytes may be sealed, with what opens them.
+    pub fn open_sealed<'a>(
+        &'a self,
+        requester: &'a Requester,
+        located: Located,
+        opener: Option<Arc<dyn Sealer>>,
+    ) -> BoxFuture<'a, Result<GotObject, StoreError>> {
+        Box::pin(get::open(self.data.clone(), requester, located, opener))
     }
 
     /// Proves that a small write can be made durable on this cluster and be read back, for readiness. Leaves nothing

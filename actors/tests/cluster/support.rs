@@ -377,5 +377,6 @@ pub(crate) fn put_request(key: &str, body: &[u8]) -> PutObject {
         owner: "test".into(),
         attributes: Attributes::default(),
         precondition: Precondition::default(),
+        sealing: None,
     }
 }

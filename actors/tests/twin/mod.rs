@@ -366,6 +366,7 @@ pub(crate) fn put_request(key: &str, length: Option<u64>, body: BodyIn) -> PutOb
         owner: "me".into(),
         attributes: Attributes::default(),
         precondition: Precondition::default(),
+        sealing: None,
     }
 }
 

@@ -176,6 +176,7 @@ mod tests {
             attributes: Attributes { tags, ..Attributes::default() },
             checksum: None,
             part_count: None,
+            encryption: None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     AccessKey, AccessPolicy, Blob, Bucket, ClusterMaintenance, ClusterPolicy, ClusterRates, Disk, Group, GroupRepair,
-    Lease, Lifecycle, Node, Upload, User, UserGroup, access, bucket, lease, lock, rows,
+    Lease, Lifecycle, Node, Upload, User, UserGroup, access, bucket, encryption, lease, lock, rows,
 };
 use crate::codec::{CodecError, Stored};
 
@@ -24,7 +24,7 @@ macro_rules! stored {
 stored! {
     Bucket => "bucket row", version 3, older by bucket::older;
     Blob => "blob row";
-    Upload => "upload row", version 2, older by lock::of_before::<1, _>;
+    Upload => "upload row", version 3, older by encryption::of_before::<1, 2, _>;
     Node => "node row";
     Disk => "disk row";
     Group => "group row";
@@ -41,12 +41,12 @@ stored! {
     rows::DocumentHead => "bucket document head", version 2;
     rows::ClusterRow => "cluster row";
     rows::HeadRow => "head row";
-    rows::VersionRow => "version row", version 3, older by lock::of_before::<2, _>;
+    rows::VersionRow => "version row", version 4, older by encryption::of_before::<2, 3, _>;
     rows::PartRow => "part row";
     rows::GroupBlobRow => "group blob row";
     rows::LedgerRow => "ledger row";
     rows::ReclaimRow => "reclaim row";
-    rows::AttemptRow => "attempt row", version 2, older by lock::of_before::<1, _>;
-    rows::CompletedRow => "completed upload row", version 2, older by lock::of_before::<1, _>;
+    rows::AttemptRow => "attempt row", version 3, older by encryption::of_before::<1, 2, _>;
+    rows::CompletedRow => "completed upload row", version 3, older by encryption::of_before::<1, 2, _>;
     u64 => "number row";
 }

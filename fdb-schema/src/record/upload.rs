@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::UploadId,
-    record::{Attributes, ChecksumAlgorithm, ChecksumKind, StoredChecksum},
+    record::{Attributes, ChecksumAlgorithm, ChecksumKind, Encryption, StoredChecksum},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,9 @@ pub struct Upload {
     pub attributes: Attributes,
     /// What CreateMultipartUpload declared.
     pub checksum: Option<(ChecksumAlgorithm, ChecksumKind)>,
+    /// How the blobs of all of its parts are sealed.
+    #[serde(default)]
+    pub encryption: Option<Encryption>,
 }
 
 /// A part that was uploaded and not yet completed into an object.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{BlobId, VersionId},
-    record::{Blob, Lock},
+    record::{Blob, Encryption, Lock},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +130,9 @@ pub struct Version {
     pub checksum: Option<StoredChecksum>,
     /// Number of parts if it was uploaded in parts.
     pub part_count: Option<u16>,
+    /// How its blobs are sealed; None if they are not.
+    #[serde(default)]
+    pub encryption: Option<Encryption>,
 }
 
 /// A version about to be committed by a whole PUT.
@@ -140,4 +143,6 @@ pub struct NewVersion {
     pub owner: String,
     pub attributes: Attributes,
     pub checksum: Option<StoredChecksum>,
+    /// How its blob is sealed; the blob then has as many bytes as `size` are when they are sealed.
+    pub encryption: Option<Encryption>,
 }

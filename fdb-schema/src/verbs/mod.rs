@@ -27,6 +27,7 @@ mod objects;
 mod placement;
 mod policy;
 mod rates;
+mod rewrap;
 pub(crate) mod tx;
 mod usage;
 mod user_groups;
@@ -38,6 +39,7 @@ pub use access_keys::{AccessKeyChange, ReplacedKey};
 pub use blobs::most_absent;
 pub use expire::EndVersion;
 pub use multipart::{MAX_PARTS, MAX_REFERENCES, MAX_SLICES};
+pub use rewrap::{Rewrap, RewrapOf};
 pub use user_groups::UserGroupChange;
 pub use users::UserChange;
 
@@ -246,6 +248,8 @@ pub struct CopyObject {
     pub key: String,
     /// None keeps the source's, but for its lock.
     pub attributes: Option<Attributes>,
+    /// How the source's bytes, which the copy shares, are sealed: if they are sealed otherwise by then, it is Stale.
+    pub encryption: Option<Encryption>,
     pub owner: String,
     pub precondition: Precondition,
 }

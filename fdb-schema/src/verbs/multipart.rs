@@ -11,6 +11,7 @@ use crate::{
     record::{
         CompletedPart, Etag, Slice, Upload, UploadedPart, Version, VersionKind, Versioning,
         rows::{AttemptRow, BlobRef, CompletedRow, HeadRow, PartFacts, PartList, PartRow, PartRun},
+        stored_length,
     },
     verbs::{
         Committed, CompleteUpload, CopyPart, Meta, PartsPage, PutPart, RangeRequest, Verb, attempts, blobs, locate,
@@ -57,11 +58,6 @@ impl Meta {
     pub fn put_part(&self, request: PutPart) -> Verb<'_, UploadedPart> {
         Box::pin(async move {
             check_number(request.number)?;
-            let length = request.blob.as_ref().map_or(0, |new| new.blob.length);
-            if length != request.length {
-                let why = format!("part of {} bytes with a blob of {length}", request.length);
-                return Err(MetaError::Invalid { what: "blob", why });
-            }
             transact!(self, "put_part", |tx| put_part(tx, &request))
         })
     }
@@ -155,10 +151,15 @@ async fn put_part(tx: &mut Tx, request: &PutPart) -> Outcome<UploadedPart> {
         return Ok(uploaded(row));
     }
     // Read, so that a Complete or an Abort beside this one conflicts.
-    read(tx, &request.bucket, &request.key, request.upload).await?;
     // It counts once it is part of an object; what never could be is not kept.
     let bucket = tx.bucket(&request.bucket).await?;
     usage::expect_room(tx, &bucket, request.length).await?;
+    let upload = read(tx, &request.bucket, &request.key, request.upload).await?;
+    let stored = request.blob.as_ref().map_or(0, |new| new.blob.length);
+    if stored_length(upload.encryption.as_ref(), request.length) != Some(stored) {
+        let why = format!("part of {} bytes with a blob of {stored}", request.length);
+        return Err(MetaError::Invalid { what: "blob", why }.into());
+    }
     if let Some(replaced) = tx.get::<PartRow>(&part_key).await? {
         blobs::release_parts(tx, &[replaced], tx.now_ms).await?;
     }
@@ -194,15 +195,18 @@ async fn copy_part(tx: &mut Tx, request: &CopyPart) -> Outcome<UploadedPart> {
     if let Some(AttemptRow::Part(row)) = attempts::earlier(tx, request.attempt).await? {
         return Ok(uploaded(row));
     }
-    read(tx, &request.bucket, &request.key, request.upload).await?;
+    let upload = read(tx, &request.bucket, &request.key, request.upload).await?;
     // The source is read here, so whoever takes its references away beside this conflicts.
     let (bucket, key, selector) = &request.source;
     let range = match (request.range.start, request.range.end) {
         (start, end) if start < end => RangeRequest::Inclusive(start, end - 1),
         _ => RangeRequest::Nothing,
     };
-    let slices = locate::locate(tx, bucket, key, *selector, range).await?.slices();
-    if !slices.iter().map(Slice::name).eq(request.slices.iter().copied()) {
+    let source = locate::locate(tx, bucket, key, *selector, range).await?;
+    let slices = source.slices();
+    // Keys of blobs are derived from that of their version, so sealed ones are of no use to another.
+    let sealed = source.version.encryption.is_some() || upload.encryption.is_some();
+    if sealed || !slices.iter().map(Slice::name).eq(request.slices.iter().copied()) {
         return Err(MetaError::Stale("copy source").into());
     }
     // The references are taken before those of the part that this one may replace are released: it may have the same
@@ -384,6 +388,7 @@ fn version_of(upload: Upload, request: &CompleteUpload, parts: &[Uploaded]) -> R
         attributes: upload.attributes,
         checksum: request.checksum.clone(),
         part_count: Some(count),
+        encryption: upload.encryption,
     })
 }
 

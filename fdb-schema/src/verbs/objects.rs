@@ -7,6 +7,7 @@ use crate::{
     record::{
         Attributes, Bucket, Etag, Lock, NewBlob, NewVersion, Version, VersionKind, Versioning,
         rows::{AttemptRow, BlobRef, HeadRow, PartList, PartRow, VersionRow},
+        stored_length,
     },
     verbs::{
         CommitObject, Committed, CopyObject, DeleteObject, Deleted, Meta, Verb, VersionSelector, attempts, blobs,
@@ -86,14 +87,14 @@ fn finish(tx: &mut Tx, attempt: AttemptId, bucket: &Bucket, version: Version) ->
 
 /// The single part of an object put whole.
 fn one_part(version: &NewVersion, blob: Option<&NewBlob>, now_ms: u64) -> Result<PartList> {
-    let length = blob.map_or(0, |new| new.blob.length);
-    if length != version.size {
-        let why = format!("object of {} bytes with a blob of {length}", version.size);
+    let stored = blob.map_or(0, |new| new.blob.length);
+    if stored_length(version.encryption.as_ref(), version.size) != Some(stored) {
+        let why = format!("object of {} bytes with a blob of {stored}", version.size);
         return Err(MetaError::Invalid { what: "blob", why });
     }
     let part = |new: &NewBlob| PartRow {
         number: 1,
-        length,
+        length: version.size,
         md5: version.etag.md5,
         checksum: None,
         modified_ms: now_ms,
@@ -114,6 +115,7 @@ fn drafted(new: &NewVersion) -> Version {
         attributes: new.attributes.clone(),
         checksum: new.checksum.clone(),
         part_count: None,
+        encryption: new.encryption.clone(),
     }
 }
 
@@ -128,6 +130,7 @@ fn delete_marker() -> Draft {
         attributes: Attributes::default(),
         checksum: None,
         part_count: None,
+        encryption: None,
     };
     Draft { version, parts: PartList::Inline(Vec::new()) }
 }
@@ -210,6 +213,9 @@ async fn copy(tx: &mut Tx, request: &CopyObject) -> Outcome<Committed> {
     let (_, source) = version_rows::object(tx, source_bucket, source_key, *selector).await?;
     let etag = source.version.etag.to_string();
     version_rows::check(&request.source_precondition, Some(&etag))?;
+    if source.version.encryption != request.encryption {
+        return Err(MetaError::Stale("copy source").into());
+    }
     let head = tx.get::<HeadRow>(&head_key).await?;
     version_rows::check_write(&request.precondition, &request.key, head.as_ref())?;
     // The references are taken before those of the version that this one may replace are released: it may be the source

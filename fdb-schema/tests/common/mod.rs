@@ -117,6 +117,19 @@ pub(crate) fn new_version(size: u64) -> NewVersion {
         owner: "owner".into(),
         attributes: Attributes { storage_class: "STANDARD".into(), ..Attributes::default() },
         checksum: None,
+        encryption: None,
+    }
+}
+
+/// One that is told from others by its key's version.
+pub(crate) fn encryption(key_version: u32) -> Encryption {
+    Encryption {
+        kind: EncryptionKind::Cluster,
+        key_id: "k".into(),
+        key_version,
+        context: None,
+        bucket_key: false,
+        wrapped: vec![key_version as u8],
     }
 }
 
@@ -151,6 +164,7 @@ pub(crate) fn upload(bucket: &str, key: &str) -> Upload {
         owner: "owner".into(),
         attributes: Attributes { storage_class: "STANDARD".into(), ..Attributes::default() },
         checksum: None,
+        encryption: None,
     }
 }
 
@@ -262,6 +276,7 @@ pub(crate) fn copy(from: (&str, &str), to: (&str, &str)) -> CopyObject {
         attributes: None,
         owner: "copier".into(),
         precondition: Precondition::default(),
+        encryption: None,
     }
 }
 

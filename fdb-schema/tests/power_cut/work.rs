@@ -179,6 +179,7 @@ impl Writer {
                     attributes: None,
                     owner: "o".into(),
                     precondition: Precondition::default(),
+                    encryption: None,
                 };
                 self.meta.copy_object(copy).await.map(drop)
             }

@@ -118,7 +118,11 @@ pub(crate) fn from_store(error: StoreError) -> S3Error {
         StoreError::Busy(_) => s3_error!(SlowDown),
         StoreError::Body(error) => match error.downcast::<S3Error>() {
             Ok(error) => *error,
-            Err(error) => from_body(&*error),
+            // A copy's body is another object's.
+            Err(error) => match error.downcast::<StoreError>() {
+                Ok(error) => from_store(*error),
+                Err(error) => from_body(&*error),
+            },
         },
         StoreError::Rejected(error) => match error.downcast::<S3Error>() {
             Ok(error) => *error,
@@ -130,7 +134,7 @@ pub(crate) fn from_store(error: StoreError) -> S3Error {
             s3_error!(ServiceUnavailable, "This node takes no writes now; please try again.")
         }
         // The read has told its operator. Trying again may help, once scrub has found which fragment is wrong.
-        StoreError::WrongBytes { .. } => s3_error!(InternalError),
+        StoreError::WrongBytes { .. } | StoreError::NotOpened { .. } => s3_error!(InternalError),
         StoreError::NotEnoughFragments { .. }
         | StoreError::TooCrowded { .. }
         | StoreError::NoPlacement { .. }

@@ -12,6 +12,13 @@ pub(crate) enum Use {
     Reads,
     /// Makes a version, which can be locked.
     Makes,
+    /// Makes one of another.
+    Copies,
+    /// Makes a part of one that is not there yet.
+    MakesPart,
+    CopiesPart,
+    /// Makes a version of parts.
+    Completes,
     CreatesBucket,
     Other,
 }
@@ -20,10 +27,26 @@ impl Use {
     pub(crate) fn of_operation(name: &str) -> Self {
         match name {
             "GetObject" | "HeadObject" | "GetObjectAttributes" => Self::Reads,
-            "PutObject" | "CopyObject" | "CreateMultipartUpload" => Self::Makes,
+            "PutObject" | "CreateMultipartUpload" => Self::Makes,
+            "CopyObject" => Self::Copies,
+            "UploadPart" => Self::MakesPart,
+            "UploadPartCopy" => Self::CopiesPart,
+            "CompleteMultipartUpload" => Self::Completes,
             "CreateBucket" => Self::CreatesBucket,
             _ => Self::Other,
         }
+    }
+
+    fn makes_version(self) -> bool {
+        matches!(self, Self::Makes | Self::Copies)
+    }
+
+    fn takes_customer_key(self) -> bool {
+        !matches!(self, Self::CreatesBucket | Self::Other)
+    }
+
+    fn has_source(self) -> bool {
+        matches!(self, Self::Copies | Self::CopiesPart)
     }
 }
 
@@ -45,18 +68,15 @@ const GRANTS: [&str; 5] = [
     "x-amz-grant-write",
     "x-amz-grant-write-acp",
 ];
-const ENCRYPTION: [&str; 10] = [
+const ENCRYPTION: [&str; 4] = [
     "x-amz-server-side-encryption",
     "x-amz-server-side-encryption-aws-kms-key-id",
     "x-amz-server-side-encryption-context",
     "x-amz-server-side-encryption-bucket-key-enabled",
-    "x-amz-server-side-encryption-customer-algorithm",
-    "x-amz-server-side-encryption-customer-key",
-    "x-amz-server-side-encryption-customer-key-md5",
-    "x-amz-copy-source-server-side-encryption-customer-algorithm",
-    "x-amz-copy-source-server-side-encryption-customer-key",
-    "x-amz-copy-source-server-side-encryption-customer-key-md5",
 ];
+/// With a key that the client keeps; headers of sources of copies end alike.
+const CUSTOMER: &str = "x-amz-server-side-encryption-customer-";
+const SOURCE_CUSTOMER: &str = "x-amz-copy-source-server-side-encryption-customer-";
 /// Of a new bucket.
 pub(crate) const LOCK_ENABLED: &str = "x-amz-bucket-object-lock-enabled";
 const CONTENT_MD5: &str = "content-md5";
@@ -97,13 +117,19 @@ pub(crate) fn check_headers(request: Use, headers: &HeaderMap) -> S3Result<()> {
                 return Err(s3_error!(InvalidRequest, "Value for {name} header is invalid."));
             }
             name if GRANTS.contains(&name) => return Err(no_lists()),
-            name if LOCKS.contains(&name) && request == Use::Makes => {}
+            name if LOCKS.contains(&name) && request.makes_version() => {}
             name if LOCKS.contains(&name) => {
                 let message = format!("{name} header is not supported for this operation.");
                 return Err(invalid_argument(name, &text, message));
             }
             LOCK_ENABLED if request == Use::CreatesBucket => check_flag(name, &text)?,
+            name if ENCRYPTION.contains(&name) && request.makes_version() => {}
+            name if name.starts_with(CUSTOMER) && request.takes_customer_key() => {}
+            name if name.starts_with(SOURCE_CUSTOMER) && request.has_source() => {}
             name if ENCRYPTION.contains(&name) => return Err(no_encryption(request, name, &text)),
+            name if name.starts_with(CUSTOMER) || name.starts_with(SOURCE_CUSTOMER) => {
+                return Err(not_implemented(name));
+            }
             name => check_value(name, &text)?,
         }
     }
@@ -125,11 +151,8 @@ pub(crate) fn no_lists() -> S3Error {
 
 fn no_encryption(request: Use, name: &str, value: &str) -> S3Error {
     match request {
-        Use::Reads if name.contains("-customer-") => {
-            s3_error!(InvalidRequest, "The encryption parameters are not applicable to this object.")
-        }
-        Use::Reads => invalid_argument(name, value, format!("{name} header is not supported for this operation.")),
-        Use::Makes | Use::CreatesBucket | Use::Other => not_implemented(name),
+        Use::CreatesBucket | Use::Other => not_implemented(name),
+        _ => invalid_argument(name, value, format!("{name} header is not supported for this operation.")),
     }
 }
 
@@ -205,6 +228,14 @@ mod tests {
         assert_eq!(checked(Use::CreatesBucket, "x-amz-bucket-object-lock-enabled", "true"), "ok");
         assert_eq!(checked(Use::CreatesBucket, "x-amz-bucket-object-lock-enabled", "yes"), "InvalidArgument");
         assert_eq!(checked(Use::Reads, "x-amz-server-side-encryption", "AES256"), "InvalidArgument");
-        assert_eq!(checked(Use::Reads, "x-amz-server-side-encryption-customer-key", "k"), "InvalidRequest");
+        // Judged where it is known what the object is encrypted by, or is to be.
+        for request in [Use::Reads, Use::Makes, Use::MakesPart, Use::CopiesPart, Use::Completes] {
+            assert_eq!(checked(request, "x-amz-server-side-encryption-customer-key", "k"), "ok");
+        }
+        assert_eq!(checked(Use::Makes, "x-amz-server-side-encryption", "AES256"), "ok");
+        assert_eq!(checked(Use::MakesPart, "x-amz-server-side-encryption", "AES256"), "InvalidArgument");
+        let source = "x-amz-copy-source-server-side-encryption-customer-key";
+        assert_eq!(checked(Use::Copies, source, "k"), "ok");
+        assert_eq!(checked(Use::Makes, source, "k"), "NotImplemented");
     }
 }

@@ -42,6 +42,7 @@ impl Api {
             BucketDocument::Policy | BucketDocument::PublicAccessBlock => self.access.forget(bucket),
             BucketDocument::Cors => self.cors.forget(bucket),
             BucketDocument::Lifecycle => self.lifecycles.forget(bucket),
+            BucketDocument::Encryption => self.encryptions.forget(bucket),
             _ => {}
         }
         stored.map_err(from_meta)

@@ -12,6 +12,7 @@ use super::{
     Api,
     conditions::write_precondition,
     documents::DocumentRequest,
+    encryption_headers::told,
     names::{PART_NUMBER_MAX, check_key, part_number, upload_id},
 };
 use crate::{
@@ -82,6 +83,7 @@ impl Api {
             }
         });
         let mut response = documented(document);
+        response.headers.extend(told(version.encryption.as_ref(), None));
         if committed.versioned {
             response.headers.insert("x-amz-version-id", version_header(version.id));
         }
@@ -295,6 +297,7 @@ mod tests {
             owner: "o".into(),
             attributes: Attributes::default(),
             checksum,
+            encryption: None,
         }
     }
 

@@ -201,6 +201,7 @@ mod tests {
             attributes: Attributes::default(),
             checksum: None,
             part_count: None,
+            encryption: None,
         }
     }
 

@@ -1,11 +1,19 @@
-//! CopyObject: a new version that shares the source's blobs. No byte is copied.
+//! CopyObject: a new version that shares the source's blobs. Bytes are copied only where the copy is encrypted
+//! otherwise than its source.
 
+use cairn_actors::{
+    StoreError,
+    error::BoxError,
+    store::{PutObject, Requester},
+};
 use cairn_schema::{
     MetaError,
     ids::{AttemptId, VersionId},
     record::{Attributes, ChecksumAlgorithm, Lock, Version},
-    verbs::{self, EtagMatch, Precondition, RangeRequest, VersionSelector},
+    verbs::{self, Committed, EtagMatch, Precondition, RangeRequest, VersionSelector},
 };
+use futures::TryStreamExt;
+use http::HeaderMap;
 use s3s::{
     S3Request, S3Response, S3Result,
     dto::{
@@ -16,15 +24,17 @@ use s3s::{
 };
 
 use super::{
-    Api,
+    Api, OBJECT_MAX_BYTES,
     attributes::{said, storage_class},
     conditions::{ReadConditions, write_precondition},
+    encryption::Choice,
+    encryption_headers::{Asked, CustomerKey, says_anything, told},
     lock_headers::asked_lock,
     names::{check_key, etag, selector, shown_version, timestamp},
 };
 use crate::{
-    checksum::{self, put_typed_checksum},
-    error::{WithField, from_meta, invalid_argument},
+    checksum::{self, BodyChecks, put_typed_checksum},
+    error::{WithField, from_meta, from_store, invalid_argument},
 };
 
 /// How often the source may change between being looked at and being copied.
@@ -58,12 +68,28 @@ struct Directives {
     storage_class: String,
 }
 
+/// What is copied, and where to.
+struct Copying {
+    requester: Requester,
+    source: Source,
+    conditions: ReadConditions,
+    /// What the client says opens the source.
+    source_key: Option<CustomerKey>,
+    bucket: String,
+    key: String,
+    directives: Directives,
+    precondition: Precondition,
+}
+
 impl Api {
     pub(super) async fn do_copy_object(
         &self,
         request: S3Request<CopyObjectInput>,
     ) -> S3Result<S3Response<CopyObjectOutput>> {
-        let owner = Self::owner();
+        let requester = Self::requester(&request);
+        let secure = self.is_secure(&request);
+        let asked = Asked::of(&request.headers, secure)?;
+        let source_key = CustomerKey::of_source(&request.headers, secure)?;
         let mut input = request.input;
         check_key(&input.key)?;
         let source = Source::parse(&input.copy_source)?;
@@ -71,37 +97,97 @@ impl Api {
         let wanted = input.checksum_algorithm.as_ref().map(|wanted| wanted_checksum(wanted.as_str())).transpose()?;
         let lock = asked_lock(&request.headers, self.meta().now_ms())?;
         let directives = directives(&mut input, lock)?;
-        refuse_pointless(&source, &input, &directives)?;
+        if !says_anything(&request.headers) {
+            refuse_pointless(&source, &input, &directives)?;
+        }
         let precondition = write_precondition(&request.headers)?;
+        let (bucket, key) = (input.bucket, input.key);
+        let copying = Copying { requester, source, conditions, source_key, bucket, key, directives, precondition };
         for _ in 0..ATTEMPTS {
-            let found = self.source_version(&source, &conditions).await?;
+            let found = self.source_version(&copying.source, &copying.conditions).await?;
             refuse_another_checksum(wanted, &found)?;
-            let copy = verbs::CopyObject {
-                attempt: AttemptId::random(),
-                source: (source.bucket.clone(), source.key.clone(), source.selector),
-                // What was looked at is what must be copied, or its attributes and bytes could be of two versions
-                // (CON-2).
-                source_precondition: exactly(&found),
-                bucket: input.bucket.clone(),
-                key: input.key.clone(),
-                attributes: Some(directives.apply(&found.attributes)),
-                owner: owner.to_string(),
-                precondition: precondition.clone(),
+            // Also where bytes are shared: whoever has not the key gets no copy that needs none.
+            self.check_told(found.encryption.as_ref(), copying.source_key.as_ref())?;
+            let choice = self.choice_of_copy(&copying.bucket, asked.clone(), found.encryption.as_ref()).await?;
+            let copied = if self.may_share(found.encryption.as_ref(), &choice) {
+                self.copy_shared(&copying, &found).await?
+            } else {
+                self.copy_bytes(&copying, &found, &choice).await?
             };
-            match self.meta().copy_object(copy).await {
-                Ok(committed) => return Ok(answer(committed, &found)),
-                Err(MetaError::PreconditionFailed(which)) => {
-                    // The conditions of source and target fail alike; only a source that has changed is worth another
-                    // look.
-                    let now = self.source_version(&source, &conditions).await?;
-                    if now.etag == found.etag && now.id == found.id {
-                        return Err(from_meta(MetaError::PreconditionFailed(which)));
-                    }
-                }
-                Err(error) => return Err(from_meta(error)),
+            if let Some(committed) = copied {
+                return Ok(answer(committed, &found, asked.customer()));
             }
         }
         Err(s3_error!(SlowDown, "The source keeps changing; please try again."))
+    }
+
+    /// None if the source is another by now.
+    async fn copy_shared(&self, copying: &Copying, found: &Version) -> S3Result<Option<Committed>> {
+        let source = &copying.source;
+        let copy = verbs::CopyObject {
+            attempt: AttemptId::random(),
+            source: (source.bucket.clone(), source.key.clone(), source.selector),
+            // What was looked at is what must be copied, or its attributes and bytes could be of two versions (CON-2).
+            source_precondition: exactly(found),
+            bucket: copying.bucket.clone(),
+            key: copying.key.clone(),
+            attributes: Some(copying.directives.apply(&found.attributes)),
+            encryption: found.encryption.clone(),
+            owner: Self::owner().to_owned(),
+            precondition: copying.precondition.clone(),
+        };
+        match self.meta().copy_object(copy).await {
+            Ok(committed) => Ok(Some(committed)),
+            // Its key was wrapped again, or it is another version.
+            Err(MetaError::Stale(_)) => Ok(None),
+            Err(MetaError::PreconditionFailed(which)) => {
+                // The conditions of source and target fail alike; only a source that has changed is worth another look.
+                let now = self.source_version(source, &copying.conditions).await?;
+                if now.etag == found.etag && now.id == found.id {
+                    return Err(from_meta(MetaError::PreconditionFailed(which)));
+                }
+                Ok(None)
+            }
+            Err(error) => Err(from_meta(error)),
+        }
+    }
+
+    /// Reads the source and writes it again. None if it is another by now.
+    async fn copy_bytes(&self, copying: &Copying, found: &Version, choice: &Choice) -> S3Result<Option<Committed>> {
+        let source = &copying.source;
+        if found.size > OBJECT_MAX_BYTES {
+            return Err(s3_error!(
+                InvalidRequest,
+                "The specified copy source is larger than the maximum allowable size for a copy source: {OBJECT_MAX_BYTES}"
+            ));
+        }
+        let located = self.store.locate(&source.bucket, &source.key, source.selector, RangeRequest::All).await;
+        let located = located.map_err(from_store)?;
+        let now = &located.version;
+        if (now.id, now.etag, now.modified_ms) != (found.id, found.etag, found.modified_ms) {
+            return Ok(None);
+        }
+        let opener = self.opener(now.encryption.as_ref(), copying.source_key.as_ref()).await?;
+        let sealing = self.sealing(&copying.bucket, choice).await?;
+        let algorithm = found.checksum.as_ref().map(|checksum| checksum.algorithm);
+        let checks = BodyChecks::declared(&HeaderMap::new(), None, None, algorithm)?;
+        let digests = checks.plan();
+        let opened = self.store.open_sealed(&copying.requester, located, opener).await.map_err(from_store)?;
+        let body = opened.body.map_err(|error: StoreError| Box::new(error) as BoxError);
+        let put = PutObject {
+            requester: copying.requester.clone(),
+            bucket: copying.bucket.clone(),
+            key: copying.key.clone(),
+            length: Some(found.size),
+            body: Box::pin(body),
+            digests,
+            verify: Box::new(move |digests| Ok(Some(checks.verify(digests, None)?))),
+            owner: Self::owner().to_owned(),
+            attributes: copying.directives.apply(&found.attributes),
+            precondition: copying.precondition.clone(),
+            sealing,
+        };
+        self.store.put(put).await.map(Some).map_err(from_store)
     }
 
     pub(super) async fn source_version(&self, source: &Source, conditions: &ReadConditions) -> S3Result<Version> {
@@ -178,7 +264,7 @@ fn refuse_pointless(source: &Source, input: &CopyObjectInput, directives: &Direc
     Ok(())
 }
 
-fn answer(committed: verbs::Committed, source: &Version) -> S3Response<CopyObjectOutput> {
+fn answer(committed: Committed, source: &Version, customer: Option<&CustomerKey>) -> S3Response<CopyObjectOutput> {
     let version = committed.version;
     let mut result = CopyObjectResult {
         e_tag: Some(etag(&version.etag)),
@@ -188,12 +274,14 @@ fn answer(committed: verbs::Committed, source: &Version) -> S3Response<CopyObjec
     if let Some(checksum) = &version.checksum {
         put_typed_checksum!(result, checksum, version.part_count);
     }
-    S3Response::new(CopyObjectOutput {
+    let headers = told(version.encryption.as_ref(), customer);
+    let output = CopyObjectOutput {
         copy_object_result: Some(result),
         copy_source_version_id: shown_version(source),
         version_id: committed.versioned.then(|| version.id.to_string()),
         ..Default::default()
-    })
+    };
+    S3Response::with_headers(output, headers)
 }
 
 #[cfg(test)]

@@ -61,6 +61,9 @@ impl Operations {
             access: access.clone(),
             cors,
             lifecycles: Arc::default(),
+            encryptions: Arc::default(),
+            keyring: options.keyring.clone(),
+            customer_keys_over_http: options.customer_keys_over_http,
             region,
             scheme,
         };
@@ -95,7 +98,8 @@ impl Operations {
         context: &RequestContext,
     ) -> Result<http::Response<Body>, HttpError> {
         match &self.forms {
-            Some(api) if is_form(&request) => Ok(noted(context, "PostObject", api.post_form(request)).await),
+            // Boxed: it is large, and few requests are forms.
+            Some(api) if is_form(&request) => Ok(noted(context, "PostObject", Box::pin(api.post_form(request))).await),
             Some(api) if *request.method() == Method::OPTIONS => {
                 Ok(noted(context, "Preflight", preflight(api, &request)).await)
             }

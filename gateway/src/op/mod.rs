@@ -3,6 +3,7 @@
 mod attributes;
 mod bucket_cors;
 mod bucket_documents;
+mod bucket_encryption;
 mod bucket_name;
 mod bucket_tags;
 mod buckets;
@@ -13,6 +14,8 @@ mod delete;
 pub(crate) mod dispatch;
 mod documents;
 mod encoding;
+mod encryption;
+mod encryption_headers;
 mod entity_tags;
 mod forms;
 mod front;
@@ -50,6 +53,7 @@ use crate::{
     access::{Access, Credentials, ROOT_USER},
     context::RequestContext,
     cors::Cors,
+    encryption::Keyring,
     recent::Recent,
     verified::restore,
 };
@@ -66,6 +70,10 @@ pub(crate) struct Api {
     cors: Cors,
     /// With the bytes of their documents.
     lifecycles: Arc<Recent<(Option<Arc<Lifecycle>>, usize)>>,
+    /// The same.
+    encryptions: Arc<Recent<(Option<Arc<bucket_encryption::BucketEncryption>>, usize)>>,
+    keyring: Option<Keyring>,
+    customer_keys_over_http: bool,
     region: String,
     /// Of the addresses that clients use.
     scheme: &'static str,
@@ -140,7 +148,7 @@ operations! {
     get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput = do_get_bucket_policy;
     get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput
         = do_get_bucket_policy_status;
-    get_bucket_encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput = no_encryption;
+    get_bucket_encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput = do_get_bucket_encryption;
     get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput
         = do_get_bucket_lifecycle_configuration;
     get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput = do_get_bucket_cors;
@@ -177,7 +185,7 @@ operations! {
         -> ListBucketIntelligentTieringConfigurationsOutput = list_no_tiering;
     delete_bucket_tagging(DeleteBucketTaggingInput) -> DeleteBucketTaggingOutput = do_delete_bucket_tagging;
     delete_bucket_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput = do_delete_bucket_policy;
-    delete_bucket_encryption(DeleteBucketEncryptionInput) -> DeleteBucketEncryptionOutput = delete_no_encryption;
+    delete_bucket_encryption(DeleteBucketEncryptionInput) -> DeleteBucketEncryptionOutput = do_delete_bucket_encryption;
     delete_bucket_lifecycle(DeleteBucketLifecycleInput) -> DeleteBucketLifecycleOutput = do_delete_bucket_lifecycle;
     delete_bucket_cors(DeleteBucketCorsInput) -> DeleteBucketCorsOutput = do_delete_bucket_cors;
     delete_bucket_website(DeleteBucketWebsiteInput) -> DeleteBucketWebsiteOutput = delete_no_website;

@@ -11,6 +11,8 @@ use s3s::{S3Request, S3Response, S3Result, dto::*, s3_error};
 use super::{
     Api,
     attributes::said,
+    encryption::Choice,
+    encryption_headers::{Asked, CustomerKey, told},
     incoming::incoming,
     lock_headers::{asked_lock, demand_part_digest},
     names::{check_key, now_ms, part_etag, part_number, upload_id},
@@ -29,10 +31,18 @@ impl Api {
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         let owner = Self::owner();
         let lock = asked_lock(&request.headers, self.meta().now_ms())?;
+        let asked = Asked::of(&request.headers, self.is_secure(&request))?;
+        let customer = asked.customer().cloned();
         let mut input = request.input;
         check_key(&input.key)?;
         let checksum = declared_checksum(input.checksum_algorithm.as_ref(), input.checksum_type.as_ref())?;
         let attributes = said!(input, lock).into_attributes()?;
+        let choice = self.choice(&input.bucket, asked).await?;
+        if !matches!(choice, Choice::Nothing) {
+            // No key is made for what cannot be begun.
+            self.meta().bucket(&input.bucket).await.map_err(from_meta)?;
+        }
+        let encryption = self.sealing(&input.bucket, &choice).await?.map(|sealing| sealing.kept);
         let upload = Upload {
             id: UploadId::random(),
             bucket: input.bucket,
@@ -41,6 +51,7 @@ impl Api {
             owner: owner.to_string(),
             attributes,
             checksum,
+            encryption,
         };
         self.meta().create_upload(upload.clone()).await.map_err(from_meta)?;
         let document = Writer::document("InitiateMultipartUploadResult", |xml| {
@@ -49,6 +60,7 @@ impl Api {
             xml.shown("UploadId", upload.id);
         });
         let mut response = documented(document);
+        response.headers.extend(told(upload.encryption.as_ref(), customer.as_ref()));
         if let Some((algorithm, kind)) = checksum {
             let names = [
                 ("x-amz-checksum-algorithm", checksum::name(algorithm)),
@@ -66,6 +78,7 @@ impl Api {
         request: S3Request<UploadPartInput>,
     ) -> S3Result<S3Response<UploadPartOutput>> {
         let requester = Self::requester(&request);
+        let customer = CustomerKey::of(&request.headers, self.is_secure(&request))?;
         let S3Request { mut input, headers, trailing_headers, .. } = request;
         check_key(&input.key)?;
         let number = part_number(input.part_number)?;
@@ -77,6 +90,7 @@ impl Api {
         check_part_algorithm(declared, &checks)?;
         demand_part_digest(upload.attributes.lock, &checks)?;
         let digests = checks.plan();
+        let sealer = self.part_sealer(upload.encryption.as_ref(), customer.as_ref()).await?;
         let incoming = incoming(input.body, input.content_length, checks, trailing_headers)?;
         let put = PutUploadPart {
             requester,
@@ -88,6 +102,7 @@ impl Api {
             body: incoming.body,
             digests,
             verify: incoming.verify,
+            sealer,
         };
         let part = self.store.put_part(put).await.map_err(from_store)?;
         let mut output = UploadPartOutput { e_tag: Some(part_etag(part.md5)), ..Default::default() };
@@ -95,7 +110,7 @@ impl Api {
         if let Some(checksum) = &part.checksum {
             put_checksum!(output, checksum, None);
         }
-        Ok(S3Response::new(output))
+        Ok(S3Response::with_headers(output, told(upload.encryption.as_ref(), customer.as_ref())))
     }
 
     pub(super) async fn do_abort_multipart_upload(

@@ -5,6 +5,7 @@ use s3s::{S3Request, S3Response, S3Result, dto::*, s3_error};
 
 use super::{
     Api,
+    encryption_headers::CustomerKey,
     names::{check_key, etag, page_limit, selector, shown_version, signed, timestamp},
 };
 use crate::{
@@ -17,6 +18,7 @@ impl Api {
         &self,
         request: S3Request<GetObjectAttributesInput>,
     ) -> S3Result<S3Response<GetObjectAttributesOutput>> {
+        let customer = CustomerKey::of(&request.headers, self.is_secure(&request))?;
         let input = request.input;
         let asked = asked(&input.object_attributes)?;
         let wants = |name: &str| asked.contains(&name);
@@ -30,6 +32,7 @@ impl Api {
         let selector = selector(input.version_id.as_deref())?;
         let found = self.meta().object_parts(&input.bucket, &input.key, selector, after, limit_read).await;
         let ObjectParts { version, parts, more } = found.map_err(from_meta)?;
+        self.check_told(version.encryption.as_ref(), customer.as_ref())?;
         let checksum = version.checksum.as_ref().filter(|_| wants(ObjectAttributes::CHECKSUM)).map(|checksum| {
             let mut out = Checksum::default();
             put_typed_checksum!(out, checksum, version.part_count);

@@ -14,6 +14,7 @@ use super::{
     Api,
     attributes::{is_header_value, is_metadata_name, said},
     conditions::write_precondition,
+    encryption_headers::{Asked, CustomerKey, told},
     incoming::incoming,
     inspect::{Found, wanted_range},
     lock_headers::{asked_lock, demand_digest, hold_name, mode_name},
@@ -34,6 +35,8 @@ impl Api {
         request: S3Request<PutObjectInput>,
     ) -> S3Result<S3Response<PutObjectOutput>> {
         let (owner, requester) = (Self::owner(), Self::requester(&request));
+        let asked = Asked::of(&request.headers, self.is_secure(&request))?;
+        let customer = asked.customer().cloned();
         let S3Request { mut input, headers, trailing_headers, .. } = request;
         check_key(&input.key)?;
         if input.write_offset_bytes.is_some() {
@@ -48,6 +51,7 @@ impl Api {
         // Before the body is asked for: nobody should send 5 GiB to hear that the bucket does not exist.
         let bucket = self.meta().bucket(&input.bucket).await.map_err(from_meta)?;
         demand_digest(&bucket, lock, &checks)?;
+        let sealing = self.sealing_asked(&input.bucket, asked).await?;
         let incoming = incoming(input.body, input.content_length, checks, trailing_headers)?;
         self.expect_room(&bucket, &input.key, incoming.length).await?;
         let put = PutObject {
@@ -61,6 +65,7 @@ impl Api {
             owner: owner.to_string(),
             attributes,
             precondition,
+            sealing,
         };
         let committed = self.store.put(put).await.map_err(from_store)?;
         let version = committed.version;
@@ -73,7 +78,7 @@ impl Api {
         if let Some(checksum) = &version.checksum {
             put_typed_checksum!(output, checksum, version.part_count);
         }
-        Ok(S3Response::new(output))
+        Ok(S3Response::with_headers(output, told(version.encryption.as_ref(), customer.as_ref())))
     }
 
     pub(super) async fn do_get_object(
@@ -81,15 +86,19 @@ impl Api {
         request: S3Request<GetObjectInput>,
     ) -> S3Result<S3Response<GetObjectOutput>> {
         let requester = Self::requester(&request);
+        let customer = CustomerKey::of(&request.headers, self.is_secure(&request))?;
         let S3Request { input, headers, uri, .. } = request;
-        let overrides = response_overrides(&uri)?;
+        let mut overrides = response_overrides(&uri)?;
         let wanted = wanted_range(&headers, input.part_number)?;
         let selector = selector(input.version_id.as_deref())?;
         let object = (input.bucket.as_str(), input.key.as_str());
         let Found { located, part } = self.locate_if(object, selector, wanted, RangeRequest::All, &headers).await?;
         let checksum = wants_checksum(input.checksum_mode.as_ref()).then(|| checksum_of(&located, part)).flatten();
         let expiration = self.expiration_if_current(object, selector, &located.version).await;
-        let got = self.store.open(&requester, located).await.map_err(from_store)?;
+        let encryption = located.version.encryption.as_ref();
+        let opener = self.opener(encryption, customer.as_ref()).await?;
+        overrides.extend(told(encryption, customer.as_ref()));
+        let got = self.store.open_sealed(&requester, located, opener).await.map_err(from_store)?;
         let length = got.range.end - got.range.start;
         let body = s3s::Body::http_body_unsync(ObjectBody::new(got.body, length));
         let mut output = GetObjectOutput {
@@ -107,14 +116,18 @@ impl Api {
         &self,
         request: S3Request<HeadObjectInput>,
     ) -> S3Result<S3Response<HeadObjectOutput>> {
+        let customer = CustomerKey::of(&request.headers, self.is_secure(&request))?;
         let S3Request { input, headers, uri, .. } = request;
-        let overrides = response_overrides(&uri)?;
+        let mut overrides = response_overrides(&uri)?;
         let wanted = wanted_range(&headers, input.part_number)?;
         let selector = selector(input.version_id.as_deref())?;
         let object = (input.bucket.as_str(), input.key.as_str());
         // The parts of a large object need not be read to say how long it is.
         let whole = RangeRequest::Nothing;
         let Found { mut located, part } = self.locate_if(object, selector, wanted, whole, &headers).await?;
+        let encryption = located.version.encryption.as_ref();
+        self.check_told(encryption, customer.as_ref())?;
+        overrides.extend(told(encryption, customer.as_ref()));
         if part.is_none() {
             located.range = 0..located.version.size;
         }

@@ -1,7 +1,10 @@
 //! UploadPartCopy: a part that shares another object's bytes.
 
+use std::sync::Arc;
+
 use cairn_actors::{
     error::StoreError,
+    sealing::Sealer,
     store::{CopyUploadPart, KnownDigests, Requester},
 };
 use cairn_schema::{
@@ -20,6 +23,7 @@ use super::{
     Api, OBJECT_MAX_BYTES,
     conditions::ReadConditions,
     copy::{ATTEMPTS, Source},
+    encryption_headers::{CustomerKey, told},
     names::{check_key, part_etag, part_number, shown_version, timestamp, upload_id},
 };
 use crate::{
@@ -35,6 +39,9 @@ impl Api {
         request: S3Request<UploadPartCopyInput>,
     ) -> S3Result<S3Response<UploadPartCopyOutput>> {
         let requester = Self::requester(&request);
+        let secure = self.is_secure(&request);
+        let customer = CustomerKey::of(&request.headers, secure)?;
+        let source_key = CustomerKey::of_source(&request.headers, secure)?;
         let input = request.input;
         check_key(&input.key)?;
         let number = part_number(input.part_number)?;
@@ -44,7 +51,9 @@ impl Api {
         let upload = self.meta().upload(&input.bucket, &input.key, id).await.map_err(from_meta)?;
         let declared = upload.checksum.map(|(algorithm, _)| algorithm);
         let wanted = input.copy_source_range.as_deref().map(parse_range).transpose()?;
-        let target = Target { requester, bucket: input.bucket, key: input.key, upload: id, number, declared };
+        let sealer = self.part_sealer(upload.encryption.as_ref(), customer.as_ref()).await?;
+        let (bucket, key) = (input.bucket, input.key);
+        let target = Target { requester, bucket, key, upload: id, number, declared, sealer, source_key };
         let (part, copied_version) = self.copy_part(&source, wanted, &conditions, &target).await?;
         let mut result = CopyPartResult {
             e_tag: Some(part_etag(part.md5)),
@@ -54,11 +63,12 @@ impl Api {
         if let Some(checksum) = &part.checksum {
             put_checksum!(result, checksum, None);
         }
-        Ok(S3Response::new(UploadPartCopyOutput {
+        let output = UploadPartCopyOutput {
             copy_part_result: Some(result),
             copy_source_version_id: copied_version,
             ..Default::default()
-        }))
+        };
+        Ok(S3Response::with_headers(output, told(upload.encryption.as_ref(), customer.as_ref())))
     }
 
     /// The part, and the version it is of.
@@ -79,6 +89,7 @@ impl Api {
                 ));
             }
             let version = shown_version(&located.version);
+            let opener = self.opener(located.version.encryption.as_ref(), target.source_key.as_ref()).await?;
             let checks = BodyChecks::declared(&http::HeaderMap::new(), None, None, target.declared)?;
             let id = located.version.id;
             let selector = if id.is_null() { source.selector } else { VersionSelector::Id(id) };
@@ -87,6 +98,8 @@ impl Api {
                 source: (source.bucket.clone(), source.key.clone(), selector),
                 known: known_digests(&located, target.declared),
                 located,
+                opener,
+                sealer: target.sealer.clone(),
                 bucket: target.bucket.clone(),
                 key: target.key.clone(),
                 upload: target.upload,
@@ -138,6 +151,10 @@ struct Target {
     number: u16,
     /// The algorithm that the upload's parts must have a checksum of.
     declared: Option<ChecksumAlgorithm>,
+    /// What seals it, if the upload is to be.
+    sealer: Option<Arc<dyn Sealer>>,
+    /// What the client says opens the source.
+    source_key: Option<CustomerKey>,
 }
 
 /// The digests of the bytes, if they are one part of the source, whole: then nothing need be read to know them. A

@@ -33,8 +33,6 @@ macro_rules! never_set {
 }
 
 never_set! {
-    no_encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput
-        = "ServerSideEncryptionConfigurationNotFoundError", "The server side encryption configuration was not found";
     no_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput
         = "NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration";
     no_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput
@@ -122,7 +120,6 @@ macro_rules! deleted {
 }
 
 deleted! {
-    delete_no_encryption(DeleteBucketEncryptionInput) -> DeleteBucketEncryptionOutput;
     delete_no_website(DeleteBucketWebsiteInput) -> DeleteBucketWebsiteOutput;
     delete_no_replication(DeleteBucketReplicationInput) -> DeleteBucketReplicationOutput;
 }

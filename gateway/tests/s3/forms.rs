@@ -247,7 +247,7 @@ async fn what_a_field_asks_and_is_not_given_is_refused() {
         ("acl", "public-read", 400, "AccessControlListNotSupported"),
         ("acl", "bogus", 400, "InvalidArgument"),
         ("x-amz-server-side-encryption", "AES256", 501, "NotImplemented"),
-        ("x-amz-server-side-encryption-customer-algorithm", "AES256", 501, "NotImplemented"),
+        ("x-amz-server-side-encryption-customer-algorithm", "AES256", 400, "InvalidRequest"),
         ("x-amz-object-lock-mode", "GOVERNANCE", 400, "InvalidArgument"),
         ("x-amz-object-lock-legal-hold", "ON", 400, "InvalidRequest"),
         ("x-amz-security-token", "token", 400, "InvalidToken"),

@@ -106,12 +106,21 @@ async fn encryption_and_locks_are_never_ignored() {
         ("x-amz-server-side-encryption-customer-algorithm", "AES256"),
         ("x-amz-server-side-encryption-customer-key", "a2V5"),
     ] {
-        for request in &writes {
-            let answer = world.refused(request.clone().header(name, value), 501, "NotImplemented").await;
+        // Without keys of the cluster's, and over plain HTTP.
+        let code = if name.contains("customer") { "InvalidRequest" } else { "InvalidArgument" };
+        for request in &writes[..3] {
+            let request = request.clone().header(name, value);
+            if name != "x-amz-server-side-encryption" {
+                world.refused(request, 400, code).await;
+                continue;
+            }
+            let answer = world.refused(request, 501, "NotImplemented").await;
             assert_eq!(answer.xml("Header"), name);
             assert_eq!(answer.xml("Message"), "A header you provided implies functionality that is not implemented");
         }
-        let code = if name.contains("customer") { "InvalidRequest" } else { "InvalidArgument" };
+        world.refused(writes[3].clone().header(name, value), 400, code).await;
+        let elsewhere = Request::delete("/secret/k").header(name, value);
+        world.refused(elsewhere, 501, "NotImplemented").await;
         for request in [Request::get("/secret/k"), Request::get("/secret/k").query("attributes", "")] {
             world.refused(request.header(name, value), 400, code).await;
         }

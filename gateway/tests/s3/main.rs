@@ -10,9 +10,11 @@ mod buckets;
 mod conditions;
 mod copies;
 mod documents;
+mod encryption;
 mod errors;
 mod forms;
 mod honour;
+mod kms;
 mod listing;
 mod locks;
 mod multipart;
@@ -29,6 +31,8 @@ mod settings;
 mod sign;
 mod signatures;
 mod table;
+#[path = "../support/vault.rs"]
+mod vault;
 mod versions;
 #[path = "../support/wire.rs"]
 #[allow(dead_code)]

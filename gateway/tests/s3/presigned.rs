@@ -58,7 +58,7 @@ async fn what_is_not_honoured_in_the_query_is_refused() {
     let world = World::with_bucket("refused").await;
     for (name, value, status, code) in [
         ("x-amz-server-side-encryption", "AES256", 501, "NotImplemented"),
-        ("x-amz-server-side-encryption-customer-algorithm", "AES256", 501, "NotImplemented"),
+        ("x-amz-server-side-encryption-customer-algorithm", "AES256", 400, "InvalidRequest"),
         ("x-amz-object-lock-mode", "GOVERNANCE", 400, "InvalidArgument"),
         ("x-amz-storage-class", "COLD", 400, "InvalidStorageClass"),
         ("x-amz-checksum-crc32", "NSRBwg==", 400, "BadDigest"),

@@ -157,7 +157,6 @@ fn parts_not_implemented() -> Vec<(&'static str, Request)> {
     let time = "2025-11-21T08:00:00Z";
     vec![
         ("x-amz-server-side-encryption", put("x-amz-server-side-encryption", "AES256")),
-        ("x-amz-server-side-encryption-customer-key", put("x-amz-server-side-encryption-customer-key", "k")),
         ("x-amz-write-offset-bytes", put("x-amz-write-offset-bytes", "1")),
         ("x-amz-bucket-namespace", create("x-amz-bucket-namespace", "account-regional")),
         ("x-amz-object-ownership", create("x-amz-object-ownership", "ObjectWriter")),

@@ -43,7 +43,7 @@ pub(crate) struct World {
     /// How far the metadata's clock is ahead.
     ahead_ms: Arc<AtomicU64>,
     pub desk: AccessDesk,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl World {
@@ -64,7 +64,7 @@ impl World {
         change(&mut options);
         let desk = AccessDesk::new(meta.clone(), Some(secrets));
         let gateway = Gateway::start(node.store(), options).await.unwrap();
-        Self { gateway, node, meta, ahead_ms, desk, _folder: folder }
+        Self { gateway, node, meta, ahead_ms, desk, folder }
     }
 
     /// The same with a bucket.
@@ -77,6 +77,11 @@ impl World {
     /// Time passes for what is decided in the metadata.
     pub(crate) fn pass_days(&self, days: u64) {
         self.ahead_ms.fetch_add(days * 86_400_000, Ordering::Relaxed);
+    }
+
+    /// Where its disks are.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

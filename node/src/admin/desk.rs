@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use cairn_actors::runtime::{NodeRuntime, RuntimeError};
-use cairn_gateway::AccessDesk;
+use cairn_gateway::{AccessDesk, KeyDesk};
 use cairn_schema::MetaError;
 use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
@@ -88,6 +88,8 @@ pub(crate) struct Desk<'a> {
     pub prefix_bytes: usize,
     /// For users, their keys and policies.
     pub access: &'a AccessDesk,
+    /// For the keys by which objects are encrypted.
+    pub keys: &'a KeyDesk,
 }
 
 impl Desk<'_> {

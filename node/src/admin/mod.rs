@@ -4,6 +4,7 @@ mod access;
 mod buckets;
 pub(crate) mod client;
 mod desk;
+mod kms;
 mod limits;
 mod maintenance;
 mod memory_metrics;

@@ -190,6 +190,7 @@ const INDEX: &str = "Cairn admin API\n\n\
     /v1/rates   how fast nodes repair and scrub, JSON; POST changes it (see `cairn admin rates`)\n\
     /v1/safe-to-stop?node=N   whether disk=, node=, rack= or zone=N may be stopped, JSON (see `cairn admin safe-to-stop`)\n\
     /v1/maintenance   nodes that somebody works on, JSON; POST changes it (see `cairn admin maintenance`)\n\
+    /v1/kms     the keys by which objects are encrypted, JSON; POST wraps again (see `cairn admin kms`)\n\
     /v1/access  users, their keys and policies; POST only, from this machine (see `cairn admin access`)\n\
     /v1/buckets what buckets hold and may hold; POST only, from this machine (see `cairn admin bucket`)\n";
 
@@ -199,6 +200,7 @@ enum Setting {
     Policy,
     Rates,
     Maintenance,
+    Kms,
     Access,
     Buckets,
 }
@@ -209,6 +211,7 @@ impl Setting {
             "/v1/policy" => Some(Self::Policy),
             "/v1/rates" => Some(Self::Rates),
             "/v1/maintenance" => Some(Self::Maintenance),
+            "/v1/kms" => Some(Self::Kms),
             "/v1/access" => Some(Self::Access),
             "/v1/buckets" => Some(Self::Buckets),
             _ => None,
@@ -221,6 +224,8 @@ impl Setting {
     fn max_bytes(self) -> usize {
         match self {
             Self::Policy | Self::Rates | Self::Maintenance | Self::Buckets => desk::MAX_CHANGE_BYTES,
+            // It has a key of an object, each byte of which may be written as six.
+            Self::Kms => 2 * desk::MAX_CHANGE_BYTES + 1024 * 6,
             Self::Access => MAX_ORDER_BYTES,
         }
     }
@@ -292,6 +297,7 @@ impl Pages {
                     return refuse(StatusCode::METHOD_NOT_ALLOWED, "only POST, from this machine");
                 }
                 Setting::Maintenance => json_page(StatusCode::OK, &desk.maintenance()?),
+                Setting::Kms => json_page(StatusCode::OK, &desk.kms().await?),
             }),
             Method::POST => {
                 desk::may_change(peer, request.headers())?;
@@ -305,6 +311,7 @@ impl Pages {
                     Setting::Policy => json_page(StatusCode::OK, &desk.change_policy(&body).await?),
                     Setting::Rates => json_page(StatusCode::OK, &desk.change_rates(&body).await?),
                     Setting::Maintenance => json_page(StatusCode::OK, &desk.change_maintenance(&body).await?),
+                    Setting::Kms => json_page(StatusCode::OK, &desk.rewrap(&body).await?),
                     Setting::Access => json_page(StatusCode::OK, &desk.access(&body).await?),
                     Setting::Buckets => json_page(StatusCode::OK, &desk.buckets(&body).await?),
                 })

@@ -244,6 +244,9 @@ pub(crate) enum AdminCommand {
     SafeToStop(SafeToStopArgs),
     /// Say that you work on a node, so that it is waited for
     Maintenance(MaintenanceArgs),
+    /// The keys by which objects are encrypted
+    #[command(name = "kms")]
+    Kms(KmsArgs),
     /// Users, groups, access keys and policies: who may do what through S3
     ///
     /// Run it on a node's own machine: the admin API serves nobody else with it. All nodes go by a change within 3
@@ -298,6 +301,30 @@ pub(crate) struct PolicySet {
     /// Data bytes per fragment of a full stripe
     #[arg(long, value_name = "SIZE")]
     pub fragment: Option<Size>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KmsArgs {
+    #[command(subcommand)]
+    pub command: KmsCommand,
+    #[command(flatten)]
+    pub api: ApiArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KmsCommand {
+    /// Show which keys and versions a node has, and whether its key management answers
+    Status,
+    /// Have all keys of objects that an older version wrapped be wrapped by the newest
+    ///
+    /// No data is touched. It may be broken off and begun again: what was done stays done. Give the new version to all
+    /// nodes first; keep the old one until this has ended without failures, on backups of the metadata as well. Run it
+    /// on the node's own machine; the admin API changes nothing for others.
+    Rewrap {
+        /// Only in this bucket
+        #[arg(long, value_name = "BUCKET")]
+        bucket: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -498,6 +525,8 @@ mod tests {
             "cairn admin policy --json --admin http://127.0.0.1:9011",
             "cairn admin policy set --scheme 8+4 --failure-domain rack --write-margin 1",
             "cairn admin policy set --small-scheme replicated(2) --small-below 64KiB --fragment 2MiB --admin 127.0.0.1:9",
+            "cairn admin kms status --json",
+            "cairn admin kms rewrap --bucket b --admin 127.0.0.1:9",
             "cairn admin rates --json",
             "cairn admin rates set --scrub 64MiB --repair default --background-percent 50 --admin 127.0.0.1:9",
             "cairn admin rates reset --json",

@@ -8,6 +8,7 @@ mod ask;
 pub(crate) mod buckets;
 pub(crate) mod disk;
 mod health;
+pub(crate) mod kms;
 mod limits;
 pub(crate) mod maintenance;
 mod operate_args;

@@ -14,7 +14,7 @@ use cairn_schema::{
 use serde::Deserialize;
 
 use super::{
-    ConfigFile, Findings, Period, SchemeText, Sharers, Shares, Size, TooSmall,
+    ConfigFile, EncryptionSection, Findings, Period, SchemeText, Sharers, Shares, Size, TooSmall,
     shared::{
         AdminSection, LogSection, TlsSection, check_apart, check_dialled, check_host_port, check_label, check_version,
     },
@@ -261,6 +261,8 @@ pub(crate) struct S3Section {
     /// A file with 64 hexadecimal digits, the same on all nodes: by it secrets of users are encrypted. Without it there
     /// are no users.
     pub secrets_key_file: Option<PathBuf>,
+    #[serde(default)]
+    pub encryption: EncryptionSection,
     /// Certificate chain and key for https, PEM; both or neither.
     pub tls_cert: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
@@ -298,6 +300,7 @@ impl ConfigFile for NodeFile {
         for disk in &mut self.disks {
             disk.path = folder.join(&disk.path);
         }
+        self.s3.encryption.resolve(folder);
         let optional = [
             &mut self.s3.secret_key_file,
             &mut self.s3.secrets_key_file,
@@ -555,6 +558,7 @@ impl RatesSection {
 
 impl S3Section {
     fn check(&self, findings: &mut Findings<'_>) {
+        self.encryption.check(findings);
         if self.region.is_empty() {
             findings.refuse("s3.region", "is empty", "leave it out for us-east-1");
         }

@@ -59,6 +59,7 @@ fn write_text(
         out,
         "\n  users       `cairn admin access`; their secrets are encrypted by secrets.key in the data folder"
     )?;
+    writeln!(out, "  encryption  SSE-S3, SSE-KMS and SSE-C, by objects.keys in the data folder")?;
     let secret = if keys.private { "$CAIRN_ROOT_SECRET_KEY" } else { &keys.secret };
     writeln!(out, "\n  access key  {}\n  secret key  {secret}\n\nTry:", keys.access)?;
     writeln!(out, "  export AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={secret} AWS_REGION=us-east-1", keys.access)?;

@@ -1,6 +1,8 @@
 //! What the S3 gateway is started with: the root user's keys and the certificate of https.
 
-use cairn_gateway::{Gateway, GatewayError, SecretsKey};
+use std::path::{Path, PathBuf};
+
+use cairn_gateway::{Gateway, GatewayError, KeyFile, SecretsKey};
 
 use super::look::{Depth, Notes, read};
 use crate::{
@@ -24,6 +26,9 @@ pub(super) fn check(file: &NodeFile, depth: Depth, findings: &mut Findings<'_>, 
             return findings.refuse("s3.secrets_key_file", format!("{}: {error}", path.display()), fix);
         }
     }
+    if !check_encryption(file, findings) {
+        return;
+    }
     let Some(keys) = root_keys(file, depth, findings, notes) else { return };
     let options = match gateway_options(file, &keys) {
         Ok(options) => options,
@@ -40,6 +45,39 @@ pub(super) fn check(file: &NodeFile, depth: Depth, findings: &mut Findings<'_>, 
         }
         Err(error) => findings.refuse("s3", error.to_string(), ""),
     }
+}
+
+/// Whether the keys of objects can be read, and are kept apart from what they encrypt.
+fn check_encryption(file: &NodeFile, findings: &mut Findings<'_>) -> bool {
+    const KEY_FILE: &str = "s3.encryption.key_file";
+    let encryption = &file.s3.encryption;
+    if let Some(path) = &encryption.key_file {
+        let Some(text) = read(KEY_FILE, path, findings) else { return false };
+        if let Err(error) = KeyFile::parse(&text) {
+            let fix = "write a line `NAME/VERSION KEY`, the key by `openssl rand -hex 32`, once for all nodes";
+            findings.refuse(KEY_FILE, format!("{}: {error}", path.display()), fix);
+            return false;
+        }
+        if let Some(data) = data_beside(file, path) {
+            let what = format!("{} lies in {}, with the data that its keys encrypt", path.display(), data.display());
+            findings.refuse(KEY_FILE, what, "keep it where neither disks nor backups of metadata are");
+            return false;
+        }
+    }
+    if let Some(vault) = &encryption.vault {
+        let ca = vault.ca.as_deref().map(|path| ("s3.encryption.vault.ca", path));
+        let files = [Some(("s3.encryption.vault.token_file", vault.token_file.as_path())), ca];
+        return files.into_iter().flatten().all(|(field, path)| read(field, path, findings).is_some());
+    }
+    true
+}
+
+/// The folder of data that a file lies in.
+fn data_beside(file: &NodeFile, path: &Path) -> Option<PathBuf> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let folders = file.disks.iter().map(|disk| disk.path.as_path()).chain(file.metadata.path.as_deref());
+    let path = real(path);
+    folders.map(real).find(|folder| path.starts_with(folder))
 }
 
 /// None if they are wrong, which is noted, or if the environment of this process need not be that of the node.

@@ -10,7 +10,7 @@ use cairn_actors::{
     disk::IndexMemory,
     runtime::{NodeOptions, NodeRuntime},
 };
-use cairn_gateway::{AccessDesk, Gateway, GatewayError, GatewayOptions};
+use cairn_gateway::{AccessDesk, Gateway, GatewayError, GatewayOptions, KeyDesk};
 use cairn_schema::ids::NodeId;
 use futures::{
     FutureExt,
@@ -118,8 +118,10 @@ impl Serving {
         // of it is no failure.
         let nodes: Vec<_> = self.nodes.iter().map(|(_, node)| node.clone()).collect();
         if let Some(first) = nodes.first() {
-            let access = AccessDesk::new(first.store().meta().clone(), plan.gateway.secrets.clone());
-            admin.serve(Subject::Nodes(nodes, plan.prefix_bytes, access));
+            let meta = first.store().meta().clone();
+            let access = AccessDesk::new(meta.clone(), plan.gateway.secrets.clone());
+            let keys = KeyDesk::new(meta, plan.gateway.keyring.clone());
+            admin.serve(Subject::Nodes(nodes, plan.prefix_bytes, access, keys));
         }
         match first_write(admin).await {
             Ok(()) => tracing::info!(after = ?begun.elapsed(), "3. a write was made durable"),

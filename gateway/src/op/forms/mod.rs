@@ -28,6 +28,7 @@ use super::{
     Api, OBJECT_MAX_BYTES,
     attributes::Said,
     conditions::write_precondition,
+    encryption_headers::{Asked, told as told_of_encryption},
     lock_headers::{asked_lock, demand_digest},
     names::check_key,
     requester,
@@ -92,9 +93,12 @@ impl Api {
         self.access.judge(&asking).await?;
         self.access.admit(&asking).await?;
         let lock = asked_lock(&headers, self.meta().now_ms())?;
+        let asked = Asked::of(&headers, self.is_secure_in(RequestContext::of(&parts.extensions)))?;
+        let customer = asked.customer().cloned();
         let mut attributes = said(&mut fields, lock).into_attributes()?;
         attributes.tags = tags;
         demand_digest(&self.meta().bucket(&bucket).await.map_err(from_meta)?, lock, &checks)?;
+        let sealing = self.sealing_asked(&bucket, asked).await?;
         let most = policy.as_ref().and_then(Policy::max_bytes).unwrap_or(OBJECT_MAX_BYTES);
         file.limit(most.min(OBJECT_MAX_BYTES));
         let precondition = write_precondition(&headers)?;
@@ -119,11 +123,13 @@ impl Api {
             owner: Self::owner().to_owned(),
             attributes,
             precondition,
+            sealing,
         };
         let committed = self.store.put(put).await.map_err(from_store)?;
         let etag = committed.version.etag.to_string();
         let location = self.location(&parts.uri, &parts.headers, &bucket, &key);
-        let headers = told(&committed);
+        let mut headers = told(&committed);
+        headers.extend(told_of_encryption(committed.version.encryption.as_ref(), customer.as_ref()));
         Ok(wanted.answer(Stored { bucket: &bucket, key: &key, etag: &etag, location: &location, headers }))
     }
 }

@@ -34,7 +34,7 @@ pub(crate) const FLOORS: [(&str, &[&str]); 9] = [
     ),
     (
         "actors/fragment",
-        &["bounded checksum codec local", "cluster geometry", "fragment blocks name_digest positions turn"],
+        &["bounded checksum codec local", "cluster geometry", "fragment blocks name_digest positions sealing turn"],
     ),
     (
         "actors/disk",
@@ -89,8 +89,8 @@ pub(crate) const FLOORS: [(&str, &[&str]); 9] = [
             "checksum context honour",
             "copy_source",
             "error tls",
-            "connection metrics options public_access query shown",
-            "answer expect fault http_date pace percent recent secrets turnstile verified xml",
+            "connection key_desk metrics options public_access query shown",
+            "answer encryption expect fault http_date pace percent recent secrets turnstile verified xml",
         ],
     ),
     (

@@ -67,6 +67,7 @@ pub(crate) fn put(group: &Group, bucket: &str, key: String) -> CommitObject {
             owner: "owner".into(),
             attributes: attributes(),
             checksum: None,
+            encryption: None,
         },
         blob: Some(blob(group, size)),
         precondition: Precondition::default(),
@@ -93,6 +94,7 @@ pub(crate) fn upload(bucket: &str, key: String) -> Upload {
         owner: "owner".into(),
         attributes: attributes(),
         checksum: None,
+        encryption: None,
     }
 }
 
