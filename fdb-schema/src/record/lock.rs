@@ -1,8 +1,6 @@
 //! Object lock: what keeps versions from being removed.
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-
-use crate::codec::CodecError;
+use serde::{Deserialize, Serialize};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// As S3 counts a year of retention.
@@ -92,14 +90,4 @@ impl DefaultRetention {
         };
         Retention { mode: self.mode, until_ms: made_ms.saturating_add(days * DAY_MS) }
     }
-}
-
-/// Reads rows of the format before versions and buckets could be locked, the last of which was `LAST`. Locks stand
-/// where those rows end.
-pub(super) fn of_before<const LAST: u8, R: DeserializeOwned>(
-    version: u8,
-    body: &[u8],
-) -> Option<Result<R, CodecError>> {
-    let read = |body| rmp_serde::from_slice(body).map_err(|error| CodecError::Garbled(error.to_string()));
-    (version == LAST).then(|| read(body))
 }

@@ -2,7 +2,7 @@
 
 use super::{
     AccessKey, AccessPolicy, Blob, Bucket, ClusterMaintenance, ClusterPolicy, ClusterRates, Disk, Group, GroupRepair,
-    Lease, Lifecycle, Node, Upload, User, UserGroup, access, bucket, encryption, lease, lock, rows,
+    Lease, Lifecycle, Node, Upload, User, UserGroup, access, bucket, encryption, lease, rows,
 };
 use crate::codec::{CodecError, Stored};
 

@@ -151,10 +151,10 @@ async fn put_part(tx: &mut Tx, request: &PutPart) -> Outcome<UploadedPart> {
         return Ok(uploaded(row));
     }
     // Read, so that a Complete or an Abort beside this one conflicts.
+    let upload = read(tx, &request.bucket, &request.key, request.upload).await?;
     // It counts once it is part of an object; what never could be is not kept.
     let bucket = tx.bucket(&request.bucket).await?;
     usage::expect_room(tx, &bucket, request.length).await?;
-    let upload = read(tx, &request.bucket, &request.key, request.upload).await?;
     let stored = request.blob.as_ref().map_or(0, |new| new.blob.length);
     if stored_length(upload.encryption.as_ref(), request.length) != Some(stored) {
         let why = format!("part of {} bytes with a blob of {stored}", request.length);
