@@ -162,7 +162,8 @@ fn silent(survey: &Survey, seen_by: &NodeId) -> String {
     let more = nodes.len().saturating_sub(MOST_NAMED);
     nodes.truncate(MOST_NAMED);
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{disks} disks do not answer {seen_by} (of {}{rest})", nodes.join(", "))
+    let disks = if disks == 1 { "1 disk does".to_owned() } else { format!("{disks} disks do") };
+    format!("{disks} not answer {seen_by} (of {}{rest})", nodes.join(", "))
 }
 
 impl HealthStatus {
