@@ -388,7 +388,7 @@ fn operators_ask_before_they_stop_a_node_and_say_that_they_work_on_it() {
 
     let maintain = |arguments: &[&str], node: &Serving| code(&[&["admin", "maintenance"], arguments].concat(), node);
     for (arguments, why) in [
-        (&["start", "n9"][..], "nothing was changed: node n9 does not exist"),
+        (&["start", "n9"][..], "node \"n9\" does not exist"),
         (&["start", "n2", "--for", "8d"], "691200000 ms is no time for work on n2 (give 1 s to 7 d)"),
     ] {
         let (told, said) = maintain(arguments, &nodes[0]);
