@@ -18,7 +18,7 @@ use cairn_schema::{
 use common::*;
 
 /// Verbs that write nothing.
-const READS: [&str; 42] = [
+const READS: [&str; 43] = [
     "access_key",
     "access_policies",
     "access_policy",

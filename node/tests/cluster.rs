@@ -388,7 +388,7 @@ fn operators_ask_before_they_stop_a_node_and_say_that_they_work_on_it() {
 
     let maintain = |arguments: &[&str], node: &Serving| code(&[&["admin", "maintenance"], arguments].concat(), node);
     for (arguments, why) in [
-        (&["start", "n9"][..], "nothing was changed: node n9 does not exist"),
+        (&["start", "n9"][..], "node \"n9\" does not exist"),
         (&["start", "n2", "--for", "8d"], "691200000 ms is no time for work on n2 (give 1 s to 7 d)"),
     ] {
         let (told, said) = maintain(arguments, &nodes[0]);
@@ -419,10 +419,10 @@ fn operators_ask_before_they_stop_a_node_and_say_that_they_work_on_it() {
     killed.signal(rustix::process::Signal::KILL);
     killed.killed();
     let (told, said) = code(&["status"], &nodes[0]);
-    assert!(told != Some(0) && !said.starts_with("health    safe"), "{told:?} {said}");
+    // Nothing is stored that could be at risk by it.
+    assert!(said.contains("does not answer n1") || said.contains("is down"), "{told:?} {said}");
     until(&nodes[0], "its disk is down", |status| disk_states(status, "down") == 1);
     let (told, said) = code(&["status"], &nodes[0]);
-    // It depends on what the probes of writes left whether there is anything that could be at risk.
     assert!(said.contains("is down"), "{told:?} {said}");
     assert_eq!(maintain(&["end", "n2"], &nodes[0]), (Some(0), "n2 is under maintenance no more\n".into()));
     assert_eq!(maintain(&["end", "n2"], &nodes[0]), (Some(0), "n2 was not under maintenance\n".into()));

@@ -124,3 +124,50 @@ impl Worker for PlacementKeeper {
         Ok(Step::Idle)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use cairn_schema::{Meta, ids::*, record::*};
+
+    use super::{super::test_world::*, *};
+    use crate::policy::Timings;
+
+    #[tokio::test]
+    async fn the_gauge_of_health_tells_of_disks_that_are_down_and_of_what_repair_found() {
+        let meta = Meta::in_memory();
+        furnish(&meta).await;
+        let keeper = PlacementKeeper::new(context(meta.clone(), Arc::new(Shelves::default()), Timings::default()));
+        let Context { placement, metrics, .. } = keeper.ctx.clone();
+        let health = async || {
+            placement.refresh().await.unwrap();
+            keeper.judge_stripes().await.unwrap();
+            metrics.health.get()
+        };
+        assert_eq!(health().await, -1, "a store that does not count its stripes");
+        let scheme = Scheme::Replicated { copies: 2 };
+        meta.cluster(Policy::new(scheme, scheme, FailureDomain::Node)).await.unwrap();
+        let group = group(&meta).await;
+        assert_eq!(health().await, 0, "nothing is stored");
+        meta.commit_object(put(&group, "k".into(), AttemptId::random())).await.unwrap();
+        assert_eq!(health().await, 0);
+        for (number, expected) in [(1, 2), (2, 3)] {
+            meta.set_disk_states(vec![(disk(number), DiskState::Up, DiskState::Down)]).await.unwrap();
+            assert_eq!(health().await, expected);
+        }
+        for number in [1, 2] {
+            meta.set_disk_states(vec![(disk(number), DiskState::Down, DiskState::Up)]).await.unwrap();
+        }
+        let found =
+            |tolerance: &str, fragments| metrics.missing_by_tolerance.with_label_values(&[tolerance]).set(fragments);
+        found("1", 7);
+        assert_eq!(health().await, 1);
+        found("-1", 3);
+        assert_eq!(health().await, 3);
+        found("-1", 0);
+        found("1", 0);
+        assert_eq!(health().await, 0);
+    }
+}

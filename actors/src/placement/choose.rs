@@ -12,8 +12,9 @@ impl Placement {
     /// A group for the next stripe of a scheme, not among `avoid`.
     ///
     /// In this order: one of two random healthy groups (the less burdened); a group formed now from the disks that
-    /// live; an old group whose members that live can make the stripe safe; the same with members on nodes that somebody
-    /// works on; at first, one whose members could that may only have been slow; else [`StoreError::NoPlacement`] that says what is lacking.
+    /// live; an old group whose members that live can make the stripe safe; the same with members on nodes that
+    /// somebody works on; at first, one whose members could that may only have been slow; else
+    /// [`StoreError::NoPlacement`] that says what is lacking.
     pub async fn choose(&self, scheme: Scheme, avoid: &[GroupId]) -> Result<Arc<Group>, StoreError> {
         if let Some(group) = pick_healthy(&self.topology(), scheme, avoid) {
             return Ok(group);

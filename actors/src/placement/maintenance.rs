@@ -2,9 +2,9 @@
 //!
 //! No clock is compared with another's. A window's time counts from when this node first saw it, by a clock that never
 //! goes back; whichever node comes to its end first takes the window out of the metadata, and with that it is over for
-//! all. So it lasts as long as it was asked for, and the second in which a change is seen. A node that restarts meanwhile
-//! counts anew, which matters only if all do; and then the clock on the wall ends it, an hour late. A window that ends
-//! early, because a clock runs fast, costs a repair that was not needed, and never data.
+//! all. So it lasts as long as it was asked for, and the second in which a change is seen. A node that restarts
+//! meanwhile counts anew, which matters only if all do; and then the clock on the wall ends it, an hour late. A window
+//! that ends early, because a clock runs fast, costs a repair that was not needed, and never data.
 
 use std::{
     collections::{HashMap, HashSet},

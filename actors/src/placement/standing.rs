@@ -60,6 +60,8 @@ impl Count {
 /// How the stripes of all groups stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
+    /// No group has stripes.
+    pub empty: bool,
     /// Of the stripe that stands worst, for certain: even if all disks that do not answer are there.
     pub at_least: Grade,
     /// If none of these is, and stripes lack what they may lack.
@@ -79,6 +81,7 @@ pub struct Standing {
 /// How the stripes stand when disks are there or not as `presence` says.
 pub fn standing(rows: &Rows, redundancy: &Redundancy, presence: impl Fn(DiskId) -> Presence) -> Standing {
     let mut standing = Standing {
+        empty: true,
         at_least: Grade::Safe,
         at_worst: Grade::Safe,
         at_worst_if_there: Grade::Safe,
@@ -99,6 +102,7 @@ pub fn standing(rows: &Rows, redundancy: &Redundancy, presence: impl Fn(DiskId) 
 
 impl Standing {
     fn take(&mut self, group: &Group, members: &[Presence], lack: &Lack) {
+        self.empty = false;
         let needed = geometry::needed_fragments(group.scheme) as i32;
         let tolerated = members.len() as i32 - needed;
         let margin = |at_most: Presence| {

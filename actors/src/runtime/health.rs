@@ -134,6 +134,7 @@ fn words(grade: Grade, standing: &Standing) -> String {
     let stripes = |most: i32| stripes_in_words(standing.stripes_up_to(most));
     let Standing { used, tolerated, .. } = standing;
     match grade {
+        Grade::Safe if standing.empty => "safe: nothing is stored".to_owned(),
         Grade::Safe => "safe".to_owned(),
         Grade::Degraded => {
             format!("degraded: {used} of {tolerated} tolerated losses used; {} lack fragments", stripes(i32::MAX))
@@ -162,7 +163,8 @@ fn silent(survey: &Survey, seen_by: &NodeId) -> String {
     let more = nodes.len().saturating_sub(MOST_NAMED);
     nodes.truncate(MOST_NAMED);
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{disks} disks do not answer {seen_by} (of {}{rest})", nodes.join(", "))
+    let disks = if disks == 1 { "1 disk does".to_owned() } else { format!("{disks} disks do") };
+    format!("{disks} not answer {seen_by} (of {}{rest})", nodes.join(", "))
 }
 
 impl HealthStatus {
@@ -311,7 +313,16 @@ mod tests {
     fn stands(at_least: Grade, at_worst_if_there: Grade, at_worst: Grade) -> Standing {
         let by_margin = [(-1, 1), (0, 3), (1, 40)];
         let by_margin = by_margin.map(|(margin, stripes)| (margin, Count { stripes, at_least: margin == -1 })).into();
-        Standing { at_least, at_worst, at_worst_if_there, unread_groups: 0, used: 1, tolerated: 2, by_margin }
+        Standing {
+            empty: false,
+            at_least,
+            at_worst,
+            at_worst_if_there,
+            unread_groups: 0,
+            used: 1,
+            tolerated: 2,
+            by_margin,
+        }
     }
 
     #[test]

@@ -170,7 +170,7 @@ pub struct ActorStatus {
 }
 
 /// As many rows of single fragments as a person waits for.
-const DEPTH: Depth = Depth { rows: 200_000, time: Duration::from_secs(3) };
+const DEPTH: Depth = Depth { rows: 50_000, time: Duration::from_secs(2) };
 /// Rows read to tell causes apart; of a longer ledger only the length is exact.
 const LEDGER_ROWS: usize = 10_000;
 const LEDGER_PAGE: usize = 1000;

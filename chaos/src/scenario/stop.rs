@@ -96,7 +96,7 @@ impl Drill<'_> {
         self.must(&[second, third], Said::No, "besides one under maintenance")?;
         self.must(&[second], Said::Yes, "besides one under maintenance")?;
         self.kill(&[first]);
-        self.stop_if_allowed(&[second], true).await?;
+        self.stop_if_allowed(&[second], false).await?;
         self.cluster.revive()?;
         self.maintenance(second, &["end", &self.id(first)])?;
         self.until_settled().await
@@ -265,15 +265,19 @@ impl Drill<'_> {
         Ok(lost + status["missing_fragments"].as_u64().unwrap_or(0))
     }
 
+    fn running(&self) -> usize {
+        self.cluster.nodes.iter().filter(|node| node.is_running()).count()
+    }
+
     async fn until_up(&self) -> Result<(), ChaosError> {
-        let all = RACKS - self.dead.len();
+        let all = self.running();
         let up = |status: &Value| admin::disks_in(status, "up") == all;
         admin::until(&format!("{all} disks to be up"), NOTICED, async || self.status().await, up).await.map(drop)
     }
 
     /// All that is not dead is up, and nothing is missing of what is not on a disk that may return.
     async fn until_settled(&self) -> Result<(), ChaosError> {
-        let all = RACKS - self.dead.len();
+        let all = self.running();
         let settled = |status: &Value| {
             let waits = admin::disks_in(status, "down") > 0;
             admin::disks_in(status, "up") == all

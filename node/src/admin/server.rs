@@ -1,6 +1,6 @@
-//! The admin HTTP server: metrics, health, readiness, status, and the cluster's policy, rates and maintenance. No credentials, so
-//! it stays on this machine unless the configuration says otherwise; and what changes something must come from this
-//! machine in any case.
+//! The admin HTTP server: metrics, health, readiness, status, and the cluster's policy, rates and maintenance. No
+//! credentials, so it stays on this machine unless the configuration says otherwise; and what changes something must
+//! come from this machine in any case.
 
 use std::{
     convert::Infallible,

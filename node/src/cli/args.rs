@@ -238,9 +238,9 @@ pub(crate) enum AdminCommand {
     /// Say whether disks, nodes, racks or zones may be stopped now
     ///
     /// Yes if every stripe can be read without them, by all rows of the metadata and by what each disk says of itself;
-    /// whatever is not known counts as no. It says as well whether writes go on. Nodes under maintenance count as stopped
-    /// already. The answer is about this moment: stop what it allowed, and ask again before the next. It does not look at
-    /// what else runs on these machines, such as FoundationDB.
+    /// whatever is not known counts as no. It says as well whether writes go on. Nodes under maintenance count as
+    /// stopped already. The answer is about this moment: stop what it allowed, and ask again before the next. It does
+    /// not look at what else runs on these machines, such as FoundationDB.
     SafeToStop(SafeToStopArgs),
     /// Say that you work on a node, so that it is waited for
     Maintenance(MaintenanceArgs),

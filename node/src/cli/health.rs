@@ -1,5 +1,5 @@
-//! What `cairn status` says first: whether the data is safe, what is done about it, how full disks are, and how long ago
-//! their bytes were verified.
+//! What `cairn status` says first: whether the data is safe, what is done about it, how full disks are, and how long
+//! ago their bytes were verified.
 
 use serde::Deserialize;
 
