@@ -5,7 +5,7 @@ use cairn_gateway::{Gateway, GatewayOptions, KeyFile, Keyring};
 use s3s::crypto::{Checksum, Md5};
 
 use crate::{
-    multipart::Upload,
+    multipart::{Upload, over_tls},
     request::{Request, bytes, md5_hex},
     wire::{Answer, DEADLINE},
     world::{ACCESS_KEY, SECRET_KEY, World},
@@ -296,6 +296,25 @@ async fn customers_keys_do_not_come_over_plain_http() {
     world.refused(Request::put("/enc/c").body("x").header(METHOD, "aws:kms"), 501, "NotImplemented").await;
     let default = configuration("<SSEAlgorithm>AES256</SSEAlgorithm>", "");
     world.refused(default, 501, "NotImplemented").await;
+    world.stop().await;
+}
+
+/// Over TLS they do, without any keys of the cluster's.
+#[tokio::test]
+async fn customers_keys_come_over_tls() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let pems = (made.cert.pem(), made.signing_key.serialize_pem());
+    let world = World::start_with(|options| options.tls = Some(pems)).await;
+    let exchange = async |request: Request| {
+        let mut wire = over_tls(&world, made.cert.der().clone()).await;
+        wire.send(request.encode("localhost", &world.signer())).await;
+        wire.answer(true).await.unwrap()
+    };
+    assert_eq!(exchange(Request::put("/tls")).await.status, 200);
+    let put = exchange(with_customer(Request::put("/tls/k").body("over TLS"), CUSTOMER, &[5; 32])).await;
+    assert_eq!(put.status, 200, "{}", put.text());
+    assert_eq!(exchange(with_customer(Request::get("/tls/k"), CUSTOMER, &[5; 32])).await.text(), "over TLS");
+    assert_eq!(exchange(with_customer(Request::get("/tls/k"), CUSTOMER, &[6; 32])).await.status, 403);
     world.stop().await;
 }
 

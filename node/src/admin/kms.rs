@@ -101,7 +101,7 @@ impl Place {
         let id = self.id.map(|id| {
             let mut bytes = [0; 16];
             hex::decode_to_slice(&id, &mut bytes).map_err(|_| Refusal::wrong("next.id: want 32 hexadecimal digits"))?;
-            Ok(bytes)
+            Ok::<_, Refusal>(bytes)
         });
         let id = id.transpose()?;
         Ok(RewrapPlace { bucket: self.bucket, uploads: self.uploads, after: self.key.map(|key| (key, id)) })
