@@ -134,6 +134,11 @@ async fn keys_outlive_the_process_and_their_versions_each_other() {
     assert_eq!(refused.status, 503, "{}", refused.text());
     assert!(refused.text().contains("a key that this node does not have"));
     assert_eq!(send(&none, Request::head("/enc/k")).await.status, 200);
+    // What the bucket has encrypted is not stored in the clear by who cannot encrypt it.
+    world.ok(configuration("<SSEAlgorithm>AES256</SSEAlgorithm>", "")).await;
+    let refused = send(&none, Request::put("/enc/default").body("x")).await;
+    assert_eq!((refused.status, refused.code().as_str()), (503, "ServiceUnavailable"), "{}", refused.text());
+    assert_eq!(world.send(Request::head("/enc/default")).await.status, 404);
     let other = start(Some(keyring(&format!("a/1 {}", "44".repeat(32))))).await;
     assert_eq!(send(&other, Request::get("/enc/k")).await.status, 500);
     for gateway in [newer, none, other] {
