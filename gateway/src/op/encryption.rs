@@ -168,8 +168,8 @@ impl Api {
         }
     }
 
-    /// What a copy is encrypted by: as S3 has it the source does not matter, but that nothing is stored in the clear that
-    /// was not, as long as there are keys.
+    /// What a copy is encrypted by: as S3 has it the source does not matter, but that nothing is stored in the clear
+    /// that was not, as long as there are keys.
     pub(super) async fn choice_of_copy(
         &self,
         bucket: &str,
