@@ -69,7 +69,8 @@ impl KeyDesk {
     }
 
     /// Looks at the next few versions or uploads, of one bucket if it is named, and has the keys of those that an older
-    /// version wrapped be wrapped by the newest. Whatever was done stays done: a walk that is begun again passes over it.
+    /// version wrapped be wrapped by the newest. Whatever was done stays done: a walk that is begun again passes over
+    /// it.
     ///
     /// # Errors
     /// Keys while the key management does not answer.

@@ -88,8 +88,8 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    /// `range` of an object whose bytes from `parts_offset` on are in `parts`, sealed if there is an opener. Checks that
-    /// the parts hold the whole range.
+    /// `range` of an object whose bytes from `parts_offset` on are in `parts`, sealed if there is an opener. Checks
+    /// that the parts hold the whole range.
     pub(super) fn new(
         range: Range<u64>,
         parts_offset: u64,

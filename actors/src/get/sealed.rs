@@ -36,8 +36,8 @@ pub(super) struct Opened {
 }
 
 impl SealedPiece {
-    /// `len` stored bytes of a blob from `offset` on, of which `plain` is wanted where they have some of it. None if they
-    /// are not whole blocks.
+    /// `len` stored bytes of a blob from `offset` on, of which `plain` is wanted where they have some of it. None if
+    /// they are not whole blocks.
     pub(super) fn new(
         opener: Arc<dyn BlobSealer>,
         blob: &Blob,

@@ -4,8 +4,8 @@
 //! are read, and verified as every read is.
 //!
 //! Bytes are written again only where sharing would cost more than it spares: for a few bytes of a large blob, which
-//! would keep all of it when the source is deleted, and for a part of so many slices that its row would be too long; and
-//! where the source or the upload is encrypted, because keys are of one version's blobs.
+//! would keep all of it when the source is deleted, and for a part of so many slices that its row would be too long;
+//! and where the source or the upload is encrypted, because keys are of one version's blobs.
 
 use std::sync::Arc;
 

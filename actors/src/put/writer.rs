@@ -43,8 +43,8 @@ pub(super) struct How {
     pub sealer: Option<Arc<dyn Sealer>>,
 }
 
-/// Streams a body into safe stripes. `verify` is asked as soon as the body has ended, before the last stripes are waited
-/// for.
+/// Streams a body into safe stripes. `verify` is asked as soon as the body has ended, before the last stripes are
+/// waited for.
 pub(super) async fn write_body(
     data: &Arc<DataPath>,
     how: &How,

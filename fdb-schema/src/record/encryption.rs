@@ -1,8 +1,8 @@
 //! How the bytes of a version are sealed, as far as the metadata know it.
 //!
 //! A sealed blob is made of blocks of [`BLOCK_BYTES`], of which the last may be shorter; each is stored with
-//! [`TAG_BYTES`] more. Lengths of parts and versions are those of the bytes that clients see; a blob's length is that of
-//! what is stored. What is in `wrapped` is the business of whoever wrapped it.
+//! [`TAG_BYTES`] more. Lengths of parts and versions are those of the bytes that clients see; a blob's length is that
+//! of what is stored. What is in `wrapped` is the business of whoever wrapped it.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 

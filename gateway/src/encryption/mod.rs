@@ -11,19 +11,19 @@
 //! ```
 //!
 //! A version (and an upload, whose parts become one) has a key of its own, drawn when it is begun, and kept beside it,
-//! wrapped ([`wrap`]). Changing the master key's version wraps it again and touches no data. CopyObject shares blobs and
-//! takes the wrapped key along; what is to be sealed by another kind of key is read and written again.
+//! wrapped ([`wrap`]). Changing the master key's version wraps it again and touches no data. CopyObject shares blobs
+//! and takes the wrapped key along; what is to be sealed by another kind of key is read and written again.
 //!
 //! # Why no nonce repeats under a key
 //!
-//! A blob's key is HKDF-SHA256 of its version's key with the blob's name as the information. Both are drawn at random:
-//! 256 bits for each version, 128 for each body that is written, also for one that is sent again. So two blobs have the
-//! same key with a probability of at most n²/2¹²⁹ within a version of n blobs (n ≤ 20,000: below 2⁻¹⁰⁰), and never
-//! across versions but by a collision of 256 bits. Under a blob's key the nonce of a block is its number and whether it
-//! is the blob's last (the STREAM construction of Hoang, Reyhanitabar, Rogaway and Vizár, "Online
-//! Authenticated-Encryption and its Nonce-Reuse Misuse-Resistance", 2015): a number is sealed once, in order, by the
-//! one writer of the blob, which keeps what it sealed; hedges and retries of stripes send that again. A body that is
-//! given up takes its blob's name with it.
+//! A blob's key is HKDF-SHA256 of its version's key with the blob's name as the information. Both are drawn at
+//! random: 256 bits for each version, 128 for each body that is written, also for one that is sent again. So of n
+//! bodies that are ever sealed for one version or upload two have the same key with a probability of at most n²/2¹²⁹
+//! (a thousand million of them: below 2⁻⁶⁸), and of different versions only by a collision of 256 bits. Under a
+//! blob's key the nonce of a block is its number and whether it is the blob's last (the STREAM construction of Hoang,
+//! Reyhanitabar, Rogaway and Vizár, "Online Authenticated-Encryption and its Nonce-Reuse Misuse-Resistance", 2015): a
+//! number is sealed once, in order, by the one writer of the blob, which keeps what it sealed; hedges and retries of
+//! stripes send that again. A body that is given up takes its blob's name with it.
 //!
 //! A wrapping key wraps once as well: it is HKDF-SHA256 of the master (data, customer's) key with a salt of 256 random
 //! bits that is kept with what it wrapped. However many versions a master key has, no two of them share a wrapping key
@@ -32,9 +32,9 @@
 //! # Why blocks cannot be swapped, cut or replayed
 //!
 //! A block opens only under its blob's key, at its number, with its mark of the last one. So a block of another blob,
-//! or of another place in it, does not open; what was cut off behind a block shows because the one before lacks the mark,
-//! and what is added because the one before has it. Blobs are written once, so there is no older state of one that
-//! could be played back. Which blobs make up which version is the metadata's word, which this does not protect.
+//! or of another place in it, does not open; what was cut off behind a block shows because the one before lacks the
+//! mark, and what is added because the one before has it. Blobs are written once, so there is no older state of one
+//! that could be played back. Which blobs make up which version is the metadata's word, which this does not protect.
 
 mod blocks;
 mod data_keys;

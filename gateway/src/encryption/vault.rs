@@ -1,5 +1,5 @@
-//! HashiCorp Vault's transit engine, or OpenBao's: it keeps master keys and lets nobody have them; data keys are sent to
-//! be wrapped and opened.
+//! HashiCorp Vault's transit engine, or OpenBao's: it keeps master keys and lets nobody have them; data keys are sent
+//! to be wrapped and opened.
 //!
 //! <https://developer.hashicorp.com/vault/api-docs/secret/transit>: `encrypt`, `decrypt` and `keys` of one mount. The
 //! context of a data key goes along as associated data. A token's policy needs `update` on `encrypt/NAME` and

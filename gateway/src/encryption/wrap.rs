@@ -3,7 +3,7 @@
 //! | Format | After its byte |
 //! |---|---|
 //! | 1 | salt (32 bytes), the sealed key (48): by the master key, or by the customer's |
-//! | 2 | length of what follows (2 bytes, big-endian), the data key as the key management wrapped it, then as in 1, by that data key |
+//! | 2 | length of what is next (2 bytes, big-endian), the data key as the key management has it, then as in 1, by it |
 //!
 //! What wraps is HKDF-SHA256 of the wrapping key with the salt, and seals once, by AES-256-GCM. Kind, name and version
 //! of the wrapping key and the encryption context are bound as associated data, so that no row can pass one off as

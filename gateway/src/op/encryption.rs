@@ -45,6 +45,7 @@ impl Api {
     /// What a new version in a bucket is encrypted by: what is asked for, or what the bucket has.
     pub(super) async fn choice(&self, bucket: &str, asked: Asked) -> S3Result<Choice> {
         let default = self.bucket_encryption(bucket).await?;
+        let by_default = matches!(asked, Asked::Nothing);
         let choice = match (asked, &default) {
             (Asked::Customer(_), Some(default)) if default.blocks_customers => {
                 let message = "This bucket does not allow encryption with keys of customers (SSE-C).";
@@ -66,7 +67,8 @@ impl Api {
             (Asked::Nothing, None) => Choice::Nothing,
         };
         if let Choice::Managed(_) = choice {
-            self.keyring(METHOD)?;
+            // What the bucket has encrypted is never stored in the clear because a node lacks keys.
+            self.keyring(METHOD).map_err(|error| if by_default { from_key(KeyError::NoKeys) } else { error })?;
         }
         Ok(choice)
     }
@@ -166,8 +168,8 @@ impl Api {
         }
     }
 
-    /// What a copy is encrypted by: as S3 has it the source does not matter, but that nothing is stored in the clear that
-    /// was not, as long as there are keys.
+    /// What a copy is encrypted by: as S3 has it the source does not matter, but that nothing is stored in the clear
+    /// that was not, as long as there are keys.
     pub(super) async fn choice_of_copy(
         &self,
         bucket: &str,
@@ -235,8 +237,8 @@ fn from_key(error: KeyError) -> S3Error {
             )
         }
         KeyError::NoKeys | KeyError::NoSuchVersion { .. } => {
-            tracing::error!(%error, "an object is encrypted by a key that this node does not have");
-            s3_error!(ServiceUnavailable, "The object is encrypted by a key that this node does not have.")
+            tracing::error!(%error, "an object is encrypted by a key that this node does not have, or is to be");
+            s3_error!(ServiceUnavailable, "The object is encrypted by a key that this node does not have, or is to be.")
         }
         KeyError::NotOpened | KeyError::UnknownFormat(_) | KeyError::Random => {
             tracing::error!(%error, "a key of an object cannot be had");

@@ -10,6 +10,7 @@ mod buckets;
 mod complete;
 mod conditions;
 mod copy;
+mod default_encryption;
 mod delete;
 pub(crate) mod dispatch;
 mod documents;
@@ -71,7 +72,7 @@ pub(crate) struct Api {
     /// With the bytes of their documents.
     lifecycles: Arc<Recent<(Option<Arc<Lifecycle>>, usize)>>,
     /// The same.
-    encryptions: Arc<Recent<(Option<Arc<bucket_encryption::BucketEncryption>>, usize)>>,
+    encryptions: Arc<Recent<(Option<Arc<default_encryption::BucketEncryption>>, usize)>>,
     keyring: Option<Keyring>,
     customer_keys_over_http: bool,
     region: String,

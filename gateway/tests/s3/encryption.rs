@@ -5,7 +5,7 @@ use cairn_gateway::{Gateway, GatewayOptions, KeyFile, Keyring};
 use s3s::crypto::{Checksum, Md5};
 
 use crate::{
-    multipart::Upload,
+    multipart::{Upload, over_tls},
     request::{Request, bytes, md5_hex},
     wire::{Answer, DEADLINE},
     world::{ACCESS_KEY, SECRET_KEY, World},
@@ -134,6 +134,11 @@ async fn keys_outlive_the_process_and_their_versions_each_other() {
     assert_eq!(refused.status, 503, "{}", refused.text());
     assert!(refused.text().contains("a key that this node does not have"));
     assert_eq!(send(&none, Request::head("/enc/k")).await.status, 200);
+    // What the bucket has encrypted is not stored in the clear by who cannot encrypt it.
+    world.ok(configuration("<SSEAlgorithm>AES256</SSEAlgorithm>", "")).await;
+    let refused = send(&none, Request::put("/enc/default").body("x")).await;
+    assert_eq!((refused.status, refused.code().as_str()), (503, "ServiceUnavailable"), "{}", refused.text());
+    assert_eq!(world.send(Request::head("/enc/default")).await.status, 404);
     let other = start(Some(keyring(&format!("a/1 {}", "44".repeat(32))))).await;
     assert_eq!(send(&other, Request::get("/enc/k")).await.status, 500);
     for gateway in [newer, none, other] {
@@ -296,6 +301,25 @@ async fn customers_keys_do_not_come_over_plain_http() {
     world.refused(Request::put("/enc/c").body("x").header(METHOD, "aws:kms"), 501, "NotImplemented").await;
     let default = configuration("<SSEAlgorithm>AES256</SSEAlgorithm>", "");
     world.refused(default, 501, "NotImplemented").await;
+    world.stop().await;
+}
+
+/// Over TLS they do, without any keys of the cluster's.
+#[tokio::test]
+async fn customers_keys_come_over_tls() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let pems = (made.cert.pem(), made.signing_key.serialize_pem());
+    let world = World::start_with(|options| options.tls = Some(pems)).await;
+    let exchange = async |request: Request| {
+        let mut wire = over_tls(&world, made.cert.der().clone()).await;
+        wire.send(request.encode("localhost", &world.signer())).await;
+        wire.answer(true).await.unwrap()
+    };
+    assert_eq!(exchange(Request::put("/tls")).await.status, 200);
+    let put = exchange(with_customer(Request::put("/tls/k").body("over TLS"), CUSTOMER, &[5; 32])).await;
+    assert_eq!(put.status, 200, "{}", put.text());
+    assert_eq!(exchange(with_customer(Request::get("/tls/k"), CUSTOMER, &[5; 32])).await.text(), "over TLS");
+    assert_eq!(exchange(with_customer(Request::get("/tls/k"), CUSTOMER, &[6; 32])).await.status, 403);
     world.stop().await;
 }
 

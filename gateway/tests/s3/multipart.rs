@@ -88,7 +88,7 @@ async fn dur_1_parts_out_of_order_and_twice_become_the_object_in_order() {
 }
 
 /// Over TLS that trusts the gateway's own certificate.
-async fn over_tls(world: &World, certificate: rustls::pki_types::CertificateDer<'static>) -> Wire {
+pub(crate) async fn over_tls(world: &World, certificate: rustls::pki_types::CertificateDer<'static>) -> Wire {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate).unwrap();
     let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
