@@ -1,9 +1,9 @@
 //! How many requests of one user, and to one bucket, are answered at once and in a second.
 //!
-//! Two things are held. The limits that an operator sets: of requests under way, and of requests a second by the generic
-//! cell rate algorithm (ITU-T I.371), with a second's worth of them at once. And fairness without being told: nobody has
-//! more than three quarters of all that may be under way, less the more others take, so that one user's flood, or slow
-//! clients, leave room for the others. Each gateway counts for itself.
+//! Two things are held. The limits that an operator sets: of requests under way, and of requests a second by the
+//! generic cell rate algorithm (ITU-T I.371), with a second's worth of them at once. And fairness without being told:
+//! nobody has more than three quarters of all that may be under way, less the more others take, so that one user's
+//! flood, or slow clients, leave room for the others. Each gateway counts for itself.
 
 use std::{
     collections::HashMap,

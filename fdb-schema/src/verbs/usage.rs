@@ -1,9 +1,9 @@
 //! Counting what a bucket holds, within what it may hold.
 //!
-//! The counters of a bucket are spread over stripes, so that commits do not wait for each other. A quota is held without
-//! giving that up by dividing it among the stripes (the escrow method: O'Neil, "The Escrow Transactional Method", 1986):
-//! whoever adds to a stripe reads that stripe alone, and if its share is not enough, all of them, and divides what there
-//! is anew. So the sum is never above the quota, whatever is committed at the same time.
+//! The counters of a bucket are spread over stripes, so that commits do not wait for each other. A quota is held
+//! without giving that up by dividing it among the stripes (the escrow method: O'Neil, "The Escrow Transactional
+//! Method", 1986): whoever adds to a stripe reads that stripe alone, and if its share is not enough, all of them, and
+//! divides what there is anew. So the sum is never above the quota, whatever is committed at the same time.
 
 use bytes::Bytes;
 

@@ -108,8 +108,9 @@ pub(crate) fn head_of(row: VersionId, version: &Version, null_row: Option<Versio
     }
 }
 
-/// Removes one row of a key and what it refers to, but not its trace in the head and the counters. Whatever removes a version comes by
-/// here, so that here is decided whether it is locked. `bypass`: by somebody who may bypass governance.
+/// Removes one row of a key and what it refers to, but not its trace in the head and the counters. Whatever removes a
+/// version comes by here, so that here is decided whether it is locked. `bypass`: by somebody who may bypass
+/// governance.
 async fn drop_row(tx: &mut Tx, bucket: &Bucket, key: &str, row: VersionId, bypass: bool) -> Outcome<Version> {
     let row_key = keyspace::version(&bucket.name, key, row);
     let stored = tx.get::<VersionRow>(&row_key).await?.ok_or_else(|| missing_row(key, row))?;

@@ -1,5 +1,5 @@
-//! Quotas of buckets, before bodies are asked for. What counts is decided where objects become visible; this only spares
-//! clients from sending what will be refused.
+//! Quotas of buckets, before bodies are asked for. What counts is decided where objects become visible; this only
+//! spares clients from sending what will be refused.
 
 use cairn_schema::{
     MetaError,

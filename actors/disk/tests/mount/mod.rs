@@ -4,11 +4,12 @@
 use std::{
     fs::File,
     io::Write,
-    os::fd::AsRawFd,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
+
+use rustix::ioctl::{self, Opcode, Setter, opcode};
 
 /// How long the kernel may keep a file system busy after its last file was closed.
 const UNMOUNT_PATIENCE: Duration = Duration::from_secs(10);
@@ -132,12 +133,12 @@ impl LoopFs {
     /// From now on nothing reaches the medium any more, as in a power cut: what was not synced is lost.
     pub(crate) fn cut_power(&self) {
         /// `XFS_IOC_GOINGDOWN` and `XFS_FSOP_GOING_FLAGS_NOLOGFLUSH` of linux/xfs_fs.h; ext4 has the same.
-        const GOING_DOWN: libc::c_ulong = 0x8004_587d;
+        const GOING_DOWN: Opcode = opcode::read::<u32>(b'X', 125);
         const NO_LOG_FLUSH: u32 = 2;
         let folder = File::open(self.path()).unwrap();
-        // SAFETY: the descriptor is open, and the call reads four bytes of the flags.
-        let result = unsafe { libc::ioctl(folder.as_raw_fd(), GOING_DOWN as _, &NO_LOG_FLUSH) };
-        assert!(result == 0, "shut {:?} down: {}", self.kind, std::io::Error::last_os_error());
+        // SAFETY: the call reads four bytes of the flags, whatever its opcode says of the direction.
+        let result = unsafe { ioctl::ioctl(&folder, Setter::<GOING_DOWN, u32>::new(NO_LOG_FLUSH)) };
+        result.unwrap_or_else(|error| panic!("shut {:?} down: {error}", self.kind));
     }
 }
 
