@@ -1,8 +1,8 @@
 //! The table of all records that have a stored form: what each is called, and the version of its format.
 
 use super::{
-    AccessKey, AccessPolicy, Blob, Bucket, ClusterPolicy, ClusterRates, Disk, Group, GroupRepair, Lease, Lifecycle,
-    Node, Upload, User, UserGroup, lease, lock, rows,
+    AccessKey, AccessPolicy, Blob, Bucket, ClusterPolicy, ClusterRates, Disk, Group, GroupMove, GroupRepair, Job,
+    Lease, Lifecycle, Node, Upload, User, UserGroup, lease, lock, rows,
 };
 use crate::codec::{CodecError, Stored};
 
@@ -31,6 +31,8 @@ stored! {
     ClusterPolicy => "policy row";
     ClusterRates => "rates row";
     GroupRepair => "group repair row";
+    GroupMove => "group move row";
+    Job => "job row";
     AccessKey => "access key row", version 2;
     User => "user row";
     UserGroup => "user group row";
