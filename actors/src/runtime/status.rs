@@ -13,7 +13,7 @@ use cairn_schema::{Meta, MetaError, ids::*, record::*};
 use futures::StreamExt;
 use serde::Serialize;
 
-use super::{boot::Running, options::RuntimeError};
+use super::{boot::Running, jobs::JobsStatus, options::RuntimeError};
 use crate::{
     background::{Homeless, Room, Space, crowded, homeless},
     placement::{
@@ -47,6 +47,8 @@ pub struct ClusterStatus {
     pub lost_members: u64,
     /// Those of them that cannot have one because no disk has room for what they held.
     pub members_without_room: u64,
+    /// Operators' jobs, and the disks that are to be empty.
+    pub work: JobsStatus,
     pub actors: Vec<ActorStatus>,
 }
 
@@ -180,7 +182,8 @@ pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeEr
     let crowded: HashSet<GroupId> = crowded(&rows, level).into_iter().collect();
     let mut disks: Vec<Disk> = rows.disks.values().cloned().collect();
     disks.sort_unstable_by_key(|disk| disk.id);
-    let (reports, causes) = futures::join!(ask_disks(running, &disks, &topology), causes(running, &repairs));
+    let (reports, causes, work) =
+        futures::join!(ask_disks(running, &disks, &topology), causes(running, &repairs), running.jobs());
     let Homeless { members: lost_members, without_room } = lost(&rows, &policy, stripes, &repairs, &reports);
     let Rows { nodes, groups, .. } = rows;
     let states: HashMap<DiskId, DiskState> = disks.iter().map(|disk| (disk.id, disk.state)).collect();
@@ -228,6 +231,7 @@ pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeEr
         inconsistent_blobs: running.inconsistent.all().iter().map(ToString::to_string).collect(),
         lost_members,
         members_without_room: without_room,
+        work: work?,
         actors: actors(running),
     })
 }
@@ -260,7 +264,7 @@ fn reach_status(reach: &Reach) -> ReachStatus {
 }
 
 fn group_status(group: &Group, states: &HashMap<DiskId, DiskState>, crowded: bool) -> GroupStatus {
-    let up = group.members.iter().filter(|disk| states.get(disk) == Some(&DiskState::Up)).count();
+    let up = group.members.iter().filter(|disk| states.get(disk).is_some_and(|state| state.serves())).count();
     GroupStatus {
         id: group.id,
         scheme: group.scheme.to_string(),
