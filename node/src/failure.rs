@@ -88,6 +88,8 @@ pub(crate) enum Failure {
     PolicyRefused(String),
     #[error("the rates stay as they are: {0}")]
     RatesRefused(String),
+    #[error("it is not done: {0}")]
+    JobRefused(String),
     #[error("nothing was changed: {0}")]
     AccessRefused(String),
     #[error("metrics: {0}")]

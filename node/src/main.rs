@@ -81,6 +81,10 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Admin(AdminCommand::GiveUp { store, which }) => run_give_up(&store, &which),
         Command::Admin(AdminCommand::Policy(args)) => print(&client_runtime()?.block_on(cli::policy::run(&args))?),
         Command::Admin(AdminCommand::Rates(args)) => print(&client_runtime()?.block_on(cli::rates::run(&args))?),
+        Command::Admin(AdminCommand::Plan(args)) => client_runtime()?.block_on(cli::jobs::plan(&args, print)),
+        Command::Admin(AdminCommand::Apply(args)) => print(&client_runtime()?.block_on(cli::jobs::apply(&args))?),
+        Command::Admin(AdminCommand::Jobs(args)) => print(&client_runtime()?.block_on(cli::jobs::jobs(&args))?),
+        Command::Admin(AdminCommand::Remove(args)) => print(&client_runtime()?.block_on(cli::jobs::remove(&args))?),
         Command::Admin(AdminCommand::Access(args)) => print(&client_runtime()?.block_on(cli::access::run(&args))?),
         Command::Disk(command) => {
             let wrong = cli::disk::run(&command, print)?;

@@ -3,6 +3,7 @@
 mod access;
 pub(crate) mod client;
 mod desk;
+mod jobs;
 mod memory_metrics;
 mod policy;
 mod process_metrics;
@@ -11,6 +12,7 @@ mod server;
 mod subject;
 
 pub(crate) use access::AccessOrder;
+pub(crate) use jobs::{JobOrder, TargetOrder, WorkOrder};
 pub(crate) use memory_metrics::{register_index_cache, register_memory};
 pub(crate) use process_metrics::ProcessMetrics;
 pub(crate) use server::{AdminError, AdminServer};

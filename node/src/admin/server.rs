@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     access::MAX_ORDER_BYTES,
     desk::{self, Refusal},
+    jobs,
     subject::{ProcessStatus, Readiness, Subject},
 };
 
@@ -185,6 +186,7 @@ const INDEX: &str = "Cairn admin API\n\n\
     /metrics    Prometheus\n\
     /v1/status  the cluster, JSON\n\
     /v1/policy  how it keeps data, JSON; POST changes it (see `cairn admin policy`)\n\
+    /v1/jobs    what moves between disks and why, JSON; POST plans, begins and changes it (see `cairn admin jobs`)\n\
     /v1/rates   how fast nodes repair and scrub, JSON; POST changes it (see `cairn admin rates`)\n\
     /v1/access  users, their keys and policies; POST only, from this machine (see `cairn admin access`)\n";
 
@@ -193,6 +195,7 @@ const INDEX: &str = "Cairn admin API\n\n\
 enum Setting {
     Policy,
     Rates,
+    Jobs,
     Access,
 }
 
@@ -201,6 +204,7 @@ impl Setting {
         match path {
             "/v1/policy" => Some(Self::Policy),
             "/v1/rates" => Some(Self::Rates),
+            "/v1/jobs" => Some(Self::Jobs),
             "/v1/access" => Some(Self::Access),
             _ => None,
         }
@@ -212,6 +216,7 @@ impl Setting {
     fn max_bytes(self) -> usize {
         match self {
             Self::Policy | Self::Rates => desk::MAX_CHANGE_BYTES,
+            Self::Jobs => jobs::MAX_ORDER_BYTES,
             Self::Access => MAX_ORDER_BYTES,
         }
     }
@@ -275,6 +280,7 @@ impl Pages {
             Method::GET | Method::HEAD => Ok(match setting {
                 Setting::Policy => json_page(StatusCode::OK, &desk.policy()?),
                 Setting::Rates => json_page(StatusCode::OK, &desk.rates()?),
+                Setting::Jobs => json_page(StatusCode::OK, &desk.jobs().await?),
                 Setting::Access => return refuse(StatusCode::METHOD_NOT_ALLOWED, "only POST, from this machine"),
             }),
             Method::POST => {
@@ -288,6 +294,7 @@ impl Pages {
                 Ok(match setting {
                     Setting::Policy => json_page(StatusCode::OK, &desk.change_policy(&body).await?),
                     Setting::Rates => json_page(StatusCode::OK, &desk.change_rates(&body).await?),
+                    Setting::Jobs => json_page(StatusCode::OK, &desk.change_jobs(&body).await?),
                     Setting::Access => json_page(StatusCode::OK, &desk.access(&body).await?),
                 })
             }

@@ -6,6 +6,8 @@ mod api_args;
 mod args;
 mod ask;
 pub(crate) mod disk;
+mod job_args;
+pub(crate) mod jobs;
 pub(crate) mod policy;
 pub(crate) mod rates;
 pub(crate) mod status;

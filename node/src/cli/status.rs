@@ -7,7 +7,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::policy::DifferenceView;
+use super::{jobs::WorkView, policy::DifferenceView};
 use crate::words::{bytes, duration, plural};
 
 /// Whole lists of healthy things help nobody: so many lines of trouble are shown, the rest is counted.
@@ -34,6 +34,7 @@ pub(crate) struct StatusView {
     members_without_room: u64,
     /// None if this store does not count its stripes, or the node is of a version that does not tell.
     tolerance: Option<Vec<ToleranceView>>,
+    work: WorkView,
     actors: Vec<ActorView>,
 }
 
@@ -189,6 +190,9 @@ impl StatusView {
         let _ = writeln!(text, "missing   {}", self.missing());
         let _ = writeln!(text, "thin      {}", self.thin());
         let _ = writeln!(text, "groups    {}", self.groups_in_words());
+        for line in self.work.lines() {
+            let _ = writeln!(text, "moving    {line}");
+        }
         self.write_nodes(&mut text);
         self.write_trouble(&mut text);
         text
@@ -320,7 +324,10 @@ impl StatusView {
         let mut lines = self.policy_trouble();
         lines.extend(self.nodes.iter().filter_map(|node| self.cut_off(node)));
         let disks = self.nodes.iter().flat_map(|node| node.disks.iter().map(move |disk| (node, disk)));
-        let disks = disks.filter(|(_, disk)| disk.state != "up").map(|(node, disk)| {
+        // What is drained and what was taken out is an operator's word, and no trouble.
+        let well =
+            |disk: &DiskView| disk.failed.is_none() && matches!(disk.state.as_str(), "up" | "draining" | "removed");
+        let disks = disks.filter(|(_, disk)| !well(disk)).map(|(node, disk)| {
             let why = disk.failed.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
             format!("disk {} of {} is {}{why}", disk.id, node.id, disk.state)
         });
