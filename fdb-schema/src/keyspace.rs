@@ -40,6 +40,9 @@
 //! | 20 | user group | [`UserGroup`](crate::record::UserGroup) |
 //! | 21 | policy | [`AccessPolicy`](crate::record::AccessPolicy) |
 //! | 22 | kind, policy or user group, `00`, user or user group | empty: whom it is attached to, or has as a member |
+//! | 28 | job | [`Job`](crate::record::Job) |
+//! | 29 | group | [`GroupMove`](crate::record::GroupMove): members that are being moved to other disks |
+//! | 2a | group, blob | empty: committed in the group since it is being moved |
 //!
 //! Numbers are big-endian, so that they sort. Counters are the little-endian integers of
 //! [`crate::kv::Transaction::add`]. Object keys are arbitrary UTF-8 and sort by their bytes: at the end of a key they
@@ -55,7 +58,13 @@
 //! [`AttemptRow`]: crate::record::rows::AttemptRow
 //! [`CompletedRow`]: crate::record::rows::CompletedRow
 
+mod access;
+mod moves;
+
 use bytes::Bytes;
+
+pub use access::*;
+pub use moves::*;
 
 use crate::{ids::*, kv::prefix_end, record::BucketDocument};
 
@@ -103,10 +112,13 @@ pub enum Space {
     UserGroup = 0x20,
     AccessPolicy = 0x21,
     AccessLink = 0x22,
+    Job = 0x28,
+    GroupMove = 0x29,
+    MoveTail = 0x2a,
 }
 
 impl Space {
-    const ALL: [Self; 34] = [
+    const ALL: [Self; 37] = [
         Self::Cluster,
         Self::Bucket,
         Self::Document,
@@ -141,6 +153,9 @@ impl Space {
         Self::UserGroup,
         Self::AccessPolicy,
         Self::AccessLink,
+        Self::Job,
+        Self::GroupMove,
+        Self::MoveTail,
     ];
 
     pub fn from_byte(byte: u8) -> Option<Self> {
@@ -151,7 +166,7 @@ impl Space {
 /// All rows that are the metadata, as ranges in order: import and export work on these.
 pub const METADATA: [(&[u8], &[u8]); 2] = [
     (&[Space::Cluster as u8], &[Space::CompletedTime as u8 + 1]),
-    (&[Space::GroupRepair as u8], &[Space::AccessLink as u8 + 1]),
+    (&[Space::GroupRepair as u8], &[Space::MoveTail as u8 + 1]),
 ];
 
 /// Counters that every commit touches are spread over so many rows.
@@ -501,52 +516,6 @@ pub fn proof(name: &str) -> Bytes {
 
 pub fn lease(name: &str) -> Bytes {
     Key::of(Space::Lease).raw(name.as_bytes()).done()
-}
-
-pub fn access_key(access_key: &str) -> Bytes {
-    Key::of(Space::AccessKey).raw(access_key.as_bytes()).done()
-}
-
-pub fn user(name: &str) -> Bytes {
-    Key::of(Space::User).raw(name.as_bytes()).done()
-}
-
-pub fn user_group(name: &str) -> Bytes {
-    Key::of(Space::UserGroup).raw(name.as_bytes()).done()
-}
-
-pub fn access_policy(name: &str) -> Bytes {
-    Key::of(Space::AccessPolicy).raw(name.as_bytes()).done()
-}
-
-/// What a row says of a policy or a user group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum LinkKind {
-    PolicyOfUser = 1,
-    PolicyOfGroup = 2,
-    MemberOfGroup = 3,
-}
-
-/// All links of a kind to a policy or user group start with this.
-pub fn links(kind: LinkKind, to: &str) -> Bytes {
-    Key::of(Space::AccessLink).byte(kind as u8).raw(to.as_bytes()).byte(DIVIDER).done()
-}
-
-pub fn link(kind: LinkKind, to: &str, from: &str) -> Bytes {
-    Key(links(kind, to).into()).raw(from.as_bytes()).done()
-}
-
-/// The parts of a link's key: what is linked to, and from where.
-pub fn split_link(key: &[u8]) -> Option<(LinkKind, &str, &str)> {
-    let kind = match key.get(1)? {
-        1 => LinkKind::PolicyOfUser,
-        2 => LinkKind::PolicyOfGroup,
-        3 => LinkKind::MemberOfGroup,
-        _ => return None,
-    };
-    let (to, from) = std::str::from_utf8(key.get(2..)?).ok()?.split_once('\0')?;
-    Some((kind, to, from))
 }
 
 /// An attempt's id has the minute of its birth after its first byte (see [`AttemptId::random`]): those of a shard sort

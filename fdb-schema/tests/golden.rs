@@ -206,6 +206,40 @@ fn records_have_their_golden_bytes() {
         },
         "01920393c0ce2000000023",
     );
+    // job
+    goldens.check(
+        Job {
+            id: JobId(3),
+            kind: JobKind::Drain,
+            targets: vec![JobTarget { level: FailureDomain::Rack, name: "z/r".into() }],
+            by: "n1".into(),
+            created_ms: 5,
+            state: JobState::Paused,
+            state_ms: 6,
+            blocked: Some("g".into()),
+            planned: Moved { positions: 9, bytes: 10 },
+            moved: Moved { positions: 7, bytes: 8 },
+            ran_ms: 11,
+            moved_before: Moved { positions: 1, bytes: 2 },
+            attempt: AttemptId([4; 16]),
+        },
+        "019d03a5647261696e9192a47261636ba37a2f72a26e3105a670617573656406a16792090a9207080b920102c41004040404040404040404040404040404",
+    );
+    // group_move
+    goldens.check(
+        GroupMove {
+            group: GroupId(7),
+            job: JobId(3),
+            epoch: 2,
+            since_ms: 5,
+            was_open: true,
+            positions: vec![PositionMove { position: 1, from: DiskId([6; 16]), to: DiskId([7; 16]) }],
+            cursor: Some(BlobId([8; 16])),
+            walked: false,
+            bytes: 300,
+        },
+        "019907030205c3919301c41006060606060606060606060606060606c41007070707070707070707070707070707c41008080808080808080808080808080808c2cd012c",
+    );
     // maintenance
     goldens.check(
         ClusterMaintenance {

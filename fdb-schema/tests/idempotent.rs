@@ -18,7 +18,7 @@ use cairn_schema::{
 use common::*;
 
 /// Verbs that write nothing.
-const READS: [&str; 43] = [
+const READS: [&str; 47] = [
     "access_key",
     "access_policies",
     "access_policy",
@@ -33,10 +33,13 @@ const READS: [&str; 43] = [
     "group",
     "group_blobs",
     "group_members",
+    "group_move",
+    "group_moves",
     "group_repair",
     "group_repairs",
     "group_stripes",
     "groups",
+    "jobs",
     "ledger",
     "ledger_groups",
     "ledger_len",
@@ -48,6 +51,7 @@ const READS: [&str; 43] = [
     "list_versions",
     "locate",
     "maintenance",
+    "move_tail",
     "nodes",
     "object_parts",
     "ping",
@@ -152,6 +156,51 @@ async fn replaced_members(plain: &Meta, tried: &mut Tried, group: &Group, blob: 
     audited(plain, case).await;
 }
 
+/// A group is moved to another disk by a job, which drains the one that it was on; then that is taken out.
+async fn moved_members(plain: &Meta, tried: &mut Tried, case: &str) {
+    let group = plain.groups().await.unwrap().remove(0);
+    let old = plain.disks().await.unwrap().into_iter().find(|disk| disk.id == group.members[2]).unwrap();
+    plain.set_disk_states(vec![(old.id, DiskState::Down, DiskState::Up)]).await.unwrap();
+    let spare = Disk { id: DiskId::random(), state: DiskState::Up, node: "spare".parse().unwrap(), ..old.clone() };
+    let to = plain.register_disk(spare).await.unwrap().id;
+    let target = JobTarget { level: FailureDomain::Disk, name: old.id.to_string() };
+    let (attempt, planned) = (AttemptId::random(), Moved::default());
+    let new = NewJob { attempt, kind: JobKind::Drain, targets: vec![target], by: "n".into(), planned };
+    let job = tried.faulty("start_job").start_job(new).await.expect(case);
+    assert_eq!(plain.jobs().await.unwrap(), std::slice::from_ref(&job), "{case}");
+    tried.faulty("note_job").note_job(job.id, Some("why".into())).await.expect(case);
+    assert_eq!(plain.jobs().await.unwrap()[0].blocked.as_deref(), Some("why"), "{case}");
+    let begin = || std::collections::BTreeMap::from([(2, to)]);
+    let begun = tried.faulty("begin_move").begin_move(group.id, group.epoch, job.id, begin()).await.expect(case);
+    assert!(tried.faulty("end_move").end_move(group.id, group.epoch).await.expect(case), "{case}");
+    assert_eq!(plain.group_moves().await.unwrap(), [], "{case}");
+    plain.begin_move(group.id, group.epoch, job.id, begin()).await.unwrap();
+    let late = plain.commit_object(put(&group, "b", "late", 5)).await.unwrap();
+    let last = plain.placed_blobs(group.id, None, 1000).await.unwrap().last().map(|placed| placed.blob.id);
+    let step = MoveStep { group: group.id, epoch: group.epoch, from: None, to: last, bytes: 7 };
+    let walked = tried.faulty("advance_move").advance_move(step).await.expect(case).unwrap();
+    assert_eq!((walked.cursor, walked.bytes, begun.cursor), (last, 7, None), "{case}");
+    plain.advance_move(MoveStep { from: last, to: None, ..step }).await.unwrap();
+    let tail: Vec<_> = plain.move_tail(group.id, 10).await.unwrap().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(tail.len(), 1, "{case}");
+    tried.faulty("clear_move_tail").clear_move_tail(group.id, &tail).await.expect(case);
+    let end = tried.faulty("finish_move").finish_move(group.id, group.epoch).await.expect(case);
+    let now = plain.group(group.id).await.unwrap().unwrap();
+    assert_eq!((end, now.members[2], now.epoch), (MoveEnd::Done, to, group.epoch + 1), "{case}");
+    let done = tried.faulty("set_job_state").set_job_state(job.id, JobState::Done).await.expect(case);
+    assert_eq!((done.state, done.moved.positions, done.moved.bytes), (JobState::Done, 1, 14), "{case}");
+    // Other groups of this test have it, too.
+    for other in plain.groups().await.unwrap().into_iter().filter(|group| group.members.contains(&old.id)) {
+        let members = other.members.iter().map(|disk| if *disk == old.id { to } else { *disk }).collect();
+        plain.update_group(other.id, other.epoch, members, GroupState::Open).await.unwrap();
+    }
+    let removed = tried.faulty("remove_disks").remove_disks(&[old.id]).await.expect(case);
+    assert_eq!(removed[0].state, DiskState::Removed, "{case}");
+    let id = VersionSelector::Id(late.version.id);
+    plain.delete_object(delete("b", "late", id)).await.unwrap();
+    audited(plain, case).await;
+}
+
 /// Every verb that writes, in an order in which each has something to do.
 async fn every_verb(kv: SharedKv, faults: [Fault; 2], case: &str) -> BTreeSet<&'static str> {
     let plain = Meta::new(kv.clone());
@@ -228,6 +277,8 @@ async fn every_verb(kv: SharedKv, faults: [Fault; 2], case: &str) -> BTreeSet<&'
     tried.faulty("ledger_clear").ledger_clear(missing, 1).await.expect(case);
     assert_eq!(plain.ledger_len().await.unwrap(), 0, "{case}");
     replaced_members(&plain, &mut tried, &group, blob, case).await;
+    moved_members(&plain, &mut tried, case).await;
+    let group = plain.group(group.id).await.unwrap().unwrap();
 
     let lock = ObjectLock::default();
     tried.faulty("set_object_lock").set_object_lock("b", lock).await.expect(case);
@@ -430,6 +481,27 @@ async fn a_try_after_an_unknown_commit_does_not_undo_what_others_did() {
     let told = interrupted(&kv, UNKNOWN, by_other).set_maintenance(0, first.windows.clone()).await.unwrap();
     assert_eq!(told, first, "what this call came to");
     assert_eq!(meta.maintenance().await.unwrap(), both);
+    // A job that somebody else resumed is not paused again by who paused it.
+    let new = NewJob {
+        attempt: AttemptId::random(),
+        kind: JobKind::Rebalance,
+        targets: Vec::new(),
+        by: "n".into(),
+        planned: Moved::default(),
+    };
+    let job = meta.start_job(new.clone()).await.unwrap().id;
+    let resumed = move |other: Meta| async move {
+        other.set_job_state(job, JobState::Running).await.unwrap();
+    };
+    interrupted(&kv, UNKNOWN, resumed).set_job_state(job, JobState::Paused).await.unwrap();
+    assert_eq!(meta.jobs().await.unwrap()[0].state, JobState::Running);
+    meta.set_job_state(job, JobState::Cancelled).await.unwrap();
+    let new = NewJob { attempt: AttemptId::random(), ..new };
+    let cancelled = move |other: Meta| async move {
+        other.set_job_state(JobId(2), JobState::Cancelled).await.unwrap();
+    };
+    let begun = interrupted(&kv, UNKNOWN, cancelled).start_job(new).await.unwrap();
+    assert_eq!((begun.id, meta.jobs().await.unwrap().len()), (JobId(2), 2), "it is begun once");
 
     let lease = meta.lease("l", "me", 100_000).await.unwrap().unwrap();
     let again = |other: Meta| async move { drop(other.lease("l", "me", 100_000).await.unwrap().unwrap()) };

@@ -90,6 +90,8 @@ pub(crate) enum Failure {
     RatesRefused(String),
     #[error("keys of objects: {0}")]
     KmsRefused(String),
+    #[error("it is not done: {0}")]
+    JobRefused(String),
     #[error("nothing was changed: {0}")]
     AccessRefused(String),
     #[error("no bucket was changed: {0}")]

@@ -90,6 +90,10 @@ fn run(command: Command) -> Result<u8, Failure> {
             print(&client_runtime()?.block_on(cli::maintenance::run(&args))?)
         }
         Command::Admin(AdminCommand::Kms(args)) => print(&client_runtime()?.block_on(cli::kms::run(&args))?),
+        Command::Admin(AdminCommand::Plan(args)) => client_runtime()?.block_on(cli::jobs::plan(&args, print)),
+        Command::Admin(AdminCommand::Apply(args)) => print(&client_runtime()?.block_on(cli::jobs::apply(&args))?),
+        Command::Admin(AdminCommand::Jobs(args)) => print(&client_runtime()?.block_on(cli::jobs::jobs(&args))?),
+        Command::Admin(AdminCommand::Remove(args)) => print(&client_runtime()?.block_on(cli::jobs::remove(&args))?),
         Command::Admin(AdminCommand::Access(args)) => print(&client_runtime()?.block_on(cli::access::run(&args))?),
         Command::Disk(command) => {
             let wrong = cli::disk::run(&command, print)?;

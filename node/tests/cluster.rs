@@ -432,3 +432,94 @@ fn operators_ask_before_they_stop_a_node_and_say_that_they_work_on_it() {
     let (told, said) = stop(&["node", "n1"], &nodes[0]);
     assert!(told != Some(0), "{told:?} {said}");
 }
+
+fn work_state(status: &Value) -> (&Value, &Value) {
+    let job = status["work"]["jobs"].as_array().and_then(|jobs| jobs.last()).unwrap_or(&Value::Null);
+    (&job["state"], &job["reason"])
+}
+
+/// What cannot be done is refused with the reason, before anything moves; what can is planned, begun, shown and done,
+/// and the empty disk taken out.
+#[test]
+fn a_node_is_drained_and_taken_out_by_command_and_what_would_not_fit_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    make_certificates(root);
+    assert!(run(&["cert", "new-node", "--dir", &root.join("tls").to_string_lossy(), "--id", "n4"]).status.success());
+    let (quic, meta) = ((0..NODES + 1).map(|_| free_udp()).collect::<Vec<_>>(), free_udp());
+    let gossip: Vec<_> = (0..NODES + 1).map(|_| free_udp()).collect();
+    let _meta = metadata_server(root, meta);
+    let start = |number: usize| {
+        let path = root.join(format!("n{number}.toml"));
+        fs::write(&path, node_config(number, quic[number - 1], &gossip, meta)).unwrap();
+        Serving::spawn(root, &format!("n{number}"), serve("node", &path))
+    };
+    let mut nodes: Vec<_> = (1..=NODES).map(start).collect();
+    nodes.iter_mut().for_each(Serving::wait);
+    let admin = |command: &[&str], node: &Serving| words(&[&["admin"], command].concat(), node);
+
+    let (_, said) = admin(&["jobs"], &nodes[0]);
+    assert_eq!(said, "no jobs\n");
+    let (done, said) = admin(&["plan", "drain", "--node", "n9"], &nodes[0]);
+    assert!(!done && said.contains("there is no disk of node \"n9\""), "{said}");
+    for command in ["plan", "apply"] {
+        let (done, said) = admin(&[command, "drain", "--node", "n3"], &nodes[0]);
+        let why = "the disks that are left could take no new stripes: policy.scheme: of the 3 fragments of \"2+1\"";
+        assert!(!done && said.contains(why) && said.contains("PLC-1"), "{said}");
+    }
+    until(&nodes[0], "nothing changed", |status| disk_states(status, "up") == NODES);
+    let api = nodes[1].address("admin");
+    assert_eq!(request(api, "POST", "/v1/jobs").0, 415, "as a browser's form would");
+    assert_eq!(request(api, "DELETE", "/v1/jobs").0, 405);
+
+    // With a fourth node it can be done.
+    let mut fourth = start(4);
+    fourth.wait();
+    nodes.push(fourth);
+    until(&nodes[0], "the fourth node", |status| disk_states(status, "up") == NODES + 1);
+    let deadline = Instant::now() + NOTICED;
+    let said = loop {
+        // It takes a moment until every node has been told how much room there is.
+        let (done, said) = admin(&["plan", "drain", "--node", "n3"], &nodes[0]);
+        if done {
+            break said;
+        }
+        assert!(Instant::now() < deadline, "{said}");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert!(said.contains("empties   1 disk") && said.contains("Nothing stands against it"), "{said}");
+    let (done, said) = admin(&["remove", "--node", "n3"], &nodes[0]);
+    assert!(!done && said.contains("it is up, not drained; drain it first"), "{said}");
+    let (done, said) = admin(&["apply", "drain", "--node", "n3", "--json"], &nodes[1]);
+    let begun: Value = serde_json::from_str(&said).unwrap();
+    assert!(done && begun["job"]["id"] == 1 && begun["job"]["kind"] == "drain", "{said}");
+    let (done, said) = admin(&["apply", "drain", "--rack", "z1/r3"], &nodes[1]);
+    assert!(!done && said.contains("is still used by job 1"), "{said}");
+    let (done, said) = admin(&["jobs", "pause", "1"], &nodes[2]);
+    assert!(done && said.contains("job 1, drain of node \"n3\", begun by n2: paused"), "{said}");
+    let (done, said) = admin(&["jobs", "pause", "7"], &nodes[2]);
+    assert!(!done && said.contains("job \"7\" does not exist"), "{said}");
+    assert!(words(&["status"], &nodes[0]).1.contains("moving    job 1, drain"), "{said}");
+    let (done, said) = admin(&["jobs", "resume", "1"], &nodes[0]);
+    assert!(done && said.contains("running"), "{said}");
+    until(&nodes[0], "the drain to be done", |status| work_state(status).0 == "done");
+    let (_, said) = admin(&["jobs"], &nodes[0]);
+    assert!(said.contains("of n3 is drained, in 0 positions"), "{said}");
+    let (done, said) = admin(&["remove", "--node", "n3"], &nodes[0]);
+    assert!(done && said.contains("1 disk taken out for good"), "{said}");
+    assert_eq!(nodes.remove(2).terminate(), Some(0));
+    until(&nodes[0], "its disk is out", |status| disk_states(status, "removed") == 1);
+    for node in &nodes {
+        let deadline = Instant::now() + NOTICED;
+        while node.get("/readyz").0 != 200 {
+            assert!(Instant::now() < deadline, "{:?}", node.get("/readyz"));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    let (done, said) = admin(&["apply", "rebalance"], &nodes[0]);
+    assert!(done && said.contains("job 2, rebalance, begun by n1"), "{said}");
+    until(&nodes[0], "the balance", |status| work_state(status).0 == "done");
+    let (done, said) = admin(&["jobs", "cancel", "1"], &nodes[0]);
+    assert!(done && said.contains("cancelled"), "what is out stays out: {said}");
+    until(&nodes[0], "it stays out", |status| disk_states(status, "removed") == 1);
+}

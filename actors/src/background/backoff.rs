@@ -26,6 +26,11 @@ impl<K: Hash + Eq> Backoff<K> {
         self.failed.get(what).is_some_and(|(until, _)| *until > now)
     }
 
+    /// Whether it failed and has not succeeded since.
+    pub(super) fn knows(&self, what: &K) -> bool {
+        self.failed.contains_key(what)
+    }
+
     /// How often it had failed before.
     pub(super) fn failed(&mut self, what: K) -> u32 {
         if self.failed.len() >= MOST {

@@ -138,7 +138,7 @@ impl Comparison {
 }
 
 fn is_up(rows: &Rows, disk: DiskId) -> bool {
-    rows.state(disk) == Some(cairn_schema::record::DiskState::Up)
+    rows.state(disk).is_some_and(cairn_schema::record::DiskState::serves)
 }
 
 #[cfg(test)]

@@ -153,7 +153,7 @@ pub(super) fn largest_fragment(policy: &Policy, scheme: Scheme) -> u64 {
 /// Whether the member at a position answers.
 pub(super) fn serves(rows: &Rows, group: &Group, position: u8) -> bool {
     let state = group.members.get(usize::from(position)).and_then(|disk| rows.state(*disk));
-    matches!(state, Some(DiskState::Up | DiskState::Draining))
+    state.is_some_and(DiskState::serves)
 }
 
 /// Whether all members answer.
@@ -180,7 +180,7 @@ fn is_deserted(rows: &Rows, group: &Group, position: u8, margin: i32) -> bool {
 /// Nodes with a disk that is up: those that repair.
 pub(super) fn live_nodes(rows: &Rows) -> Vec<NodeId> {
     let mut nodes: Vec<NodeId> =
-        rows.disks.values().filter(|disk| disk.state == DiskState::Up).map(|disk| disk.node.clone()).collect();
+        rows.disks.values().filter(|disk| disk.state.serves()).map(|disk| disk.node.clone()).collect();
     nodes.sort_unstable();
     nodes.dedup();
     nodes

@@ -23,6 +23,11 @@ pub struct HealingMetrics {
     /// By how many more fragments the stripe could lose; as of the last look at the ledger.
     pub repair_eta_by_tolerance: IntGaugeVec,
     pub replaced_members: IntCounter,
+    pub moved_members: IntCounter,
+    pub moved_bytes: IntCounter,
+    pub groups_moving: IntGauge,
+    /// By state: running, blocked, paused.
+    pub jobs: IntGaugeVec,
     pub unplaceable_members: IntGauge,
     pub roomless_members: IntGauge,
     pub crowded_groups: IntGauge,
@@ -86,6 +91,15 @@ impl HealingMetrics {
                 "tolerance",
             )?,
             replaced_members: make.counter("cairn_group_members_replaced_total", "Lost members replaced in groups")?,
+            moved_members: make
+                .counter("cairn_group_members_moved_total", "Members of groups that jobs on this node replaced by other disks")?,
+            moved_bytes: make.counter("cairn_moved_bytes_total", "Bytes of fragments that jobs on this node copied")?,
+            groups_moving: make.gauge("cairn_groups_moving", "Groups that are being moved to other disks by jobs")?,
+            jobs: make.gauges(
+                "cairn_jobs",
+                "Operators' jobs that are not over, by state; blocked are those that run and cannot move anything",
+                "state",
+            )?,
             unplaceable_members: make.gauge(
                 "cairn_group_members_unplaceable",
                 "Lost members of groups for which no disk can stand in: the placement rule forbids it, or there is no room",

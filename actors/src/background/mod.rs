@@ -2,11 +2,13 @@
 //! paced worker in a supervised actor whose lasting state is in the metadata.
 
 mod backoff;
+mod blocked;
 pub mod compare;
 mod context;
 mod courtesy;
 mod deep;
 mod deep_queue;
+mod draft;
 mod evidence;
 pub mod gc;
 mod groups;
@@ -15,6 +17,8 @@ pub mod inventory;
 mod leases;
 pub mod lifecycle;
 mod metrics;
+mod move_walk;
+pub mod mover;
 pub mod placement;
 mod progress;
 mod queue;
@@ -32,8 +36,10 @@ mod singles;
 mod test_world;
 mod walk;
 
+pub(crate) use blocked::why_stuck;
 pub use context::{BackgroundMemory, Context};
 pub use courtesy::Courtesy;
+pub(crate) use draft::{Draft, Stock, at_once, drain, level_out, under_way};
 pub use inconsistent::Inconsistent;
 pub use metrics::HealingMetrics;
 pub(crate) use replace::{Homeless, crowded, homeless};

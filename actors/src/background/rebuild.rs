@@ -176,7 +176,7 @@ impl Rebuild<'_> {
     }
 
     fn answers(&self, disk: DiskId) -> bool {
-        matches!(self.rows.state(disk), Some(DiskState::Up | DiskState::Draining))
+        self.rows.state(disk).is_some_and(DiskState::serves)
     }
 
     /// Copies what the disks before still have, which costs one read instead of as many as the code needs; returns what

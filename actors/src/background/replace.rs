@@ -136,7 +136,7 @@ impl Place {
 const CHOICES: usize = 8;
 
 impl Burden {
-    pub(super) fn of(rows: &Rows) -> Self {
+    pub(crate) fn of(rows: &Rows) -> Self {
         let mut disks: Vec<&Disk> = rows.disks.values().collect();
         disks.sort_unstable_by_key(|disk| disk.id);
         let mut domains: HashMap<_, u32> = HashMap::new();
@@ -222,6 +222,30 @@ pub(super) fn candidates(
         others
     });
     drawn.into_iter().chain(others.flatten()).map(|(_, _, id, _)| id)
+}
+
+/// Whether a disk may take `position` without PLC-1 being broken, and without any domain holding more of the group than
+/// the one that the position is in now: nothing that is moved for the sake of balance can lose less than before.
+pub(super) fn keeps_spread(
+    burden: &Burden,
+    (scheme, level): (Scheme, FailureDomain),
+    members: &[DiskId],
+    position: usize,
+    to: DiskId,
+) -> bool {
+    let from = members.get(position).and_then(|from| burden.place(*from));
+    let (Some(from), Some(to)) = (from, burden.place(to)) else { return false };
+    let others = members.iter().enumerate().filter(|(at, _)| *at != position);
+    let others: Vec<&Place> = others.filter_map(|(_, id)| burden.place(*id)).collect();
+    let crowd = |place: &Place, level| {
+        let domain = place.domain(level);
+        others.iter().filter(|other| other.domain(level) == domain).count()
+    };
+    let levels = [FailureDomain::Zone, FailureDomain::Rack, FailureDomain::Node];
+    to.state == DiskState::Up
+        && !members.contains(&to.id)
+        && crowd(to, level) < domain_cap(scheme)
+        && levels.into_iter().all(|at| crowd(to, at) <= crowd(from, at))
 }
 
 /// Borrowed, where [`Disk::domain`] makes a name: it is asked of every member of every group.

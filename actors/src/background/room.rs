@@ -50,7 +50,18 @@ impl Room {
             after = Some(last.group);
             repairs.extend(page);
         }
-        Ok(Self::new(rows, &ctx.policy(), stripes, &repairs, space))
+        let mut room = Self::new(rows, &ctx.policy(), stripes, &repairs, space);
+        room.promise_moves(rows, &ctx.meta.group_moves().await?);
+        Ok(room)
+    }
+
+    /// What is being moved to a disk it is to have room for, as if nothing of it were there yet.
+    pub(crate) fn promise_moves(&mut self, rows: &Rows, moves: &[GroupMove]) {
+        for moved in moves {
+            let Some(group) = rows.groups.get(&moved.group) else { continue };
+            let needed = self.needed(group);
+            moved.positions.iter().for_each(|position| self.promise(position.to, needed));
+        }
     }
 
     pub(crate) fn new(
@@ -80,7 +91,8 @@ impl Room {
             *sum = sum.saturating_sub(room.at_most(group, *missing));
         }
         for (disk, full) in full {
-            if let Some(Space { used, .. }) = space(disk).filter(|_| full > 0) {
+            // One that has used nothing was asked before any of it came.
+            if let Some(Space { used, .. }) = space(disk).filter(|space| full > 0 && space.used > 0) {
                 let filling = (u128::from(used) * u128::from(MILLION)).div_ceil(u128::from(full));
                 room.filling.insert(disk, u64::try_from(filling).unwrap_or(MILLION).min(MILLION));
             }
@@ -98,7 +110,7 @@ impl Room {
         repair.positions.iter().filter_map(|position| Some((&**group, disk(position)?, position.missing))).collect()
     }
 
-    fn stripes_of(&self, group: GroupId) -> u64 {
+    pub(super) fn stripes_of(&self, group: GroupId) -> u64 {
         self.stripes.get(&group).copied().unwrap_or(0)
     }
 
@@ -116,7 +128,7 @@ impl Room {
     }
 
     /// What a new member of a group will have to take.
-    pub(super) fn needed(&self, group: &Group) -> u64 {
+    pub(crate) fn needed(&self, group: &Group) -> u64 {
         self.bytes(group, self.stripes_of(group.id))
     }
 

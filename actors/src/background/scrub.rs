@@ -258,7 +258,15 @@ impl Scrub {
         let Some(group) = self.ctx.meta.group(info.name.group).await? else { return Ok(()) };
         let Some(place) = group.members.get(usize::from(info.name.position)).copied() else { return Ok(()) };
         let there = self.ctx.fragments.verify(place, info.name, self.ctx.deadline()).await;
-        if place != disk && there.is_ok_and(|there| there.length == info.length) {
+        if place == disk || !there.is_ok_and(|there| there.length == info.length) {
+            return Ok(());
+        }
+        // Asked last: it may be here because the group is about to move here. Who begins a move lets the deletes end
+        // that were decided on before.
+        let moved = self.ctx.meta.group_move(info.name.group).await?;
+        let positions = moved.iter().flat_map(|moved| &moved.positions);
+        let awaited = |to: &PositionMove| to.to == disk && to.position == info.name.position;
+        if !positions.into_iter().any(awaited) {
             self.delete(disk, info.name, "misplaced").await?;
         }
         Ok(())
@@ -381,7 +389,7 @@ impl Worker for Scrub {
             return Ok(Step::Idle);
         }
         self.rows = self.ctx.placement.refresh().await?;
-        if self.rows.state(self.disk) != Some(DiskState::Up) {
+        if !self.rows.state(self.disk).is_some_and(DiskState::serves) {
             return Ok(Step::Idle);
         }
         let stage = std::mem::replace(&mut self.stage, Stage::Rest);

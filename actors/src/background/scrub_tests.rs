@@ -3,7 +3,7 @@ use cairn_schema::{Meta, MetaError, verbs::*};
 
 use super::*;
 use crate::{
-    background::test_world::{Kept, Shelves, context, disk, furnish, group, put},
+    background::test_world::{self, Kept, Shelves, context, disk, furnish, group, put},
     policy::Timings,
 };
 
@@ -199,4 +199,30 @@ async fn a_restart_goes_on_with_the_pass_where_it_was() {
     world.restart();
     world.pass().await;
     assert_eq!(world.shelves.verified.lock().len(), 300);
+}
+
+/// What a group that moves here is about to need here stays, however old; once the move has ended it is one copy too
+/// many.
+#[tokio::test]
+async fn gc_1_what_a_move_awaits_stays_until_the_move_ends() {
+    let mut world = World::new().await;
+    test_world::register(&world.meta, 3).await;
+    let group = world.meta.create_group(world.group.scheme, vec![disk(2), disk(3)]).await.unwrap();
+    let put = put(&group, "k".into(), AttemptId::random());
+    world.meta.commit_object(put.clone()).await.unwrap();
+    let name = FragmentName { group: group.id, blob: blob_of(&put), stripe: 0, position: 1 };
+    world.keep(name, HOUR * 2);
+    world.shelves.keep(disk(3), name, Kept { length: 1, written_ms: 1, verified: Ok(()) });
+    let kind = JobKind::Rebalance;
+    let attempt = AttemptId::random();
+    let new = NewJob { attempt, kind, targets: Vec::new(), by: "n1".into(), planned: Moved::default() };
+    let job = world.meta.start_job(new).await.unwrap();
+    world.meta.begin_move(group.id, 1, job.id, [(1, disk(1))].into()).await.unwrap();
+    world.pass().await;
+    assert_eq!((world.shelves.names(disk(1)), world.found("misplaced")), (vec![name], 0));
+    world.meta.end_move(group.id, 1).await.unwrap();
+    world.let_interval_pass();
+    world.pass().await;
+    assert_eq!((world.shelves.names(disk(1)), world.found("misplaced")), (vec![], 1));
+    assert_eq!(world.shelves.names(disk(3)), [name], "the member's own");
 }

@@ -93,7 +93,7 @@ impl Judge {
     async fn ask(&mut self, rows: &Rows, view: &View) {
         let topology = self.ctx.placement.topology();
         let mut has_up: HashSet<&NodeId> = HashSet::new();
-        has_up.extend(rows.disks.values().filter(|disk| disk.state == DiskState::Up).map(|disk| &disk.node));
+        has_up.extend(rows.disks.values().filter(|disk| disk.state.serves()).map(|disk| &disk.node));
         let fails = |view: &&DiskView| view.shunned_reads > 0 || view.shunned_writes > 0;
         let failing: HashSet<&NodeId> = topology.disks.values().filter(fails).map(|view| &view.disk.node).collect();
         let others = rows.nodes.keys().filter(|node| **node != self.ctx.node);
@@ -131,11 +131,11 @@ impl Judge {
 
     fn sight(&self, rows: &Rows, view: &View) -> Sight {
         let mut voters: HashSet<&NodeId> =
-            rows.disks.values().filter(|disk| disk.state == DiskState::Up).map(|disk| &disk.node).collect();
+            rows.disks.values().filter(|disk| disk.state.serves()).map(|disk| &disk.node).collect();
         voters.insert(&self.ctx.node);
         let alive = voters.iter().filter(|node| self.counts(node, view)).count();
         let mine: Vec<_> = self.own.iter().filter_map(|id| rows.disks.get(id)).collect();
-        let accused = !mine.is_empty() && mine.iter().all(|disk| disk.state != DiskState::Up);
+        let accused = !mine.is_empty() && mine.iter().all(|disk| !disk.state.serves());
         Sight { voters: voters.len(), alive, accused }
     }
 
@@ -150,7 +150,7 @@ impl Judge {
             return true;
         }
         let others: HashSet<&NodeId> =
-            rows.disks.values().filter(|disk| disk.state == DiskState::Up).map(|disk| &disk.node).collect();
+            rows.disks.values().filter(|disk| disk.state.serves()).map(|disk| &disk.node).collect();
         let others = others.into_iter().filter(|node| **node != self.ctx.node);
         // A peer needs its own time to probe.
         let (probes, me, limit) = (&self.probes, &self.ctx.node, self.ctx.timings.probe_timeout * 2);
@@ -177,7 +177,7 @@ impl Judge {
 
     /// Own disks: a broken one goes down, a whole one comes up.
     async fn tend_own(&mut self, rows: &Rows) -> Result<(), StepError> {
-        let of_mine = |disk: &&Disk| disk.node == self.ctx.node && disk.state == DiskState::Up;
+        let of_mine = |disk: &&Disk| disk.node == self.ctx.node && disk.state.serves();
         let mut down = Vec::new();
         for disk in rows.disks.values().filter(of_mine).filter(|disk| !self.own.contains(&disk.id)) {
             tracing::error!(disk = %disk.id, "a disk registered on this node is not open here");
@@ -191,7 +191,7 @@ impl Judge {
                 Err(error) => Some(error.to_string()),
             };
             match (disk.state, failure) {
-                (DiskState::Up, Some(why)) => {
+                (DiskState::Up | DiskState::Draining, Some(why)) => {
                     tracing::error!(disk = %id, %why, "own disk failed");
                     down.push(disk);
                 }
@@ -215,11 +215,13 @@ impl Judge {
         let Ok(compared) = tokio::time::timeout_at(until.into(), returning).await else { return Ok(()) };
         self.returning.remove(&disk.id);
         compared??;
-        Ok(self.change(&[disk], DiskState::Up).await?)
+        // One that is to be empty is not given anything in the moment until it is drained again.
+        let drained = self.ctx.meta.jobs().await?.iter().any(|job| job.drains() && job.means(disk));
+        Ok(self.change(&[disk], if drained { DiskState::Draining } else { DiskState::Up }).await?)
     }
 
     async fn condemn(&mut self, rows: &Rows, view: &View) -> Result<(), StepError> {
-        let has_up = |node: &NodeId| rows.disks.values().any(|disk| disk.node == *node && disk.state == DiskState::Up);
+        let has_up = |node: &NodeId| rows.disks.values().any(|disk| disk.node == *node && disk.state.serves());
         let now = Instant::now();
         let overdue = |node: &NodeId| self.contacts.is_overdue(node, view.is_alive(node), now);
         let suspects: Vec<NodeId> =
@@ -252,7 +254,7 @@ impl Judge {
         match finding {
             Finding::Answers => {}
             Finding::Silent => {
-                let of_it = |disk: &&Disk| disk.node == *suspect && disk.state == DiskState::Up;
+                let of_it = |disk: &&Disk| disk.node == *suspect && disk.state.serves();
                 self.change(&rows.disks.values().filter(of_it).collect::<Vec<_>>(), DiskState::Down).await?;
             }
             // The lease is left to run out: asking again at once would find the same.
@@ -411,7 +413,8 @@ impl Judge {
 
 /// Calls this node's disks down when it stops on purpose, so that nobody waits for them.
 pub async fn leave(meta: &Meta, own: &[DiskId]) -> Result<(), MetaError> {
-    let changes = own.iter().map(|id| (*id, DiskState::Up, DiskState::Down)).collect();
+    let down = |id: &DiskId| [DiskState::Up, DiskState::Draining].map(|from| (*id, from, DiskState::Down));
+    let changes = own.iter().flat_map(down).collect();
     meta.set_disk_states(changes).await.map(drop)
 }
 

@@ -344,3 +344,35 @@ async fn what_somebody_works_on_is_down_and_not_given_up_until_the_work_is_over(
     court.hear(&[1, 2]).await;
     assert_eq!(court.not_up().await, [(1, DiskState::Lost), (2, DiskState::Lost)]);
 }
+
+/// A disk that is drained is judged as one that is up, and returns as one that is drained.
+#[tokio::test]
+async fn draining_disks_go_down_and_return_as_they_were() {
+    let mut court = Court::of(6, LONG).await;
+    let target = |index| JobTarget { level: FailureDomain::Node, name: node(index).to_string() };
+    let new = NewJob {
+        attempt: AttemptId::random(),
+        kind: JobKind::Drain,
+        targets: vec![target(0), target(3)],
+        by: "n0".into(),
+        planned: Moved::default(),
+    };
+    let job = court.meta.start_job(new).await.unwrap();
+    court.hear(&[]).await;
+    assert_eq!(court.not_up().await, [(0, DiskState::Draining), (3, DiskState::Draining)]);
+    // A node whose disks are all drained judges as before.
+    court.net.kill(3);
+    court.hear(&[3]).await;
+    assert_eq!(court.not_up().await, [(0, DiskState::Draining), (3, DiskState::Down)]);
+    *court.net.failed.lock() = Some("EIO".into());
+    court.hear(&[3]).await;
+    assert_eq!(court.not_up().await, [(0, DiskState::Down), (3, DiskState::Down)]);
+    *court.net.failed.lock() = None;
+    court.hear(&[3]).await;
+    assert_eq!(court.not_up().await, [(0, DiskState::Draining), (3, DiskState::Down)]);
+    leave(&court.meta, &[disk(0)]).await.unwrap();
+    assert_eq!(court.not_up().await[0], (0, DiskState::Down), "it stops on purpose");
+    court.meta.set_job_state(job.id, JobState::Cancelled).await.unwrap();
+    court.hear(&[3]).await;
+    assert_eq!(court.not_up().await, [(3, DiskState::Down)]);
+}

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     background::{
-        BackgroundMemory, Context, Courtesy, HealingMetrics, Inconsistent, gc::Gc, lifecycle::Lifecycles,
+        BackgroundMemory, Context, Courtesy, HealingMetrics, Inconsistent, gc::Gc, lifecycle::Lifecycles, mover::Mover,
         placement::PlacementKeeper, repair::Repair, scrub::Scrub,
     },
     membership::{Gossip, GossipOptions, GossipSlot, GossipWorker, Judge, View, leave},
@@ -324,6 +324,11 @@ async fn start_actors(
     rates.paces(repair.clone());
     begun.caller = Some(AbortOnDropHandle::new(tokio::spawn(call_on_change(ctx.placement.pictures(), repair))));
 
+    let mover_ctx = ctx.clone();
+    let paced = pace(Duration::from_secs(1), 0.0, Some(rates.repair.clone()), Duration::from_secs(900));
+    let make = move || Mover::new(mover_ctx.clone());
+    rates.paces(worker::run(&supervisor, "move", Need::Helpful, paced, &metrics, make).await?);
+
     let delay = SCRUB_DELAY.min(ctx.timings.scrub_interval);
     for disk in &begun.disks {
         let (scrub_ctx, id, folder) = (ctx.clone(), disk.id(), disk.path().to_owned());
@@ -378,7 +383,7 @@ fn pace(idle: Duration, tranquility: f64, bytes_per_second: Option<Rate>, step_l
 /// How many of the own disks count as up, waiting a while for all of them: the caller is about to say that it serves.
 async fn wait_until_up(begun: &Begun, placement: &Placement) -> usize {
     let own = &begun.disks;
-    let is_up = |topology: &Topology, id| topology.rows.state(id) == Some(DiskState::Up);
+    let is_up = |topology: &Topology, id| topology.rows.state(id).is_some_and(DiskState::serves);
     let up = |topology: &Topology| own.iter().filter(|disk| is_up(topology, disk.id())).count();
     let mut pictures = placement.pictures();
     let all_up = pictures.wait_for(|topology| up(topology) == own.len());

@@ -5,6 +5,7 @@ mod boot;
 pub mod disk_actor;
 mod failure;
 mod health;
+mod jobs;
 mod maintenance;
 mod options;
 mod rates;
@@ -17,12 +18,13 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use cairn_schema::{
     MetaError,
     ids::NodeId,
-    record::{ClusterPolicy, ClusterRates, RateOverrides},
+    record::{ClusterPolicy, ClusterRates, JobId, JobState, JobTarget, RateOverrides},
 };
 use futures::{FutureExt, future::BoxFuture};
 
 pub use failure::NodeFailure;
 pub use health::{HealthState, HealthStatus, MissingLeft, RepairStatus, ScrubStatus, SpaceStatus, StripesLeft};
+pub use jobs::{DrainingDisk, JobAsk, JobStatus, JobsStatus, PlanStatus, PlanTolerance};
 pub use maintenance::MaintenanceStatus;
 pub use options::{NodeOptions, RuntimeError};
 pub use status::{
@@ -161,6 +163,43 @@ impl NodeRuntime {
     /// Those of [`cairn_schema::Meta::set_rates`].
     pub fn set_rates(&self, expected: u64, rates: RateOverrides) -> BoxFuture<'_, Result<ClusterRates, RuntimeError>> {
         Box::pin(self.running.set_rates(expected, rates))
+    }
+
+    /// Operators' jobs, and the disks that are to be empty.
+    pub fn jobs(&self) -> BoxFuture<'_, Result<JobsStatus, RuntimeError>> {
+        Box::pin(self.running.jobs())
+    }
+
+    /// What a job would do, and what stands against it. Nothing changes.
+    ///
+    /// # Errors
+    /// JobRefused for one that makes no sense, or that is about disks that there are not.
+    pub fn plan_job(&self, ask: JobAsk) -> BoxFuture<'_, Result<PlanStatus, RuntimeError>> {
+        Box::pin(async move { self.running.plan_job(&ask).await })
+    }
+
+    /// Begins a job if nothing stands against it.
+    ///
+    /// # Errors
+    /// JobRefused with all that does; those of [`cairn_schema::Meta::start_job`].
+    pub fn start_job(&self, ask: JobAsk) -> BoxFuture<'_, Result<JobStatus, RuntimeError>> {
+        Box::pin(self.running.start_job(ask))
+    }
+
+    /// Pauses, resumes or cancels a job.
+    ///
+    /// # Errors
+    /// Those of [`cairn_schema::Meta::set_job_state`].
+    pub fn set_job_state(&self, id: JobId, state: JobState) -> BoxFuture<'_, Result<JobStatus, RuntimeError>> {
+        Box::pin(self.running.set_job_state(id, state))
+    }
+
+    /// Takes disks out that are drained; their ids.
+    ///
+    /// # Errors
+    /// Those of [`cairn_schema::Meta::remove_disks`], which name what is left.
+    pub fn remove_disks(&self, targets: Vec<JobTarget>) -> BoxFuture<'_, Result<Vec<String>, RuntimeError>> {
+        Box::pin(async move { self.running.remove_disks(&targets).await })
     }
 
     /// In the order of their start.

@@ -61,4 +61,7 @@ pub enum RuntimeError {
     /// The cluster's policy would be more than this node has memory for.
     #[error("{0}: raise limits.memory of every node first, and restart them one after another")]
     PolicyTooLarge(String),
+    /// What an operator asked for makes no sense here, or cannot be done.
+    #[error("{0}")]
+    JobRefused(String),
 }

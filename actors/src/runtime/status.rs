@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::{
     boot::Running,
     health::{Besides, HealthStatus, RepairStatus, ScrubStatus, SpaceStatus, health, repairing, space},
+    jobs::JobsStatus,
     maintenance::MaintenanceStatus,
     options::RuntimeError,
     survey::{Depth, Survey},
@@ -57,6 +58,8 @@ pub struct ClusterStatus {
     pub lost_members: u64,
     /// Those of them that cannot have one because no disk has room for what they held.
     pub members_without_room: u64,
+    /// Operators' jobs, and the disks that are to be empty.
+    pub work: JobsStatus,
     pub actors: Vec<ActorStatus>,
 }
 
@@ -188,7 +191,8 @@ pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeEr
     let crowded: HashSet<GroupId> = crowded(&rows, level).into_iter().collect();
     let mut disks: Vec<Disk> = rows.disks.values().cloned().collect();
     disks.sort_unstable_by_key(|disk| disk.id);
-    let causes = causes(running, &survey.repairs).await?;
+    let (causes, work) = futures::join!(causes(running, &survey.repairs), running.jobs());
+    let causes = causes?;
     let thin = tolerance.iter().flatten().map(|tolerance| tolerance.thin).sum();
     let inconsistent = running.inconsistent.all();
     let besides = Besides { inconsistent: inconsistent.len(), crowded: crowded.len(), thin };
@@ -249,6 +253,7 @@ pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeEr
         inconsistent_blobs: inconsistent.iter().map(ToString::to_string).collect(),
         lost_members,
         members_without_room: without_room,
+        work: work?,
         actors: actors(running),
     })
 }
@@ -281,7 +286,7 @@ fn reach_status(reach: &Reach) -> ReachStatus {
 }
 
 fn group_status(group: &Group, states: &HashMap<DiskId, DiskState>, crowded: bool) -> GroupStatus {
-    let up = group.members.iter().filter(|disk| states.get(disk) == Some(&DiskState::Up)).count();
+    let up = group.members.iter().filter(|disk| states.get(disk).is_some_and(|state| state.serves())).count();
     GroupStatus {
         id: group.id,
         scheme: group.scheme.to_string(),

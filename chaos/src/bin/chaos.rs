@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use cairn_chaos::{
     ChaosError,
-    scenario::{away, clients, corrupt, heal, metadata, racks, restart, rot, sick, stop, stream, watch},
+    scenario::{away, clients, corrupt, drain, heal, metadata, racks, restart, rot, sick, stop, stream, watch},
     setting::Setting,
 };
 use clap::{Parser, Subcommand};
@@ -47,6 +47,8 @@ enum Scenario {
         #[arg(long, default_value_t = 240)]
         objects: usize,
     },
+    /// Seven nodes in seven racks, one of which is drained under load while the node that moves is killed.
+    Drain,
     /// Two racks of six are frozen while objects are written; the status counts what is left crowded in the others.
     Away,
     /// `cairn dev`, or node processes with `--fdb`, are killed under load and started again.
@@ -115,6 +117,7 @@ async fn run(setting: &Setting, scenario: Scenario) -> Result<(), ChaosError> {
         Scenario::Clients => clients::run(setting).await,
         Scenario::Racks => racks::run(setting).await,
         Scenario::Heal { scheme, objects } => heal::run(setting, &scheme, objects).await,
+        Scenario::Drain => drain::run(setting).await,
         Scenario::Away => away::run(setting).await,
         Scenario::Restart => restart::run(setting).await,
         Scenario::Sick => sick::run(setting).await,

@@ -3,6 +3,7 @@
 pub mod away;
 pub mod clients;
 pub mod corrupt;
+pub mod drain;
 pub mod heal;
 pub mod metadata;
 pub mod racks;

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     time::{Duration, Instant},
 };
 
@@ -84,14 +85,25 @@ pub async fn run(setting: &Setting) -> Result<(), ChaosError> {
 
 /// What the workload did since it was last asked.
 #[derive(Default)]
-struct Tally {
+pub(super) struct Tally {
     puts: u64,
     gets: u64,
     errors: BTreeMap<String, u64>,
 }
 
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} writes and {} reads; errors the client saw: {:?}", self.puts, self.gets, self.errors)
+    }
+}
+
 impl Tally {
-    fn add(&mut self, mark: &Value) -> Result<(), ChaosError> {
+    /// Whether more than one request in twenty failed: what a busy machine is too slow for is less.
+    pub(super) fn many_failed(&self) -> bool {
+        self.errors.values().sum::<u64>() * 20 > self.puts + self.gets
+    }
+
+    pub(super) fn add(&mut self, mark: &Value) -> Result<(), ChaosError> {
         if mark["wrong"].as_array().is_none_or(|wrong| !wrong.is_empty()) {
             return Err(ChaosError::Violated {
                 invariant: "INT-1",
@@ -124,6 +136,6 @@ async fn phase(workload: &mut Workload, name: &str) -> Result<(), ChaosError> {
         tokio::time::sleep(Duration::from_millis(200)).await;
         tally.add(&workload.ask("mark")?)?;
     }
-    println!("   {name}: {} writes and {} reads; errors the client saw: {:?}", tally.puts, tally.gets, tally.errors);
+    println!("   {name}: {tally}");
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::{
     transfer::check,
 };
 
-const SPACES: [Space; 13] = [
+const SPACES: [Space; 16] = [
     Space::Cluster,
     Space::Bucket,
     Space::Document,
@@ -28,6 +28,9 @@ const SPACES: [Space; 13] = [
     Space::Attempt,
     Space::Completed,
     Space::CompletedTime,
+    Space::Job,
+    Space::GroupMove,
+    Space::MoveTail,
 ];
 
 pub(super) async fn audit(source: &mut Source<'_>, audit: &mut Audit) -> Result<()> {

@@ -44,7 +44,7 @@ pub struct Node {
 #[serde(rename_all = "lowercase")]
 pub enum DiskState {
     Up,
-    /// Takes no new groups; its fragments are moving away.
+    /// Takes no new groups, and no new stripes while others can; its fragments are moving away.
     Draining,
     /// Its node does not answer, or it is broken; may return.
     Down,
@@ -56,6 +56,11 @@ pub enum DiskState {
 
 impl DiskState {
     pub const ALL: [Self; 5] = [Self::Up, Self::Draining, Self::Down, Self::Lost, Self::Removed];
+
+    /// What is on it can be read, and what belongs there can be written.
+    pub fn serves(self) -> bool {
+        matches!(self, Self::Up | Self::Draining)
+    }
 
     /// As the status, metrics and logs call it.
     pub fn name(self) -> &'static str {

@@ -1,8 +1,8 @@
 //! The table of all records that have a stored form: what each is called, and the version of its format.
 
 use super::{
-    AccessKey, AccessPolicy, Blob, Bucket, ClusterMaintenance, ClusterPolicy, ClusterRates, Disk, Group, GroupRepair,
-    Lease, Lifecycle, Node, Upload, User, UserGroup, access, bucket, encryption, lease, rows,
+    AccessKey, AccessPolicy, Blob, Bucket, ClusterMaintenance, ClusterPolicy, ClusterRates, Disk, Group, GroupMove,
+    GroupRepair, Job, Lease, Lifecycle, Node, Upload, User, UserGroup, access, bucket, encryption, lease, rows,
 };
 use crate::codec::{CodecError, Stored};
 
@@ -32,6 +32,8 @@ stored! {
     ClusterRates => "rates row";
     ClusterMaintenance => "maintenance row";
     GroupRepair => "group repair row";
+    GroupMove => "group move row";
+    Job => "job row";
     AccessKey => "access key row", version 2;
     User => "user row", version 2, older by access::older_user;
     UserGroup => "user group row";

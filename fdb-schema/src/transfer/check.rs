@@ -43,12 +43,16 @@ pub(crate) fn row((key, value): &Row) -> Result<()> {
         Space::Usage | Space::BlobExtra | Space::ListExtra | Space::LedgerCount if value.len() == 8 => Ok(()),
         Space::GroupBlob => GroupBlobRow::noted(key, value).map(drop),
         Space::GroupRepair => GroupRepair::read(key, value).map(drop),
+        Space::Job => Job::read(key, value).map(drop),
+        Space::GroupMove => GroupMove::read(key, value).map(drop),
+        Space::MoveTail if value.is_empty() && keyspace::move_tail_id(key).is_some() => Ok(()),
         Space::CompletedTime if value.is_empty() => Ok(()),
         Space::Usage
         | Space::BlobExtra
         | Space::ListExtra
         | Space::LedgerCount
         | Space::CompletedTime
+        | Space::MoveTail
         | Space::AccessLink => Err(unknown(format!("row {} has {} bytes", hex::encode(key), value.len()))),
         Space::Importing => Err(unknown("the mark of an unfinished import".to_owned())),
         Space::Proof => Err(unknown("a proof that a store takes commits".to_owned())),

@@ -19,7 +19,7 @@ use crate::{
         rows::{GroupBlobRow, PartList, PartRow, ReclaimRow},
     },
     verbs::{
-        Meta, Verb, group_repair, ledger,
+        Meta, Verb, group_moves, group_repair, ledger,
         tx::{Outcome, Tx, all_rows, transact},
     },
 };
@@ -80,7 +80,7 @@ async fn group_blobs(tx: &mut Tx, group: GroupId, after: Option<BlobId>, limit: 
 
 /// Rows that [`register`] will read.
 pub(crate) fn read_ahead(new: &NewBlob) -> impl Iterator<Item = Bytes> {
-    let groups = new.epochs.iter().map(|(group, _)| keyspace::group(*group));
+    let groups = new.epochs.iter().flat_map(|(group, _)| [keyspace::group(*group), keyspace::group_move(*group)]);
     groups.chain([keyspace::blob(new.blob.id), keyspace::condemned(new.blob.id)])
 }
 
@@ -118,6 +118,7 @@ pub(crate) async fn register(tx: &mut Tx, new: &NewBlob) -> Outcome<()> {
     for (group, epoch) in &new.epochs {
         if let Some(&stripes) = groups.get(group) {
             tx.set(keyspace::group_blob(*group, blob.id), &GroupBlobRow { epoch: *epoch, stripes });
+            group_moves::note_commit(tx, *group, blob.id).await?;
         }
     }
     count_stripes(tx, blob, 1);

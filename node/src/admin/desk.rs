@@ -31,10 +31,13 @@ impl From<RuntimeError> for Refusal {
     fn from(error: RuntimeError) -> Self {
         let why = error.to_string();
         match error {
-            RuntimeError::PolicyTooLarge(_) => Self::wrong(why),
-            RuntimeError::UnknownName(_) | RuntimeError::Meta(MetaError::NoSuchEntry { .. }) => {
-                Self::new(StatusCode::NOT_FOUND, why)
+            RuntimeError::UnknownName(_) => Self::new(StatusCode::NOT_FOUND, why),
+            RuntimeError::PolicyTooLarge(_) | RuntimeError::JobRefused(_) => Self::wrong(why),
+            RuntimeError::Meta(error @ MetaError::NoSuchEntry { .. }) => {
+                Self::new(StatusCode::NOT_FOUND, error.to_string())
             }
+            RuntimeError::Meta(error @ MetaError::InUse { .. }) => Self::new(StatusCode::CONFLICT, error.to_string()),
+            RuntimeError::Meta(error @ MetaError::TooLarge { .. }) => Self::wrong(error.to_string()),
             RuntimeError::Meta(MetaError::Invalid { what, why }) => Self::wrong(format!("{what}: {why}")),
             RuntimeError::Meta(MetaError::Stale(what)) => {
                 Self::new(StatusCode::CONFLICT, format!("somebody else changed the {what} meanwhile: look again"))

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     access::MAX_ORDER_BYTES,
     desk::{self, Refusal},
+    jobs,
     subject::{ProcessStatus, Readiness, Subject},
 };
 
@@ -187,6 +188,7 @@ const INDEX: &str = "Cairn admin API\n\n\
     /metrics    Prometheus\n\
     /v1/status  the cluster, JSON\n\
     /v1/policy  how it keeps data, JSON; POST changes it (see `cairn admin policy`)\n\
+    /v1/jobs    what moves between disks and why, JSON; POST plans, begins and changes it (see `cairn admin jobs`)\n\
     /v1/rates   how fast nodes repair and scrub, JSON; POST changes it (see `cairn admin rates`)\n\
     /v1/safe-to-stop?node=N   whether disk=, node=, rack= or zone=N may be stopped, JSON (see `cairn admin safe-to-stop`)\n\
     /v1/maintenance   nodes that somebody works on, JSON; POST changes it (see `cairn admin maintenance`)\n\
@@ -201,6 +203,7 @@ enum Setting {
     Rates,
     Maintenance,
     Kms,
+    Jobs,
     Access,
     Buckets,
 }
@@ -212,6 +215,7 @@ impl Setting {
             "/v1/rates" => Some(Self::Rates),
             "/v1/maintenance" => Some(Self::Maintenance),
             "/v1/kms" => Some(Self::Kms),
+            "/v1/jobs" => Some(Self::Jobs),
             "/v1/access" => Some(Self::Access),
             "/v1/buckets" => Some(Self::Buckets),
             _ => None,
@@ -224,6 +228,7 @@ impl Setting {
     fn max_bytes(self) -> usize {
         match self {
             Self::Policy | Self::Rates | Self::Maintenance | Self::Buckets => desk::MAX_CHANGE_BYTES,
+            Self::Jobs => jobs::MAX_ORDER_BYTES,
             // It has a key of an object, each byte of which may be written as six.
             Self::Kms => 2 * desk::MAX_CHANGE_BYTES + 1024 * 6,
             Self::Access => MAX_ORDER_BYTES,
@@ -298,6 +303,7 @@ impl Pages {
                 }
                 Setting::Maintenance => json_page(StatusCode::OK, &desk.maintenance()?),
                 Setting::Kms => json_page(StatusCode::OK, &desk.kms().await?),
+                Setting::Jobs => json_page(StatusCode::OK, &desk.jobs().await?),
             }),
             Method::POST => {
                 desk::may_change(peer, request.headers())?;
@@ -312,6 +318,7 @@ impl Pages {
                     Setting::Rates => json_page(StatusCode::OK, &desk.change_rates(&body).await?),
                     Setting::Maintenance => json_page(StatusCode::OK, &desk.change_maintenance(&body).await?),
                     Setting::Kms => json_page(StatusCode::OK, &desk.rewrap(&body).await?),
+                    Setting::Jobs => json_page(StatusCode::OK, &desk.change_jobs(&body).await?),
                     Setting::Access => json_page(StatusCode::OK, &desk.access(&body).await?),
                     Setting::Buckets => json_page(StatusCode::OK, &desk.buckets(&body).await?),
                 })

@@ -13,6 +13,7 @@ use super::{
     api_args::ApiArgs,
     buckets::BucketArgs,
     operate_args::{MaintenanceArgs, SafeToStopArgs},
+    job_args::{JobsArgs, RemoveArgs, WorkArgs},
 };
 use crate::config::{LogFormat, Size};
 
@@ -247,6 +248,30 @@ pub(crate) enum AdminCommand {
     /// The keys by which objects are encrypted
     #[command(name = "kms")]
     Kms(KmsArgs),
+    /// Show what it would come to to empty disks or to spread data evenly; changes nothing
+    ///
+    /// Says what is moved and about how long that takes, what stripes can lose meanwhile and after, and all that stands
+    /// against it: then it exits with 1.
+    #[command(after_help = "Example:\n  cairn admin plan drain --node n3 --rack z1/r4")]
+    Plan(WorkArgs),
+    /// Begin to empty disks or to spread data evenly, as a job that goes on whatever nodes restart
+    ///
+    /// Refused is what `plan` finds something against. At most one group in twenty is under way at a time, nothing is
+    /// moved while something is missing, and a group keeps its old members until the new ones have everything. Run it
+    /// on the node's own machine; the admin API changes nothing for others.
+    #[command(after_help = "Example:\n  cairn admin apply drain --node n3\n  cairn admin apply rebalance --json")]
+    Apply(WorkArgs),
+    /// Show jobs, or pause, resume or cancel one
+    ///
+    /// What was moved by a job that is paused or cancelled stays where it is. A drain that is cancelled, under way or
+    /// done, makes its disks ordinary ones again.
+    #[command(after_help = "Example:\n  cairn admin jobs\n  cairn admin jobs cancel 3")]
+    Jobs(JobsArgs),
+    /// Take out disks that were drained, for good
+    ///
+    /// Refused, naming what is left, unless they are empty.
+    #[command(after_help = "Example:\n  cairn admin remove --node n3")]
+    Remove(RemoveArgs),
     /// Users, groups, access keys and policies: who may do what through S3
     ///
     /// Run it on a node's own machine: the admin API serves nobody else with it. All nodes go by a change within 3
@@ -535,6 +560,13 @@ mod tests {
             "cairn admin maintenance start n1 --for 30m",
             "cairn admin maintenance end n1 --json",
             "cairn admin maintenance list --admin 127.0.0.1:9",
+            "cairn admin plan drain --node n3 --node n4 --rack z1/r2 --zone z2 --json",
+            "cairn admin plan rebalance --admin 127.0.0.1:9",
+            "cairn admin apply drain --disk 01010101010101010101010101010101",
+            "cairn admin jobs --json",
+            "cairn admin jobs list",
+            "cairn admin jobs cancel 3 --json",
+            "cairn admin remove --node n3",
             "cairn admin access user create alice --admin 127.0.0.1:9",
             "cairn admin access user attach alice own --file policy.json",
             "cairn admin access group list --json",
@@ -581,6 +613,9 @@ mod tests {
             ("cairn admin safe-to-stop node", "<NAME>"),
             ("cairn admin safe-to-stop cage c1", "possible values: disk, node, rack, zone"),
             ("cairn admin maintenance start n1 --for soon", "is not a period"),
+            ("cairn admin plan drain", "--node <ID>"),
+            ("cairn admin apply drain --node N_1", "is not a node id"),
+            ("cairn admin jobs pause", "<JOB>"),
             ("cairn serve", "unrecognized subcommand"),
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();

@@ -13,6 +13,8 @@ mod limits;
 pub(crate) mod maintenance;
 mod operate_args;
 mod or_none;
+mod job_args;
+pub(crate) mod jobs;
 pub(crate) mod policy;
 pub(crate) mod rates;
 pub(crate) mod status;

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::{
     health::{self, HealthView, RepairView, ScrubView, SpaceView, known_sum},
+    jobs::WorkView,
     maintenance::WindowView,
     policy::DifferenceView,
 };
@@ -44,6 +45,7 @@ pub(crate) struct StatusView {
     members_without_room: u64,
     /// None if this store does not count its stripes, or the node is of a version that does not tell.
     tolerance: Option<Vec<ToleranceView>>,
+    work: WorkView,
     actors: Vec<ActorView>,
 }
 
@@ -147,10 +149,14 @@ impl DiskView {
         let Self { id, state, used_bytes, writable, failed, .. } = self;
         let why = failed.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
         match &**state {
-            "up" if used_bytes.is_none() => Some(format!("disk {id} of {node} is up, and does not answer {asked}")),
-            "up" if failed.is_some() => Some(format!("disk {id} of {node} fails{why}")),
+            // What is drained and what was taken out is an operator's word, and no trouble.
+            "removed" => None,
+            "up" | "draining" if used_bytes.is_none() => {
+                Some(format!("disk {id} of {node} is {state}, and does not answer {asked}"))
+            }
+            "up" | "draining" if failed.is_some() => Some(format!("disk {id} of {node} fails{why}")),
             "up" if *writable == Some(false) => Some(format!("disk {id} of {node} takes no writes")),
-            "up" => None,
+            "up" | "draining" => None,
             state => Some(format!("disk {id} of {node} is {state}{why}")),
         }
     }
@@ -232,6 +238,8 @@ impl StatusView {
         let _ = writeln!(text, "groups    {}", self.groups_in_words());
         if let Some(scrub) = &self.scrub {
             let _ = writeln!(text, "scrub     {}", scrub.in_words(&self.seen_by));
+        for line in self.work.lines() {
+            let _ = writeln!(text, "moving    {line}");
         }
         self.write_nodes(&mut text);
         self.write_trouble(&mut text);

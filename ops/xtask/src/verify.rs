@@ -191,13 +191,14 @@ fn scenarios(report: &mut Report, options: &Options, bin: &Path, fdb: Fdb) {
     on_fdb(report, options, bin, fdb);
     if options.large {
         report.command("a rack lost for good, then another", &mut chaos(options, bin, &["heal"], false));
+        report.command("a rack drained under load", &mut chaos(options, bin, &["drain"], false));
         if is_there("prometheus") {
             report.command("Prometheus watches a rack's loss", &mut chaos(options, bin, &["watch"], false));
         } else {
             report.skip("Prometheus watches a rack's loss", &format!("prometheus {PROMETHEUS_MISSING}"));
         }
     } else {
-        let left_out = "1 GiB round trips, the 5 GiB stream, a rack lost for good, Prometheus";
+        let left_out = "1 GiB round trips, the 5 GiB stream, a rack lost for good, a rack drained, Prometheus";
         report.skip(left_out, "give --large or set CI=true");
     }
 }
