@@ -28,7 +28,7 @@ fn key_file() -> String {
 }
 
 /// A gateway with keys, which takes customers' over plain HTTP, and a bucket.
-async fn world() -> World {
+pub(crate) async fn world() -> World {
     let world = World::start_with(|options| {
         options.keyring = Some(keyring(&key_file()));
         options.customer_keys_over_http = true;

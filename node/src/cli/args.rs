@@ -12,8 +12,8 @@ use super::{
     access_args::AccessArgs,
     api_args::ApiArgs,
     buckets::BucketArgs,
-    operate_args::{MaintenanceArgs, SafeToStopArgs},
     job_args::{JobsArgs, RemoveArgs, WorkArgs},
+    operate_args::{MaintenanceArgs, SafeToStopArgs},
 };
 use crate::config::{LogFormat, Size};
 

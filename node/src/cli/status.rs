@@ -238,6 +238,7 @@ impl StatusView {
         let _ = writeln!(text, "groups    {}", self.groups_in_words());
         if let Some(scrub) = &self.scrub {
             let _ = writeln!(text, "scrub     {}", scrub.in_words(&self.seen_by));
+        }
         for line in self.work.lines() {
             let _ = writeln!(text, "moving    {line}");
         }
