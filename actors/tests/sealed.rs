@@ -243,6 +243,22 @@ async fn int_1_forged_sealed_bytes_are_never_served() {
     assert!(twin.counted("cairn_get_unopened_total") >= 6.0);
 }
 
+/// Scrub, deep scrub and repair go by the blob's row, and need no keys.
+#[tokio::test]
+async fn the_row_of_a_sealed_blob_is_of_what_is_stored() {
+    let (twin, toy) = (twin(shape("replicated(3)", 1000)).await, Toy::default());
+    let bytes = random_bytes(200_000, 3);
+    put(&twin, &toy, "key", &bytes, true).await;
+    let located = twin.store.locate(BUCKET, "key", VersionSelector::Current, RangeRequest::All).await.unwrap();
+    let blob = located.parts[0].slices[0].blob.clone();
+    let mut stored: Vec<_> = twin.settled().await.into_iter().filter(|(_, name)| name.position == 0).collect();
+    stored.sort_by_key(|(_, name)| name.stripe);
+    let stored: Vec<u8> =
+        stored.into_iter().flat_map(|(disk, name)| twin.fragments.payload(disk, name).to_vec()).collect();
+    assert_eq!(Some(stored.len() as u64), sealed_length(200_000));
+    assert_eq!((blob.length, blob.checksum), (stored.len() as u64, xxhash_rust::xxh3::xxh3_64(&stored)));
+}
+
 #[tokio::test]
 async fn sealed_versions_are_not_read_without_what_opens_them() {
     let (twin, toy) = (twin(Shape::default()).await, Toy::default());
