@@ -222,13 +222,13 @@ mod tests {
         }
 
         #[test]
-        fn a_token_with_any_bit_another_or_cut_or_longer_does_not_open(at in any::<prop::sample::Index>(), bit in 0..8) {
+        fn a_token_with_any_bit_another_or_cut_or_longer_does_not_open(at in any::<prop::sample::Index>(), bit in 0_u8..8) {
             let mut bytes = URL_SAFE_NO_PAD.decode(session().seal(&key(1)).unwrap()).unwrap();
             let at = at.index(bytes.len());
             prop_assert!(opened(&URL_SAFE_NO_PAD.encode(&bytes[..at]), &key(1)).is_err());
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1_u8 << bit;
             prop_assert!(opened(&URL_SAFE_NO_PAD.encode(&bytes), &key(1)).is_err());
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1_u8 << bit;
             prop_assert_eq!(opened(&URL_SAFE_NO_PAD.encode(&bytes), &key(1)), Ok(session()));
             bytes.push(0);
             prop_assert!(opened(&URL_SAFE_NO_PAD.encode(&bytes), &key(1)).is_err());
