@@ -232,6 +232,9 @@ async fn a_session_ends_with_its_user_and_with_the_key_that_asked_for_it() {
     world.stop().await;
 }
 
+/// Who asks for what, and the status and code of the answer.
+type Case<'a> = (&'a Signer, &'a str, &'a [(&'a str, &'a str)], u16, &'a str);
+
 #[tokio::test]
 async fn what_the_token_service_does_not_give_it_refuses_in_its_own_words() {
     let (world, alice) = with_alice().await;
@@ -241,7 +244,7 @@ async fn what_the_token_service_does_not_give_it_refuses_in_its_own_words() {
     let role = ("RoleArn", ALICE);
     let bob = ("RoleArn", "arn:aws:iam::000000000000:user/bob");
     let root = world.signer();
-    let cases: &[(&Signer, &str, &[(&str, &str)], u16, &str)] = &[
+    let cases: &[Case<'_>] = &[
         (&alice, "AssumeRole", &[bob, name], 403, "AccessDenied"),
         (&root, "AssumeRole", &[role, name], 403, "AccessDenied"),
         (&root, "GetSessionToken", &[], 403, "AccessDenied"),
