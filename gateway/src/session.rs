@@ -3,7 +3,11 @@
 //!
 //! | Format | After its byte |
 //! |---|---|
-//! | 1 | salt (32 bytes), then sealed: issued and expires (8 bytes each, ms since the Unix epoch), the user's id (16), and the access key, the access key that it was asked for by, the session's name and its policy (each with its length before it in 2 bytes); numbers big-endian |
+//! | 1 | salt (32 bytes), then sealed what follows |
+//!
+//! Sealed are: when it was issued and when it ends (8 bytes each, ms since the Unix epoch), the user's id (16), and,
+//! each with its length before it in 2 bytes, the access key, the access key that it was asked for by, the session's
+//! name and its policy (empty: none). Numbers are big-endian.
 //!
 //! A token is that in base64 for URLs, without padding. What seals it is HKDF-SHA256 of the derived key with the salt,
 //! and seals once, by AES-256-GCM; the format is bound as associated data. The secret is derived from the access key,

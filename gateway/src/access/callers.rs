@@ -217,8 +217,8 @@ impl Credentials {
     /// A new session of the user who has this access key. It ends no later than the key.
     ///
     /// # Errors
-    /// NotImplemented where there is no key for secrets; AccessDenied for the root, whose rights nothing could take back
-    /// from a session.
+    /// NotImplemented where there is no key for secrets; AccessDenied for the root, whose rights nothing could take
+    /// back from a session.
     pub(crate) async fn new_session(&self, access_key: &str, wanted: WantedSession<'_>) -> S3Result<NewSession> {
         if access_key == self.0.root_access_key {
             return Err(s3_error!(AccessDenied, "The root may have no temporary credentials; make a user for that."));
