@@ -7,6 +7,7 @@ use time::{OffsetDateTime, format_description::FormatItem, macros::format_descri
 
 use crate::{
     http_date::parse_http_date,
+    query::Query,
     query_headers::{Parameter, move_to_headers},
 };
 
@@ -28,7 +29,6 @@ pub(crate) fn admit(request: &mut Parts, header_bytes_max: usize) -> S3Result<()
         ));
     }
     demand_length(request)?;
-    refuse_security_token(request)?;
     admit_signature_v2(request)?;
     if is_signature_v4(&request.headers) {
         add_content_sha256(request);
@@ -48,15 +48,6 @@ fn demand_length(request: &Parts) -> S3Result<()> {
     let is_measured = headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING);
     if is_upload && !is_measured && request.version <= Version::HTTP_11 {
         return Err(s3_error!(MissingContentLength, "You must provide the Content-Length HTTP header."));
-    }
-    Ok(())
-}
-
-/// There are no temporary credentials, and a request that comes with some is not what its sender believes.
-fn refuse_security_token(request: &Parts) -> S3Result<()> {
-    let in_header = request.headers.get(SECURITY_TOKEN).is_some_and(|token| !token.is_empty());
-    if in_header || parameter_names(&request.uri).any(|name| name.eq_ignore_ascii_case(SECURITY_TOKEN)) {
-        return Err(s3_error!(InvalidToken, "The provided token is malformed or otherwise invalid."));
     }
     Ok(())
 }
@@ -110,7 +101,15 @@ fn admit_signature_v2(request: &mut Parts) -> S3Result<()> {
         seen.push(name);
     }
     // Its signer made the signature with the headers that it then moved into the query.
-    request.uri = move_to_headers(&request.uri, &mut request.headers, |_| Parameter::Keep)?;
+    let token = Query::of(&request.uri)?.get(SECURITY_TOKEN)?.map(ToOwned::to_owned);
+    let judge = |name: &str| if name == SECURITY_TOKEN { Parameter::Drop } else { Parameter::Keep };
+    request.uri = move_to_headers(&request.uri, &mut request.headers, judge)?;
+    if let Some(token) = token {
+        let value = HeaderValue::try_from(token).map_err(|_| s3_error!(InvalidToken))?;
+        if request.headers.insert(SECURITY_TOKEN, value).is_some() {
+            return Err(s3_error!(InvalidToken));
+        }
+    }
     Ok(())
 }
 
@@ -191,9 +190,18 @@ mod tests {
     }
 
     #[test]
-    fn temporary_credentials_are_refused() {
-        assert_eq!(refused("GET", "/b/k", &[("x-amz-security-token", "t")]), "InvalidToken");
-        assert_eq!(refused("GET", "/b/k?X-Amz-Security-Token=t", &[]), "InvalidToken");
+    fn the_token_of_a_url_presigned_with_version_2_was_signed_as_a_header() {
+        let presigned = "/b/k?AWSAccessKeyId=a&Signature=s&Expires=1";
+        let mut request = parts("GET", &format!("{presigned}&x-amz-security-token=t%2B1"), &[]);
+        admit(&mut request, 8192).unwrap();
+        assert_eq!(
+            (&request.headers[SECURITY_TOKEN], request.uri.to_string()),
+            (&"t+1".parse().unwrap(), presigned.to_owned())
+        );
+        let both = format!("{presigned}&x-amz-security-token=t");
+        assert_eq!(refused("GET", &both, &[("x-amz-security-token", "t")]), "InvalidToken");
+        let twice = format!("{both}&x-amz-security-token=t");
+        assert_eq!(refused("GET", &twice, &[]), "InvalidRequest");
     }
 
     #[test]

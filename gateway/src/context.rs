@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use s3s::{S3Error, S3ErrorCode, s3_error};
 
-use crate::{error::ErrorDocument, fault::BodyFault, turnstile::Pass};
+use crate::{error::ErrorDocument, fault::BodyFault, session::OpenedSession, turnstile::Pass};
 
 /// What is left of a request's body when nobody wants it any more.
 pub(crate) enum Unread {
@@ -38,6 +38,7 @@ struct Facts {
     tls: OnceLock<&'static str>,
     conceals_missing: AtomicBool,
     pass: Mutex<Option<Pass>>,
+    session: OnceLock<Arc<OpenedSession>>,
 }
 
 impl RequestContext {
@@ -53,6 +54,7 @@ impl RequestContext {
             tls: OnceLock::new(),
             conceals_missing: AtomicBool::new(false),
             pass: Mutex::new(None),
+            session: OnceLock::new(),
         }))
     }
 
@@ -94,6 +96,15 @@ impl RequestContext {
     /// The request counts among those under way until it is answered.
     pub(crate) fn keep_pass(&self, pass: Pass) {
         *self.0.pass.lock() = Some(pass);
+    }
+
+    /// What the request's token says. A signature by that session's secret must come with it.
+    pub(crate) fn set_session(&self, session: OpenedSession) {
+        let _ = self.0.session.set(Arc::new(session));
+    }
+
+    pub(crate) fn session(&self) -> Option<&Arc<OpenedSession>> {
+        self.0.session.get()
     }
 
     pub(crate) fn set_operation(&self, name: &str) {

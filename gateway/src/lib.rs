@@ -31,6 +31,7 @@ mod recent;
 mod secrets;
 mod server;
 mod service;
+mod session;
 mod shown;
 mod tls;
 mod turnstile;

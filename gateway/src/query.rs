@@ -11,13 +11,22 @@ pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
     pub(crate) fn of(uri: &Uri) -> S3Result<Self> {
-        let mut parameters = Vec::new();
-        for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let query = Self::parse(uri.query().unwrap_or_default());
+        query.ok_or_else(|| s3_error!(InvalidURI, "Couldn't parse the specified URI."))
+    }
+
+    /// The same of a body that is written like a query. None if it is none.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let pairs = text.split('&').filter(|pair| !pair.is_empty());
+        let decoded = pairs.map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let decoded = form_decode(name).zip(form_decode(value));
-            parameters.push(decoded.ok_or_else(|| s3_error!(InvalidURI, "Couldn't parse the specified URI."))?);
-        }
-        Ok(Self(parameters))
+            form_decode(name).zip(form_decode(value))
+        });
+        decoded.collect::<Option<_>>().map(Self)
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
     }
 
     pub(crate) fn into_pairs(self) -> Vec<(String, String)> {

@@ -8,6 +8,7 @@ use cairn_schema::record::SealedSecret;
 use ring::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     digest::{SHA256, digest},
+    hkdf::{HKDF_SHA256, Prk, Salt},
     rand::{SecureRandom, SystemRandom},
 };
 use s3s::auth::SecretKey;
@@ -16,6 +17,9 @@ const KEY_BYTES: usize = 32;
 /// Before the access key: what is sealed elsewhere by the same key is no user's secret.
 const DOMAIN: &[u8] = b"cairn user secret 1\0";
 const ID_DOMAIN: &[u8] = b"cairn secrets key id 1\0";
+/// What is of sessions comes of a key of its own.
+const SESSIONS_DOMAIN: &[u8] = b"cairn sessions 1\0";
+pub(crate) const ACCESS_KEY_CHARS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 /// The cluster's key for secrets of users. Cheap to clone.
 #[derive(Clone)]
@@ -23,6 +27,7 @@ pub struct SecretsKey(Arc<Inner>);
 
 struct Inner {
     key: LessSafeKey,
+    sessions: Prk,
     id: [u8; 16],
 }
 
@@ -60,7 +65,13 @@ impl SecretsKey {
         let hash = digest(&SHA256, &[ID_DOMAIN, &bytes].concat());
         let mut id = [0; 16];
         id.copy_from_slice(&hash.as_ref()[..16]);
-        Ok(Self(Arc::new(Inner { key: LessSafeKey::new(key), id })))
+        let sessions = Salt::new(HKDF_SHA256, SESSIONS_DOMAIN).extract(&bytes);
+        Ok(Self(Arc::new(Inner { key: LessSafeKey::new(key), sessions, id })))
+    }
+
+    /// From which the keys and secrets of sessions are derived.
+    pub(crate) fn sessions(&self) -> &Prk {
+        &self.0.sessions
     }
 
     /// A new one as [`SecretsKey::parse`] reads it; None if the system gives no random numbers.
@@ -97,7 +108,7 @@ pub(crate) fn random_text<const LENGTH: usize>(alphabet: &[u8]) -> Result<String
     Ok(bytes.into_iter().map(|byte| char::from(alphabet[usize::from(byte) % alphabet.len()])).collect())
 }
 
-fn random<const LENGTH: usize>() -> Result<[u8; LENGTH], SecretError> {
+pub(crate) fn random<const LENGTH: usize>() -> Result<[u8; LENGTH], SecretError> {
     let mut bytes = [0; LENGTH];
     SystemRandom::new().fill(&mut bytes).map_err(|_| SecretError::Random)?;
     Ok(bytes)

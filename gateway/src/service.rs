@@ -27,7 +27,7 @@ use crate::{
     error::{Asked, ErrorDocument, custom, from_body_fault, say_more, translate, unwritable},
     expect::{Expectation, expectation},
     metrics::Metrics,
-    op::dispatch::Operations,
+    op::{dispatch::Operations, token_service::is_for_token_service},
     options::GatewayLimits,
 };
 
@@ -71,6 +71,7 @@ impl Service {
         let meter = Meter::start(context.clone(), self.metrics.clone(), span.clone());
         let resource = request.uri().path().to_owned();
         let (head, version) = (*request.method() == Method::HEAD, request.version());
+        let for_tokens = is_for_token_service(request.method(), request.uri(), request.headers());
         let cross_origin = CrossOrigin::of(&request).filter(|asked| !asked.is_preflight());
         let (permit, answered) = match self.in_flight.clone().try_acquire_owned() {
             Ok(permit) => {
@@ -81,6 +82,7 @@ impl Service {
         };
         let (mut response, code) = match answered {
             Ok(response) => (response, None),
+            Err(document) if for_tokens => (document.respond_of_token_service(context.id()), Some(document.code)),
             Err(document) => (document.respond(&resource, context.id(), &self.host_id), Some(document.code)),
         };
         self.finish(&mut response, &context);

@@ -64,14 +64,19 @@ def run(*command, env=None, cwd=None):
 
 
 def boto3_client(endpoint=ENDPOINT, **config):
+    return boto3_client_of("s3", ACCESS_KEY, SECRET_KEY, endpoint=endpoint, **config)
+
+
+def boto3_client_of(service, access_key, secret_key, token=None, endpoint=ENDPOINT, **config):
     import boto3
     from botocore.config import Config
 
     return boto3.client(
-        "s3",
+        service,
         endpoint_url=endpoint,
-        aws_access_key_id=ACCESS_KEY,
-        aws_secret_access_key=SECRET_KEY,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        aws_session_token=token,
         region_name=REGION,
         config=Config(**config),
     )

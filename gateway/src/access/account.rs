@@ -4,7 +4,7 @@
 pub(crate) const ROOT_USER: &str = "root";
 
 /// As policies name it.
-pub(super) const ACCOUNT: &str = "000000000000";
+pub(crate) const ACCOUNT: &str = "000000000000";
 pub(super) const ROOT_ARN: &str = "arn:aws:iam::000000000000:root";
 
 pub(super) fn user_arn(name: &str) -> String {

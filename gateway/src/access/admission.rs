@@ -39,7 +39,7 @@ impl Admission {
         let user = match caller {
             Caller::Anonymous => (Lane::Anonymous, RequestLimits::default()),
             Caller::Root => (Lane::Root, RequestLimits::default()),
-            Caller::User(user) => (Lane::User(user.name().into()), user.limits()),
+            Caller::User(user) | Caller::Session(user, _) => (Lane::User(user.name().into()), user.limits()),
         };
         let bucket = bucket.filter(|(_, rules)| !rules.limits.is_unset());
         let bucket = bucket.map(|(name, rules)| (Lane::Bucket(name.into()), rules.limits));

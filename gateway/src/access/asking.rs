@@ -1,10 +1,12 @@
 //! One request, as far as it says who wants what.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, Uri, header};
 use s3s::S3Result;
 use time::{OffsetDateTime, PrimitiveDateTime, format_description::FormatItem, macros::format_description};
 
-use crate::{context::RequestContext, query::Query};
+use crate::{context::RequestContext, query::Query, session::OpenedSession};
 
 const AMZ_DATE: &[FormatItem<'_>] = format_description!("[year][month][day]T[hour][minute][second]Z");
 
@@ -58,6 +60,10 @@ impl<'a> Asking<'a> {
         let (is_form, body) = (false, None);
         let sent = headers;
         Ok(Self { operation, bucket, key, version, access_key, headers, sent, query, is_form, context, body })
+    }
+
+    pub(super) fn session(&self) -> Option<&Arc<OpenedSession>> {
+        self.context?.session()
     }
 
     /// The value of a header that is there once, or the first of several.

@@ -1,4 +1,4 @@
-//! Who a request is from: nobody, the root, or a user by an access key.
+//! Who a request is from: nobody, the root, or a user, by an access key of the user's or of a session.
 
 use std::sync::Arc;
 
@@ -14,11 +14,12 @@ use s3s::{
     s3_error,
 };
 
-use super::account::{ACCOUNT, user_arn};
+use super::account::{ACCOUNT, ROOT_ARN, user_arn};
 use crate::{
     error::from_meta,
     recent::Recent,
     secrets::{SecretError, SecretsKey},
+    session::{self, OpenedSession, Session},
 };
 
 /// Longer access keys are unknown without asking.
@@ -33,6 +34,8 @@ pub(crate) enum Caller {
     Anonymous,
     Root,
     User(Arc<KnownUser>),
+    /// The user, by the access key that the session was asked for by, and the session.
+    Session(Arc<KnownUser>, Arc<OpenedSession>),
 }
 
 /// A user, as one of the user's access keys shows.
@@ -49,6 +52,31 @@ pub(crate) struct KnownUser {
     secret: Result<SecretKey, NoSecret>,
 }
 
+/// Who somebody is.
+pub(crate) struct Identity {
+    /// None for the root.
+    pub(crate) user: Option<String>,
+    pub(crate) id: String,
+    pub(crate) arn: String,
+}
+
+/// What somebody asks a session to be.
+pub(crate) struct WantedSession<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) seconds: u64,
+    /// One that can be read.
+    pub(crate) policy: Option<&'a str>,
+}
+
+/// A session that was made. Nothing of it is kept here.
+pub(crate) struct NewSession {
+    pub(crate) access_key: String,
+    pub(crate) secret_key: SecretKey,
+    pub(crate) token: String,
+    pub(crate) expires_ms: u64,
+    pub(crate) identity: Identity,
+}
+
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 enum NoSecret {
     #[error("this node has no key for secrets: give it s3.secrets_key_file")]
@@ -62,31 +90,36 @@ impl Caller {
         match self {
             Self::Anonymous => Principal::Anonymous,
             Self::Root => Principal::Root { account: ACCOUNT },
-            Self::User(user) => Principal::User { account: ACCOUNT, arn: &user.arn, id: &user.id },
+            // A session is the user, also to those who deny something to the user.
+            Self::User(user) | Self::Session(user, _) => {
+                Principal::User { account: ACCOUNT, arn: &user.arn, id: &user.id }
+            }
         }
     }
 
     pub(super) fn identity(&self) -> Vec<&Policy> {
         match self {
-            Self::User(user) => user.identity.iter().collect(),
+            Self::User(user) | Self::Session(user, _) => user.identity.iter().collect(),
             Self::Anonymous | Self::Root => Vec::new(),
         }
     }
 
-    pub(super) fn session(&self) -> Option<&Policy> {
+    /// What the access key and the session are limited to, each by itself.
+    pub(super) fn limits(&self) -> Vec<&Policy> {
         match self {
-            Self::User(user) => user.session.as_ref(),
-            Self::Anonymous | Self::Root => None,
+            Self::User(user) => user.session.iter().collect(),
+            Self::Session(user, opened) => user.session.iter().chain(&opened.policy).collect(),
+            Self::Anonymous | Self::Root => Vec::new(),
         }
     }
 
     pub(super) fn is_broken(&self) -> bool {
-        matches!(self, Self::User(user) if user.broken)
+        matches!(self, Self::User(user) | Self::Session(user, _) if user.broken)
     }
 
     pub(super) fn name(&self) -> Option<&str> {
         match self {
-            Self::User(user) => Some(user.name()),
+            Self::User(user) | Self::Session(user, _) => Some(user.name()),
             Self::Anonymous | Self::Root => None,
         }
     }
@@ -127,13 +160,94 @@ impl Credentials {
         Self(Arc::new(Keys { root_access_key, root_secret_key, secrets, meta, known: Recent::default() }))
     }
 
-    /// Who has a key by which something was signed.
-    pub(super) async fn caller(&self, access_key: Option<&str>) -> S3Result<Caller> {
-        match access_key {
-            None => Ok(Caller::Anonymous),
-            Some(root) if root == self.0.root_access_key => Ok(Caller::Root),
-            Some(access_key) => self.user(access_key).await.map(Caller::User),
+    /// Who has a key by which something was signed. A session's key comes with the session's token, and a token with
+    /// the key that it is of: a request with another is not what its sender believes.
+    pub(super) async fn caller(
+        &self,
+        access_key: Option<&str>,
+        session: Option<&Arc<OpenedSession>>,
+    ) -> S3Result<Caller> {
+        match (access_key, session) {
+            (None, None) => Ok(Caller::Anonymous),
+            (Some(root), None) if root == self.0.root_access_key => Ok(Caller::Root),
+            (Some(access_key), None) => self.user(access_key).await.map(Caller::User),
+            (Some(access_key), Some(opened)) if access_key == opened.session.access_key => {
+                let user = self.user(&opened.session.parent).await?;
+                if user.grant.user.id.0 != opened.session.user {
+                    return Err(s3_error!(InvalidAccessKeyId));
+                }
+                Ok(Caller::Session(user, opened.clone()))
+            }
+            (_, Some(_)) => Err(invalid_token()),
         }
+    }
+
+    /// The session that a token is of.
+    ///
+    /// # Errors
+    /// InvalidToken, ExpiredToken.
+    pub(crate) fn open_session(&self, token: &str) -> S3Result<OpenedSession> {
+        let secrets = self.0.secrets.as_ref().ok_or_else(invalid_token)?;
+        let opened = Session::open(token, secrets).map_err(|error| {
+            tracing::debug!(%error, "a session token is refused");
+            invalid_token()
+        })?;
+        if opened.session.expires_ms <= self.0.meta.now_ms() {
+            return Err(expired_token());
+        }
+        Ok(opened)
+    }
+
+    /// Who signed a request to the token service, in the words of its answers.
+    pub(crate) async fn identity(&self, access_key: &str, session: Option<&Arc<OpenedSession>>) -> S3Result<Identity> {
+        Ok(match self.caller(Some(access_key), session).await? {
+            Caller::Root | Caller::Anonymous => {
+                Identity { user: None, id: ACCOUNT.to_owned(), arn: ROOT_ARN.to_owned() }
+            }
+            Caller::User(user) => {
+                Identity { user: Some(user.name().to_owned()), id: user.id.clone(), arn: user.arn.clone() }
+            }
+            Caller::Session(user, opened) => match &*opened.session.name {
+                "" => Identity { user: Some(user.name().to_owned()), id: user.id.clone(), arn: user.arn.clone() },
+                name => user.assumed(name),
+            },
+        })
+    }
+
+    /// A new session of the user who has this access key. It ends no later than the key.
+    ///
+    /// # Errors
+    /// NotImplemented where there is no key for secrets; AccessDenied for the root, whose rights nothing could take
+    /// back from a session.
+    pub(crate) async fn new_session(&self, access_key: &str, wanted: WantedSession<'_>) -> S3Result<NewSession> {
+        if access_key == self.0.root_access_key {
+            return Err(s3_error!(AccessDenied, "The root may have no temporary credentials; make a user for that."));
+        }
+        let Some(secrets) = &self.0.secrets else {
+            return Err(s3_error!(
+                NotImplemented,
+                "This node gives no temporary credentials: it has no key for secrets (s3.secrets_key_file)."
+            ));
+        };
+        let user = self.user(access_key).await?;
+        let issued_ms = self.0.meta.now_ms();
+        let expires_ms = issued_ms.saturating_add(wanted.seconds.saturating_mul(1000));
+        let session = Session {
+            access_key: session::new_access_key().map_err(not_made)?,
+            parent: access_key.to_owned(),
+            user: user.grant.user.id.0,
+            name: wanted.name.to_owned(),
+            issued_ms,
+            expires_ms: user.grant.key.expires_ms.map_or(expires_ms, |ends_ms| ends_ms.min(expires_ms)),
+            policy: wanted.policy.map(ToOwned::to_owned),
+        };
+        Ok(NewSession {
+            secret_key: session::secret_of(&session.access_key, secrets),
+            token: session.seal(secrets).map_err(not_made)?,
+            identity: user.assumed(wanted.name),
+            access_key: session.access_key,
+            expires_ms: session.expires_ms,
+        })
     }
 
     /// A key that is unknown or disabled is answered as IAM does it, and one of a user who is disabled likewise. One
@@ -152,7 +266,7 @@ impl Credentials {
             return Err(unknown());
         }
         if key.expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms()) {
-            return Err(s3_error!(ExpiredToken, "The provided token has expired."));
+            return Err(expired_token());
         }
         Ok(known)
     }
@@ -194,11 +308,35 @@ impl KnownUser {
         Self { grant, arn, id, identity, session, broken, secret }
     }
 
+    /// As one who took a session of that name.
+    fn assumed(&self, session: &str) -> Identity {
+        let name = self.name();
+        Identity {
+            user: Some(name.to_owned()),
+            id: format!("{}:{session}", self.id),
+            arn: format!("arn:aws:sts::{ACCOUNT}:assumed-role/{name}/{session}"),
+        }
+    }
+
     fn weight(&self) -> usize {
         let policies = self.grant.policies.iter().map(|granted| granted.text.len()).sum::<usize>();
         let session = self.grant.key.session_policy.as_ref().map_or(0, String::len);
         (policies + session) * READ_TIMES
     }
+}
+
+/// One that is of no session, or of another than the access key is.
+pub(crate) fn invalid_token() -> S3Error {
+    s3_error!(InvalidToken)
+}
+
+fn expired_token() -> S3Error {
+    s3_error!(ExpiredToken, "The provided token has expired.")
+}
+
+fn not_made(error: SecretError) -> S3Error {
+    tracing::error!(%error, "temporary credentials cannot be made");
+    s3_error!(InternalError)
 }
 
 fn no_secret() -> S3Error {
@@ -210,6 +348,10 @@ impl S3Auth for Credentials {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
         if access_key == self.0.root_access_key {
             return Ok(self.0.root_secret_key.clone());
+        }
+        // Whether there is such a session its token tells, without which its key is unknown.
+        if let Some(secrets) = self.0.secrets.as_ref().filter(|_| session::is_temporary(access_key)) {
+            return Ok(session::secret_of(access_key, secrets));
         }
         self.user(access_key).await?.secret.clone().map_err(|_| no_secret())
     }

@@ -96,7 +96,7 @@ fn of_caller(gathered: &mut Gathered<'_, '_>, caller: &Caller) {
     let (kind, id, arn) = match caller {
         Caller::Anonymous => ("Anonymous", "anonymous".to_owned(), None),
         Caller::Root => ("Account", ACCOUNT.to_owned(), Some(ROOT_ARN.to_owned())),
-        Caller::User(_) => {
+        Caller::User(_) | Caller::Session(..) => {
             let id = match caller.principal() {
                 cairn_iam::Principal::User { id, .. } => id.to_owned(),
                 _ => String::new(),

@@ -9,11 +9,10 @@ use cairn_schema::{
 };
 
 use super::account::{ACCOUNT, user_arn};
-use crate::secrets::{SecretError, SecretsKey, random_text};
+use crate::secrets::{ACCESS_KEY_CHARS, SecretError, SecretsKey, random_text};
 
 /// Those of AWS look like these, and tools that find leaked keys know them by that.
 const ACCESS_KEY_PREFIX: &str = "AKIA";
-const ACCESS_KEY_CHARS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 /// 64 of them, none of which needs care in a shell, a URL or a file.
 const SECRET_CHARS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 

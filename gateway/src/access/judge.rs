@@ -104,7 +104,7 @@ impl Access {
     /// SlowDown.
     pub(crate) async fn admit(&self, asking: &Asking<'_>) -> S3Result<()> {
         let Some(context) = asking.context else { return Ok(()) };
-        let caller = self.credentials.caller(asking.access_key).await?;
+        let caller = self.credentials.caller(asking.access_key, asking.session()).await?;
         let name = asking.bucket.filter(|_| asking.operation != "CreateBucket");
         let rules = self.rules(name).await?;
         self.admission.enter(&caller, name.zip(rules.as_deref()), context)
@@ -118,7 +118,7 @@ impl Access {
             tracing::error!(operation = asking.operation, "an operation that nobody may do, for want of a row");
             return Err(s3_error!(AccessDenied));
         };
-        let caller = self.credentials.caller(asking.access_key).await?;
+        let caller = self.credentials.caller(asking.access_key, asking.session()).await?;
         match row.on {
             On::RootOnly if !matches!(caller, Caller::Root) => return Err(s3_error!(AccessDenied)),
             // An anonymous batch is judged key by key like others, but it must be of a bucket that says something.
@@ -269,15 +269,15 @@ impl Access {
         if is_root && bucket.is_none() {
             return Ok(Some(Verdict::Allowed));
         }
-        let identity = caller.identity();
+        let (identity, limits) = (caller.identity(), caller.limits());
         let policies = Policies {
             identity: &identity,
-            session: caller.session(),
+            session: None,
             bucket,
             owner_is_principal: false,
             restrict_public: rules.is_some_and(|rules| rules.restrict_public),
         };
-        let asked: Vec<&Policy> = identity.iter().copied().chain(policies.session).chain(bucket).collect();
+        let asked: Vec<&Policy> = identity.iter().copied().chain(limits.iter().copied()).chain(bucket).collect();
         let wanted = |key: &str| asked.iter().any(|policy| policy.asks_for(key));
         if asking.body.is_none() && waits_for_body(asking.operation) && OF_BODY.into_iter().any(wanted) {
             return Ok(Some(Verdict::AskAgain));
@@ -293,11 +293,17 @@ impl Access {
         let resource = resource_arn(need.bucket, need.key);
         let request =
             Request { principal: caller.principal(), action: need.action, resource: &resource, context: &context };
-        let decision = decide(&policies, &request);
-        if !decision.is_allowed() {
-            tracing::debug!(action = need.action, resource, ?decision, "refused by policies");
-        }
-        Ok(decision.is_allowed().then_some(Verdict::Allowed))
+        // What each limit allows by itself: nobody is freed of one by another.
+        let each = limits.iter().copied().map(Some).chain(limits.is_empty().then_some(None));
+        let allowed = each.into_iter().all(|session| {
+            let limited = Policies { session, ..policies };
+            let decision = decide(&limited, &request);
+            if !decision.is_allowed() {
+                tracing::debug!(action = need.action, resource, ?decision, "refused by policies");
+            }
+            decision.is_allowed()
+        });
+        Ok(allowed.then_some(Verdict::Allowed))
     }
 
     /// None for no bucket and for one that does not exist.

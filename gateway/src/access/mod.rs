@@ -15,9 +15,9 @@ mod context;
 mod desk;
 mod judge;
 
-pub(crate) use account::ROOT_USER;
+pub(crate) use account::{ACCOUNT, ROOT_USER};
 pub(crate) use admission::Admission;
 pub(crate) use asking::{Asking, BodyFacts};
-pub(crate) use callers::Credentials;
+pub(crate) use callers::{Credentials, Identity, NewSession, WantedSession, invalid_token};
 pub use desk::{AccessDesk, DeskError, Explanation, NewAccessKey, Question};
 pub(crate) use judge::{Access, Verdict};

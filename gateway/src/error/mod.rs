@@ -5,10 +5,12 @@ mod document;
 mod library;
 mod messages;
 mod signature;
+mod token_service;
 
 pub(crate) use asked::Asked;
 pub(crate) use document::{ErrorDocument, WithField};
 pub(crate) use library::{say_more, translate, unwritable};
+pub(crate) use token_service::STS_NAMESPACE;
 
 use std::error::Error as StdError;
 

@@ -18,15 +18,17 @@ use super::{
     noting_outcome,
 };
 use crate::{
-    access::{Access, Admission, Credentials},
+    access::{Access, Admission, Credentials, invalid_token},
     context::RequestContext,
     cors::{Cors, CrossOrigin},
     metrics::Metrics,
     options::GatewayOptions,
+    query::Query,
 };
 
 /// A signed chunk is held in memory until its signature is verified.
 const SIGNED_CHUNK_MAX_BYTES: usize = 16 << 20;
+const SECURITY_TOKEN: &str = "x-amz-security-token";
 
 /// All that is asked of the gateway, by whom it is answered.
 pub(crate) struct Operations {
@@ -97,6 +99,11 @@ impl Operations {
         request: http::Request<Body>,
         context: &RequestContext,
     ) -> Result<http::Response<Body>, HttpError> {
+        let shown = self.forms.as_ref().map_or(Ok(()), |api| take_session(api, &request, context));
+        if let Err(error) = shown {
+            context.record_outcome(Err(&error));
+            return Ok(http::Response::default());
+        }
         match &self.forms {
             // Boxed: it is large, and few requests are forms.
             Some(api) if is_form(&request) => Ok(noted(context, "PostObject", Box::pin(api.post_form(request))).await),
@@ -106,6 +113,36 @@ impl Operations {
             _ => self.s3.call(request).await,
         }
     }
+}
+
+/// Opens the token that a request shows, for those who will judge it. Browsers ask without one whether they may send
+/// it, and forms have it among their fields, where it is signed.
+fn take_session(api: &Api, request: &http::Request<Body>, context: &RequestContext) -> S3Result<()> {
+    if *request.method() == Method::OPTIONS {
+        return Ok(());
+    }
+    let Some(token) = shown_token(request)? else { return Ok(()) };
+    if is_form(request) {
+        return Err(invalid_token());
+    }
+    context.set_session(api.credentials.open_session(&token)?);
+    Ok(())
+}
+
+/// From the headers or, of a presigned URL, the query. An empty header is none.
+fn shown_token(request: &http::Request<Body>) -> S3Result<Option<String>> {
+    let headers = request.headers().get_all(SECURITY_TOKEN).iter().filter(|value| !value.is_empty());
+    let mut tokens: Vec<String> = headers
+        .map(|value| value.to_str().map(ToOwned::to_owned).map_err(|_| invalid_token()))
+        .collect::<S3Result<_>>()?;
+    let query = request.uri().query().unwrap_or_default();
+    if query.to_ascii_lowercase().contains(SECURITY_TOKEN) {
+        let pairs = Query::of(request.uri())?.into_pairs();
+        let of_query = pairs.into_iter().filter(|(name, _)| name.eq_ignore_ascii_case(SECURITY_TOKEN));
+        tokens.extend(of_query.map(|(_, value)| value));
+    }
+    let token = tokens.pop();
+    if tokens.is_empty() { Ok(token) } else { Err(invalid_token()) }
 }
 
 /// The answer of an operation that does not go through `s3s`.

@@ -9,6 +9,8 @@ use s3s::{Body, HttpError, S3Error, S3Request, S3Response, S3Result, route::S3Ro
 use super::{
     documents::Documents,
     lock_headers::{RETAIN_UNTIL, not_a_date, parse_date},
+    noting_outcome,
+    token_service::is_for_token_service,
 };
 use crate::{
     context::RequestContext,
@@ -56,6 +58,9 @@ impl S3Route for Front {
 
     async fn call(&self, mut request: S3Request<Body>) -> S3Result<S3Response<Body>> {
         let context = RequestContext::of(&request.extensions).cloned();
+        if is_for_token_service(&request.method, &request.uri, &request.headers) {
+            return noting_outcome(context, self.documents.0.token_service(request)).await;
+        }
         if let Err(error) = normalise(&mut request) {
             if let Some(context) = context {
                 context.record_outcome(Err(&error));

@@ -41,6 +41,7 @@ mod range;
 mod settings;
 mod tag_set;
 mod tags;
+pub(crate) mod token_service;
 mod uploads;
 
 use std::sync::Arc;
@@ -97,8 +98,11 @@ impl Api {
     }
 }
 
+/// All sessions that came of an access key have that key's share together: there may be any number of them.
 fn requester(extensions: &Extensions, access_key: Option<&str>) -> Requester {
-    Requester::new(RequestContext::of(extensions).and_then(RequestContext::peer), access_key.map(Into::into))
+    let context = RequestContext::of(extensions);
+    let parent = context.and_then(RequestContext::session).map(|opened| opened.session.parent.as_str());
+    Requester::new(context.and_then(RequestContext::peer), parent.or(access_key).map(Into::into))
 }
 
 /// Keeps how an operation ends, for the service to write.

@@ -18,6 +18,11 @@ impl Writer {
         Self::whole(root, &[("xmlns", NAMESPACE)], content)
     }
 
+    /// The same of another namespace.
+    pub(crate) fn document_of(namespace: &str, root: &str, content: impl FnOnce(&mut Self)) -> Bytes {
+        Self::whole(root, &[("xmlns", namespace)], content)
+    }
+
     /// The same without a namespace, as errors are written.
     pub(crate) fn plain_document(root: &str, content: impl FnOnce(&mut Self)) -> Bytes {
         Self::whole(root, &[], content)

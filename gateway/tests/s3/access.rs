@@ -14,7 +14,7 @@ use crate::{
     world::World,
 };
 
-fn policy(effect: &str, actions: &str, resources: &[&str]) -> String {
+pub(crate) fn policy(effect: &str, actions: &str, resources: &[&str]) -> String {
     let quoted = |texts: Vec<String>| format!("[{}]", texts.join(","));
     let actions = actions.split(' ').map(|action| format!("\"s3:{action}\"")).collect();
     let arn = |resource: &&str| match *resource {
@@ -26,7 +26,7 @@ fn policy(effect: &str, actions: &str, resources: &[&str]) -> String {
     format!(r#"{{"Version":"2012-10-17","Statement":[{statement}]}}"#)
 }
 
-fn allow(actions: &str, resources: &[&str]) -> String {
+pub(crate) fn allow(actions: &str, resources: &[&str]) -> String {
     policy("Allow", actions, resources)
 }
 
@@ -40,7 +40,7 @@ fn answered(answer: &Answer, status: u16, code: &str, what: &str) {
 }
 
 /// Sends until the answer is this, which it must be within a few seconds.
-async fn soon(world: &World, signer: &Signer, request: &Request, status: u16) {
+pub(crate) async fn soon(world: &World, signer: &Signer, request: &Request, status: u16) {
     let deadline = tokio::time::Instant::now() + DEADLINE;
     loop {
         let answer = request.send(world.address(), signer).await;

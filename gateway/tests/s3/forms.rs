@@ -122,6 +122,16 @@ pub(crate) async fn post_file(world: &World) -> Answer {
     form("k").post(world).await
 }
 
+/// The same with temporary credentials; the policy speaks of the token, or it does not.
+pub(crate) async fn post_file_of_session(world: &World, signer: &Signer, token: &str, covered: bool) -> Answer {
+    let form = Form { signer: signer.clone(), ..form("k") };
+    let form = match covered {
+        true => form.field("x-amz-security-token", token),
+        false => form.free("x-amz-security-token", token),
+    };
+    form.post(world).await
+}
+
 fn encode(fields: &[(String, String)], file: Option<(&str, &[u8])>, after: &[(String, String)]) -> Vec<u8> {
     let mut body = Vec::new();
     let mut part = |head: String, value: &[u8]| {

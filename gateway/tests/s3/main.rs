@@ -26,6 +26,7 @@ mod presigned;
 mod quotas;
 mod ranges;
 mod request;
+mod sessions;
 mod settings;
 #[path = "../support/sign.rs"]
 mod sign;

@@ -110,7 +110,13 @@ impl Request {
         let mut headers = self.headers.clone();
         headers.push(("host".into(), host.into()));
         headers.push(("x-amz-date".into(), signer.amz_date.clone()));
-        headers.push(("x-amz-content-sha256".into(), content_sha256.clone()));
+        // Clients of other services do not tell it.
+        if signer.service == "s3" || !matches!(self.payload, Payload::Signed) {
+            headers.push(("x-amz-content-sha256".into(), content_sha256.clone()));
+        }
+        if let Some(token) = &signer.token {
+            headers.push(("x-amz-security-token".into(), token.clone()));
+        }
         if streaming {
             headers.push(("x-amz-decoded-content-length".into(), self.body.len().to_string()));
             headers.push(("content-encoding".into(), "aws-chunked".into()));

@@ -12,6 +12,10 @@ pub(crate) struct Signer {
     pub secret_key: String,
     /// `20251121T080000Z`
     pub amz_date: String,
+    /// `s3` or `sts`.
+    pub service: &'static str,
+    /// Of temporary credentials.
+    pub token: Option<String>,
 }
 
 impl Signer {
@@ -29,7 +33,7 @@ impl Signer {
             when.minute(),
             when.second()
         );
-        Self { access_key: access_key.into(), secret_key: secret_key.into(), amz_date }
+        Self { access_key: access_key.into(), secret_key: secret_key.into(), amz_date, service: "s3", token: None }
     }
 
     fn date(&self) -> &str {
@@ -37,13 +41,13 @@ impl Signer {
     }
 
     pub(crate) fn scope(&self) -> String {
-        format!("{}/{REGION}/s3/aws4_request", self.date())
+        format!("{}/{REGION}/{}/aws4_request", self.date(), self.service)
     }
 
     fn sign(&self, string_to_sign: &str) -> String {
         let key = hmac::<Sha256>(format!("AWS4{}", self.secret_key).as_bytes(), self.date().as_bytes());
         let key = hmac::<Sha256>(&key, REGION.as_bytes());
-        let key = hmac::<Sha256>(&key, b"s3");
+        let key = hmac::<Sha256>(&key, self.service.as_bytes());
         let key = hmac::<Sha256>(&key, b"aws4_request");
         hex::encode(hmac::<Sha256>(&key, string_to_sign.as_bytes()))
     }

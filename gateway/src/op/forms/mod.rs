@@ -35,7 +35,7 @@ use super::{
     tag_set::{self, Tagged},
 };
 use crate::{
-    access::{Asking, BodyFacts},
+    access::{Asking, BodyFacts, invalid_token},
     checksum::{self, BodyChecks, SentFields},
     context::RequestContext,
     error::{from_meta, from_store, invalid_argument},
@@ -60,6 +60,11 @@ impl Api {
         let (parts, body) = request.into_parts();
         let bucket = posted_bucket(&parts)?;
         let Form { mut fields, mut file } = Form::read(&parts.headers, body).await?;
+        if let Some(token) = fields.get("x-amz-security-token") {
+            let opened = self.credentials.open_session(token)?;
+            let context = RequestContext::of(&parts.extensions).ok_or_else(invalid_token)?;
+            context.set_session(opened);
+        }
         let access_key = signer(&fields, &self.credentials).await?;
         // Nobody has signed a policy of nobody's form.
         let policy = match access_key {

@@ -89,7 +89,7 @@ pub(crate) const FLOORS: [(&str, &[&str]); 9] = [
             "checksum context honour",
             "copy_source",
             "error tls",
-            "connection key_desk metrics options public_access query shown",
+            "connection key_desk metrics options public_access query session shown",
             "answer encryption expect fault http_date pace percent recent secrets turnstile verified xml",
         ],
     ),
