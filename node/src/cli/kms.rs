@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    args::{KmsArgs, KmsCommand},
     ask::{self, Page},
+    setting_args::{KmsArgs, KmsCommand},
 };
 use crate::{failure::Failure, notice};
 

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    args::{PolicyArgs, PolicyCommand, PolicySet},
     ask::{self, Page},
+    setting_args::{PolicyArgs, PolicyCommand, PolicySet},
 };
 use crate::failure::Failure;
 

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    args::{OrDefault, RatesArgs, RatesCommand, RatesSet},
     ask::{self, Page},
+    setting_args::{OrDefault, RatesArgs, RatesCommand, RatesSet},
 };
 use crate::failure::Failure;
 
