@@ -258,9 +258,10 @@ impl Mover {
         }
         let (topology, now) = (self.ctx.placement.topology(), Instant::now());
         let then = under_way(rows, moves);
+        // Nothing goes to a node that somebody works on, either.
         let free = |disk| {
-            let load = topology.disk(disk)?.load?;
-            load.writable.then_some(load.free_bytes)
+            let view = topology.disk(disk)?;
+            view.load.filter(|load| load.writable && !view.maintained).map(|load| load.free_bytes)
         };
         let room = Room::read(&self.ctx, rows).await?;
         let waits = rows.groups.keys().filter(|group| self.failed.waits(group, now)).copied();

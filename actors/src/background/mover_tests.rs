@@ -363,3 +363,24 @@ async fn plc_1_new_disks_get_their_share_by_a_rebalance() {
     assert_eq!(positions, [6; 8], "48 positions on eight disks");
     assert_eq!(done.moved, Moved { positions: 12, bytes: 12 * u64::from(OBJECTS) });
 }
+
+/// What is about to be stopped is given nothing.
+#[tokio::test]
+async fn nothing_moves_to_where_somebody_works() {
+    let world = World::new(3, 1).await;
+    let address = "127.0.0.1:1".parse().unwrap();
+    let node = Node { id: "n3".parse().unwrap(), rack: "r".into(), zone: "z".into(), address };
+    world.meta.register_node(node.clone()).await.unwrap();
+    let windows = ClusterMaintenance::default().started(node.id, 3_600_000, cairn_schema::clock::now_ms()).windows;
+    world.meta.set_maintenance(0, windows).await.unwrap();
+    let job = world.drain(2).await;
+    for _ in 0..10 {
+        world.step_anew().await;
+    }
+    assert_eq!(world.positions(3).await, 0);
+    let blocked = world.job(job.id).await.blocked.unwrap();
+    assert!(blocked.contains("take no writes now"), "{blocked}");
+    world.meta.set_maintenance(1, Vec::new()).await.unwrap();
+    world.steps_until(job.id, JobState::Done).await;
+    assert_eq!((world.positions(2).await, world.positions(3).await), (0, 1));
+}

@@ -144,9 +144,10 @@ impl Survey {
     }
 
     fn draft(&self, rows: &Rows, topology: &Topology, ask: &JobAsk) -> Draft {
+        // Nothing goes to a node that somebody works on, either.
         let free = |disk| {
-            let load = topology.disk(disk)?.load?;
-            load.writable.then_some(load.free_bytes)
+            let view = topology.disk(disk)?;
+            view.load.filter(|load| load.writable && !view.maintained).map(|load| load.free_bytes)
         };
         let then = under_way(rows, &self.moves);
         let mut stock = Stock::new(self.policy.failure_domain, self.room(topology), &then, &free);
