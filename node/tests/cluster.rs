@@ -426,7 +426,9 @@ fn operators_ask_before_they_stop_a_node_and_say_that_they_work_on_it() {
     assert!(said.contains("is down"), "{told:?} {said}");
     assert_eq!(maintain(&["end", "n2"], &nodes[0]), (Some(0), "n2 is under maintenance no more\n".into()));
     assert_eq!(maintain(&["end", "n2"], &nodes[0]), (Some(0), "n2 was not under maintenance\n".into()));
-    assert_eq!(nodes[1].json("/v1/maintenance")["windows"].as_array().map(Vec::len), Some(0));
+    until(&nodes[1], "others know that it is over", |status| {
+        status["maintenance"].as_array().is_some_and(Vec::is_empty)
+    });
 
     drop(nodes.pop());
     let (told, said) = stop(&["node", "n1"], &nodes[0]);
