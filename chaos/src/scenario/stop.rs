@@ -81,9 +81,9 @@ impl Drill<'_> {
         let mut nodes: Vec<usize> = (0..RACKS).collect();
         nodes.shuffle(&mut self.rng);
         for node in &nodes {
-            self.must(&[*node], Said::Yes, "while all is whole")?;
+            self.must(&[*node], Said::Yes, "while all is whole").await?;
         }
-        self.must(&nodes[..3], Said::No, "of three racks of which two may go")?;
+        self.must(&nodes[..3], Said::No, "of three racks of which two may go").await?;
         self.stop_if_allowed(&nodes[..2], true).await?;
         self.stop_if_allowed(&nodes[2..4], true).await.map(drop)
     }
@@ -92,9 +92,9 @@ impl Drill<'_> {
     async fn under_maintenance(&mut self) -> Result<(), ChaosError> {
         let (first, second, third) = (0, 2, 4);
         self.maintenance(first, &["start", &self.id(first), "--for", "10m"])?;
-        self.must(&[first], Said::Yes, "which is under maintenance")?;
-        self.must(&[second, third], Said::No, "besides one under maintenance")?;
-        self.must(&[second], Said::Yes, "besides one under maintenance")?;
+        self.must(&[first], Said::Yes, "which is under maintenance").await?;
+        self.must(&[second, third], Said::No, "besides one under maintenance").await?;
+        self.must(&[second], Said::Yes, "besides one under maintenance").await?;
         self.kill(&[first]);
         self.stop_if_allowed(&[second], false).await?;
         self.cluster.revive()?;
@@ -110,7 +110,7 @@ impl Drill<'_> {
         let others: Vec<usize> = (0..RACKS).filter(|node| *node != victim).collect();
         let down = |status: &Value| admin::disks_in(status, "down") == 1;
         admin::until("the dead node's disk to be down", NOTICED, async || self.status().await, down).await?;
-        self.must(&others[..2], Said::No, "with another dead")?;
+        self.must(&others[..2], Said::No, "with another dead").await?;
         self.stop_if_allowed(&others[..1], true).await?;
         self.stop_if_allowed(&others[1..2], true).await?;
 
@@ -124,7 +124,7 @@ impl Drill<'_> {
         }
         println!("   {stopped} nodes were stopped within {:.0} s of the giving up", began.elapsed().as_secs_f64());
         self.until_settled().await?;
-        self.must(&others[..2], Said::Yes, "once everything is made anew")?;
+        self.must(&others[..2], Said::Yes, "once everything is made anew").await?;
         self.stop_if_allowed(&others[2..4], true).await.map(drop)
     }
 
@@ -164,11 +164,20 @@ impl Drill<'_> {
         Ok((told, said))
     }
 
-    fn must(&self, nodes: &[usize], expected: Said, when: &str) -> Result<(), ChaosError> {
-        let (said, why) = self.ask(nodes)?;
-        if said == expected {
-            return Ok(());
-        }
+    /// The one who is asked may need a moment until it reaches nodes that were started again, and cannot tell until
+    /// then; but a definite answer is right at once.
+    async fn must(&self, nodes: &[usize], expected: Said, when: &str) -> Result<(), ChaosError> {
+        let began = Instant::now();
+        let (said, why) = loop {
+            let (said, why) = self.ask(nodes)?;
+            if said == expected {
+                return Ok(());
+            }
+            if said != Said::CannotTell || began.elapsed() > NOTICED {
+                break (said, why);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
         let names: Vec<String> = nodes.iter().map(|node| self.id(*node)).collect();
         let what = format!("may {names:?} be stopped {when}? {said:?}, not {expected:?}: {why:#}");
         Err(ChaosError::Workload(what))
@@ -192,11 +201,11 @@ impl Drill<'_> {
     /// Asks, and if the answer is yes: kills them, reads everything, and starts them again. Whether it was allowed.
     async fn stop_if_allowed(&mut self, nodes: &[usize], settle: bool) -> Result<bool, ChaosError> {
         self.write().await?;
+        if settle {
+            self.must(nodes, Said::Yes, "as the scheme tolerates it").await?;
+        }
         let (said, why) = self.ask(nodes)?;
         if said != Said::Yes {
-            if settle {
-                self.must(nodes, Said::Yes, "as the scheme tolerates it")?;
-            }
             return Ok(false);
         }
         self.kill(nodes);
