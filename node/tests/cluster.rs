@@ -327,6 +327,42 @@ fn until_told(node: &mut Serving) {
     }
 }
 
+/// What nodes with the same configuration stand on: certificates, a metadata server, addresses.
+struct Ground<'a> {
+    root: &'a Path,
+    quic: Vec<SocketAddr>,
+    gossip: Vec<SocketAddr>,
+    meta: SocketAddr,
+    _server: Serving,
+}
+
+impl<'a> Ground<'a> {
+    /// For so many nodes, of which [`Self::nodes`] starts the first few.
+    fn new(root: &'a Path, most: usize) -> Self {
+        make_certificates(root);
+        let dir = root.join("tls");
+        for number in NODES + 1..=most {
+            let id = format!("n{number}");
+            assert!(run(&["cert", "new-node", "--dir", &dir.to_string_lossy(), "--id", &id]).status.success());
+        }
+        let addresses = || (0..most).map(|_| free_udp()).collect();
+        let (quic, gossip, meta) = (addresses(), addresses(), free_udp());
+        Self { root, quic, gossip, meta, _server: metadata_server(root, meta) }
+    }
+
+    fn start(&self, number: usize) -> Serving {
+        let path = self.root.join(format!("n{number}.toml"));
+        fs::write(&path, node_config(number, self.quic[number - 1], &self.gossip, self.meta)).unwrap();
+        Serving::spawn(self.root, &format!("n{number}"), serve("node", &path))
+    }
+
+    fn nodes(&self) -> Vec<Serving> {
+        let mut nodes: Vec<_> = (1..=NODES).map(|number| self.start(number)).collect();
+        nodes.iter_mut().for_each(Serving::wait);
+        nodes
+    }
+}
+
 fn code(arguments: &[&str], node: &Serving) -> (Option<i32>, String) {
     let admin = format!("http://{}", node.address("admin"));
     let output = run(&[arguments, &["--admin", &admin]].concat());
@@ -338,17 +374,8 @@ fn code(arguments: &[&str], node: &Serving) -> (Option<i32>, String) {
 fn operators_ask_before_they_stop_a_node_and_say_that_they_work_on_it() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
-    make_certificates(root);
-    let (quic, meta) = ((0..NODES).map(|_| free_udp()).collect::<Vec<_>>(), free_udp());
-    let gossip: Vec<_> = (0..NODES).map(|_| free_udp()).collect();
-    let _meta = metadata_server(root, meta);
-    let start = |number: usize| {
-        let path = root.join(format!("n{number}.toml"));
-        fs::write(&path, node_config(number, quic[number - 1], &gossip, meta)).unwrap();
-        Serving::spawn(root, &format!("n{number}"), serve("node", &path))
-    };
-    let mut nodes: Vec<_> = (1..=NODES).map(start).collect();
-    nodes.iter_mut().for_each(Serving::wait);
+    let ground = Ground::new(root, NODES);
+    let mut nodes = ground.nodes();
     until(&nodes[0], "every node is known and all is safe", |status| {
         disk_states(status, "up") == NODES && status["health"]["state"] == "safe"
     });
@@ -446,18 +473,8 @@ fn work_state(status: &Value) -> (&Value, &Value) {
 fn a_node_is_drained_and_taken_out_by_command_and_what_would_not_fit_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
-    make_certificates(root);
-    assert!(run(&["cert", "new-node", "--dir", &root.join("tls").to_string_lossy(), "--id", "n4"]).status.success());
-    let (quic, meta) = ((0..NODES + 1).map(|_| free_udp()).collect::<Vec<_>>(), free_udp());
-    let gossip: Vec<_> = (0..NODES + 1).map(|_| free_udp()).collect();
-    let _meta = metadata_server(root, meta);
-    let start = |number: usize| {
-        let path = root.join(format!("n{number}.toml"));
-        fs::write(&path, node_config(number, quic[number - 1], &gossip, meta)).unwrap();
-        Serving::spawn(root, &format!("n{number}"), serve("node", &path))
-    };
-    let mut nodes: Vec<_> = (1..=NODES).map(start).collect();
-    nodes.iter_mut().for_each(Serving::wait);
+    let ground = Ground::new(root, NODES + 1);
+    let mut nodes = ground.nodes();
     let admin = |command: &[&str], node: &Serving| words(&[&["admin"], command].concat(), node);
 
     let (_, said) = admin(&["jobs"], &nodes[0]);
@@ -475,7 +492,7 @@ fn a_node_is_drained_and_taken_out_by_command_and_what_would_not_fit_is_refused(
     assert_eq!(request(api, "DELETE", "/v1/jobs").0, 405);
 
     // With a fourth node it can be done.
-    let mut fourth = start(4);
+    let mut fourth = ground.start(4);
     fourth.wait();
     nodes.push(fourth);
     until(&nodes[0], "the fourth node", |status| disk_states(status, "up") == NODES + 1);

@@ -8,6 +8,7 @@ use cairn_schema::MetaError;
 use super::{Context, HealingMetrics};
 use crate::{
     placement::{
+        all_group_repairs,
         redundancy::{Presence, Redundancy, Singles},
         standing::{Grade, standing},
         tolerance::{Tolerance, tolerances},
@@ -19,7 +20,6 @@ use crate::{
 const LOADS_EVERY: Duration = Duration::from_secs(5);
 /// How often the number of groups is looked at when nothing has changed.
 const GROUPS_EVERY: Duration = Duration::from_secs(15);
-const ROWS_PER_PAGE: usize = 1000;
 /// How often the stripes are counted that lie more crowded than they need to, and it is judged how all stand.
 const TOLERANCE_EVERY: Duration = Duration::from_secs(60);
 /// A change of the cluster is often the first of several (nodes that start together): groups are formed once it is
@@ -70,13 +70,7 @@ impl PlacementKeeper {
             metrics.health.set(-1);
             return Ok(());
         };
-        let (mut repairs, mut after) = (Vec::new(), None);
-        loop {
-            let page = meta.group_repairs(after, ROWS_PER_PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.group);
-            repairs.extend(page);
-        }
+        let repairs = all_group_repairs(meta).await?;
         let redundancy = Redundancy::of(&topology.rows, Some(&stripes), &repairs, &Singles::default(), |_| false);
         let presence = |disk| match topology.disk(disk).is_some_and(|view| view.answers()) {
             true => Presence::There,

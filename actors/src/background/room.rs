@@ -8,9 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use cairn_schema::{MetaError, ids::*, record::*};
 
 use super::{Context, groups::largest_fragment};
-use crate::placement::Rows;
-
-const ROWS_PER_PAGE: usize = 1000;
+use crate::placement::{Rows, all_group_repairs};
 
 /// What a disk says of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,13 +41,7 @@ impl Room {
         };
         // A store of before stripes were counted cannot tell: there a disk that is full is replaced again.
         let stripes = ctx.meta.group_stripes().await?.unwrap_or_default();
-        let (mut repairs, mut after) = (Vec::new(), None);
-        loop {
-            let page = ctx.meta.group_repairs(after, ROWS_PER_PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.group);
-            repairs.extend(page);
-        }
+        let repairs = all_group_repairs(&ctx.meta).await?;
         let mut room = Self::new(rows, &ctx.policy(), stripes, &repairs, space);
         room.promise_moves(rows, &ctx.meta.group_moves().await?);
         Ok(room)

@@ -29,6 +29,7 @@ use tokio::sync::watch;
 pub use health::{Heard, Use};
 pub use policy_view::{PolicyView, Told};
 pub use rows::Rows;
+pub(crate) use rows::all_group_repairs;
 pub use safety::{Safety, write_quorum};
 pub use topology::{DiskLoad, DiskView, Liveness, Topology};
 

@@ -7,6 +7,9 @@ use std::{
 
 use cairn_schema::{Meta, MetaError, ids::*, record::*};
 
+/// Rows of groups under repair that one transaction reads.
+const REPAIRS_PER_PAGE: usize = 1000;
+
 /// Nodes, disks, groups, the policy, the rates and maintenance as they were at one revision, or a little later.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
@@ -74,5 +77,16 @@ impl Rows {
             self.groups.values().filter_map(|group| Some((group.id, u8::try_from(position(group)?).ok()?))).collect();
         positions.sort_unstable();
         positions
+    }
+}
+
+/// All groups under repair, in order of group.
+pub(crate) async fn all_group_repairs(meta: &Meta) -> Result<Vec<GroupRepair>, MetaError> {
+    let (mut repairs, mut after) = (Vec::new(), None);
+    loop {
+        let page = meta.group_repairs(after, REPAIRS_PER_PAGE).await?;
+        let Some(last) = page.last() else { return Ok(repairs) };
+        after = Some(last.group);
+        repairs.extend(page);
     }
 }

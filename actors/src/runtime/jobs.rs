@@ -12,11 +12,9 @@ use serde::Serialize;
 use super::{boot::Running, options::RuntimeError};
 use crate::{
     background::{Draft, Room, Space, Stock, at_once, drain, level_out, under_way, why_stuck},
-    placement::{Rows, Topology, tolerance::tolerances},
+    placement::{Rows, Topology, all_group_repairs, tolerance::tolerances},
 };
 
-/// Rows of groups under repair that are read at a time.
-const ROWS_PER_PAGE: usize = 1000;
 const DISK_DEADLINE: Duration = Duration::from_millis(1500);
 /// Of what stands against a plan so much is told.
 const MOST_PROBLEMS: usize = 10;
@@ -121,13 +119,7 @@ impl Survey {
     async fn of(meta: &cairn_schema::Meta, topology: &Topology) -> Result<Self, MetaError> {
         let (rows, stripes, moves, jobs) =
             futures::try_join!(Rows::read(meta), meta.group_stripes(), meta.group_moves(), meta.jobs())?;
-        let (mut repairs, mut after) = (Vec::new(), None);
-        loop {
-            let page = meta.group_repairs(after, ROWS_PER_PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.group);
-            repairs.extend(page);
-        }
+        let repairs = all_group_repairs(meta).await?;
         let policy = rows.policy.map_or_else(|| topology.policy(), |kept| kept.policy);
         Ok(Self { rows, policy, stripes, repairs, moves, jobs })
     }

@@ -12,7 +12,7 @@ use futures::StreamExt;
 
 use super::boot::Running;
 use crate::placement::{
-    Liveness, Rows, Topology,
+    Liveness, Rows, Topology, all_group_repairs,
     redundancy::{Presence, Redundancy, Singles},
     stopping::accepts,
 };
@@ -89,7 +89,7 @@ async fn settled(running: &Running, depth: Depth, until: Instant) -> Result<Surv
         tries += 1;
         let rows = running.placement.refresh().await?;
         let picture = running.placement.topology();
-        let repairs = group_repairs(meta).await?;
+        let repairs = all_group_repairs(meta).await?;
         let singles = singles(meta, &rows, &repairs, depth.rows, until).await?;
         let stripes = meta.group_stripes().await?;
         let same = rows.revision.is_some()
@@ -120,16 +120,6 @@ async fn ask_disks(running: &Running, rows: &Rows, picture: &Topology) -> HashMa
         .filter_map(|answer| async move { answer })
         .collect()
         .await
-}
-
-async fn group_repairs(meta: &Meta) -> Result<Vec<GroupRepair>, MetaError> {
-    let (mut repairs, mut after) = (Vec::new(), None);
-    loop {
-        let page = meta.group_repairs(after, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(repairs) };
-        after = Some(last.group);
-        repairs.extend(page);
-    }
 }
 
 /// The rows of single fragments: those of groups that have few, then the others' as far as `rows` and `until` allow.
