@@ -161,7 +161,8 @@ impl Mover {
     ) -> Result<Vec<GroupMove>, MetaError> {
         let runs = |id: JobId| jobs.iter().any(|job| job.id == id && job.state == JobState::Running);
         let serves = |disk: DiskId| rows.state(disk).is_some_and(DiskState::serves);
-        let takes = |disk: DiskId| rows.state(disk) == Some(DiskState::Up);
+        // What somebody works on is about to be stopped.
+        let takes = |disk: DiskId| rows.state(disk) == Some(DiskState::Up) && !rows.is_maintained(disk);
         let mut left = Vec::with_capacity(moves.len());
         for moved in moves {
             let same = rows.groups.get(&moved.group).is_some_and(|group| group.epoch == moved.epoch);

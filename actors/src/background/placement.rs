@@ -53,6 +53,7 @@ impl PlacementKeeper {
 
     pub fn new(ctx: Context) -> Self {
         let now = Instant::now();
+        ctx.metrics.health.set(-1);
         Self { ctx, revision: None, loads_due: now, groups_due: now + QUIET, tolerance_due: now }
     }
 
@@ -84,11 +85,8 @@ impl PlacementKeeper {
         metrics.health.set(of_groups.max(of_ledger) as i64);
         Ok(())
     }
-}
 
-#[async_trait]
-impl Worker for PlacementKeeper {
-    async fn step(&mut self) -> Result<Step, StepError> {
+    async fn look(&mut self) -> Result<Step, StepError> {
         let Context { placement, fragments, timings, metrics, .. } = &self.ctx;
         let revision = placement.refresh().await?.revision;
         self.end_maintenance().await?;
@@ -163,5 +161,18 @@ mod tests {
         found("-1", 0);
         found("1", 0);
         assert_eq!(health().await, 0);
+    }
+}
+
+#[async_trait]
+impl Worker for PlacementKeeper {
+    async fn step(&mut self) -> Result<Step, StepError> {
+        let stepped = self.look().await;
+        if stepped.is_err() {
+            // What was judged before is not known to hold.
+            self.ctx.metrics.health.set(-1);
+            self.tolerance_due = Instant::now();
+        }
+        stepped
     }
 }

@@ -173,7 +173,9 @@ impl Replacer {
             let Some(group) = pass.rows.groups.get(&id).cloned() else { continue };
             // With a member away, which may come back, moving another would leave less than there is; and the one that
             // is away could not be copied from.
-            if !groups::is_whole(&pass.rows, &group) || self.stuck.contains_key(&id) {
+            // What somebody works on goes at any moment.
+            let leaves = group.members.iter().any(|disk| pass.rows.is_maintained(*disk));
+            if leaves || !groups::is_whole(&pass.rows, &group) || self.stuck.contains_key(&id) {
                 continue;
             }
             let Some(position) = replace::excess(&pass.rows, &group, ctx.policy().failure_domain) else { continue };

@@ -92,6 +92,8 @@ impl Singles {
 #[derive(Debug, Default)]
 pub struct Redundancy {
     groups: BTreeMap<GroupId, GroupLacks>,
+    /// Disks that become members of groups at any moment, by position.
+    moves: BTreeMap<(GroupId, u8), DiskId>,
 }
 
 /// How many more fragments than needed the stripes of a group have; below 0 they cannot be read.
@@ -133,7 +135,22 @@ impl Redundancy {
             }
             (group.id, known)
         };
-        Self { groups: rows.groups.values().map(|group| of_group(group)).collect() }
+        Self { groups: rows.groups.values().map(|group| of_group(group)).collect(), moves: BTreeMap::new() }
+    }
+
+    /// With moves under way: a moment later the other disk may be the member, so a position counts as there only if
+    /// both are.
+    pub fn moving(mut self, rows: &Rows, moves: &[GroupMove]) -> Self {
+        let same = |moved: &&GroupMove| rows.groups.get(&moved.group).is_some_and(|group| group.epoch == moved.epoch);
+        for moved in moves.iter().filter(same) {
+            self.moves.extend(moved.positions.iter().map(|to| ((moved.group, to.position), to.to)));
+        }
+        self
+    }
+
+    /// Disks that become members of a group at any moment.
+    pub fn coming(&self, id: GroupId) -> impl Iterator<Item = DiskId> {
+        self.moves.range((id, 0)..=(id, u8::MAX)).map(|(_, to)| *to)
     }
 
     pub fn group(&self, id: GroupId) -> Option<&GroupLacks> {
@@ -142,7 +159,11 @@ impl Redundancy {
 
     /// How much the stripes of a group can lose when the disks are there or not as `presence` says.
     pub fn margins(&self, group: &Group, presence: impl Fn(DiskId) -> Presence) -> Margins {
-        let members: Vec<Presence> = group.members.iter().map(|disk| presence(*disk)).collect();
+        let member = |(position, disk): (u8, &DiskId)| match self.moves.get(&(group.id, position)) {
+            Some(to) if presence(*to) != Presence::There => presence(*disk).max(Presence::Unknown),
+            _ => presence(*disk),
+        };
+        let members: Vec<Presence> = (0u8..).zip(&group.members).map(member).collect();
         let margin = |lack: &Lack, at_most: Presence| {
             let readable = |(position, is): (u8, &Presence)| *is <= at_most && !lack.at.contains(&position);
             let readable = (0u8..).zip(&members).filter(|member| readable(*member)).count();

@@ -62,6 +62,8 @@ pub struct Example {
     pub stopped: Vec<DiskId>,
     pub away: Vec<DiskId>,
     pub unknown: Vec<DiskId>,
+    /// Disks that would not be there, and become members at any moment.
+    pub coming: Vec<DiskId>,
     /// Where else the stripe lacks a fragment, so far.
     pub lacking: Vec<u8>,
 }
@@ -102,7 +104,7 @@ pub fn reads(
         reads.unreadable_before += u64::from(now.certain.is_some_and(|margin| margin < 0));
         let stripes = then.unreadable.filter(|_| !unread);
         reads.unreadable_stripes = reads.unreadable_stripes.zip(stripes).map(|(sum, stripes)| sum + stripes);
-        reads.examples.push(example(group, &then, (certain, unread), &presence, stopped));
+        reads.examples.push(example(group, redundancy, &then, (certain, unread), &presence, stopped));
         if reads.examples.len() > 2 * EXAMPLES {
             keep_worst(&mut reads.examples);
         }
@@ -123,6 +125,7 @@ fn keep_worst(examples: &mut Vec<Example>) {
 
 fn example(
     group: &Group,
+    redundancy: &Redundancy,
     then: &Margins,
     (certain, unread): (bool, bool),
     presence: impl Fn(DiskId) -> Presence,
@@ -132,10 +135,8 @@ fn example(
         let such = |disk: &&DiskId| !stopped.contains(*disk) && presence(**disk) == is;
         group.members.iter().filter(such).copied().collect()
     };
-    let there = |position: &u8| {
-        let disk = group.members.get(usize::from(*position));
-        disk.is_some_and(|disk| !stopped.contains(disk) && presence(*disk) == Presence::There)
-    };
+    let is_there = |disk: &DiskId| !stopped.contains(disk) && presence(*disk) == Presence::There;
+    let there = |position: &u8| group.members.get(usize::from(*position)).is_some_and(is_there);
     Example {
         group: group.id,
         scheme: group.scheme,
@@ -145,6 +146,7 @@ fn example(
         stopped: group.members.iter().filter(|disk| stopped.contains(*disk)).copied().collect(),
         away: others(Presence::Away),
         unknown: others(Presence::Unknown),
+        coming: redundancy.coming(group.id).filter(|disk| !is_there(disk)).collect(),
         lacking: then.worst_at.iter().copied().filter(there).collect(),
     }
 }

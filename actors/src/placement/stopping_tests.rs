@@ -366,3 +366,38 @@ fn writes_go_on_as_far_as_the_rest_can_take_them() {
     assert_eq!(told(&[0, 1, 3, 5, 6, 7], &[]), [(Writes::Refused, 1), (Writes::Degraded, 0)]);
     assert_eq!(told(&[0, 1, 2, 3, 6, 7], &[]), [(Writes::Refused, 1), (Writes::Refused, 1)]);
 }
+
+/// Whoever is asked a moment before the members change answers for the moment after, too.
+#[test]
+fn dur_1_a_disk_that_becomes_a_member_at_any_moment_counts_as_one_already() {
+    let mut rows = rows(6);
+    let group = group(&mut rows, 1, "2+1", &[0, 1, 2]);
+    let stripes = BTreeMap::from([(group.id, 5)]);
+    let moved = |epoch| GroupMove {
+        group: group.id,
+        job: JobId(1),
+        epoch,
+        since_ms: 0,
+        was_open: true,
+        positions: vec![PositionMove { position: 0, from: disk_id(0), to: disk_id(3) }],
+        cursor: None,
+        walked: false,
+        bytes: 0,
+    };
+    let known = || Redundancy::of(&rows, Some(&stripes), &[], &Singles::default(), |_| false);
+    let ask = |redundancy: &Redundancy, away: &[usize], stopped: &[usize]| {
+        let away: Vec<DiskId> = away.iter().map(|number| disk_id(*number)).collect();
+        let presence = |disk| if away.contains(&disk) { Presence::Away } else { Presence::There };
+        reads(&rows, redundancy, presence, &stopped.iter().map(|number| disk_id(*number)).collect())
+    };
+    let (still, moving) = (known(), known().moving(&rows, &[moved(3)]));
+    assert_eq!(ask(&still, &[1], &[3]).answer, Answer::Yes, "it is no member");
+    let doubtful = ask(&moving, &[1], &[3]);
+    assert_eq!((doubtful.answer, &doubtful.examples[0].coming), (Answer::Unknown, &vec![disk_id(3)]));
+    assert_eq!(ask(&moving, &[3], &[1]).answer, Answer::Unknown);
+    assert_eq!(ask(&moving, &[], &[3]).answer, Answer::Yes, "either way two are left");
+    // The old one is a member still.
+    assert_eq!(ask(&moving, &[1], &[0]).answer, Answer::No);
+    // What was begun under an epoch that is over comes to nothing.
+    assert_eq!(ask(&known().moving(&rows, &[moved(2)]), &[1], &[3]).answer, Answer::Yes);
+}

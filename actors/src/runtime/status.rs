@@ -200,7 +200,8 @@ pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeEr
     let Survey { stripes, repairs, reports, .. } = survey;
     let Homeless { members: lost_members, without_room } = lost(&rows, &policy, stripes, &repairs, &reports);
     let space = space(&disks, &reports);
-    let scrub = ScrubStatus::of(&running.metrics, disks.len());
+    let kept = disks.iter().filter(|disk| disk.state != DiskState::Removed).count();
+    let scrub = ScrubStatus::of(&running.metrics, kept);
     let states: HashMap<DiskId, DiskState> = disks.iter().map(|disk| (disk.id, disk.state)).collect();
     let mut by_node: HashMap<NodeId, Vec<DiskLine>> = HashMap::new();
     for disk in disks {

@@ -113,7 +113,9 @@ impl Words<'_> {
                 )),
             },
             Answer::No if read.unreadable_before > 0 => {
-                why.push("there are stripes that cannot be read already: bring back what is away first".to_owned());
+                why.push("some stripes have too little already, with what is under maintenance counted as stopped: bring back \
+                     what is away, or end maintenance, first"
+                    .to_owned());
             }
             Answer::No => {}
             Answer::Unknown => {
@@ -137,6 +139,7 @@ impl Words<'_> {
         named("to be stopped:", &example.stopped);
         named("away:", &example.away);
         named(&format!("no answer to {}:", self.seen_by), &example.unknown);
+        named("may become a member at any moment, and would not be there:", &example.coming);
         if !example.lacking.is_empty() {
             parts.push(format!("not made yet: {} of its other fragments", example.lacking.len()));
         }

@@ -41,6 +41,7 @@ pub(super) struct Survey {
     pub picture: Arc<Topology>,
     pub stripes: Option<BTreeMap<GroupId, u64>>,
     pub repairs: Vec<GroupRepair>,
+    pub moves: Vec<GroupMove>,
     pub singles: Singles,
     pub reports: HashMap<DiskId, DiskStatus>,
     /// Disks or groups changed whenever the rows were read: they may not belong together.
@@ -75,9 +76,14 @@ impl Survey {
     pub(super) fn redundancy(&self) -> Redundancy {
         let schemes: Vec<Scheme> = self.picture.policy().schemes().collect();
         let may_get = |group: &Group| {
-            group.state == GroupState::Open && schemes.contains(&group.scheme) && accepts(&self.picture, group)
+            // One that is closed while it moves opens again at any moment.
+            let opens = |moved: &GroupMove| moved.group == group.id && moved.was_open;
+            (group.state == GroupState::Open || self.moves.iter().any(opens))
+                && schemes.contains(&group.scheme)
+                && accepts(&self.picture, group)
         };
         Redundancy::of(&self.rows, self.stripes.as_ref(), &self.repairs, &self.singles, may_get)
+            .moving(&self.rows, &self.moves)
     }
 }
 
@@ -89,6 +95,7 @@ async fn settled(running: &Running, depth: Depth, until: Instant) -> Result<Surv
         tries += 1;
         let rows = running.placement.refresh().await?;
         let picture = running.placement.topology();
+        let moves = meta.group_moves().await?;
         let repairs = all_group_repairs(meta).await?;
         let singles = singles(meta, &rows, &repairs, depth.rows, until).await?;
         let stripes = meta.group_stripes().await?;
@@ -97,7 +104,7 @@ async fn settled(running: &Running, depth: Depth, until: Instant) -> Result<Surv
             && rows.revision == picture.rows.revision;
         if same || tries >= READINGS || Instant::now() >= until {
             let (reports, unsettled) = (HashMap::new(), !same);
-            return Ok(Survey { rows, picture, stripes, repairs, singles, reports, unsettled });
+            return Ok(Survey { rows, picture, stripes, repairs, moves, singles, reports, unsettled });
         }
     }
 }

@@ -120,6 +120,11 @@ impl RatesView {
 }
 
 impl NodeView {
+    /// Without those that were taken out for good: nothing is known of them, and nothing need be.
+    fn kept_disks(&self) -> impl Iterator<Item = &DiskView> {
+        self.disks.iter().filter(|disk| disk.state != "removed")
+    }
+
     /// Whether calls from the node that was asked reach it.
     fn reached(&self, asked: &str) -> &'static str {
         match &self.reach {
@@ -199,7 +204,7 @@ impl StatusView {
             let _ = writeln!(text, "a metadata server, up for {}", duration(self.process.uptime_seconds));
             return text;
         };
-        let disks = || self.nodes.iter().flat_map(|node| &node.disks);
+        let disks = || self.nodes.iter().flat_map(NodeView::kept_disks);
         let racks: BTreeSet<_> = self.nodes.iter().map(|node| (&node.zone, &node.rack)).collect();
         let capacity = disks().map(|disk| disk.capacity_bytes).fold(0u64, u64::saturating_add);
         let used = known_sum(disks().map(|disk| disk.used_bytes), bytes);
@@ -321,16 +326,16 @@ impl StatusView {
 
     fn write_nodes(&self, text: &mut String) {
         let rows = self.nodes.iter().map(|node| {
-            let used = known_sum(node.disks.iter().map(|disk| disk.used_bytes), bytes);
-            let fragments = known_sum(node.disks.iter().map(|disk| disk.fragments), |sum| sum.to_string());
-            let up = node.disks.iter().filter(|disk| disk.state == "up").count();
+            let used = known_sum(node.kept_disks().map(|disk| disk.used_bytes), bytes);
+            let fragments = known_sum(node.kept_disks().map(|disk| disk.fragments), |sum| sum.to_string());
+            let up = node.kept_disks().filter(|disk| disk.state == "up").count();
             [
                 node.id.clone(),
                 format!("{}/{}", node.zone, node.rack),
                 node.address.clone(),
                 node.gossip.clone(),
                 node.reached(&self.seen_by).to_owned(),
-                format!("{up} of {} up", node.disks.len()),
+                format!("{up} of {} up", node.kept_disks().count()),
                 used,
                 fragments,
             ]
