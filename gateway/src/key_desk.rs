@@ -1,6 +1,8 @@
 //! What operators ask about the keys of objects: how they are, and that what older versions of them wrapped be wrapped
 //! by the newest.
 
+use std::time::{Duration, Instant};
+
 use cairn_schema::{
     Meta, MetaError,
     ids::{UploadId, VersionId},
@@ -10,8 +12,9 @@ use cairn_schema::{
 
 use crate::encryption::{Keyring, KeyringStatus};
 
-/// Versions and uploads that are looked at in one step.
+/// Versions and uploads that are looked at in one step, if that does not take longer than the next.
 const PAGE: usize = 50;
+const STEP_TIME: Duration = Duration::from_secs(2);
 
 /// Answers operators about keys. Cheap to clone.
 #[derive(Clone)]
@@ -25,7 +28,7 @@ pub struct KeyDesk {
 pub struct RewrapPlace {
     /// The bucket that is walked over.
     pub bucket: String,
-    /// Whether its versions are done, and its uploads come next.
+    /// Whether it is at the bucket's uploads, which come before its versions: what is completed meanwhile is met there.
     pub uploads: bool,
     /// The last key, and the version or upload of it by its id, that were looked at.
     pub after: Option<(String, Option<[u8; 16]>)>,
@@ -91,7 +94,7 @@ impl KeyDesk {
         };
         step.next = match after {
             Some(_) => Some(RewrapPlace { after, ..place }),
-            None if !place.uploads => Some(RewrapPlace { uploads: true, after: None, ..place }),
+            None if place.uploads => Some(RewrapPlace { uploads: false, after: None, ..place }),
             None if only.is_some() => None,
             None => self.bucket_after(Some(&place.bucket)).await?,
         };
@@ -110,6 +113,7 @@ impl KeyDesk {
         place: &RewrapPlace,
         step: &mut RewrapStep,
     ) -> Result<Option<(String, Option<[u8; 16]>)>, KeyDeskError> {
+        let begun = Instant::now();
         let (key_marker, id) = place.after.clone().map(|(key, id)| (Some(key), id)).unwrap_or_default();
         if place.uploads {
             let query = ListUploadsQuery {
@@ -123,7 +127,11 @@ impl KeyDesk {
             for upload in page.uploads {
                 if let Some(encryption) = upload.encryption {
                     let of = RewrapOf::Upload(upload.id);
+                    let at = (upload.key.clone(), Some(upload.id.0));
                     self.rewrap_one(keyring, &place.bucket, upload.key, of, encryption, step).await?;
+                    if begun.elapsed() >= STEP_TIME {
+                        return Ok(Some(at));
+                    }
                 }
             }
             return Ok(page.next.map(|(key, id)| (key, id.map(|id| id.0))));
@@ -141,7 +149,11 @@ impl KeyDesk {
                 && let Some(encryption) = version.encryption
             {
                 let of = RewrapOf::Version(version.id);
+                let at = (key.clone(), Some(version.id.0));
                 self.rewrap_one(keyring, &place.bucket, key, of, encryption, step).await?;
+                if begun.elapsed() >= STEP_TIME {
+                    return Ok(Some(at));
+                }
             }
         }
         Ok(page.next.map(|(key, id)| (key, id.map(|id| id.0))))
@@ -180,5 +192,5 @@ impl KeyDesk {
 }
 
 fn at_the_beginning(bucket: String) -> RewrapPlace {
-    RewrapPlace { bucket, uploads: false, after: None }
+    RewrapPlace { bucket, uploads: true, after: None }
 }

@@ -203,6 +203,8 @@ impl Drill<'_> {
     async fn stop_if_allowed(&mut self, nodes: &[usize], settle: bool) -> Result<bool, ChaosError> {
         self.write().await?;
         if settle {
+            // A fragment that came too late is made good first.
+            self.until_settled().await?;
             self.must(nodes, Said::Yes, "as the scheme tolerates it").await?;
         }
         let (said, why) = self.ask(nodes)?;

@@ -25,6 +25,7 @@ pub(crate) enum KeyError {
 impl KeyError {
     /// Whether others would fail alike now, and this one may succeed later.
     pub(crate) fn is_passing(&self) -> bool {
-        matches!(self, Self::Away(_) | Self::Denied { .. } | Self::NoKeys | Self::Random)
+        // What is denied is one key.
+        matches!(self, Self::Away(_) | Self::NoKeys | Self::Random)
     }
 }

@@ -114,9 +114,12 @@ impl KeyFile {
         &self.default
     }
 
-    /// Names with their versions in order.
-    pub(super) fn names(&self) -> impl Iterator<Item = (&str, Vec<u32>)> {
-        self.keys.iter().map(|(name, versions)| (name.as_str(), versions.keys().copied().collect()))
+    /// Names with their versions in order, and the one that wraps.
+    pub(super) fn names(&self) -> impl Iterator<Item = (&str, Vec<u32>, u32)> {
+        self.keys.iter().map(|(name, versions)| {
+            let wraps = versions.iter().rfind(|(_, key)| key.wraps).map_or(0, |(version, _)| *version);
+            (name.as_str(), versions.keys().copied().collect(), wraps)
+        })
     }
 
     /// What wraps by a name.
@@ -143,7 +146,7 @@ mod tests {
         let key = "ab".repeat(32);
         let file = KeyFile::parse(&format!("# x\n\nb/1 {key}\na/2 \t{key}\nb/10 {key}\nb/9 {key}\n")).unwrap();
         assert_eq!(file.default_name(), "b");
-        assert_eq!(file.names().collect::<Vec<_>>(), [("a", vec![2]), ("b", vec![1, 9, 10])]);
+        assert_eq!(file.names().collect::<Vec<_>>(), [("a", vec![2], 2), ("b", vec![1, 9, 10], 10)]);
         assert_eq!(file.newest("b").unwrap().0, 10);
         assert!(file.get("b", 9).is_ok());
         assert_eq!(file.newest("c").err(), Some(KeyError::NoSuchKey("c".into())));
@@ -168,6 +171,7 @@ mod tests {
             assert_eq!(KeyFile::parse(&text).err(), Some(error), "{text}");
         }
         let next = KeyFile::parse(&format!("a/1 {key}\na/2 {key} opens")).unwrap();
+        assert_eq!(next.names().collect::<Vec<_>>(), [("a", vec![1, 2], 1)]);
         assert_eq!(next.newest("a").unwrap().0, 1);
         assert!(next.get("a", 2).is_ok());
         assert!(KeyFile::parse(&KeyFile::generate().unwrap()).is_ok());

@@ -65,8 +65,8 @@ pub struct KeyringStatus {
     /// Of the key management.
     pub address: Option<String>,
     pub default_key: String,
-    /// Names with the versions that are there, where they can be told.
-    pub keys: Vec<(String, Vec<u32>)>,
+    /// Names with the versions that are there and the one that wraps, where they can be told.
+    pub keys: Vec<(String, Vec<u32>, u32)>,
     /// Why the key management cannot be used now.
     pub problem: Option<String>,
     /// How long ago it answered, and how long ago it did not.
@@ -193,7 +193,7 @@ impl Keyring {
                 backend: "file",
                 address: None,
                 default_key,
-                keys: file.names().map(|(name, versions)| (name.to_owned(), versions)).collect(),
+                keys: file.names().map(|(name, versions, wraps)| (name.to_owned(), versions, wraps)).collect(),
                 problem: None,
                 answered_ago: None,
                 failed_ago: None,
@@ -202,7 +202,7 @@ impl Keyring {
             },
             Backend::Vault(keys) => {
                 let (known, problem) = match keys.vault.key(&default_key).await {
-                    Ok(info) => (vec![(default_key.clone(), (info.oldest..=info.latest).collect())], None),
+                    Ok(info) => (vec![(default_key.clone(), info.versions(), info.latest)], None),
                     Err(error) => (Vec::new(), Some(error.to_string())),
                 };
                 let heard = keys.vault.heard();

@@ -85,12 +85,22 @@ pub(super) struct Vault {
     heard: Mutex<Heard>,
 }
 
+/// Versions of a key that are told (BND-1).
+const MOST_VERSIONS: u32 = 1000;
+
 /// What is known of a key there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct KeyInfo {
     pub(super) latest: u32,
     /// The oldest version that still opens.
     pub(super) oldest: u32,
+}
+
+impl KeyInfo {
+    /// In order; of very many the latest.
+    pub(super) fn versions(&self) -> Vec<u32> {
+        (self.oldest.max(self.latest.saturating_sub(MOST_VERSIONS - 1))..=self.latest).collect()
+    }
 }
 
 /// Why an exchange came to nothing.

@@ -161,6 +161,9 @@ impl Api {
                 "The specified copy source is larger than the maximum allowable size for a copy source: {OBJECT_MAX_BYTES}"
             ));
         }
+        // Before gigabytes are read: nobody should wait for them to hear that the bucket does not exist.
+        let target = self.meta().bucket(&copying.bucket).await.map_err(from_meta)?;
+        self.expect_room(&target, &copying.key, found.size).await?;
         let located = self.store.locate(&source.bucket, &source.key, source.selector, RangeRequest::All).await;
         let located = located.map_err(from_store)?;
         let now = &located.version;

@@ -176,7 +176,7 @@ async fn keys_of_objects_are_wrapped_again_and_no_data_is_touched() {
     assert!(status.problem.is_some() && status.failed_ago.is_some(), "{status:?}");
     vault.state.lock().answers = None;
     let status = desk.status().await.unwrap();
-    assert_eq!((status.problem, status.keys), (None, vec![("cairn".to_owned(), vec![1, 2])]));
+    assert_eq!((status.problem, status.keys), (None, vec![("cairn".to_owned(), vec![1, 2], 2)]));
     assert!(desk.rewrap(Some("nowhere"), None).await.is_err());
     world.stop().await;
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::desk::{self, Desk, Refusal};
 
-/// How long one order works at most, but for its last page.
+/// How long one order works at most, but for its last step.
 const WORK_TIME: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Serialize)]
@@ -38,11 +38,13 @@ struct KeysPage {
 struct KeyRow {
     name: String,
     versions: Vec<u32>,
+    /// By which new keys are wrapped.
+    wraps: u32,
 }
 
 impl From<KeyringStatus> for KeysPage {
     fn from(status: KeyringStatus) -> Self {
-        let row = |(name, versions)| KeyRow { name, versions };
+        let row = |(name, versions, wraps)| KeyRow { name, versions, wraps };
         let (failed_ago, last_failure) = status.failed_ago.unzip();
         Self {
             backend: status.backend,

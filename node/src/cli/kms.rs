@@ -43,6 +43,7 @@ struct KeysView {
 struct KeyView {
     name: String,
     versions: Vec<u32>,
+    wraps: u32,
 }
 
 impl KmsView {
@@ -55,10 +56,9 @@ impl KmsView {
         };
         let place = keys.address.as_deref().map(|address| format!(" at {address}")).unwrap_or_default();
         let _ = writeln!(text, "keys of {}: {}{place}, default key {}", self.seen_by, keys.backend, keys.default_key);
-        for KeyView { name, versions } in &keys.keys {
-            let newest = versions.iter().max().copied().unwrap_or(0);
+        for KeyView { name, versions, wraps } in &keys.keys {
             let listed: Vec<String> = versions.iter().map(ToString::to_string).collect();
-            let _ = writeln!(text, "  {name:<20}versions {}; {newest} wraps", listed.join(", "));
+            let _ = writeln!(text, "  {name:<20}versions {}; {wraps} wraps", listed.join(", "));
         }
         if let Some(problem) = &keys.problem {
             let _ = writeln!(text, "  NOT USABLE NOW: {problem}");
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn a_status_says_what_wraps_and_what_is_wrong() {
         let page = r#"{"seen_by":"n1","configured":true,"keys":{"backend":"vault","address":"https://v:8200",
-            "default_key":"cairn","keys":[{"name":"cairn","versions":[1,2]}],"reachable":false,"problem":"away",
+            "default_key":"cairn","keys":[{"name":"cairn","versions":[1,2],"wraps":2}],"reachable":false,"problem":"away",
             "answered_seconds_ago":9,"failed_seconds_ago":3,"last_failure":"no answer","data_keys_remembered":4,
             "data_key_seconds":300}}"#;
         let words = serde_json::from_str::<KmsView>(page).unwrap().in_words();

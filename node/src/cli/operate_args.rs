@@ -58,7 +58,8 @@ pub(crate) enum MaintenanceCommand {
     ///
     /// While that holds its disks are not given up, no group is formed with them, and what is written goes elsewhere if
     /// it can; nothing is refused for it. It ends by itself. Said again, its time begins anew. `safe-to-stop` counts
-    /// the node as stopped, so ask that for this node first, and for the next one before you go on.
+    /// the node as stopped, also for whoever else asks: so say this first and ask that then, and stop nothing without a
+    /// yes.
     Start {
         node: NodeId,
         /// For how long, such as 30m, 2h or 1d; a week at most

@@ -68,8 +68,9 @@ pub(crate) enum KmsCommand {
     /// Have all keys of objects that an older version wrapped be wrapped by the newest
     ///
     /// No data is touched. It may be broken off and begun again: what was done stays done. Give the new version to all
-    /// nodes first; keep the old one until this has ended without failures, on backups of the metadata as well. Run it
-    /// on the node's own machine; the admin API changes nothing for others.
+    /// nodes first, and run this until it wraps none, for copies that are made meanwhile may have been missed; keep the
+    /// old one until then, and as long as backups of the metadata are kept. Run it on the node's own machine; the admin
+    /// API changes nothing for others.
     Rewrap {
         /// Only in this bucket
         #[arg(long, value_name = "BUCKET")]
