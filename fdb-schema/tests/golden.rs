@@ -229,16 +229,17 @@ fn records_have_their_golden_bytes() {
     goldens.check(
         GroupMove {
             group: GroupId(7),
+            id: AttemptId([9; 16]),
             job: JobId(3),
             epoch: 2,
             since_ms: 5,
             was_open: true,
-            positions: vec![PositionMove { position: 1, from: DiskId([6; 16]), to: DiskId([7; 16]) }],
+            positions: vec![PositionMove { position: 1, from: DiskId([6; 16]), to: DiskId([7; 16]), up_since_ms: 4 }],
             cursor: Some(BlobId([8; 16])),
             walked: false,
             bytes: 300,
         },
-        "019907030205c3919301c41006060606060606060606060606060606c41007070707070707070707070707070707c41008080808080808080808080808080808c2cd012c",
+        "019a07c41009090909090909090909090909090909030205c3919401c41006060606060606060606060606060606c4100707070707070707070707070707070704c41008080808080808080808080808080808c2cd012c",
     );
     // maintenance
     goldens.check(

@@ -308,7 +308,7 @@ impl World {
                 done.push(id);
             }
             if self.rng.random_ratio(9, 10) {
-                self.meta.clear_move_tail(self.id, &done).await.unwrap();
+                self.meta.clear_move_tail(self.id, moved.id, &done).await.unwrap();
             }
             return;
         }
@@ -317,7 +317,7 @@ impl World {
         // A walk may end here, and another begin where it began.
         if self.rng.random_ratio(9, 10) {
             let (from, to) = (moved.cursor, page.last().map(|placed| placed.blob.id));
-            let step = MoveStep { group: self.id, epoch: moved.epoch, from, to, bytes: 1 };
+            let step = MoveStep { group: self.id, id: moved.id, epoch: moved.epoch, from, to, bytes: 1 };
             self.meta.advance_move(step).await.unwrap();
         }
     }

@@ -32,16 +32,18 @@ pub(super) async fn why(
         let count = draft.waiting.len();
         return Ok(Some(format!("group {group} waits for {disk}, which is away ({count} such groups in all)")));
     }
-    if let Some((group, why)) = reasons.first_key_value() {
+    let means =
+        |disk: DiskId| rows.disks.get(&disk).is_some_and(|disk| job.means(disk) && disk.state != DiskState::Removed);
+    let holds = |group: &Arc<Group>| group.members.iter().any(|disk| means(*disk));
+    let of_it =
+        |group: &GroupId| job.kind == JobKind::Rebalance || rows.groups.get(group).is_some_and(|group| holds(group));
+    if let Some((group, why)) = reasons.iter().find(|(group, _)| of_it(group)) {
         return Ok(Some(format!("group {group} is tried again soon: {why}")));
     }
     if job.kind == JobKind::Rebalance {
         return Ok(None);
     }
-    let means =
-        |disk: DiskId| rows.disks.get(&disk).is_some_and(|disk| job.means(disk) && disk.state != DiskState::Removed);
-    let holds = |group: &&Arc<Group>| group.members.iter().any(|disk| means(*disk));
-    if let Some(group) = rows.groups.values().filter(holds).min_by_key(|group| group.id) {
+    if let Some(group) = rows.groups.values().filter(|group| holds(group)).min_by_key(|group| group.id) {
         let disk = group.members.iter().find(|disk| means(**disk)).copied().unwrap_or(DiskId([0; 16]));
         let state = rows.state(disk).map_or("unknown", DiskState::name);
         return Ok(Some(format!("disk {disk} is {state}, and group {} has it as a member", group.id)));

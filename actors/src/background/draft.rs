@@ -269,7 +269,9 @@ impl Scales {
         for (_, from) in &fullest {
             let positions = self.positions.get(from).map(Vec::as_slice).unwrap_or_default();
             for (_, to) in &emptiest {
-                let most = excess(*from).min(-excess(*to)) * 2.0;
+                // What is gained is to be a fifth of what is moved at least in sum, or positions go back and forth.
+                let (over, under) = (excess(*from), -excess(*to));
+                let most = (over.min(under) * 2.0).min((over + under) * 0.8);
                 for (weight, group, position) in positions.iter().copied().filter(|(weight, ..)| *weight as f64 <= most)
                 {
                     let Some(group) = self.groups.get(&group) else { continue };

@@ -288,9 +288,10 @@ fn few_groups_are_under_way_at_a_time() {
 fn what_is_under_way_counts_as_moved() {
     let world = World::new(1, 6, 12, 10);
     let group = &world.rows.groups[&GroupId(1)];
-    let position = PositionMove { position: 2, from: group.members[2], to: disk_id(11, 1) };
+    let position = PositionMove { position: 2, from: group.members[2], to: disk_id(11, 1), up_since_ms: 0 };
     let moved = GroupMove {
         group: group.id,
+        id: AttemptId([0; 16]),
         job: JobId(1),
         epoch: 1,
         since_ms: 0,

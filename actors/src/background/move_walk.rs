@@ -57,7 +57,7 @@ impl MoveWalk {
         let mut small = Rows { revision: rows.revision, ..Rows::default() };
         let here = group.members.iter().chain(moved.positions.iter().map(|position| &position.to));
         small.disks = here.filter_map(|id| Some((*id, rows.disks.get(id)?.clone()))).collect();
-        for PositionMove { position, from, to } in &moved.positions {
+        for PositionMove { position, from, to, .. } in &moved.positions {
             *group.members.get_mut(usize::from(*position))? = *to;
             wishes.push(Wish { position: *position, from: Some(*from) });
         }
@@ -175,7 +175,7 @@ impl MoveWalk {
         self.noted_at = Instant::now();
         let Some(last) = self.done.last().copied() else { return Ok(true) };
         if self.moved.walked {
-            ctx.meta.clear_move_tail(self.moved.group, &self.done).await?;
+            ctx.meta.clear_move_tail(self.moved.group, self.moved.id, &self.done).await?;
             self.done.clear();
             return Ok(true);
         }
@@ -184,8 +184,8 @@ impl MoveWalk {
     }
 
     async fn tell(&mut self, ctx: &Context, to: Option<BlobId>) -> Result<bool, MetaError> {
-        let GroupMove { group, epoch, cursor: from, .. } = self.moved;
-        let step = MoveStep { group, epoch, from, to, bytes: self.bytes };
+        let GroupMove { group, id, epoch, cursor: from, .. } = self.moved;
+        let step = MoveStep { group, id, epoch, from, to, bytes: self.bytes };
         match ctx.meta.advance_move(step).await? {
             Some(moved) => {
                 (self.moved, self.bytes) = (moved, 0);

@@ -34,8 +34,8 @@ use crate::{
 };
 
 const LEASE_NAME: &str = "move";
-/// Another node goes on after this when the one that moves has died. Steps are shorter by far.
-const LEASE: Duration = Duration::from_secs(15);
+/// Another node goes on after this when the one that moves has died. A step and the longest rest after it are shorter.
+const LEASE: Duration = Duration::from_secs(75);
 const FRESH: Duration = Duration::from_secs(6);
 /// How long another node that is at it is left alone.
 const OTHERS: Duration = Duration::from_secs(1);
@@ -115,13 +115,12 @@ impl Mover {
     async fn mark_drained(&self, rows: &Rows, jobs: &[Job]) -> Result<bool, MetaError> {
         let drained =
             |disk: &&Disk| disk.state == DiskState::Up && jobs.iter().any(|job| job.drains() && job.means(disk));
-        let changes: Vec<_> =
-            rows.disks.values().filter(drained).map(|disk| (disk.id, DiskState::Up, DiskState::Draining)).collect();
+        let changes: Vec<_> = rows.disks.values().filter(drained).map(|disk| (disk.id, disk.state)).collect();
         if changes.is_empty() {
             return Ok(false);
         }
         tracing::info!(disks = changes.len(), "disks are up that are to be empty: they are drained");
-        self.ctx.meta.set_disk_states(changes).await?;
+        self.ctx.meta.drain_disks(changes).await?;
         Ok(true)
     }
 
@@ -162,11 +161,14 @@ impl Mover {
         let runs = |id: JobId| jobs.iter().any(|job| job.id == id && job.state == JobState::Running);
         let serves = |disk: DiskId| rows.state(disk).is_some_and(DiskState::serves);
         // What somebody works on is about to be stopped.
-        let takes = |disk: DiskId| rows.state(disk) == Some(DiskState::Up) && !rows.is_maintained(disk);
+        let takes = |position: &PositionMove| {
+            let disk = rows.disks.get(&position.to);
+            disk.is_some_and(|disk| position.is_up_still(disk)) && !rows.is_maintained(position.to)
+        };
         let mut left = Vec::with_capacity(moves.len());
         for moved in moves {
             let same = rows.groups.get(&moved.group).is_some_and(|group| group.epoch == moved.epoch);
-            let there = moved.positions.iter().all(|position| serves(position.from) && takes(position.to));
+            let there = moved.positions.iter().all(|position| serves(position.from) && takes(position));
             if same && there && runs(moved.job) {
                 left.push(moved);
                 continue;
@@ -345,7 +347,13 @@ impl Mover {
             return Ok(Step::Worked { bytes: 0 });
         }
         match self.go_on(rows, &moves).await? {
-            Some(bytes) => Ok(Step::Worked { bytes }),
+            Some(bytes) => {
+                let goes_on = self.walk.as_ref().map(|walk| walk.moved.job).filter(|_| bytes > 0);
+                if let Some(job) = goes_on.and_then(|id| jobs.iter().find(|job| job.id == id)) {
+                    self.tell(std::slice::from_ref(job), None).await?;
+                }
+                Ok(Step::Worked { bytes })
+            }
             None => Ok(Step::Idle),
         }
     }

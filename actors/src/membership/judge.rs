@@ -216,8 +216,12 @@ impl Judge {
         self.returning.remove(&disk.id);
         compared??;
         // One that is to be empty is not given anything in the moment until it is drained again.
-        let drained = self.ctx.meta.jobs().await?.iter().any(|job| job.drains() && job.means(disk));
-        Ok(self.change(&[disk], if drained { DiskState::Draining } else { DiskState::Up }).await?)
+        let draining = self.ctx.meta.drain_disks(vec![(disk.id, disk.state)]).await?;
+        if draining.is_empty() {
+            return Ok(self.change(&[disk], DiskState::Up).await?);
+        }
+        draining.iter().for_each(|disk| self.note_change(disk, DiskState::Draining));
+        Ok(())
     }
 
     async fn condemn(&mut self, rows: &Rows, view: &View) -> Result<(), StepError> {
@@ -343,10 +347,14 @@ impl Judge {
         }
         let changes = disks.iter().map(|disk| (disk.id, disk.state, to)).collect();
         for disk in self.ctx.meta.set_disk_states(changes).await? {
-            log_change(&disk, to);
-            self.ctx.metrics.disk_changes.with_label_values(&[to.name()]).inc();
+            self.note_change(&disk, to);
         }
         Ok(())
+    }
+
+    fn note_change(&self, disk: &Disk, to: DiskState) {
+        log_change(disk, to);
+        self.ctx.metrics.disk_changes.with_label_values(&[to.name()]).inc();
     }
 }
 

@@ -375,11 +375,12 @@ fn dur_1_a_disk_that_becomes_a_member_at_any_moment_counts_as_one_already() {
     let stripes = BTreeMap::from([(group.id, 5)]);
     let moved = |epoch| GroupMove {
         group: group.id,
+        id: AttemptId([0; 16]),
         job: JobId(1),
         epoch,
         since_ms: 0,
         was_open: true,
-        positions: vec![PositionMove { position: 0, from: disk_id(0), to: disk_id(3) }],
+        positions: vec![PositionMove { position: 0, from: disk_id(0), to: disk_id(3), up_since_ms: 0 }],
         cursor: None,
         walked: false,
         bytes: 0,

@@ -111,15 +111,23 @@ fn moved(status: &Value) -> u64 {
 
 /// The node that has moved members: there is one at a time.
 async fn mover(cluster: &Cluster) -> Result<usize, ChaosError> {
+    // It counts a move a moment after the metadata has it.
+    let moved = |index: &Option<usize>| index.is_some();
+    let index =
+        admin::until("a node to say that it moved something", UP, async || counted(cluster).await, moved).await?;
+    index.ok_or_else(|| ChaosError::Workload("no node says that it moved anything".into()))
+}
+
+async fn counted(cluster: &Cluster) -> Result<Option<usize>, ChaosError> {
     for (index, node) in cluster.nodes.iter().enumerate() {
         let metrics = admin::get(&format!("{}/metrics", node.admin)).await?;
         let text = String::from_utf8_lossy(&metrics).into_owned();
         let lines = text.lines().filter(|line| line.starts_with("cairn_group_members_moved_total"));
         if lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).any(|count| count > 0.0) {
-            return Ok(index);
+            return Ok(Some(index));
         }
     }
-    Err(ChaosError::Workload("no node says that it moved anything".into()))
+    Ok(None)
 }
 
 async fn until(

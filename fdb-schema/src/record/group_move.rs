@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ids::{BlobId, DiskId, GroupId},
-    record::{Blob, JobId, Moved},
+    ids::{AttemptId, BlobId, DiskId, GroupId},
+    record::{Blob, Disk, DiskState, JobId, Moved},
 };
 
 /// A group of which fragments are copied to the disks that are to be members. Until all are there the members stay who
@@ -15,6 +15,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupMove {
     pub group: GroupId,
+    /// Drawn anew for each: another move of the same group, to other disks, may have the same epoch and cursor.
+    pub id: AttemptId,
     pub job: JobId,
     /// The group's, when the move began: one whose members change meanwhile is not moved.
     pub epoch: u64,
@@ -43,12 +45,23 @@ pub struct PositionMove {
     pub position: u8,
     pub from: DiskId,
     pub to: DiskId,
+    /// Since when the new disk was up when the move began: one that was away since may lack what was copied.
+    pub up_since_ms: u64,
+}
+
+impl PositionMove {
+    /// Whether the new disk has been up ever since.
+    pub fn is_up_still(&self, disk: &Disk) -> bool {
+        disk.state == DiskState::Up && disk.since_ms == self.up_since_ms
+    }
 }
 
 /// A step of a move's walk: everything after `from` as far as `to` is on the new disks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MoveStep {
     pub group: GroupId,
+    /// Of the move.
+    pub id: AttemptId,
     pub epoch: u64,
     /// The cursor before.
     pub from: Option<BlobId>,

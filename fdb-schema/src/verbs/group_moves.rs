@@ -16,8 +16,8 @@ use crate::{
     keyspace::{self, Space},
     kv::{RangeQuery, prefix_end},
     record::{
-        Blob, Disk, DiskState, Group, GroupMove, GroupState, Job, JobId, JobState, MoveEnd, MoveStep, PositionMove,
-        TailBlob, rows::AttemptRow,
+        Blob, Disk, Group, GroupMove, GroupState, Job, JobId, JobState, MoveEnd, MoveStep, PositionMove, TailBlob,
+        rows::AttemptRow,
     },
     verbs::{
         Meta, Verb, attempts, placement,
@@ -33,7 +33,10 @@ impl Meta {
     /// Stale when the group is another by now, is under repair or is moved otherwise, when a disk is not up, or the job
     /// does not run; Invalid for members that no group could have.
     pub fn begin_move(&self, group: GroupId, epoch: u64, job: JobId, to: BTreeMap<u8, DiskId>) -> Verb<'_, GroupMove> {
-        Box::pin(async move { transact!(self, "begin_move", |tx| begin(tx, group, epoch, job, &to)) })
+        Box::pin(async move {
+            let attempt = AttemptId::random();
+            transact!(self, "begin_move", |tx| begin(tx, attempt, group, epoch, job, &to))
+        })
     }
 
     /// All moves under way, in order of group: they are few.
@@ -66,8 +69,8 @@ impl Meta {
 
     /// Takes blobs of the tail away whose fragments are on the new disks, or that are no more. A blob comes into the
     /// tail once, with its commit: to take it away twice is harmless.
-    pub fn clear_move_tail<'a>(&'a self, group: GroupId, blobs: &'a [BlobId]) -> Verb<'a, ()> {
-        Box::pin(async move { transact!(self, "clear_move_tail", |tx| clear_tail(tx, group, blobs)) })
+    pub fn clear_move_tail<'a>(&'a self, group: GroupId, id: AttemptId, blobs: &'a [BlobId]) -> Verb<'a, ()> {
+        Box::pin(async move { transact!(self, "clear_move_tail", |tx| clear_tail(tx, group, id, blobs)) })
     }
 
     /// Makes the new disks the members, if the walk has come to the end and the tail is empty. The job's count grows in
@@ -89,7 +92,14 @@ impl Meta {
     }
 }
 
-async fn begin(tx: &mut Tx, id: GroupId, epoch: u64, job: JobId, to: &BTreeMap<u8, DiskId>) -> Outcome<GroupMove> {
+async fn begin(
+    tx: &mut Tx,
+    attempt: AttemptId,
+    id: GroupId,
+    epoch: u64,
+    job: JobId,
+    to: &BTreeMap<u8, DiskId>,
+) -> Outcome<GroupMove> {
     let (key, row, repair) = (keyspace::group(id), keyspace::group_move(id), keyspace::group_repair(id));
     tx.prefetch(&[key.clone(), row.clone(), repair.clone(), keyspace::job(job)]).await?;
     let group = tx.get::<Group>(&key).await?.filter(|group| group.epoch == epoch);
@@ -99,11 +109,14 @@ async fn begin(tx: &mut Tx, id: GroupId, epoch: u64, job: JobId, to: &BTreeMap<u
     }
     let mut members = group.members.clone();
     let mut positions = Vec::with_capacity(to.len());
-    for (position, to) in to {
+    let keys: Vec<Bytes> = to.values().copied().map(keyspace::disk).collect();
+    let disks = tx.get_many::<Disk>(&keys).await?;
+    for ((position, to), disk) in to.iter().zip(disks) {
         let why = format!("it has no position {position}");
         let none = MetaError::Invalid { what: "move of a group", why };
         let member = members.get_mut(usize::from(*position)).ok_or(none)?;
-        positions.push(PositionMove { position: *position, from: *member, to: *to });
+        let up_since_ms = disk.map_or(0, |disk| disk.since_ms);
+        positions.push(PositionMove { position: *position, from: *member, to: *to, up_since_ms });
         *member = *to;
     }
     if positions.is_empty() {
@@ -121,6 +134,7 @@ async fn begin(tx: &mut Tx, id: GroupId, epoch: u64, job: JobId, to: &BTreeMap<u
     let was_open = group.state == GroupState::Open;
     let begun = GroupMove {
         group: id,
+        id: attempt,
         job,
         epoch,
         since_ms: tx.now_ms,
@@ -141,8 +155,10 @@ async fn begin(tx: &mut Tx, id: GroupId, epoch: u64, job: JobId, to: &BTreeMap<u
 
 async fn must_be_up(tx: &mut Tx, positions: &[PositionMove]) -> Outcome<()> {
     let keys: Vec<Bytes> = positions.iter().map(|position| keyspace::disk(position.to)).collect();
-    let up = |disk: &Option<Disk>| disk.as_ref().is_some_and(|disk| disk.state == DiskState::Up);
-    if tx.get_many::<Disk>(&keys).await?.iter().all(up) {
+    let disks = tx.get_many::<Disk>(&keys).await?;
+    let up =
+        |(position, disk): (&PositionMove, &Option<Disk>)| disk.as_ref().is_some_and(|disk| position.is_up_still(disk));
+    if positions.iter().zip(&disks).all(up) {
         return Ok(());
     }
     Err(MetaError::Stale("disk that was to be a member").into())
@@ -154,7 +170,7 @@ async fn advance(tx: &mut Tx, step: &MoveStep, first_seen: &mut Option<Bytes>) -
     let row = keyspace::group_move(step.group);
     let Some(stored) = tx.raw(&row).await? else { return Ok(None) };
     let mut walked = GroupMove::read(&row, &stored)?;
-    if walked.epoch != step.epoch {
+    if (walked.epoch, walked.id) != (step.epoch, step.id) {
         return Ok(None);
     }
     if *first_seen.get_or_insert(stored.clone()) != stored {
@@ -181,7 +197,12 @@ async fn tail(tx: &mut Tx, group: GroupId, limit: usize) -> Outcome<Vec<TailBlob
     Ok(ids.into_iter().zip(blobs).collect())
 }
 
-async fn clear_tail(tx: &mut Tx, group: GroupId, blobs: &[BlobId]) -> Outcome<()> {
+async fn clear_tail(tx: &mut Tx, group: GroupId, id: AttemptId, blobs: &[BlobId]) -> Outcome<()> {
+    // Of another move the tail is what its own disks lack.
+    let moved = tx.get::<GroupMove>(&keyspace::group_move(group)).await?;
+    if moved.is_none_or(|moved| moved.id != id) {
+        return Ok(());
+    }
     for blob in blobs {
         tx.clear(keyspace::move_tail_blob(group, *blob));
     }

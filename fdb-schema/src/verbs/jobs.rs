@@ -55,6 +55,12 @@ impl Meta {
         })
     }
 
+    /// Has disks drained that are in these states and that a job is about, in one transaction with the reading of the
+    /// jobs; those that none is about stay as they are. Returns those that are draining now.
+    pub fn drain_disks(&self, disks: Vec<(DiskId, DiskState)>) -> Verb<'_, Vec<Disk>> {
+        Box::pin(async move { transact!(self, "drain_disks", |tx| drain_disks(tx, &disks)) })
+    }
+
     /// Notes why nothing moves though the job runs; None: something does. Nothing happens to a job that does not run.
     pub fn note_job(&self, id: JobId, blocked: Option<String>) -> Verb<'_, ()> {
         Box::pin(async move {
@@ -168,6 +174,23 @@ async fn enter(tx: &mut Tx, id: DiskId, from: DiskState, to: DiskState) -> Outco
         tx.set(key, &disk);
     }
     Ok(())
+}
+
+async fn drain_disks(tx: &mut Tx, disks: &[(DiskId, DiskState)]) -> Outcome<Vec<Disk>> {
+    let (jobs, mut draining, mut any) = (kept(tx).await?, Vec::new(), false);
+    for (id, from) in disks {
+        let key = keyspace::disk(*id);
+        let Some(mut disk) = tx.get::<Disk>(&key).await? else { continue };
+        if disk.state == *from && jobs.iter().any(|job| job.drains() && job.means(&disk)) {
+            (disk.state, disk.since_ms, any) = (DiskState::Draining, tx.now_ms, true);
+            tx.set(key, &disk);
+        }
+        draining.extend((disk.state == DiskState::Draining).then_some(disk));
+    }
+    if any {
+        placement::changed(tx).await?;
+    }
+    Ok(draining)
 }
 
 async fn set_state(tx: &mut Tx, attempt: AttemptId, id: JobId, state: JobState) -> Outcome<Job> {
