@@ -259,7 +259,7 @@ async fn every_verb(kv: SharedKv, faults: [Fault; 2], case: &str) -> BTreeSet<&'
     assert_eq!(plain.bucket("b").await.unwrap().limits, limits, "{case}");
     let quota = Quota { bytes: Some(1 << 20), objects: None };
     tried.faulty("set_quota").set_quota("b", quota).await.expect(case);
-    assert_eq!(plain.bucket("b").await.unwrap().quota, Some(BucketQuota { quota, shared: true }), "{case}");
+    assert_eq!(plain.bucket("b").await.unwrap().quota, Some(BucketQuota { quota, shared: false }), "{case}");
     tried.faulty("copy_object").copy_object(copy(("b", "k"), ("b", "copy"))).await.expect(case);
     let (finished, given_up) = (upload("b", "mp"), upload("b", "mp"));
     tried.faulty("create_upload").create_upload(finished.clone()).await.expect(case);

@@ -130,8 +130,7 @@ impl Traffic {
         let Some(per_second) = limits.per_second else { return Some(Self { under_way, due: None }) };
         let step = Duration::from_secs(1).checked_div(per_second)?;
         let due = self.due.map_or(now, |due| due.max(now)) + step;
-        // A rate below one a second has a burst of one.
-        (due <= now + BURST.max(step)).then_some(Self { under_way, due: Some(due) })
+        (due <= now + BURST).then_some(Self { under_way, due: Some(due) })
     }
 
     fn is_idle(self, now: Instant) -> bool {

@@ -94,7 +94,7 @@ pub(crate) enum Failure {
     JobRefused(String),
     #[error("nothing was changed: {0}")]
     AccessRefused(String),
-    #[error("no bucket was changed: {0}")]
+    #[error("buckets: {0}")]
     BucketRefused(String),
     #[error("nothing was changed: {0}")]
     MaintenanceRefused(String),

@@ -35,8 +35,7 @@ pub(super) async fn why(
     let means =
         |disk: DiskId| rows.disks.get(&disk).is_some_and(|disk| job.means(disk) && disk.state != DiskState::Removed);
     let holds = |group: &Arc<Group>| group.members.iter().any(|disk| means(*disk));
-    let of_it =
-        |group: &GroupId| job.kind == JobKind::Rebalance || rows.groups.get(group).is_some_and(|group| holds(group));
+    let of_it = |group: &GroupId| job.kind == JobKind::Rebalance || rows.groups.get(group).is_some_and(&holds);
     if let Some((group, why)) = reasons.iter().find(|(group, _)| of_it(group)) {
         return Ok(Some(format!("group {group} is tried again soon: {why}")));
     }

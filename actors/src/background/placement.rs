@@ -117,6 +117,19 @@ impl PlacementKeeper {
     }
 }
 
+#[async_trait]
+impl Worker for PlacementKeeper {
+    async fn step(&mut self) -> Result<Step, StepError> {
+        let stepped = self.look().await;
+        if stepped.is_err() {
+            // What was judged before is not known to hold.
+            self.ctx.metrics.health.set(-1);
+            self.tolerance_due = Instant::now();
+        }
+        stepped
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -161,18 +174,5 @@ mod tests {
         found("-1", 0);
         found("1", 0);
         assert_eq!(health().await, 0);
-    }
-}
-
-#[async_trait]
-impl Worker for PlacementKeeper {
-    async fn step(&mut self) -> Result<Step, StepError> {
-        let stepped = self.look().await;
-        if stepped.is_err() {
-            // What was judged before is not known to hold.
-            self.ctx.metrics.health.set(-1);
-            self.tolerance_due = Instant::now();
-        }
-        stepped
     }
 }

@@ -45,6 +45,49 @@ impl RequestLimits {
 pub struct BucketQuota {
     pub quota: Quota,
     /// Each stripe of the counters is within its share of the quota, so that whoever adds to one need not look at the
-    /// others. Not so while the bucket holds more than its quota, which was set below what there was.
+    /// others. Not so from when it is set until something is added, nor while the bucket holds more than its quota.
     pub shared: bool,
+}
+
+/// What is to be other of a quota; None stays as it is, Some(None) is without bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QuotaChange {
+    pub bytes: Option<Option<u64>>,
+    pub objects: Option<Option<u64>>,
+}
+
+impl QuotaChange {
+    pub fn of(self, before: Quota) -> Quota {
+        Quota { bytes: self.bytes.unwrap_or(before.bytes), objects: self.objects.unwrap_or(before.objects) }
+    }
+}
+
+impl From<Quota> for QuotaChange {
+    /// All of it.
+    fn from(quota: Quota) -> Self {
+        Self { bytes: Some(quota.bytes), objects: Some(quota.objects) }
+    }
+}
+
+/// What is to be other of limits; None stays as it is, Some(None) is without bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitsChange {
+    pub per_second: Option<Option<u32>>,
+    pub concurrent: Option<Option<u32>>,
+}
+
+impl LimitsChange {
+    pub fn of(self, before: RequestLimits) -> RequestLimits {
+        RequestLimits {
+            per_second: self.per_second.unwrap_or(before.per_second),
+            concurrent: self.concurrent.unwrap_or(before.concurrent),
+        }
+    }
+}
+
+impl From<RequestLimits> for LimitsChange {
+    /// All of them.
+    fn from(limits: RequestLimits) -> Self {
+        Self { per_second: Some(limits.per_second), concurrent: Some(limits.concurrent) }
+    }
 }

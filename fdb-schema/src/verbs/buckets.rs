@@ -6,7 +6,7 @@ use crate::{
     ids::{AttemptId, UploadId},
     keyspace,
     kv::{RangeQuery, key_after, prefix_end},
-    record::{Bucket, Quota, RequestLimits, Usage, Versioning, rows::AttemptRow},
+    record::{Bucket, LimitsChange, QuotaChange, Usage, Versioning, rows::AttemptRow},
     verbs::{
         Meta, Verb, attempts, multipart,
         tx::{Outcome, Tx, transact},
@@ -68,18 +68,20 @@ impl Meta {
 
     /// Bounds what a bucket holds from now on. What is there stays, also what is more than that: then nothing that
     /// makes it more is taken until enough is gone.
-    pub fn set_quota<'a>(&'a self, bucket: &'a str, quota: Quota) -> Verb<'a, ()> {
+    pub fn set_quota<'a>(&'a self, bucket: &'a str, change: impl Into<QuotaChange>) -> Verb<'a, ()> {
+        let change = change.into();
         Box::pin(async move {
             let attempt = AttemptId::random();
-            transact!(self, "set_quota", |tx| set_quota(tx, attempt, bucket, quota))
+            transact!(self, "set_quota", |tx| set_quota(tx, attempt, bucket, change))
         })
     }
 
     /// Bounds the requests for a bucket.
-    pub fn set_request_limits<'a>(&'a self, bucket: &'a str, limits: RequestLimits) -> Verb<'a, ()> {
+    pub fn set_request_limits<'a>(&'a self, bucket: &'a str, change: impl Into<LimitsChange>) -> Verb<'a, ()> {
+        let change = change.into();
         Box::pin(async move {
             let attempt = AttemptId::random();
-            transact!(self, "set_request_limits", |tx| set_request_limits(tx, attempt, bucket, limits))
+            transact!(self, "set_request_limits", |tx| set_request_limits(tx, attempt, bucket, change))
         })
     }
 
@@ -194,23 +196,25 @@ async fn usage(tx: &mut Tx, bucket: &str) -> Outcome<Usage> {
     usage::read(tx, bucket, true).await
 }
 
-async fn set_quota(tx: &mut Tx, attempt: AttemptId, name: &str, quota: Quota) -> Outcome<()> {
+async fn set_quota(tx: &mut Tx, attempt: AttemptId, name: &str, change: QuotaChange) -> Outcome<()> {
     tx.prefetch(&[keyspace::attempt(attempt), keyspace::bucket(name)]).await?;
     if attempts::done_before(tx, attempt).await? {
         return Ok(());
     }
     let bucket = tx.bucket(name).await?;
-    usage::set_quota(tx, bucket, (!quota.is_unset()).then_some(quota)).await?;
+    let quota = change.of(bucket.quota.map(|kept| kept.quota).unwrap_or_default());
+    usage::set_quota(tx, bucket, (!quota.is_unset()).then_some(quota));
     attempts::remember(tx, attempt, &AttemptRow::Done);
     Ok(())
 }
 
-async fn set_request_limits(tx: &mut Tx, attempt: AttemptId, name: &str, limits: RequestLimits) -> Outcome<()> {
+async fn set_request_limits(tx: &mut Tx, attempt: AttemptId, name: &str, change: LimitsChange) -> Outcome<()> {
     tx.prefetch(&[keyspace::attempt(attempt), keyspace::bucket(name)]).await?;
     if attempts::done_before(tx, attempt).await? {
         return Ok(());
     }
     let bucket = tx.bucket(name).await?;
+    let limits = change.of(bucket.limits);
     tx.set(keyspace::bucket(name), &Bucket { limits, ..bucket });
     attempts::remember(tx, attempt, &AttemptRow::Done);
     Ok(())

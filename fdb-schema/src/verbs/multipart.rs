@@ -16,7 +16,6 @@ use crate::{
     verbs::{
         Committed, CompleteUpload, CopyPart, Meta, PartsPage, PutPart, RangeRequest, Verb, attempts, blobs, locate,
         tx::{Outcome, Tx, transact},
-        usage,
         version_rows::{self, Draft},
     },
 };
@@ -121,9 +120,7 @@ async fn create(tx: &mut Tx, attempt: AttemptId, upload: &Upload) -> Outcome<()>
         return Ok(());
     }
     // What could never be completed is not begun.
-    let bucket = tx.bucket(&upload.bucket).await?;
-    bucket.lock_of_new(upload.attributes.lock, tx.now_ms)?;
-    usage::expect_room(tx, &bucket, 1).await?;
+    tx.bucket(&upload.bucket).await?.lock_of_new(upload.attributes.lock, tx.now_ms)?;
     tx.set(keyspace::upload(&upload.bucket, &upload.key, upload.id), upload);
     attempts::remember(tx, attempt, &AttemptRow::Done);
     Ok(())
@@ -141,7 +138,6 @@ async fn put_part(tx: &mut Tx, request: &PutPart) -> Outcome<UploadedPart> {
     let part_key = keyspace::part(request.upload, request.number);
     let mut ahead = vec![
         keyspace::attempt(request.attempt),
-        keyspace::bucket(&request.bucket),
         keyspace::upload(&request.bucket, &request.key, request.upload),
         part_key.clone(),
     ];
@@ -152,9 +148,8 @@ async fn put_part(tx: &mut Tx, request: &PutPart) -> Outcome<UploadedPart> {
     }
     // Read, so that a Complete or an Abort beside this one conflicts.
     let upload = read(tx, &request.bucket, &request.key, request.upload).await?;
-    // It counts once it is part of an object; what never could be is not kept.
-    let bucket = tx.bucket(&request.bucket).await?;
-    usage::expect_room(tx, &bucket, request.length).await?;
+    // Whether there is room is not asked here: a refusal must follow from what the commit depends on, or a try whose
+    // commit is unknown could be done after the bytes were given up.
     let stored = request.blob.as_ref().map_or(0, |new| new.blob.length);
     if stored_length(upload.encryption.as_ref(), request.length) != Some(stored) {
         let why = format!("part of {} bytes with a blob of {stored}", request.length);

@@ -38,19 +38,11 @@ pub(crate) async fn count_new(tx: &mut Tx, bucket: &Bucket, size: u64, replaced:
     Ok(())
 }
 
-/// Divides what a bucket holds among the shares of another quota. None ends it.
-pub(crate) async fn set_quota(tx: &mut Tx, bucket: Bucket, quota: Option<Quota>) -> Outcome<()> {
-    let shared = match quota {
-        None => false,
-        Some(quota) => {
-            let usage = read(tx, &bucket.name, false).await?;
-            divide(tx, &bucket.name, quota, usage);
-            quota.admits(usage)
-        }
-    };
-    let quota = quota.map(|quota| BucketQuota { quota, shared });
+/// Whoever adds next divides what there is among the shares of another quota: reading the counters here would conflict
+/// with every commit of a busy bucket. None ends it.
+pub(crate) fn set_quota(tx: &mut Tx, bucket: Bucket, quota: Option<Quota>) {
+    let quota = quota.map(|quota| BucketQuota { quota, shared: false });
     tx.set(keyspace::bucket(&bucket.name), &Bucket { quota, ..bucket });
-    Ok(())
 }
 
 /// What a bucket holds. `snapshot`: it may change until the commit.

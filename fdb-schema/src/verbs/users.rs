@@ -5,7 +5,7 @@ use crate::{
     ids::AttemptId,
     keyspace::{self, LinkKind, Space},
     record::{
-        AccessKey, AttachedPolicy, MAX_GROUPS, RequestLimits, User, UserGroup, check_access_name, rows::AttemptRow,
+        AccessKey, AttachedPolicy, LimitsChange, MAX_GROUPS, User, UserGroup, check_access_name, rows::AttemptRow,
         within_access_limit,
     },
     verbs::{
@@ -25,7 +25,7 @@ pub enum UserChange {
     /// A user group.
     Join(String),
     Leave(String),
-    Limit(RequestLimits),
+    Limit(LimitsChange),
 }
 
 impl Meta {
@@ -111,7 +111,7 @@ async fn change_one(tx: &mut Tx, attempt: AttemptId, name: &str, change: &UserCh
     let mut user = existing(tx, name).await?;
     match change {
         UserChange::Enable(enabled) => user.enabled = *enabled,
-        UserChange::Limit(limits) => user.limits = *limits,
+        UserChange::Limit(change) => user.limits = change.of(user.limits),
         UserChange::Attach(policy) => {
             attached::attach(tx, (LinkKind::PolicyOfUser, name), &mut user.policies, policy).await?;
         }

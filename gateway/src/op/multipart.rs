@@ -11,7 +11,6 @@ use s3s::{S3Request, S3Response, S3Result, dto::*, s3_error};
 use super::{
     Api,
     attributes::said,
-    encryption::Choice,
     encryption_headers::{Asked, CustomerKey, told},
     incoming::incoming,
     lock_headers::{asked_lock, demand_part_digest},
@@ -37,11 +36,10 @@ impl Api {
         check_key(&input.key)?;
         let checksum = declared_checksum(input.checksum_algorithm.as_ref(), input.checksum_type.as_ref())?;
         let attributes = said!(input, lock).into_attributes()?;
+        // Neither is a key made for what cannot be begun.
+        let bucket = self.meta().bucket(&input.bucket).await.map_err(from_meta)?;
+        self.expect_room(&bucket, &input.key, 1).await?;
         let choice = self.choice(&input.bucket, asked).await?;
-        if !matches!(choice, Choice::Nothing) {
-            // No key is made for what cannot be begun.
-            self.meta().bucket(&input.bucket).await.map_err(from_meta)?;
-        }
         let encryption = self.sealing(&input.bucket, &choice).await?.map(|sealing| sealing.kept);
         let upload = Upload {
             id: UploadId::random(),
@@ -92,6 +90,9 @@ impl Api {
         let digests = checks.plan();
         let sealer = self.part_sealer(upload.encryption.as_ref(), customer.as_ref()).await?;
         let incoming = incoming(input.body, input.content_length, checks, trailing_headers)?;
+        // It counts once it is part of an object; what never could be need not be sent.
+        let bucket = self.meta().bucket(&input.bucket).await.map_err(from_meta)?;
+        self.expect_room(&bucket, &input.key, incoming.length).await?;
         let put = PutUploadPart {
             requester,
             bucket: input.bucket,

@@ -20,7 +20,7 @@ impl Api {
         }
         match self.meta().expect_room(&bucket.name, length).await {
             // What is overwritten makes room, and how much is known at the end.
-            Err(error @ MetaError::QuotaExceeded { .. }) if !self.overwrites(bucket, key).await => {
+            Err(error @ MetaError::QuotaExceeded { .. }) if self.overwrites_nothing(bucket, key).await => {
                 Err(from_meta(error))
             }
             Err(MetaError::QuotaExceeded { .. }) | Ok(()) => Ok(()),
@@ -28,9 +28,13 @@ impl Api {
         }
     }
 
-    async fn overwrites(&self, bucket: &Bucket, key: &str) -> bool {
+    /// False where that is not known.
+    async fn overwrites_nothing(&self, bucket: &Bucket, key: &str) -> bool {
         let current = VersionSelector::Current;
-        bucket.versioning != Versioning::Enabled
-            && self.meta().locate(&bucket.name, key, current, RangeRequest::Nothing).await.is_ok()
+        bucket.versioning == Versioning::Enabled
+            || matches!(
+                self.meta().locate(&bucket.name, key, current, RangeRequest::Nothing).await,
+                Err(MetaError::NoSuchKey(_))
+            )
     }
 }

@@ -37,7 +37,7 @@ async fn user(world: &World, name: &str) -> Signer {
 }
 
 /// Waits until the node holds as much memory as is wanted.
-async fn memory_of(world: &World, enough: impl Fn(u64) -> bool) -> u64 {
+pub(crate) async fn memory_of(world: &World, enough: impl Fn(u64) -> bool) -> u64 {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let (in_use, _) = world.node.store().memory();

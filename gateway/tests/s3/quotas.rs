@@ -8,7 +8,7 @@ use cairn_schema::{
 };
 
 use crate::{
-    overload::begun,
+    overload::{begun, memory_of},
     request::{Request, bytes},
     sign::Signer,
     wire::{DEADLINE, Wire},
@@ -88,7 +88,7 @@ async fn soon(world: &World, signer: &Signer, request: impl Fn() -> Request, sta
 }
 
 async fn limit_user(world: &World, name: &str, limits: RequestLimits) {
-    world.meta.change_user(name, UserChange::Limit(limits)).await.unwrap();
+    world.meta.change_user(name, UserChange::Limit(limits.into())).await.unwrap();
 }
 
 const ALL: &str = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"s3:*","Resource":"*"}}"#;
@@ -101,9 +101,11 @@ async fn bnd_1_a_user_has_no_more_requests_under_way_than_allowed() {
     let mut stalled = Vec::new();
     for number in 0..2 {
         let mut wire = Wire::connect(world.address()).await;
-        wire.send(begun(&world, &limited, &format!("/busy/{number}"), MIB, 1000)).await;
+        wire.send(begun(&world, &limited, &format!("/busy/{number}"), MIB, 100_000)).await;
         stalled.push(wire);
     }
+    // Both are under way.
+    memory_of(&world, |bytes| bytes > 150_000).await;
     let get = || Request::get("/busy");
     soon(&world, &limited, get, 503).await;
     let refused = get().send(world.address(), &limited).await;
@@ -111,7 +113,7 @@ async fn bnd_1_a_user_has_no_more_requests_under_way_than_allowed() {
     assert_eq!(get().send(world.address(), &other).await.status, 200);
     // They go on, and make room.
     for wire in &mut stalled {
-        wire.send(bytes(MIB - 1000, 7)).await;
+        wire.send(bytes(MIB - 100_000, 7)).await;
         assert_eq!(wire.answer(true).await.unwrap().status, 200);
     }
     soon(&world, &limited, get, 200).await;

@@ -87,7 +87,7 @@ async fn a_session_may_what_both_the_user_and_its_policy_allow() {
 #[tokio::test]
 async fn a_session_of_a_limited_key_is_limited_like_the_key_and_ends_with_it() {
     let (world, _) = with_alice().await;
-    let soon_over = cairn_schema::clock::now_ms() + 60_000;
+    let soon_over = cairn_schema::clock::now_ms() + 600_000;
     let limited = world.key_of("alice", Some(soon_over), Some(&allow("GetObject", &["forms/*"]))).await;
     let whole = assume(&world, &limited, None).await;
     answered(&world, &whole, get(), 200, "").await;

@@ -143,10 +143,7 @@ async fn of_users(desk: &AccessDesk, order: AccessOrder) -> Result<Value, DeskEr
             return Ok(done());
         }
         AccessOrder::EnableUser { name, enabled } => (name, UserChange::Enable(enabled)),
-        AccessOrder::LimitUser { name, limits } => {
-            let user = meta.user(&name).await?.ok_or_else(|| missing("user", &name))?;
-            (name, UserChange::Limit(limits.of(user.limits)))
-        }
+        AccessOrder::LimitUser { name, limits } => (name, UserChange::Limit(limits.into())),
         AccessOrder::AttachToUser { name, policy, text } => {
             (name, UserChange::Attach(AccessDesk::attachable(&policy, text)?))
         }

@@ -2,7 +2,7 @@
 
 use cairn_schema::{
     Meta, MetaError,
-    record::{Bucket, Quota, Versioning},
+    record::{Bucket, QuotaChange, Versioning},
 };
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -75,17 +75,12 @@ async fn obey(meta: &Meta, order: BucketOrder) -> Result<Value, MetaError> {
         }
         BucketOrder::Bucket { name } => shown(meta, meta.bucket(&name).await?).await,
         BucketOrder::Limit { name, limits } => {
-            let before = meta.bucket(&name).await?.limits;
-            meta.set_request_limits(&name, limits.of(before)).await?;
+            meta.set_request_limits(&name, limits).await?;
             shown(meta, meta.bucket(&name).await?).await
         }
         BucketOrder::Quota { name, bytes, objects } => {
-            let before = meta.bucket(&name).await?.quota.map(|kept| kept.quota).unwrap_or_default();
-            let quota = Quota {
-                bytes: bytes.map_or(before.bytes, |bytes| bytes.map(|size| size.0)),
-                objects: objects.unwrap_or(before.objects),
-            };
-            meta.set_quota(&name, quota).await?;
+            let change = QuotaChange { bytes: bytes.map(|bytes| bytes.map(|size| size.0)), objects };
+            meta.set_quota(&name, change).await?;
             shown(meta, meta.bucket(&name).await?).await
         }
     }

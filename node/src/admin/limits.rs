@@ -1,6 +1,6 @@
 //! Limits of requests, as operators change and see them.
 
-use cairn_schema::record::RequestLimits;
+use cairn_schema::record::{LimitsChange, RequestLimits};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -16,12 +16,9 @@ pub(crate) struct LimitsOrder {
     pub concurrent: Option<Option<u32>>,
 }
 
-impl LimitsOrder {
-    pub(super) fn of(self, before: RequestLimits) -> RequestLimits {
-        RequestLimits {
-            per_second: self.per_second.unwrap_or(before.per_second),
-            concurrent: self.concurrent.unwrap_or(before.concurrent),
-        }
+impl From<LimitsOrder> for LimitsChange {
+    fn from(order: LimitsOrder) -> Self {
+        Self { per_second: order.per_second, concurrent: order.concurrent }
     }
 }
 

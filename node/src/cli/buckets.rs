@@ -37,9 +37,10 @@ pub(crate) enum BucketCommand {
     Show { name: String },
     /// Bound what a bucket holds; what is not named stays as it is
     ///
-    /// All versions count, with the sizes that clients sent, and parts of unfinished uploads do not. What would be too
-    /// much is refused with 403 QuotaExceeded, in the transaction that would make it visible. A quota below what there
-    /// is takes nothing away: nothing more comes until enough is deleted.
+    /// All versions that are objects count (delete markers do not), with the sizes that clients sent, and parts of
+    /// unfinished uploads do not. What would be too much is refused with 403 QuotaExceeded, in the transaction that
+    /// would make it visible. A quota below what there is takes nothing away: nothing more comes until enough is
+    /// deleted.
     #[command(after_help = "Example:\n  cairn admin bucket quota photos --bytes 500GiB --objects none")]
     Quota(QuotaArgs),
     /// Bound the requests for a bucket on each node; what is not named stays as it is
@@ -66,7 +67,7 @@ pub(crate) struct Bounds {
     /// Bytes at most, or none for no bound
     #[arg(long, value_name = "SIZE")]
     pub bytes: Option<OrNone<Size>>,
-    /// Versions at most, or none for no bound
+    /// Versions that are objects at most, or none for no bound
     #[arg(long, value_name = "N")]
     pub objects: Option<OrNone<u64>>,
 }
