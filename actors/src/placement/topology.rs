@@ -13,8 +13,9 @@ use cairn_fragment::Positions;
 use cairn_schema::{ids::*, record::*};
 
 use super::{
-    MAX_GROUPS_PER_DISK, PolicyView, Rows,
+    PolicyView, Rows,
     members::{domain_cap, spread},
+    share_out::MAX_GROUPS_PER_DISK,
 };
 
 /// What this node holds of another, by gossip and probes. It only suspects; the metadata store decides ([`DiskState`]).
