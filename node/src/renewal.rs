@@ -1,7 +1,10 @@
 //! The certificate of https, renewed while the node serves: the files are read again and again, for whoever renews them
 //! only replaces them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use cairn_gateway::Certificate;
 use tokio_util::task::AbortOnDropHandle;
@@ -36,7 +39,7 @@ impl Files {
     pub(crate) fn follow(mut self, certificate: Certificate) -> AbortOnDropHandle<()> {
         AbortOnDropHandle::new(tokio::spawn(async move {
             loop {
-                match self.look(&certificate) {
+                match self.look(&certificate).await {
                     Look::Renewed => {
                         tracing::info!(path = %self.cert.display(), "another certificate is shown to clients")
                     }
@@ -53,10 +56,9 @@ impl Files {
         }))
     }
 
-    fn look(&mut self, certificate: &Certificate) -> Look {
-        let read =
-            |path: &PathBuf| std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()));
-        let outcome = read(&self.cert).and_then(|cert| Ok((cert, read(&self.key)?))).and_then(|now| {
+    async fn look(&mut self, certificate: &Certificate) -> Look {
+        let read = futures::future::try_join(read(&self.cert), read(&self.key)).await;
+        let outcome = read.and_then(|now| {
             if self.last.as_ref() == Some(&now) {
                 return Ok(false);
             }
@@ -78,14 +80,18 @@ impl Files {
     }
 }
 
+async fn read(path: &Path) -> Result<String, String> {
+    tokio::fs::read_to_string(path).await.map_err(|error| format!("{}: {error}", path.display()))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::certs;
 
-    #[test]
-    fn another_certificate_is_taken_and_what_is_none_is_told_once() {
+    #[tokio::test]
+    async fn another_certificate_is_taken_and_what_is_none_is_told_once() {
         let folder = tempfile::tempdir().unwrap();
         let made = |name: &str| {
             let folder = folder.path().join(name);
@@ -103,17 +109,17 @@ mod tests {
         write((&first.0, &first.1));
         let certificate = Certificate::read(&first.0, &first.1).unwrap();
         let mut files = Files::new(cert.clone(), key.clone());
-        assert_eq!((files.look(&certificate), files.look(&certificate)), (Look::Same, Look::Same));
+        assert_eq!((files.look(&certificate).await, files.look(&certificate).await), (Look::Same, Look::Same));
         // Half way between two, which is soon over, and then not.
         write((&second.0, &first.1));
-        assert_eq!(files.look(&certificate), Look::Same);
+        assert_eq!(files.look(&certificate).await, Look::Same);
         write((&second.0, &second.1));
-        assert_eq!((files.look(&certificate), files.look(&certificate)), (Look::Renewed, Look::Same));
+        assert_eq!((files.look(&certificate).await, files.look(&certificate).await), (Look::Renewed, Look::Same));
         std::fs::remove_file(&key).unwrap();
-        assert_eq!(files.look(&certificate), Look::Same);
-        assert!(matches!(files.look(&certificate), Look::Wrong(why) if why.contains("key")));
-        assert_eq!(files.look(&certificate), Look::Same);
+        assert_eq!(files.look(&certificate).await, Look::Same);
+        assert!(matches!(files.look(&certificate).await, Look::Wrong(why) if why.contains("key")));
+        assert_eq!(files.look(&certificate).await, Look::Same);
         write((&first.0, &first.1));
-        assert_eq!(files.look(&certificate), Look::Renewed);
+        assert_eq!(files.look(&certificate).await, Look::Renewed);
     }
 }
