@@ -49,7 +49,7 @@ fn the_formula_and_the_trial_agree() {
         ("4+2", 6, 6.0, 0.0),
         ("4+2", 12, 6.0, 0.0),
         ("4+2", 6, 6.0, 0.5),
-        ("replicated(3)", 6, 6.0, 0.0),
+        ("replicated(3)", 6, 15.0, 0.0),
         ("8+4", 12, 15.0, 0.0),
     ];
     let years = 60.0;
@@ -84,7 +84,7 @@ fn one_copy_is_lost_with_its_disk() {
 
 #[test]
 fn what_cannot_be_is_said() {
-    let few = Assumptions { racks: 5, ..usual() };
+    let few = Assumptions { racks: 4, ..usual() };
     let why = few.outlook(scheme("8+2")).unwrap_err();
     assert!(matches!(why, DurabilityError::CannotForm(_)), "{why}");
     let none = Assumptions { racks: 0, ..usual() };

@@ -68,7 +68,7 @@ pub(crate) fn run(args: &DurabilityArgs) -> Result<String, Failure> {
                 let years = args.years.unwrap_or_default();
                 let _ = writeln!(
                     text,
-                    "\n{scheme}, {years} years tried (seed {}): {} of {} groups lost, where the formula has {:.1}; {} disks failed, {} domains were lost",
+                    "\n{scheme}, {years} years tried (seed {}): {} losses of one of {} groups, where the formula has {:.1}; {} disks failed, {} domains were lost",
                     args.seed,
                     tried.groups_lost,
                     tried.groups,
