@@ -233,6 +233,13 @@ impl Topology {
         self.disks.get(&id)
     }
 
+    /// Bytes that a disk can take of what is moved. None of one that takes nothing, that nothing is known of, or on a
+    /// node that somebody works on.
+    pub(crate) fn free_for_moves(&self, id: DiskId) -> Option<u64> {
+        let view = self.disk(id)?;
+        view.load.filter(|load| load.writable && !view.maintained).map(|load| load.free_bytes)
+    }
+
     pub fn group(&self, id: GroupId) -> Option<&Arc<Group>> {
         self.rows.groups.get(&id)
     }
