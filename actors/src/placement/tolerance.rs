@@ -92,7 +92,7 @@ impl Layout {
     pub(crate) fn possible(&self, scheme: Scheme) -> usize {
         let mut crowds = vec![0; self.sizes.len()];
         for _ in 0..scheme.width() {
-            let open = crowds.iter_mut().zip(&self.sizes).filter(|(crowd, size)| *crowd < *size);
+            let open = crowds.iter_mut().zip(&self.sizes).filter(|(crowd, size)| **crowd < **size);
             let Some((least, _)) = open.min_by_key(|(crowd, _)| **crowd) else { return 0 };
             *least += 1;
         }
