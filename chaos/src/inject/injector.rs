@@ -24,6 +24,8 @@ use crate::{
 };
 
 const TICK: Duration = Duration::from_millis(100);
+/// A load balancer sees so late that a node does not answer; until then clients meet what that does to requests.
+const NOTICED: Duration = Duration::from_secs(1);
 /// A step that cannot be done for so long is left out.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How many fragments of a disk rot at once.
@@ -54,6 +56,7 @@ pub struct Event {
 
 struct Active {
     event: usize,
+    began: Instant,
     ends: Instant,
     nodes: Vec<usize>,
     injection: Option<Injection>,
@@ -173,6 +176,12 @@ impl Injector {
     async fn tick(&mut self) -> Result<(), ChaosError> {
         for fallen in self.cluster.fallen() {
             self.book.broken("CRASH", fallen.to_string());
+        }
+        for active in &self.active {
+            let what = self.events[active.event].step.what;
+            if matches!(what, Kind::Kill | Kind::Freeze) && active.began.elapsed() > NOTICED {
+                active.nodes.iter().for_each(|node| self.endpoints.set_fit(*node, false));
+            }
         }
         let over = |active: &Active| Instant::now() >= active.ends;
         for active in self.active.extract_if(.., |active| over(active)).collect::<Vec<_>>() {
@@ -313,14 +322,8 @@ impl Injector {
         match step.what {
             Kind::Kill if step.target == Target::Metadata => self.cluster.kill_meta(),
             Kind::Freeze if step.target == Target::Metadata => self.cluster.freeze_meta(),
-            Kind::Kill => nodes.iter().for_each(|node| {
-                self.endpoints.set_fit(*node, false);
-                self.cluster.kill_node(*node);
-            }),
-            Kind::Freeze => nodes.iter().for_each(|node| {
-                self.endpoints.set_fit(*node, false);
-                self.cluster.nodes[*node].freeze();
-            }),
+            Kind::Kill => nodes.iter().for_each(|node| self.cluster.kill_node(*node)),
+            Kind::Freeze => nodes.iter().for_each(|node| self.cluster.nodes[*node].freeze()),
             Kind::Restart => self.restart(&nodes)?,
             Kind::Eio | Kind::Slow | Kind::Hang => match self.sicken(&step) {
                 Ok(made) => injection = Some(made),
@@ -338,7 +341,8 @@ impl Injector {
             }
         }
         let lasts = if step.what.is_momentary() { Duration::ZERO } else { step.lasts.0 };
-        self.active.push(Active { event, ends: Instant::now() + lasts, nodes, injection });
+        let began = Instant::now();
+        self.active.push(Active { event, began, ends: began + lasts, nodes, injection });
         self.tell();
         Ok(())
     }

@@ -40,7 +40,7 @@ pub struct Scenario {
     /// The timeline.
     #[serde(default)]
     pub fault: Vec<Fault>,
-    /// Instead of a timeline: faults drawn by the seed.
+    /// Besides the timeline, or instead of it: faults drawn by the seed.
     pub random: Option<Random>,
     #[serde(default)]
     pub must: Must,
@@ -437,9 +437,6 @@ impl Scenario {
     }
 
     fn faults_problem(&self) -> Option<(String, String)> {
-        if self.random.is_some() && !self.fault.is_empty() {
-            return Some(("random".into(), "cannot stand beside [[fault]]: a timeline or random faults".into()));
-        }
         for (index, fault) in self.fault.iter().enumerate() {
             let key = |name: &str| format!("fault {}, {name}", index + 1);
             if let Some(why) = self.place_problem(fault.what, fault.place) {

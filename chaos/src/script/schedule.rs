@@ -64,21 +64,21 @@ impl fmt::Display for Step {
 /// The same for the same scenario, duration and seed.
 pub fn schedule(scenario: &Scenario, duration: Span, seed: u64) -> Vec<Step> {
     let mut draw = Draw { scenario, rng: StdRng::seed_from_u64(seed), steps: Vec::new() };
-    match &scenario.random {
-        None => scenario.fault.iter().for_each(|fault| draw.timed(fault)),
-        Some(random) => {
-            let every = random.every.millis();
-            let mut at = draw.rng.random_range(every / 4..=every);
-            while at < duration.millis() {
-                if let Some(Drawn(what, place)) = random.faults.choose(&mut draw.rng).copied() {
-                    let lasts = draw.rng.random_range(random.shortest.millis()..=random.longest.millis());
-                    draw.timed(&Fault { at: span(at), lasts: span(lasts), ..plain(what, place) });
-                }
-                at += draw.rng.random_range(every / 2..=every + every / 2).max(1);
+    scenario.fault.iter().for_each(|fault| draw.timed(fault));
+    if let Some(random) = &scenario.random {
+        let every = random.every.millis();
+        let mut at = draw.rng.random_range(every / 4..=every);
+        while at < duration.millis() {
+            if let Some(Drawn(what, place)) = random.faults.choose(&mut draw.rng).copied() {
+                let lasts = draw.rng.random_range(random.shortest.millis()..=random.longest.millis());
+                draw.timed(&Fault { at: span(at), lasts: span(lasts), ..plain(what, place) });
             }
+            at += draw.rng.random_range(every / 2..=every + every / 2).max(1);
         }
     }
     let mut steps = draw.steps;
+    // Of the timeline, what a shorter run does not come to.
+    steps.retain(|step| step.at < duration);
     steps.sort_by_key(|step| step.at);
     steps.iter_mut().enumerate().for_each(|(index, step)| step.number = index + 1);
     steps
