@@ -18,3 +18,6 @@ pub fn write(report: &Report, folder: &Path) -> Result<(), ChaosError> {
     fs::write(folder.join("report.json"), json).map_err(ChaosError::io("write report.json"))?;
     fs::write(folder.join("report.html"), html::page(report)).map_err(ChaosError::io("write report.html"))
 }
+
+#[cfg(test)]
+mod tests;
