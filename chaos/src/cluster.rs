@@ -270,7 +270,8 @@ impl Cluster {
         text += &format!("[listen]\nquic = \"{}\"\ngossip = \"{gossip}\"\n[gossip]\nseeds = {seeds:?}\n", free_udp()?);
         text += &tls_table(&id);
         let domain = if matches!(spec.metadata, Metadata::Embedded) { "disk" } else { "rack" };
-        text += &format!("[metadata]\n{metadata}[policy]\nscheme = \"{}\"\nfailure_domain = \"{domain}\"\n", spec.scheme);
+        text +=
+            &format!("[metadata]\n{metadata}[policy]\nscheme = \"{}\"\nfailure_domain = \"{domain}\"\n", spec.scheme);
         text += &format!(
             "[timings]\ngossip_interval = \"200 ms\"\nfragment_deadline = \"5 s\"\nreclaim_grace = \"{}\"\nscrub_interval = \"{}\"\n",
             spec.reclaim_grace, spec.scrub_interval

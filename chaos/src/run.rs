@@ -191,7 +191,10 @@ async fn prepare(endpoints: &Endpoints) -> Result<(), ChaosError> {
 }
 
 fn convergence(scenario: &Scenario, healed: &Result<Duration, ChaosError>) -> Verdict {
-    let must = format!("everything is whole within {} after the last fault: every disk up, nothing missing", scenario.must.heal_within);
+    let must = format!(
+        "everything is whole within {} after the last fault: every disk up, nothing missing",
+        scenario.must.heal_within
+    );
     match healed {
         Ok(took) => Verdict::of("convergence", &must, Vec::new(), format!("it took {:.1} s", took.as_secs_f64())),
         Err(error) => Verdict::of("convergence", &must, vec![error.to_string()], String::new()),

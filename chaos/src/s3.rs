@@ -223,7 +223,8 @@ impl S3 {
         Ok(self.exchange(method, path, body, &[]).await?.1)
     }
 
-    /// One request with headers of its own: the headers and the body of a successful answer. The path as `sign` needs it.
+    /// One request with headers of its own: the headers and the body of a successful answer. The path is as `sign`
+    /// needs it.
     pub async fn exchange(
         &self,
         method: Method,

@@ -5,8 +5,8 @@ use super::{
     search::{Answer, judge},
 };
 
-/// Leaves out whatever can be left out without hiding the fault. Every step only takes constraints away, so what is left
-/// is a fault of the whole history too.
+/// Leaves out whatever can be left out without hiding the fault. Every step only takes constraints away, so what is
+/// left is a fault of the whole history too.
 pub fn smallest(ops: &[Op], most: usize) -> Vec<Op> {
     let is_bad = |ops: &[Op]| judge(ops, most) == Answer::NotLinear;
     let mut bad = ops.to_vec();

@@ -14,9 +14,8 @@ pub fn excess(placement: &str, hurt: &BTreeSet<String>) -> Result<Option<String>
     let mut homes: BTreeMap<String, String> = BTreeMap::new();
     let (mut groups, mut filled) = (Vec::new(), BTreeSet::new());
     for line in placement.lines() {
-        let line: Value = serde_json::from_str(line).map_err(|error| {
-            ChaosError::Workload(format!("the placement is not as expected: {error} in {line:?}"))
-        })?;
+        let line: Value = serde_json::from_str(line)
+            .map_err(|error| ChaosError::Workload(format!("the placement is not as expected: {error} in {line:?}")))?;
         if let Some(disk) = line.get("disk") {
             let text = |field: &str| disk[field].as_str().unwrap_or_default().to_owned();
             homes.insert(text("id"), text("node"));

@@ -156,7 +156,10 @@ impl Injector {
                 let names: Vec<&str> = self.mending.keys().map(|node| &*self.cluster.nodes[*node].id).collect();
                 let status = self.shared.scene().status.clone().map(|(_, status)| brief(&status));
                 let detail = format!("not whole yet: {names:?}; the last status: {}", status.unwrap_or_default());
-                return Err(ChaosError::NotInTime { what: format!("everything to be whole within {within:?}"), detail });
+                return Err(ChaosError::NotInTime {
+                    what: format!("everything to be whole within {within:?}"),
+                    detail,
+                });
             }
             tokio::time::sleep(TICK).await;
         }
@@ -223,8 +226,7 @@ impl Injector {
         let mut scene = self.shared.scene();
         scene.processes = self.cluster.processes();
         scene.answering = answering;
-        scene.metadata_away_since =
-            meta_is_away.then(|| scene.metadata_away_since.unwrap_or_else(Instant::now));
+        scene.metadata_away_since = meta_is_away.then(|| scene.metadata_away_since.unwrap_or_else(Instant::now));
     }
 
     fn is_of_meta(&self, active: &Active) -> bool {
@@ -255,7 +257,8 @@ impl Injector {
     /// By a status that was asked for a while after `since`.
     fn is_whole(&self, since: Instant) -> bool {
         let all = self.cluster.nodes.len() * self.scenario.topology.disks;
-        let away: usize = self.active.iter().map(|active| active.nodes.len()).sum::<usize>() * self.scenario.topology.disks;
+        let away: usize =
+            self.active.iter().map(|active| active.nodes.len()).sum::<usize>() * self.scenario.topology.disks;
         let scene = self.shared.scene();
         let Some((_, status)) = scene.status.as_ref().filter(|(asked, _)| *asked > since + SEEN) else { return false };
         let up = admin::disks_in(status, "up");

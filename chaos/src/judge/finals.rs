@@ -76,7 +76,8 @@ impl Readers {
         let keys: Vec<Key> = self.book.pages().histories.keys().cloned().collect();
         let nodes = self.endpoints.len();
         let reads = keys.iter().enumerate().flat_map(|(index, key)| {
-            let through: Vec<usize> = if key.1.starts_with("once/") { vec![index % nodes] } else { (0..nodes).collect() };
+            let through: Vec<usize> =
+                if key.1.starts_with("once/") { vec![index % nodes] } else { (0..nodes).collect() };
             through.into_iter().map(move |node| (key.clone(), node))
         });
         let reads = reads.enumerate().map(|(number, (key, node))| async move {
@@ -86,12 +87,20 @@ impl Readers {
                 match client.get(&key).await {
                     Ok(state) => return Ok((key, state.is_some())),
                     Err(_) if Instant::now() < ends => tokio::time::sleep(AGAIN).await,
-                    Err(_) => return Err(format!("DUR-1: {}/{} could not be read at the end by node {}", key.0, key.1, node + 1)),
+                    Err(_) => {
+                        return Err(format!(
+                            "DUR-1: {}/{} could not be read at the end by node {}",
+                            key.0,
+                            key.1,
+                            node + 1
+                        ));
+                    }
                 }
             }
         });
         let reads: Vec<_> = reads.collect();
-        let all: Vec<Result<(Key, bool), String>> = futures::stream::iter(reads).buffer_unordered(AT_ONCE).collect().await;
+        let all: Vec<Result<(Key, bool), String>> =
+            futures::stream::iter(reads).buffer_unordered(AT_ONCE).collect().await;
         let (mut holds, mut unread) = (BTreeSet::new(), Vec::new());
         for read in all {
             match read {
@@ -116,7 +125,9 @@ impl Readers {
                 match client.get_version(&version).await {
                     Ok(()) => return None,
                     Err(_) if Instant::now() < ends => tokio::time::sleep(AGAIN).await,
-                    Err(_) => return Some(format!("DUR-1: version {} of {} could not be read", version.id, version.key.1)),
+                    Err(_) => {
+                        return Some(format!("DUR-1: version {} of {} could not be read", version.id, version.key.1));
+                    }
                 }
             }
         });
@@ -133,8 +144,17 @@ async fn listing(endpoints: &Endpoints, holds: &BTreeSet<Key>) -> Result<Verdict
             let listed = keys(endpoints.s3(node), bucket).await?;
             let read: BTreeSet<&str> = holds.iter().filter(|key| key.0 == bucket).map(|key| &*key.1).collect();
             let of = |text: &str| format!("{bucket}/{text}, by node {}", node + 1);
-            faults.extend(read.iter().filter(|key| !listed.contains(**key)).map(|key| format!("{} is read and not listed", of(key))));
-            faults.extend(listed.iter().filter(|key| !read.contains(&***key)).map(|key| format!("{} is listed and not read", of(key))));
+            faults.extend(
+                read.iter()
+                    .filter(|key| !listed.contains(**key))
+                    .map(|key| format!("{} is read and not listed", of(key))),
+            );
+            faults.extend(
+                listed
+                    .iter()
+                    .filter(|key| !read.contains(&***key))
+                    .map(|key| format!("{} is listed and not read", of(key))),
+            );
         }
     }
     let must = "when all is quiet each node lists just the keys that can be read";
@@ -164,7 +184,10 @@ struct Counted {
 }
 
 /// Every version that was acknowledged is listed once; besides them only what nobody was told of.
-async fn versions(endpoints: &Endpoints, book: &Book) -> Result<(Verdict, BTreeMap<&'static str, Counted>), ChaosError> {
+async fn versions(
+    endpoints: &Endpoints,
+    book: &Book,
+) -> Result<(Verdict, BTreeMap<&'static str, Counted>), ChaosError> {
     let mut counted: BTreeMap<&'static str, Counted> = BTreeMap::new();
     let mut listed: BTreeMap<(String, String), usize> = BTreeMap::new();
     for bucket in [PLAIN, VERSIONED] {
@@ -200,7 +223,8 @@ async fn versions(endpoints: &Endpoints, book: &Book) -> Result<(Verdict, BTreeM
         let (key, id) = (&version.key.1, &version.id);
         match listed.get(&(key.clone(), id.clone())) {
             Some(1) => {}
-            times => faults.push(format!("version {id} of {key} was acknowledged and is listed {} times", times.unwrap_or(&0))),
+            times => faults
+                .push(format!("version {id} of {key} was acknowledged and is listed {} times", times.unwrap_or(&0))),
         }
     }
     let mut told: BTreeMap<&str, usize> = BTreeMap::new();
@@ -208,9 +232,9 @@ async fn versions(endpoints: &Endpoints, book: &Book) -> Result<(Verdict, BTreeM
     let mut there: BTreeMap<&str, usize> = BTreeMap::new();
     listed.keys().for_each(|(key, _)| *there.entry(key).or_default() += 1);
     for (key, count) in there {
-        let unknown = histories.get(&(VERSIONED, key.to_owned())).map_or(0, |ops| {
-            ops.iter().filter(|op| op.ended.is_none() && op.writes.is_some()).count()
-        });
+        let unknown = histories
+            .get(&(VERSIONED, key.to_owned()))
+            .map_or(0, |ops| ops.iter().filter(|op| op.ended.is_none() && op.writes.is_some()).count());
         let told = told.get(key).copied().unwrap_or(0);
         if count > told + unknown {
             faults.push(format!("{key} has {count} versions; {told} were acknowledged, and of {unknown} nobody knows"));
@@ -243,7 +267,8 @@ fn accounting(cluster: &Cluster, counted: &BTreeMap<&'static str, Counted>) -> V
         };
         if shown["objects"] != *objects || shown["bytes"] != *bytes {
             let (counts, counted) = (&shown["objects"], &shown["bytes"]);
-            faults.push(format!("{bucket} counts {counts} objects of {counted} bytes; listed are {objects} of {bytes}"));
+            faults
+                .push(format!("{bucket} counts {counts} objects of {counted} bytes; listed are {objects} of {bytes}"));
         }
         said.push(format!("{bucket}: {objects} objects of {bytes} bytes"));
     }

@@ -190,7 +190,10 @@ pub fn silence(must: &Must, samples: &[Sample], events: &[Event], end_ms: u64) -
         }
         last = time;
     }
-    let must = format!("no longer than {} without a request that succeeds, while metadata and nodes are there", must.silent_at_most);
+    let must = format!(
+        "no longer than {} without a request that succeeds, while metadata and nodes are there",
+        must.silent_at_most
+    );
     Verdict::of("availability", &must, faults, format!("the longest such time was {:.1} s", longest as f64 / 1e3))
 }
 

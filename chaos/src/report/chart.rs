@@ -33,10 +33,15 @@ pub fn curves(title: &str, end: u64, curves: &[Curve<'_>], bands: &[Band]) -> St
     let most = curves.iter().flat_map(|curve| curve.points.iter().map(|(_, value)| *value)).fold(0.0, f64::max);
     let scale = if most > 0.0 { most } else { 1.0 };
     let bottom = TOP + HEIGHT;
-    let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\"><title>{}</title>", bottom + 20.0, escape(title));
+    let mut svg =
+        format!("<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\"><title>{}</title>", bottom + 20.0, escape(title));
     for band in bands {
         let (from, to) = (x(band.from, end), x(band.to, end));
-        let _ = write!(svg, "<rect class=\"band\" x=\"{from:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{HEIGHT}\"/>", (to - from).max(1.0));
+        let _ = write!(
+            svg,
+            "<rect class=\"band\" x=\"{from:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{HEIGHT}\"/>",
+            (to - from).max(1.0)
+        );
     }
     let _ = write!(
         svg,
@@ -79,12 +84,21 @@ pub fn faults(end: u64, bands: &[Band]) -> String {
         let y = 18.0 * line as f64 + 3.0;
         for (class, to) in [("healing", band.healed), ("fault", band.to)] {
             let width = (x(to, end) - x(band.from, end)).max(2.0);
-            let _ = write!(svg, "<rect class=\"{class}\" x=\"{:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"13\"/>", x(band.from, end));
+            let _ = write!(
+                svg,
+                "<rect class=\"{class}\" x=\"{:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"13\"/>",
+                x(band.from, end)
+            );
         }
         // Beside the bar where there is room.
         let right = x(band.healed.max(band.to), end) + 4.0;
         let (at, anchor) = if right < WIDTH - 320.0 { (right, "start") } else { (x(band.from, end) - 4.0, "end") };
-        let _ = write!(svg, "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"{anchor}\">{}</text>", y + 11.0, escape(&band.name));
+        let _ = write!(
+            svg,
+            "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"{anchor}\">{}</text>",
+            y + 11.0,
+            escape(&band.name)
+        );
     }
     svg + "</svg>"
 }

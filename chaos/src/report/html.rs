@@ -109,7 +109,9 @@ fn timeline(html: &mut String, report: &Report) {
 }
 
 fn events(html: &mut String, report: &Report) {
-    html.push_str("<h2>Faults</h2><table><tr><th>Step<th class=n>began, s<th class=n>ended, s<th class=n>whole, s<th>Outcome");
+    html.push_str(
+        "<h2>Faults</h2><table><tr><th>Step<th class=n>began, s<th class=n>ended, s<th class=n>whole, s<th>Outcome",
+    );
     let seconds = |ms: Option<u64>| ms.map_or("–".into(), |ms| format!("{:.1}", ms as f64 / 1000.0));
     for event in &report.events {
         let outcome = match &event.outcome {
@@ -129,7 +131,9 @@ fn events(html: &mut String, report: &Report) {
 }
 
 fn requests(html: &mut String, report: &Report) {
-    html.push_str("<h2>Requests</h2><table><tr><th>Request<th>Ended<th class=n>p50, ms<th class=n>p99, ms<th class=n>longest, ms");
+    html.push_str(
+        "<h2>Requests</h2><table><tr><th>Request<th>Ended<th class=n>p50, ms<th class=n>p99, ms<th class=n>longest, ms",
+    );
     for (name, tally) in &report.tallies {
         let classes: Vec<String> = tally.by_class.iter().map(|(class, count)| format!("{count} {class}")).collect();
         let _ = write!(

@@ -12,7 +12,8 @@ use crate::{
 
 fn report() -> Report {
     let sample = |second: u64, took: u64, class| Sample { ended: second * 1_000_000, took, name: "GET", class };
-    let samples = [sample(0, 1000, Class::Succeeded), sample(0, 3000, Class::Succeeded), sample(2, 9000, Class::Unavailable)];
+    let samples =
+        [sample(0, 1000, Class::Succeeded), sample(0, 3000, Class::Succeeded), sample(2, 9000, Class::Unavailable)];
     let step = Step {
         number: 1,
         at: Span::seconds(1),
@@ -60,7 +61,10 @@ fn a_report_is_read_as_it_was_written_and_its_page_needs_nothing_from_elsewhere(
     write(&report(), &folder.path().join("a")).unwrap();
     let json = std::fs::read_to_string(folder.path().join("a/report.json")).unwrap();
     let read: Report = serde_json::from_str(&json).unwrap();
-    assert_eq!((read.seed, read.file, read.events[0].step.clone()), (7, report().file, report().events[0].step.clone()));
+    assert_eq!(
+        (read.seed, read.file, read.events[0].step.clone()),
+        (7, report().file, report().events[0].step.clone())
+    );
     let page = std::fs::read_to_string(folder.path().join("a/report.html")).unwrap();
     for outside in ["http", "src=", "<link", "@import", "url("] {
         assert!(!page.contains(outside), "{outside}");

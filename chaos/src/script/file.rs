@@ -352,8 +352,8 @@ impl Scenario {
 
     /// `file` is for errors.
     pub fn parse(file: &Path, text: &str) -> Result<Self, FileError> {
-        let scenario: Self = toml::from_str(text)
-            .map_err(|error| FileError::Malformed { file: file.into(), why: error.to_string() })?;
+        let scenario: Self =
+            toml::from_str(text).map_err(|error| FileError::Malformed { file: file.into(), why: error.to_string() })?;
         scenario.check(file).map(|()| scenario)
     }
 
@@ -491,6 +491,8 @@ impl Scenario {
             }
             Place::Each | Place::All | Place::Metadata => false,
         };
-        (!fits).then(|| format!("there is no {place} {name:?}; racks are r1 to r{racks}, nodes r1n1 to r{racks}n{nodes_per_rack}"))
+        (!fits).then(|| {
+            format!("there is no {place} {name:?}; racks are r1 to r{racks}, nodes r1n1 to r{racks}n{nodes_per_rack}")
+        })
     }
 }

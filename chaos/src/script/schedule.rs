@@ -71,7 +71,9 @@ pub fn schedule(scenario: &Scenario, duration: Span, seed: u64) -> Vec<Step> {
         while at < duration.millis() {
             if let Some(Drawn(what, place)) = random.faults.choose(&mut draw.rng).copied() {
                 let lasts = draw.rng.random_range(random.shortest.millis()..=random.longest.millis());
-                draw.timed(&Fault { at: span(at), lasts: span(lasts), ..plain(what, place) });
+                // In tenths of a second, as people read them.
+                let tenths = |millis: u64| span(millis.div_ceil(100) * 100);
+                draw.timed(&Fault { at: tenths(at), lasts: tenths(lasts), ..plain(what, place) });
             }
             at += draw.rng.random_range(every / 2..=every + every / 2).max(1);
         }
@@ -129,7 +131,8 @@ impl Draw<'_> {
         let (per_rack, disks) = (self.scenario.topology.nodes_per_rack, self.scenario.topology.disks);
         let number = |text: &str| text.parse::<usize>().unwrap_or(1).saturating_sub(1);
         let named = fault.name.as_deref().map(|name| {
-            let (rack, node) = name.trim_start_matches('r').split_once('n').unwrap_or((name.trim_start_matches('r'), "1"));
+            let (rack, node) =
+                name.trim_start_matches('r').split_once('n').unwrap_or((name.trim_start_matches('r'), "1"));
             (number(rack), number(node))
         });
         match fault.place {

@@ -36,15 +36,22 @@ fn what_a_file_gets_wrong_is_refused_with_the_file_the_key_and_what_is_allowed()
         (format!("{LEAST}[workload.mix]\n"), vec!["workload.mix"]),
         (fault("what = \"burn\"\nwhere = \"rack\""), vec!["a.toml", "`burn`", "`kill`", "line 6"]),
         (fault("what = \"eio\"\nwhere = \"rack\""), vec!["fault 1, where: eio", "allowed: \"disk\""]),
-        (fault("what = \"kill\"\nwhere = \"rack\"\nname = \"r7\""), vec!["fault 1, name: there is no rack \"r7\"", "r6"]),
+        (
+            fault("what = \"kill\"\nwhere = \"rack\"\nname = \"r7\""),
+            vec!["fault 1, name: there is no rack \"r7\"", "r6"],
+        ),
         (fault("what = \"kill\"\nwhere = \"rack\"\n").replace("1 s", "2 min"), vec!["fault 1, at: 2 min"]),
         (fault("what = \"rot\"\nwhere = \"disk\""), vec!["topology.scrub_interval is 1 h, and may be 1 min at most"]),
         (
-            format!("{LEAST}[random]\nfaults = [\"kill/moon\"]\nevery = \"1 s\"\nshortest = \"1 s\"\nlongest = \"2 s\""),
+            format!(
+                "{LEAST}[random]\nfaults = [\"kill/moon\"]\nevery = \"1 s\"\nshortest = \"1 s\"\nlongest = \"2 s\""
+            ),
             vec!["a.toml", "kill/moon", "WHAT/WHERE", "metadata"],
         ),
         (
-            format!("{LEAST}[random]\nfaults = [\"kill/rack\"]\nevery = \"1 s\"\nshortest = \"3 s\"\nlongest = \"2 s\""),
+            format!(
+                "{LEAST}[random]\nfaults = [\"kill/rack\"]\nevery = \"1 s\"\nshortest = \"3 s\"\nlongest = \"2 s\""
+            ),
             vec!["random.shortest: 3 s is more than"],
         ),
     ] {
@@ -58,7 +65,10 @@ fn what_a_file_gets_wrong_is_refused_with_the_file_the_key_and_what_is_allowed()
 fn random() -> Scenario {
     let faults = "[\"kill/rack\", \"freeze/node\", \"eio/disk\", \"kill/metadata\", \"rot/disk\"]";
     let topology = "[topology]\nscrub_interval = \"8 s\"\n";
-    parse(&format!("{LEAST}{topology}[random]\nfaults = {faults}\nevery = \"2 s\"\nshortest = \"1 s\"\nlongest = \"9 s\"")).unwrap()
+    parse(&format!(
+        "{LEAST}{topology}[random]\nfaults = {faults}\nevery = \"2 s\"\nshortest = \"1 s\"\nlongest = \"9 s\""
+    ))
+    .unwrap()
 }
 
 #[test]
@@ -82,7 +92,10 @@ fn two_racks_at_once_are_two_and_each_is_every_node() {
     }
     let each = "[[fault]]\nat = \"1 s\"\nwhat = \"restart\"\nwhere = \"each\"\n";
     let steps = schedule(&parse(&format!("{LEAST}{each}")).unwrap(), Span::seconds(60), 1);
-    assert_eq!(steps.iter().map(|step| step.target.clone()).collect::<Vec<_>>(), (0..6).map(Target::Node).collect::<Vec<_>>());
+    assert_eq!(
+        steps.iter().map(|step| step.target.clone()).collect::<Vec<_>>(),
+        (0..6).map(Target::Node).collect::<Vec<_>>()
+    );
     assert!(steps.iter().all(|step| step.what == Kind::Restart && step.when_whole));
 }
 

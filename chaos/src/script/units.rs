@@ -38,7 +38,8 @@ impl TryFrom<String> for Span {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let millis = count(&text, &TIMES).ok_or_else(|| format!("{text:?} is no time: write a whole number and ms, s, min or h"))?;
+        let millis = count(&text, &TIMES)
+            .ok_or_else(|| format!("{text:?} is no time: write a whole number and ms, s, min or h"))?;
         Ok(Self(Duration::from_millis(millis)))
     }
 }

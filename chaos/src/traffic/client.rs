@@ -124,8 +124,17 @@ impl Client {
     async fn step(&mut self) -> Result<(), Refusal> {
         let mix = &self.workload.mix;
         let weights = [
-            mix.put, mix.get, mix.head, mix.delete, mix.list, mix.multipart, mix.copy, mix.put_if_absent,
-            mix.put_if_match, mix.put_once, mix.get_old,
+            mix.put,
+            mix.get,
+            mix.head,
+            mix.delete,
+            mix.list,
+            mix.multipart,
+            mix.copy,
+            mix.put_if_absent,
+            mix.put_if_match,
+            mix.put_once,
+            mix.get_old,
         ];
         let mut drawn = self.rng.random_range(0..weights.iter().sum::<u32>().max(1));
         let mut kind = 0;
@@ -369,9 +378,8 @@ impl Client {
         }
         let length = text(headers, "content-length").and_then(|length| length.parse::<usize>().ok());
         let verified = match (&copy, bytes) {
-            (Some(copy), Some(bytes)) => {
-                content::verify_copy(&whole(&copy.source), bytes).map(|found| self.copied_from(label.nonce, copy, found))
-            }
+            (Some(copy), Some(bytes)) => content::verify_copy(&whole(&copy.source), bytes)
+                .map(|found| self.copied_from(label.nonce, copy, found)),
             (None, Some(bytes)) => content::verify(&whole(key), label, bytes),
             (None, None) if length.is_some_and(|length| length != label.length) => {
                 Err(format!("it has {length:?} bytes by its header, and {} were written", label.length))
@@ -391,7 +399,8 @@ impl Client {
             return;
         }
         let need = Need::Is(Some(found.nonce));
-        let op = Op { client: self.number, name: "COPY from", need, writes: None, begun: copy.begun, ended: Some(ended) };
+        let op =
+            Op { client: self.number, name: "COPY from", need, writes: None, begun: copy.begun, ended: Some(ended) };
         self.book.took_place(&copy.source, op);
     }
 

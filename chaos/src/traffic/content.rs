@@ -1,5 +1,5 @@
-//! Bodies that say what they are: the key, the write's number, the length and a checksum stand in them, so that any read
-//! can be judged alone, and the same body can be made again from its number.
+//! Bodies that say what they are: the key, the write's number, the length and a checksum stand in them, so that any
+//! read can be judged alone, and the same body can be made again from its number.
 
 use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
