@@ -79,17 +79,21 @@ pub async fn run(order: &Order) -> Result<Report, ChaosError> {
     let told = (endpoints.clone(), book.clone(), shared.clone());
     let mut injector = Injector::new(cluster, &scenario, steps, told, folder.path().into());
     tokio::time::sleep(REST).await;
-    injector.run(duration.0).await?;
+    let ran = injector.run(duration.0).await;
     // Clients go on while what was hurt is healed.
     let healed = injector.heal().await;
     load.stop().await?;
     let loaded_ms = book.now() / 1000;
     println!("   the load ended after {:.0} s; everything is looked at", loaded_ms as f64 / 1000.0);
     let mut verdicts = vec![convergence(&scenario, &healed)];
+    if let Err(error) = ran {
+        verdicts.push(Verdict::of("the faults", "each can be done and ended", vec![error.to_string()], String::new()));
+    }
     let finals = judge::look(&injector.cluster, &endpoints, &book, &scenario.workload, order.seed).await;
     shared.stop();
     looking.await.map_err(|error| ChaosError::Workload(error.to_string()))?;
     verdicts.push(redundancy(&mut injector, &healed));
+    verdicts.push(recount(&mut injector));
     for fallen in injector.cluster.fallen() {
         book.broken("CRASH", fallen.to_string());
     }
@@ -215,6 +219,19 @@ fn redundancy(injector: &mut Injector, healed: &Result<Duration, ChaosError>) ->
             Verdict::of(name, must, first, format!("{audit}; {} problems", problems.len()))
         }
         Err(error) => Verdict { held: Held::No, ..Verdict::unchecked(name, must, &error.to_string()) },
+    }
+}
+
+/// What in the metadata is counted, by their own recount, for which an embedded store must be free.
+fn recount(injector: &mut Injector) -> Verdict {
+    let must = "counters, references, heads, queues and the ledger of the metadata equal a recount";
+    let checked = tokio::task::block_in_place(|| {
+        injector.cluster.stop_nodes()?;
+        injector.cluster.check_metadata()
+    });
+    match checked {
+        Ok(said) => Verdict::of("the metadata", must, Vec::new(), said.trim().to_owned()),
+        Err(error) => Verdict::of("the metadata", must, vec![error.to_string()], String::new()),
     }
 }
 

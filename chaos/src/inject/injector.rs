@@ -262,6 +262,8 @@ impl Injector {
         let scene = self.shared.scene();
         let Some((_, status)) = scene.status.as_ref().filter(|(asked, _)| *asked > since + SEEN) else { return false };
         let up = admin::disks_in(status, "up");
+        // One that is being emptied works as others do.
+        let up = if self.is_drained() { up + admin::disks_in(status, "draining") } else { up };
         status["missing_fragments"] == 0
             && status["lost_members"] == 0
             // Disks of what goes on may be called up still.
@@ -273,7 +275,7 @@ impl Injector {
         let (per_rack, all) = (self.scenario.topology.nodes_per_rack, self.cluster.nodes.len());
         let nodes = step.target.nodes(per_rack, all);
         let held: BTreeSet<usize> = self.active.iter().flat_map(|active| active.nodes.clone()).collect();
-        let is_quiet = self.active.is_empty() && self.mending.is_empty();
+        let is_quiet = held.is_empty() && self.mending.is_empty();
         if step.when_whole && !is_quiet {
             return Ok(Some("something is not whole yet".into()));
         }
@@ -285,12 +287,15 @@ impl Injector {
             Target::Metadata => return Ok(meta_is_away.then(|| "the metadata server is away already".into())),
             Target::All => {
                 let why = "all nodes are done at once only when nothing else goes on";
-                return Ok((!self.active.is_empty()).then(|| why.into()));
+                return Ok((!held.is_empty()).then(|| why.into()));
             }
             _ => {}
         }
         if let Some(node) = nodes.iter().find(|node| !self.cluster.is_serving(**node)) {
             return Ok(Some(format!("{} does not serve yet", self.cluster.nodes[*node].id)));
+        }
+        if step.what == Kind::Drain {
+            return Ok(self.is_drained().then(|| "something is drained already".into()));
         }
         if is_quiet {
             // PLC-1: any one failure domain may go.
@@ -311,8 +316,14 @@ impl Injector {
         if meta_is_away {
             return Ok(Some("without the metadata nobody knows what it would hurt".into()));
         }
+        if self.is_drained() {
+            return Ok(Some("where things are changes while something is drained".into()));
+        }
         let names = hurt.iter().map(|node| self.cluster.nodes[*node].id.clone()).collect();
-        tokio::task::block_in_place(|| atlas::excess(&self.cluster.placement()?, &names))
+        match tokio::task::block_in_place(|| self.cluster.placement()) {
+            Ok(placement) => atlas::excess(&placement, &names),
+            Err(error) => Ok(Some(format!("where things are is not known: {error}"))),
+        }
     }
 
     async fn begin(&mut self, step: Step) -> Result<(), ChaosError> {
@@ -337,6 +348,14 @@ impl Injector {
                 }
             },
             Kind::Rot => self.rot(&step)?,
+            Kind::Drain => {
+                if let Err(error) = self.drain(&step) {
+                    let why = error.to_string();
+                    println!("   skipped: {why}");
+                    self.events[event].outcome = Outcome::Skipped(why);
+                    return Ok(());
+                }
+            }
             Kind::LoseSegments => {
                 for file in segments(&self.disk(&step))?.values() {
                     fs::remove_file(file).map_err(ChaosError::io("delete a segment file"))?;
@@ -345,6 +364,8 @@ impl Injector {
         }
         let lasts = if step.what.is_momentary() { Duration::ZERO } else { step.lasts.0 };
         let began = Instant::now();
+        // What is drained works on.
+        let nodes = if step.what == Kind::Drain { Vec::new() } else { nodes };
         self.active.push(Active { event, began, ends: began + lasts, nodes, injection });
         self.tell();
         Ok(())
@@ -352,6 +373,11 @@ impl Injector {
 
     fn end(&mut self, active: Active) -> Result<(), ChaosError> {
         let step = self.events[active.event].step.clone();
+        if step.what == Kind::Drain && self.cancel().is_err() {
+            // While the metadata are away nothing can be cancelled.
+            self.active.push(Active { ends: Instant::now() + Duration::from_secs(1), ..active });
+            return Ok(());
+        }
         match (step.what, &step.target) {
             (Kind::Kill, Target::Metadata) => self.cluster.begin_meta()?,
             (Kind::Freeze, Target::Metadata) => self.cluster.thaw_meta(),
@@ -369,6 +395,40 @@ impl Injector {
             mending.by_scrub |= by_scrub;
         }
         Ok(())
+    }
+
+    fn admin(&self, arguments: &[&str]) -> Result<String, ChaosError> {
+        let held: BTreeSet<usize> = self.active.iter().flat_map(|active| active.nodes.clone()).collect();
+        let answers = |node: &usize| self.cluster.is_serving(*node) && !held.contains(node);
+        let node = (0..self.cluster.nodes.len()).find(answers);
+        let node = node.ok_or_else(|| ChaosError::Workload("no node answers".into()))?;
+        let address = ["--admin", &self.cluster.nodes[node].admin];
+        tokio::task::block_in_place(|| self.cluster.cairn(&[&["admin"], arguments, &address].concat()))
+    }
+
+    fn drain(&self, step: &Step) -> Result<String, ChaosError> {
+        match step.target {
+            Target::Rack(rack) => self.admin(&["apply", "drain", "--rack", &format!("z1/r{}", rack + 1)]),
+            Target::Node(node) => self.admin(&["apply", "drain", "--node", &self.cluster.nodes[node].id]),
+            _ => Err(ChaosError::Workload("only nodes and racks are drained".into())),
+        }
+    }
+
+    /// Ends every drain, so that its disks are as others again.
+    fn cancel(&self) -> Result<(), ChaosError> {
+        let list: Value = serde_json::from_str(&self.admin(&["jobs", "list", "--json"])?)
+            .map_err(|error| ChaosError::Workload(format!("the list of jobs: {error}")))?;
+        for job in list["jobs"].as_array().into_iter().flatten() {
+            if job["kind"] == "drain" && job["state"] != "cancelled" {
+                println!("   a drain is cancelled, {}; it moved {}", job["state"], job["moved"]);
+                self.admin(&["jobs", "cancel", &job["id"].to_string()])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_drained(&self) -> bool {
+        self.active.iter().any(|active| self.events[active.event].step.what == Kind::Drain)
     }
 
     /// One after another, as an operator does.

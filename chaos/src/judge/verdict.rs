@@ -173,8 +173,8 @@ pub fn silence(must: &Must, samples: &[Sample], events: &[Event], end_ms: u64) -
         let kind = event.step.what;
         matches!(event.step.target, Target::Metadata | Target::All) && matches!(kind, Kind::Kill | Kind::Freeze)
     });
-    let cut: Vec<(u64, u64)> =
-        cut.map(|event| (event.began_ms, event.ended_ms.unwrap_or(end_ms) + RESUMED_MS)).collect();
+    let cut = cut.map(|event| (event.began_ms, event.ended_ms.unwrap_or(end_ms) + RESUMED_MS));
+    let cut = apart(cut.collect());
     let mut times: Vec<u64> =
         samples.iter().filter(|sample| sample.class == Class::Succeeded).map(|sample| sample.ended / 1000).collect();
     times.push(end_ms);
@@ -195,6 +195,19 @@ pub fn silence(must: &Must, samples: &[Sample], events: &[Event], end_ms: u64) -
         must.silent_at_most
     );
     Verdict::of("availability", &must, faults, format!("the longest such time was {:.1} s", longest as f64 / 1e3))
+}
+
+/// The same spans, none of which overlaps another.
+fn apart(mut spans: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    spans.sort_unstable();
+    let mut apart: Vec<(u64, u64)> = Vec::new();
+    for (from, to) in spans {
+        match apart.last_mut() {
+            Some(last) if from <= last.1 => last.1 = last.1.max(to),
+            _ => apart.push((from, to)),
+        }
+    }
+    apart
 }
 
 #[cfg(test)]
@@ -247,6 +260,11 @@ mod tests {
         };
         let outcome = Outcome::Done;
         let event = Event { step, began_ms: 2_000, ended_ms: Some(32_000), healed_ms: None, outcome };
-        assert_eq!(silence(&Must::default(), &samples, &[event], 81_000).held, Held::Yes);
+        assert_eq!(silence(&Must::default(), &samples, std::slice::from_ref(&event), 81_000).held, Held::Yes);
+        // Twice away at once is not twice as long.
+        let short = Event { ended_ms: Some(2_100), ..event };
+        let verdict = silence(&Must::default(), &samples, &[short.clone(), short], 81_000);
+        assert_eq!(verdict.held, Held::No, "{verdict:?}");
+        assert_eq!(apart(vec![(5, 9), (1, 6), (20, 21)]), [(1, 9), (20, 21)]);
     }
 }

@@ -69,7 +69,8 @@ fn bands(report: &Report, end: u64) -> Vec<Band> {
     let done = report.events.iter().filter(|event| matches!(event.outcome, Outcome::Done));
     let band = |event: &crate::inject::Event| {
         let to = event.ended_ms.unwrap_or(end);
-        let needs_healing = event.step.target != crate::script::Target::Metadata;
+        let is_drain = event.step.what == crate::script::Kind::Drain;
+        let needs_healing = event.step.target != crate::script::Target::Metadata && !is_drain;
         let healed = event.healed_ms.unwrap_or(if needs_healing { end } else { to });
         Band { name: event.step.to_string(), from: event.began_ms, to, healed }
     };

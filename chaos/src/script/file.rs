@@ -213,6 +213,8 @@ pub enum Kind {
     Rot,
     /// The segment files of a disk are deleted.
     LoseSegments,
+    /// Groups are moved away, and after `for` the job is cancelled, done or not.
+    Drain,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -258,7 +260,7 @@ impl TryFrom<String> for Drawn {
         });
         parsed.ok_or_else(|| {
             format!(
-                "{text:?} is not WHAT/WHERE, with WHAT one of kill, restart, freeze, eio, slow, hang, rot, lose-segments and WHERE one of disk, node, rack, each, all, metadata"
+                "{text:?} is not WHAT/WHERE, with WHAT one of kill, restart, freeze, eio, slow, hang, rot, lose-segments, drain and WHERE one of disk, node, rack, each, all, metadata"
             )
         })
     }
@@ -310,6 +312,7 @@ impl std::fmt::Display for Kind {
             Self::Hang => "hang",
             Self::Rot => "rot",
             Self::LoseSegments => "lose-segments",
+            Self::Drain => "drain",
         })
     }
 }
@@ -333,6 +336,7 @@ impl Kind {
         match self {
             Self::Kill | Self::Freeze => &[Place::Node, Place::Rack, Place::All, Place::Metadata],
             Self::Restart => &[Place::Node, Place::Rack, Place::Each],
+            Self::Drain => &[Place::Node, Place::Rack],
             Self::Eio | Self::Slow | Self::Hang | Self::Rot | Self::LoseSegments => &[Place::Disk],
         }
     }
