@@ -51,6 +51,9 @@ pub struct Event {
     pub ended_ms: Option<u64>,
     /// When what it hurt was whole again.
     pub healed_ms: Option<u64>,
+    /// What it waited for first, if it came later than the schedule says.
+    #[serde(default)]
+    pub waited: Option<String>,
     pub outcome: Outcome,
 }
 
@@ -81,7 +84,8 @@ pub struct Injector {
     steps: VecDeque<Step>,
     active: Vec<Active>,
     mending: BTreeMap<usize, Mending>,
-    waits_since: Option<Instant>,
+    /// Since when the next step waits, and for what at first.
+    waits: Option<(Instant, String)>,
     asked_whole: Option<Instant>,
 }
 
@@ -104,7 +108,7 @@ impl Injector {
             steps: steps.into(),
             active: Vec::new(),
             mending: BTreeMap::new(),
-            waits_since: None,
+            waits: None,
             asked_whole: None,
         };
         injector.tell();
@@ -120,14 +124,14 @@ impl Injector {
                 match self.blocked(&step)? {
                     None => self.begin(step).await?,
                     Some(why) => {
-                        let waits_since = *self.waits_since.get_or_insert_with(Instant::now);
-                        if waits_since.elapsed() < PATIENCE {
+                        let (since, _) = self.waits.get_or_insert_with(|| (Instant::now(), why.clone()));
+                        if since.elapsed() < PATIENCE {
                             break;
                         }
                         self.skip(step, why);
                     }
                 }
-                self.waits_since = None;
+                self.waits = None;
                 self.steps.pop_front();
             }
             tokio::time::sleep(TICK).await;
@@ -168,7 +172,7 @@ impl Injector {
     fn skip(&mut self, step: Step, why: String) {
         println!("   skipped {step}: {why}");
         let (began_ms, outcome) = (self.now(), Outcome::Skipped(why));
-        self.events.push(Event { step, began_ms, ended_ms: None, healed_ms: None, outcome });
+        self.events.push(Event { step, began_ms, ended_ms: None, healed_ms: None, waited: None, outcome });
     }
 
     fn now(&self) -> u64 {
@@ -327,11 +331,13 @@ impl Injector {
     }
 
     async fn begin(&mut self, step: Step) -> Result<(), ChaosError> {
-        println!("   {:>6.1} s  {step}", self.now() as f64 / 1000.0);
+        let waited = self.waits.take().map(|(_, why)| why);
+        let late = waited.as_ref().map(|why| format!(", which waited: {why}")).unwrap_or_default();
+        println!("   {:>6.1} s  {step}{late}", self.now() as f64 / 1000.0);
         let nodes = step.target.nodes(self.scenario.topology.nodes_per_rack, self.cluster.nodes.len());
         let (event, began_ms) = (self.events.len(), self.now());
-        let done = Event { step: step.clone(), began_ms, ended_ms: None, healed_ms: None, outcome: Outcome::Done };
-        self.events.push(done);
+        let (step_again, outcome) = (step.clone(), Outcome::Done);
+        self.events.push(Event { step: step_again, began_ms, ended_ms: None, healed_ms: None, waited, outcome });
         let mut injection = None;
         match step.what {
             Kind::Kill if step.target == Target::Metadata => self.cluster.kill_meta(),

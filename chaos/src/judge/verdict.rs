@@ -259,7 +259,7 @@ mod tests {
             when_whole: false,
         };
         let outcome = Outcome::Done;
-        let event = Event { step, began_ms: 2_000, ended_ms: Some(32_000), healed_ms: None, outcome };
+        let event = Event { step, began_ms: 2_000, ended_ms: Some(32_000), healed_ms: None, waited: None, outcome };
         assert_eq!(silence(&Must::default(), &samples, std::slice::from_ref(&event), 81_000).held, Held::Yes);
         // Twice away at once is not twice as long.
         let short = Event { ended_ms: Some(2_100), ..event };

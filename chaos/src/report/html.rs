@@ -116,7 +116,10 @@ fn events(html: &mut String, report: &Report) {
     let seconds = |ms: Option<u64>| ms.map_or("–".into(), |ms| format!("{:.1}", ms as f64 / 1000.0));
     for event in &report.events {
         let outcome = match &event.outcome {
-            Outcome::Done => "done".into(),
+            Outcome::Done => match &event.waited {
+                Some(why) => format!("done, late: {}", escape(why)),
+                None => "done".into(),
+            },
             Outcome::Skipped(why) => format!("left out: {}", escape(why)),
         };
         let _ = write!(
