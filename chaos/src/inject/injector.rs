@@ -30,6 +30,8 @@ const NOTICED: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How many fragments of a disk rot at once.
 const ROTTEN: usize = 20;
+/// A group that is new since then has members of what worked then, no more of a rack than it can lose.
+const PLACED: Duration = Duration::from_millis(500);
 const READS: &str = "pread64,preadv,preadv2";
 /// After a fault it takes a moment until others see what it did; what they say before that is not believed.
 const SEEN: Duration = Duration::from_secs(3);
@@ -86,6 +88,8 @@ pub struct Injector {
     mending: BTreeMap<usize, Mending>,
     /// Since when the next step waits, and for what at first.
     waits: Option<(Instant, String)>,
+    /// What the metadata said last of where everything is.
+    placed: Option<(Instant, String)>,
     asked_whole: Option<Instant>,
 }
 
@@ -109,6 +113,7 @@ impl Injector {
             active: Vec::new(),
             mending: BTreeMap::new(),
             waits: None,
+            placed: None,
             asked_whole: None,
         };
         injector.tell();
@@ -121,9 +126,9 @@ impl Injector {
         while begin.elapsed() < duration {
             self.tick().await?;
             while let Some(step) = self.steps.front().filter(|step| step.at.0 <= begin.elapsed()).cloned() {
-                match self.blocked(&step)? {
-                    None => self.begin(step).await?,
-                    Some(why) => {
+                match self.choose(&step)? {
+                    Ok(step) => self.begin(step).await?,
+                    Err(why) => {
                         let (since, _) = self.waits.get_or_insert_with(|| (Instant::now(), why.clone()));
                         if since.elapsed() < PATIENCE {
                             break;
@@ -274,6 +279,28 @@ impl Injector {
             && if self.active.is_empty() { up == all } else { up + away >= all }
     }
 
+    /// The step as it can be done now, or why it cannot.
+    fn choose(&mut self, step: &Step) -> Result<Result<Step, String>, ChaosError> {
+        let Some(why) = self.blocked(step)? else { return Ok(Ok(step.clone())) };
+        for target in &step.instead {
+            let other = Step { target: target.clone(), ..step.clone() };
+            if self.blocked(&other)?.is_none() {
+                return Ok(Ok(other));
+            }
+        }
+        Ok(Err(why))
+    }
+
+    /// Where everything is, as of a moment ago.
+    fn placement(&mut self) -> Result<&str, ChaosError> {
+        let is_old = |(asked, _): &(Instant, String)| asked.elapsed() > PLACED;
+        if self.placed.as_ref().is_none_or(is_old) {
+            let placement = tokio::task::block_in_place(|| self.cluster.placement())?;
+            self.placed = Some((Instant::now(), placement));
+        }
+        Ok(self.placed.as_ref().map_or("", |(_, placement)| placement))
+    }
+
     /// Why a step cannot be done now.
     fn blocked(&mut self, step: &Step) -> Result<Option<String>, ChaosError> {
         let (per_rack, all) = (self.scenario.topology.nodes_per_rack, self.cluster.nodes.len());
@@ -324,8 +351,8 @@ impl Injector {
             return Ok(Some("where things are changes while something is drained".into()));
         }
         let names = hurt.iter().map(|node| self.cluster.nodes[*node].id.clone()).collect();
-        match tokio::task::block_in_place(|| self.cluster.placement()) {
-            Ok(placement) => atlas::excess(&placement, &names),
+        match self.placement() {
+            Ok(placement) => atlas::excess(placement, &names),
             Err(error) => Ok(Some(format!("where things are is not known: {error}"))),
         }
     }

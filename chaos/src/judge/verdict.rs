@@ -254,6 +254,7 @@ mod tests {
             at: crate::script::units::Span::seconds(2),
             what: Kind::Kill,
             target: Target::Metadata,
+            instead: Vec::new(),
             lasts: crate::script::units::Span::seconds(30),
             seed: 0,
             when_whole: false,

@@ -19,6 +19,7 @@ fn report() -> Report {
         at: Span::seconds(1),
         what: Kind::Kill,
         target: Target::Rack(2),
+        instead: Vec::new(),
         lasts: Span::seconds(1),
         seed: 5,
         when_whole: false,

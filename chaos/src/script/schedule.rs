@@ -3,7 +3,11 @@
 
 use std::fmt;
 
-use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+use rand::{
+    Rng, SeedableRng,
+    rngs::StdRng,
+    seq::{IndexedRandom, SliceRandom},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -41,6 +45,9 @@ pub struct Step {
     pub at: Span,
     pub what: Kind,
     pub target: Target,
+    /// Whom else the seed would have, in this order, if the budget forbids that one.
+    #[serde(default)]
+    pub instead: Vec<Target>,
     pub lasts: Span,
     /// Decides what it chooses when it is done, such as bits.
     pub seed: u64,
@@ -119,7 +126,20 @@ impl Draw<'_> {
 
     fn push(&mut self, fault: &Fault, target: Target, at: Span, when_whole: bool) {
         let (what, lasts, seed) = (fault.what, fault.lasts, self.rng.random());
-        self.steps.push(Step { number: 0, at, what, target, lasts, seed, when_whole });
+        let is_free = fault.name.is_none() && fault.times == 1 && fault.place != Place::Each;
+        let instead = if is_free { self.others(&target) } else { Vec::new() };
+        self.steps.push(Step { number: 0, at, what, target, instead, lasts, seed, when_whole });
+    }
+
+    fn others(&mut self, target: &Target) -> Vec<Target> {
+        let mut others: Vec<Target> = match target {
+            Target::Rack(_) => (0..self.scenario.topology.racks).map(Target::Rack).collect(),
+            Target::Node(_) => (0..self.nodes()).map(Target::Node).collect(),
+            Target::Disk(..) | Target::All | Target::Metadata => Vec::new(),
+        };
+        others.retain(|other| other != target);
+        others.shuffle(&mut self.rng);
+        others
     }
 
     fn nodes(&self) -> usize {
