@@ -67,6 +67,8 @@ impl Spec {
 pub enum Metadata {
     /// One `cairn meta`, which is part of the cluster.
     Remote,
+    /// In the store of the one node that there is; its disks are the failure domains.
+    Embedded,
     /// A FoundationDB that runs already; the binary must have the `fdb` feature. Each cluster has a prefix of its own.
     Fdb { cluster_file: PathBuf, prefix: String },
 }
@@ -232,6 +234,7 @@ impl Cluster {
                 let file = cluster_file.to_string_lossy();
                 return Ok(format!("kind = \"fdb\"\ncluster_file = {file:?}\nprefix = {prefix:?}\n"));
             }
+            Metadata::Embedded => return Ok("kind = \"embedded\"\npath = \"metadata\"\n".into()),
             Metadata::Remote => free_udp()?,
         };
         let folder = self.folder.join("meta");
@@ -266,7 +269,9 @@ impl Cluster {
         }
         text += &format!("[listen]\nquic = \"{}\"\ngossip = \"{gossip}\"\n[gossip]\nseeds = {seeds:?}\n", free_udp()?);
         text += &tls_table(&id);
-        text += &format!("[metadata]\n{metadata}[policy]\nscheme = \"{}\"\nfailure_domain = \"rack\"\n", spec.scheme);
+        let domain = if matches!(spec.metadata, Metadata::Embedded) { "disk" } else { "rack" };
+        text +=
+            &format!("[metadata]\n{metadata}[policy]\nscheme = \"{}\"\nfailure_domain = \"{domain}\"\n", spec.scheme);
         text += &format!(
             "[timings]\ngossip_interval = \"200 ms\"\nfragment_deadline = \"5 s\"\nreclaim_grace = \"{}\"\nscrub_interval = \"{}\"\n",
             spec.reclaim_grace, spec.scrub_interval
@@ -321,6 +326,67 @@ impl Cluster {
         }
     }
 
+    /// `kill -9` of one node.
+    pub fn kill_node(&mut self, index: usize) {
+        if let Some(mut process) = self.nodes[index].process.take() {
+            process.kill();
+        }
+    }
+
+    /// Starts a node that does not run, as it was, without waiting until it serves.
+    pub fn begin(&mut self, index: usize) -> Result<(), ChaosError> {
+        if self.nodes[index].is_running() { Ok(()) } else { self.spawn(index) }
+    }
+
+    /// Whether a node that was started serves.
+    pub fn is_serving(&self, index: usize) -> bool {
+        let node = &self.nodes[index];
+        node.is_running() && node.folder.join("ready.json").exists()
+    }
+
+    /// Stops a node as an operator would; it must end well.
+    pub fn stop_node(&mut self, index: usize) -> Result<(), ChaosError> {
+        self.nodes[index].process.take().map_or(Ok(()), |mut process| process.terminate(STOPPED))
+    }
+
+    /// The processes that ended though nobody ended them, each told once; they count as dead from now on.
+    pub fn fallen(&mut self) -> Vec<ChaosError> {
+        let places = self.nodes.iter_mut().map(|node| &mut node.process);
+        let mut fallen = Vec::new();
+        for place in places.chain(self.meta.as_mut().map(|meta| &mut meta.process)) {
+            if let Some(process) = place
+                && let Some(status) = process.exited()
+            {
+                fallen.push(ChaosError::Exited { name: process.name.clone(), status, log: process.log_tail() });
+                *place = None;
+            }
+        }
+        fallen
+    }
+
+    /// Names and ids of all processes that run.
+    pub fn processes(&self) -> Vec<(String, u32)> {
+        let nodes = self.nodes.iter().filter_map(|node| Some((node.id.clone(), node.pid()?)));
+        let meta = self.meta.as_ref().and_then(|meta| meta.process.as_ref());
+        nodes.chain(meta.map(|process| ("meta".to_owned(), process.pid()))).collect()
+    }
+
+    /// The metadata server stops where it is.
+    pub fn freeze_meta(&self) {
+        self.signal_meta(libc::SIGSTOP);
+    }
+
+    /// Lets a frozen one go on.
+    pub fn thaw_meta(&self) {
+        self.signal_meta(libc::SIGCONT);
+    }
+
+    fn signal_meta(&self, signal: libc::c_int) {
+        if let Some(process) = self.meta.as_ref().and_then(|meta| meta.process.as_ref()) {
+            process.signal(signal);
+        }
+    }
+
     /// Every node in a rack stops where it is.
     pub fn freeze_rack(&self, rack: &str) {
         self.rack(rack).for_each(Node::freeze);
@@ -364,13 +430,26 @@ impl Cluster {
 
     /// Starts the metadata server as it was, and waits until it serves.
     pub fn revive_meta(&mut self) -> Result<(), ChaosError> {
+        self.begin_meta()?;
         let Some(meta) = &mut self.meta else { return Ok(()) };
+        let ready = meta.folder.join("ready.json");
+        meta.process.as_mut().map_or(Ok(()), |process| wait_for_file(&ready, process))
+    }
+
+    /// Whether the metadata server serves; where there is none of ours, it does.
+    pub fn meta_serves(&self) -> bool {
+        self.meta.as_ref().is_none_or(|meta| meta.process.is_some() && meta.folder.join("ready.json").exists())
+    }
+
+    /// Starts the metadata server as it was, without waiting until it serves.
+    pub fn begin_meta(&mut self) -> Result<(), ChaosError> {
+        let Some(meta) = self.meta.as_mut().filter(|meta| meta.process.is_none()) else { return Ok(()) };
         let ready = meta.folder.join("ready.json");
         let _ = fs::remove_file(&ready);
         let mut command = Command::new(&self.binary);
         command.arg("meta").arg("--config").arg(meta.folder.join("meta.toml")).arg("--ready-file").arg(&ready);
-        let process = Process::start("meta", command, &meta.folder.join("log"))?;
-        wait_for_file(&ready, meta.process.insert(process))
+        meta.process = Some(Process::start("meta", command, &meta.folder.join("log"))?);
+        Ok(())
     }
 
     /// `kill -9` of every node.

@@ -62,7 +62,10 @@ fn audit(cluster: &Cluster, placement: &str, disks: &[(&Node, PathBuf)]) -> Resu
     let mut audit = Audit::of(placement)?;
     for (node, folder) in disks {
         let list = cluster.cairn(&["disk", "list", "--digests", "--json", &folder.to_string_lossy()])?;
-        audit.take_disk(Home { node: node.id.clone(), rack: node.rack.clone() }, &list)?;
+        // Of a cluster of one node the disks are the failure domains.
+        let alone = cluster.nodes.len() == 1;
+        let rack = if alone { folder.to_string_lossy().into_owned() } else { node.rack.clone() };
+        audit.take_disk(Home { node: node.id.clone(), rack }, &list)?;
     }
     Ok(audit)
 }

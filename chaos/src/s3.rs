@@ -150,6 +150,12 @@ impl S3 {
         Ok(elements(&answer, "Key").map(str::to_owned).collect())
     }
 
+    /// From now on the bucket keeps what is overwritten.
+    pub async fn enable_versioning(&self, bucket: &str) -> Result<(), S3Error> {
+        let body = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+        self.send(Method::PUT, &format!("/{bucket}?versioning="), body.into()).await.map(drop)
+    }
+
     /// Uploads an object in parts.
     pub async fn put_in_parts(&self, bucket: &str, key: &str, parts: &[Bytes]) -> Result<(), S3Error> {
         let upload = self.begin_upload(bucket, key).await?;
@@ -163,8 +169,18 @@ impl S3 {
 
     /// The new upload's id.
     pub async fn begin_upload(&self, bucket: &str, key: &str) -> Result<String, S3Error> {
+        self.begin_upload_with(bucket, key, &[]).await
+    }
+
+    /// With headers that say more of the object.
+    pub async fn begin_upload_with(
+        &self,
+        bucket: &str,
+        key: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<String, S3Error> {
         let path = format!("/{bucket}/{key}?uploads=");
-        let answer = self.send(Method::POST, &path, Bytes::new()).await?;
+        let (_, answer) = self.exchange(Method::POST, &path, Bytes::new(), headers).await?;
         let answer = String::from_utf8_lossy(&answer).into_owned();
         let id = elements(&answer, "UploadId").next().map(str::to_owned);
         id.ok_or(S3Error::Transport { method: Method::POST, path, why: "no UploadId in the answer".into() })
@@ -187,13 +203,18 @@ impl S3 {
 
     /// Makes an object of the parts, which are elements of the request's document.
     pub async fn complete(&self, bucket: &str, key: &str, upload: &str, parts: &str) -> Result<(), S3Error> {
+        self.completed(bucket, key, upload, parts).await.map(drop)
+    }
+
+    /// The same; returns the answer's headers.
+    pub async fn completed(&self, bucket: &str, key: &str, upload: &str, parts: &str) -> Result<HeaderMap, S3Error> {
         let path = format!("/{bucket}/{key}?uploadId={}", escaped(upload));
         let body = format!("<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>");
-        let answer = self.send(Method::POST, &path, body.into()).await?;
+        let (headers, answer) = self.exchange(Method::POST, &path, body.into(), &[]).await?;
         // An error may come after the status 200.
         let answer = String::from_utf8_lossy(&answer).into_owned();
         if answer.contains("<CompleteMultipartUploadResult") {
-            return Ok(());
+            return Ok(headers);
         }
         Err(S3Error::Status { method: Method::POST, path, status: StatusCode::INTERNAL_SERVER_ERROR, body: answer })
     }
@@ -202,7 +223,9 @@ impl S3 {
         Ok(self.exchange(method, path, body, &[]).await?.1)
     }
 
-    async fn exchange(
+    /// One request with headers of its own: the headers and the body of a successful answer. The path is as `sign`
+    /// needs it.
+    pub async fn exchange(
         &self,
         method: Method,
         path: &str,
@@ -259,7 +282,7 @@ impl S3 {
 }
 
 /// The texts of the elements of a name, none of which is nested in another.
-fn elements<'a>(xml: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
+pub(crate) fn elements<'a>(xml: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let mut rest = xml;
     std::iter::from_fn(move || {
@@ -272,7 +295,7 @@ fn elements<'a>(xml: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
 }
 
 /// A value of a query.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
     let escape = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
     text.bytes().map(escape).collect()

@@ -4,7 +4,10 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use cairn_chaos::{
     ChaosError,
+    report::Report,
+    run::{self, Order},
     scenario::{away, clients, corrupt, drain, heal, metadata, racks, restart, rot, sick, stop, stream, watch},
+    script::{self, MetadataKind, units::Span},
     setting::Setting,
 };
 use clap::{Parser, Subcommand};
@@ -23,7 +26,7 @@ struct Arguments {
     #[arg(long, default_value = "python3")]
     python: PathBuf,
     /// Decides every choice a scenario makes; a random one is printed when none is given.
-    #[arg(long)]
+    #[arg(long, global = true)]
     seed: Option<u64>,
     /// Keep the metadata in the FoundationDB of this cluster file (the binary needs the `fdb` feature).
     #[arg(long, env = "CAIRN_FDB_CLUSTER_FILE")]
@@ -34,6 +37,20 @@ struct Arguments {
 
 #[derive(Subcommand, Debug)]
 enum Scenario {
+    /// A scenario of the catalogue, or of a file: load, faults, healing, and what held.
+    Run(RunArgs),
+    /// The catalogue.
+    List {
+        #[arg(long, default_value = CATALOGUE)]
+        scenarios: PathBuf,
+    },
+    /// Run what a report.json was written by once more: the same scenario with the same seed and options.
+    Replay {
+        report: PathBuf,
+        /// Folder for report.json and report.html of this run.
+        #[arg(long = "report", value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
     /// awscli, boto3, rclone, s5cmd, s3cmd, pyarrow and restic against `cairn dev`, or node processes with `--fdb`.
     Clients,
     /// Twelve nodes in six racks; two racks die under load and return.
@@ -87,9 +104,85 @@ enum Scenario {
     },
 }
 
+const CATALOGUE: &str = "chaos/scenarios";
+
+#[derive(clap::Args, Debug)]
+struct RunArgs {
+    /// A file, or the name of one of the catalogue.
+    file: PathBuf,
+    /// Where the catalogue is.
+    #[arg(long, default_value = CATALOGUE)]
+    scenarios: PathBuf,
+    /// How long faults go on, such as "10 min", whatever the file says.
+    #[arg(long)]
+    duration: Option<Span>,
+    /// Where the metadata are, whatever the file says.
+    #[arg(long)]
+    metadata: Option<MetadataKind>,
+    /// Folder for report.json and report.html.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+}
+
+impl RunArgs {
+    fn order(self, binary: PathBuf, seed: u64) -> Result<Order, ChaosError> {
+        let file = if self.file.is_file() || self.file.extension().is_some() {
+            self.file
+        } else {
+            self.scenarios.join(self.file).with_extension("toml")
+        };
+        let text = std::fs::read_to_string(&file).map_err(ChaosError::io(format!("read {}", file.display())))?;
+        let (duration, metadata, report) = (self.duration, self.metadata, self.report);
+        Ok(Order { binary, name: file.display().to_string(), text, seed, duration, metadata, report })
+    }
+}
+
+fn replayed(report: &std::path::Path, folder: Option<PathBuf>, binary: PathBuf) -> Result<Order, ChaosError> {
+    let wrong = |why: String| ChaosError::Workload(format!("{}: {why}", report.display()));
+    let text = std::fs::read(report).map_err(|error| wrong(error.to_string()))?;
+    let of: Report = serde_json::from_slice(&text).map_err(|error| wrong(format!("no report: {error}")))?;
+    if of.format != Report::FORMAT {
+        return Err(wrong(format!("its format is {}; this build reads {}", of.format, Report::FORMAT)));
+    }
+    let duration = of.duration.parse().map_err(wrong)?;
+    let (name, text, seed, metadata) = (of.name, of.file, of.seed, Some(of.metadata));
+    Ok(Order { binary, name, text, seed, duration: Some(duration), metadata, report: folder })
+}
+
+/// What a scenario is about, a line each.
+fn list(folder: &std::path::Path) -> Result<(), ChaosError> {
+    let files = std::fs::read_dir(folder).map_err(ChaosError::io(format!("read {}", folder.display())))?;
+    let mut files: Vec<PathBuf> = files.filter_map(|file| Some(file.ok()?.path())).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    for file in files {
+        let scenario = script::Scenario::read(&file).map_err(|error| ChaosError::Workload(error.to_string()))?;
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        println!("{name:<16} {:>7}  {}", scenario.duration.to_string(), scenario.about);
+    }
+    Ok(())
+}
+
+async fn judged(order: Result<Order, ChaosError>) -> Result<(), ChaosError> {
+    let order = order?;
+    println!("   {}, --seed {}, duration {:?}, metadata {:?}", order.name, order.seed, order.duration, order.metadata);
+    let report = Box::pin(run::run(&order)).await?;
+    let broken: Vec<&str> = report.verdicts.iter().filter(|one| !one.is_good()).map(|one| &*one.name).collect();
+    if broken.is_empty() { Ok(()) } else { Err(ChaosError::Workload(format!("did not hold: {}", broken.join(", ")))) }
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Scenario::List { scenarios } = &arguments.scenario {
+        return match list(scenarios) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let seed = arguments.seed.unwrap_or_else(rand::random);
     println!("== {:?}, --seed {seed}", arguments.scenario);
     let setting = Setting {
@@ -114,6 +207,9 @@ async fn main() -> ExitCode {
 
 async fn run(setting: &Setting, scenario: Scenario) -> Result<(), ChaosError> {
     match scenario {
+        Scenario::Run(arguments) => judged(arguments.order(setting.binary.clone(), setting.seed)).await,
+        Scenario::Replay { report, folder } => judged(replayed(&report, folder, setting.binary.clone())).await,
+        Scenario::List { scenarios } => list(&scenarios),
         Scenario::Clients => clients::run(setting).await,
         Scenario::Racks => racks::run(setting).await,
         Scenario::Heal { scheme, objects } => heal::run(setting, &scheme, objects).await,

@@ -6,9 +6,8 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::{self, OpenOptions},
-    os::unix::fs::FileExt,
-    path::{Path, PathBuf},
+    fs,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -19,8 +18,9 @@ use serde_json::Value;
 
 use crate::{
     ChaosError, admin,
-    audit::{Audit, Lying},
+    audit::Audit,
     cluster::{ACCESS_KEY, Cluster, Metadata, SECRET_KEY, Spec},
+    disk_files::{HEAD, flip_bit, segments},
     inspect,
     s3::{Account, S3},
     setting::Setting,
@@ -163,7 +163,8 @@ fn flip(
         }
         let file = files.get(&*fragment.disk).and_then(|segments| segments.get(&fragment.segment));
         let file = file.ok_or_else(|| ChaosError::Workload(format!("no segment {} is there", fragment.segment)))?;
-        flip_in(rng, file, &fragment)?;
+        let at = fragment.offset + rng.random_range(0..HEAD + fragment.bytes);
+        flip_bit(file, at, rng.random_range(0..8))?;
         *lost += 1;
         flipped += 1;
     }
@@ -171,38 +172,6 @@ fn flip(
         return Err(ChaosError::Workload(format!("only {flipped} fragments could be damaged")));
     }
     Ok(flipped)
-}
-
-/// A bit of its head, of its checksums or of its payload.
-fn flip_in(rng: &mut StdRng, file: &Path, fragment: &Lying) -> Result<(), ChaosError> {
-    let (at, bit) = (fragment.offset + rng.random_range(0..64 + fragment.bytes), 1 << rng.random_range(0..8));
-    let flip = || {
-        let file = OpenOptions::new().read(true).write(true).open(file)?;
-        let mut byte = [0];
-        file.read_exact_at(&mut byte, at)?;
-        file.write_all_at(&[byte[0] ^ bit], at)
-    };
-    flip().map_err(ChaosError::io("flip a bit"))
-}
-
-/// The segment files of a disk by their numbers.
-fn segments(folder: &Path) -> Result<BTreeMap<u64, PathBuf>, ChaosError> {
-    let mut segments = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).map_err(ChaosError::io("list a disk's folder"))? {
-            let path = entry.map_err(ChaosError::io("list a disk's folder"))?.path();
-            let number = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "seg")
-                && let Some(number) = number
-            {
-                segments.insert(number, path);
-            }
-        }
-    }
-    Ok(segments)
 }
 
 /// Waits until each disk has had a whole pass of scrub that began later than `since`.

@@ -109,13 +109,16 @@ pub(crate) const FLOORS: [(&str, &[&str]); 9] = [
     (
         "chaos",
         &[
-            "scenario",
+            "run scenario",
+            "report",
+            "judge",
+            "inject",
             "inspect target",
-            "dev fdb prometheus",
+            "dev fdb prometheus traffic",
             "cluster load registers",
-            "admin audit process",
+            "admin audit disk_files process",
             "error",
-            "s3 setting strace",
+            "history s3 script setting strace",
         ],
     ),
 ];

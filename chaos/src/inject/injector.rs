@@ -1,0 +1,547 @@
+//! The one who does the faults of a schedule, ends them, and knows what is hurt until it is whole again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{atlas, scene::Shared};
+use crate::{
+    admin,
+    cluster::Cluster,
+    disk_files::{HEAD, flip_bit, segments},
+    error::ChaosError,
+    process,
+    script::{Kind, MetadataKind, Scenario, Step, Target},
+    strace::Injection,
+    traffic::{Book, Endpoints},
+};
+
+const TICK: Duration = Duration::from_millis(100);
+/// A load balancer sees so late that a node does not answer; until then clients meet what that does to requests.
+const NOTICED: Duration = Duration::from_secs(1);
+/// A step that cannot be done for so long is left out.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How many fragments of a disk rot at once.
+const ROTTEN: usize = 20;
+/// A group that is new since then has members of what worked then, no more of a rack than it can lose.
+const PLACED: Duration = Duration::from_millis(500);
+const READS: &str = "pread64,preadv,preadv2";
+/// After a fault it takes a moment until others see what it did; what they say before that is not believed.
+const SEEN: Duration = Duration::from_secs(3);
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Done,
+    /// Why it was not: the budget, or what the machine lacks.
+    Skipped(String),
+}
+
+/// What became of a step.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Event {
+    pub step: Step,
+    /// Milliseconds since the run began.
+    pub began_ms: u64,
+    pub ended_ms: Option<u64>,
+    /// When what it hurt was whole again.
+    pub healed_ms: Option<u64>,
+    /// What it waited for first, if it came later than the schedule says.
+    #[serde(default)]
+    pub waited: Option<String>,
+    pub outcome: Outcome,
+}
+
+struct Active {
+    event: usize,
+    began: Instant,
+    ends: Instant,
+    nodes: Vec<usize>,
+    injection: Option<Injection>,
+}
+
+/// A node whose fault is over, until everything on it is whole.
+struct Mending {
+    events: Vec<usize>,
+    since: Instant,
+    /// Whether only a pass of scrub finds what was done.
+    by_scrub: bool,
+}
+
+pub struct Injector {
+    pub cluster: Cluster,
+    pub events: Vec<Event>,
+    scenario: Scenario,
+    endpoints: Endpoints,
+    book: Book,
+    shared: Shared,
+    aside: PathBuf,
+    steps: VecDeque<Step>,
+    active: Vec<Active>,
+    mending: BTreeMap<usize, Mending>,
+    /// Since when the next step waits, and for what at first.
+    waits: Option<(Instant, String)>,
+    /// What the metadata said last of where everything is.
+    placed: Option<(Instant, String)>,
+    asked_whole: Option<Instant>,
+}
+
+impl Injector {
+    pub fn new(
+        cluster: Cluster,
+        scenario: &Scenario,
+        steps: Vec<Step>,
+        (endpoints, book, shared): (Endpoints, Book, Shared),
+        aside: PathBuf,
+    ) -> Self {
+        let mut injector = Self {
+            cluster,
+            events: Vec::new(),
+            scenario: scenario.clone(),
+            endpoints,
+            book,
+            shared,
+            aside,
+            steps: steps.into(),
+            active: Vec::new(),
+            mending: BTreeMap::new(),
+            waits: None,
+            placed: None,
+            asked_whole: None,
+        };
+        injector.tell();
+        injector
+    }
+
+    /// Does the steps of the time, and at its end ends what goes on; what could not be done is told as skipped.
+    pub async fn run(&mut self, duration: Duration) -> Result<(), ChaosError> {
+        let begin = Instant::now();
+        while begin.elapsed() < duration {
+            self.tick().await?;
+            while let Some(step) = self.steps.front().filter(|step| step.at.0 <= begin.elapsed()).cloned() {
+                match self.choose(&step)? {
+                    Ok(step) => self.begin(step).await?,
+                    Err(why) => {
+                        let (since, _) = self.waits.get_or_insert_with(|| (Instant::now(), why.clone()));
+                        if since.elapsed() < PATIENCE {
+                            break;
+                        }
+                        self.skip(step, why);
+                    }
+                }
+                self.waits = None;
+                self.steps.pop_front();
+            }
+            tokio::time::sleep(TICK).await;
+        }
+        for step in std::mem::take(&mut self.steps) {
+            let why = match self.blocked(&step)? {
+                Some(why) => why,
+                None => "its turn did not come before the end".into(),
+            };
+            self.skip(step, why);
+        }
+        Ok(())
+    }
+
+    /// Ends all that goes on, and waits until everything is whole.
+    pub async fn heal(&mut self) -> Result<Duration, ChaosError> {
+        let now = Instant::now();
+        self.active.iter_mut().for_each(|active| active.ends = now);
+        let within = self.scenario.must.heal_within.0;
+        loop {
+            self.tick().await?;
+            if self.active.is_empty() && self.mending.is_empty() && self.cluster.meta_serves() && self.is_whole(now) {
+                return Ok(now.elapsed());
+            }
+            if now.elapsed() > within {
+                let names: Vec<&str> = self.mending.keys().map(|node| &*self.cluster.nodes[*node].id).collect();
+                let status = self.shared.scene().status.clone().map(|(_, status)| brief(&status));
+                let detail = format!("not whole yet: {names:?}; the last status: {}", status.unwrap_or_default());
+                return Err(ChaosError::NotInTime {
+                    what: format!("everything to be whole within {within:?}"),
+                    detail,
+                });
+            }
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
+    fn skip(&mut self, step: Step, why: String) {
+        println!("   skipped {step}: {why}");
+        let (began_ms, outcome) = (self.now(), Outcome::Skipped(why));
+        self.events.push(Event { step, began_ms, ended_ms: None, healed_ms: None, waited: None, outcome });
+    }
+
+    fn now(&self) -> u64 {
+        self.book.now() / 1000
+    }
+
+    /// Ends what is over, and looks who is whole.
+    async fn tick(&mut self) -> Result<(), ChaosError> {
+        for fallen in self.cluster.fallen() {
+            self.book.broken("CRASH", fallen.to_string());
+        }
+        for active in &self.active {
+            let what = self.events[active.event].step.what;
+            if matches!(what, Kind::Kill | Kind::Freeze) && active.began.elapsed() > NOTICED {
+                active.nodes.iter().for_each(|node| self.endpoints.set_fit(*node, false));
+            }
+        }
+        let over = |active: &Active| Instant::now() >= active.ends;
+        for active in self.active.extract_if(.., |active| over(active)).collect::<Vec<_>>() {
+            self.end(active)?;
+        }
+        // Whoever fell by itself goes on, so that there is more to be seen.
+        if !self.active.iter().any(|active| self.is_of_meta(active)) {
+            self.cluster.begin_meta()?;
+        }
+        let held: BTreeSet<usize> = self.active.iter().flat_map(|active| active.nodes.clone()).collect();
+        for node in (0..self.cluster.nodes.len()).filter(|node| !held.contains(node)) {
+            self.cluster.begin(node)?;
+        }
+        for node in self.mending.keys().copied().collect::<Vec<_>>() {
+            if self.cluster.is_serving(node) {
+                self.endpoints.set_fit(node, true);
+            }
+        }
+        self.tell();
+        let mended: Vec<usize> = self.mending.keys().copied().collect();
+        for node in mended {
+            if self.mended(node).await {
+                let healed = Some(self.now());
+                for event in self.mending.remove(&node).into_iter().flat_map(|mending| mending.events) {
+                    self.events[event].healed_ms = healed;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the one who looks.
+    fn tell(&mut self) {
+        let held: BTreeSet<usize> = self.active.iter().flat_map(|active| active.nodes.clone()).collect();
+        let answers = |node: &usize| self.cluster.is_serving(*node) && !held.contains(node);
+        let answering = (0..self.cluster.nodes.len()).filter(answers);
+        let answering = answering.map(|node| self.cluster.nodes[node].admin.clone()).collect();
+        let meta_is_away = !self.cluster.meta_serves() || self.active.iter().any(|active| self.is_of_meta(active));
+        let mut scene = self.shared.scene();
+        scene.processes = self.cluster.processes();
+        scene.answering = answering;
+        scene.metadata_away_since = meta_is_away.then(|| scene.metadata_away_since.unwrap_or_else(Instant::now));
+    }
+
+    fn is_of_meta(&self, active: &Active) -> bool {
+        self.events[active.event].step.target == Target::Metadata
+    }
+
+    /// Whether all that was hurt on a node is whole, as the cluster tells it a while after the fault.
+    async fn mended(&mut self, node: usize) -> bool {
+        let Some((since, by_scrub)) = self.mending.get(&node).map(|mending| (mending.since, mending.by_scrub)) else {
+            return true;
+        };
+        if !self.cluster.is_serving(node) || !self.is_whole(since) {
+            return false;
+        }
+        if !by_scrub {
+            return true;
+        }
+        // Not at each tick.
+        if self.asked_whole.is_some_and(|asked| asked.elapsed() < Duration::from_secs(1)) {
+            return false;
+        }
+        self.asked_whole = Some(Instant::now());
+        let ages = scrub_ages(&self.cluster.nodes[node].admin).await.unwrap_or_default();
+        let disks = self.scenario.topology.disks;
+        ages.len() == disks && ages.iter().all(|age| *age < since.elapsed().as_secs_f64() - 1.0)
+    }
+
+    /// By a status that was asked for a while after `since`.
+    fn is_whole(&self, since: Instant) -> bool {
+        let all = self.cluster.nodes.len() * self.scenario.topology.disks;
+        let away: usize =
+            self.active.iter().map(|active| active.nodes.len()).sum::<usize>() * self.scenario.topology.disks;
+        let scene = self.shared.scene();
+        let Some((_, status)) = scene.status.as_ref().filter(|(asked, _)| *asked > since + SEEN) else { return false };
+        let up = admin::disks_in(status, "up");
+        // One that is being emptied works as others do.
+        let up = if self.is_drained() { up + admin::disks_in(status, "draining") } else { up };
+        status["missing_fragments"] == 0
+            && status["lost_members"] == 0
+            // Disks of what goes on may be called up still.
+            && if self.active.is_empty() { up == all } else { up + away >= all }
+    }
+
+    /// The step as it can be done now, or why it cannot.
+    fn choose(&mut self, step: &Step) -> Result<Result<Step, String>, ChaosError> {
+        let Some(why) = self.blocked(step)? else { return Ok(Ok(step.clone())) };
+        for target in &step.instead {
+            let other = Step { target: target.clone(), ..step.clone() };
+            if self.blocked(&other)?.is_none() {
+                return Ok(Ok(other));
+            }
+        }
+        Ok(Err(why))
+    }
+
+    /// Where everything is, as of a moment ago.
+    fn placement(&mut self) -> Result<&str, ChaosError> {
+        let is_old = |(asked, _): &(Instant, String)| asked.elapsed() > PLACED;
+        if self.placed.as_ref().is_none_or(is_old) {
+            let placement = tokio::task::block_in_place(|| self.cluster.placement())?;
+            self.placed = Some((Instant::now(), placement));
+        }
+        Ok(self.placed.as_ref().map_or("", |(_, placement)| placement))
+    }
+
+    /// Why a step cannot be done now.
+    fn blocked(&mut self, step: &Step) -> Result<Option<String>, ChaosError> {
+        let (per_rack, all) = (self.scenario.topology.nodes_per_rack, self.cluster.nodes.len());
+        let nodes = step.target.nodes(per_rack, all);
+        let held: BTreeSet<usize> = self.active.iter().flat_map(|active| active.nodes.clone()).collect();
+        let is_quiet = held.is_empty() && self.mending.is_empty();
+        if step.when_whole && !is_quiet {
+            return Ok(Some("something is not whole yet".into()));
+        }
+        if let Some(node) = nodes.iter().find(|node| held.contains(node)) {
+            return Ok(Some(format!("something goes on at {} already", self.cluster.nodes[*node].id)));
+        }
+        let meta_is_away = !self.cluster.meta_serves() || self.active.iter().any(|active| self.is_of_meta(active));
+        match step.target {
+            Target::Metadata => return Ok(meta_is_away.then(|| "the metadata server is away already".into())),
+            Target::All => {
+                let why = "all nodes are done at once only when nothing else goes on";
+                return Ok((!held.is_empty()).then(|| why.into()));
+            }
+            _ => {}
+        }
+        if let Some(node) = nodes.iter().find(|node| !self.cluster.is_serving(**node)) {
+            return Ok(Some(format!("{} does not serve yet", self.cluster.nodes[*node].id)));
+        }
+        if step.what == Kind::Drain {
+            return Ok(self.is_drained().then(|| "something is drained already".into()));
+        }
+        if is_quiet {
+            // PLC-1: any one failure domain may go.
+            return Ok(None);
+        }
+        if self.scenario.topology.metadata == MetadataKind::Embedded {
+            return Ok(Some("something is not whole yet, and which disks hold what is not known".into()));
+        }
+        let hurt: BTreeSet<usize> = held.into_iter().chain(self.mending.keys().copied()).chain(nodes).collect();
+        let racks: BTreeSet<usize> = hurt.iter().map(|node| node / per_rack).collect();
+        if racks.len() == 1 {
+            return Ok(None);
+        }
+        let budget = self.scenario.budget();
+        if racks.len() > budget {
+            return Ok(Some(format!("{} racks would be hurt at once, and {budget} may be", racks.len())));
+        }
+        if meta_is_away {
+            return Ok(Some("without the metadata nobody knows what it would hurt".into()));
+        }
+        if self.is_drained() {
+            return Ok(Some("where things are changes while something is drained".into()));
+        }
+        let names = hurt.iter().map(|node| self.cluster.nodes[*node].id.clone()).collect();
+        match self.placement() {
+            Ok(placement) => atlas::excess(placement, &names),
+            Err(error) => Ok(Some(format!("where things are is not known: {error}"))),
+        }
+    }
+
+    async fn begin(&mut self, step: Step) -> Result<(), ChaosError> {
+        let waited = self.waits.take().map(|(_, why)| why);
+        let late = waited.as_ref().map(|why| format!(", which waited: {why}")).unwrap_or_default();
+        println!("   {:>6.1} s  {step}{late}", self.now() as f64 / 1000.0);
+        let nodes = step.target.nodes(self.scenario.topology.nodes_per_rack, self.cluster.nodes.len());
+        let (event, began_ms) = (self.events.len(), self.now());
+        let (step_again, outcome) = (step.clone(), Outcome::Done);
+        self.events.push(Event { step: step_again, began_ms, ended_ms: None, healed_ms: None, waited, outcome });
+        let mut injection = None;
+        match step.what {
+            Kind::Kill if step.target == Target::Metadata => self.cluster.kill_meta(),
+            Kind::Freeze if step.target == Target::Metadata => self.cluster.freeze_meta(),
+            Kind::Kill => nodes.iter().for_each(|node| self.cluster.kill_node(*node)),
+            Kind::Freeze => nodes.iter().for_each(|node| self.cluster.nodes[*node].freeze()),
+            Kind::Restart => self.restart(&nodes)?,
+            Kind::Eio | Kind::Slow | Kind::Hang => match self.sicken(&step) {
+                Ok(made) => injection = Some(made),
+                Err(why) => {
+                    println!("   SKIPPED: {why}");
+                    self.events[event].outcome = Outcome::Skipped(why);
+                    return Ok(());
+                }
+            },
+            Kind::Rot => self.rot(&step)?,
+            Kind::Drain => {
+                if let Err(error) = self.drain(&step) {
+                    let why = error.to_string();
+                    println!("   skipped: {why}");
+                    self.events[event].outcome = Outcome::Skipped(why);
+                    return Ok(());
+                }
+            }
+            Kind::LoseSegments => {
+                for file in segments(&self.disk(&step))?.values() {
+                    fs::remove_file(file).map_err(ChaosError::io("delete a segment file"))?;
+                }
+            }
+        }
+        let lasts = if step.what.is_momentary() { Duration::ZERO } else { step.lasts.0 };
+        let began = Instant::now();
+        // What is drained works on.
+        let nodes = if step.what == Kind::Drain { Vec::new() } else { nodes };
+        self.active.push(Active { event, began, ends: began + lasts, nodes, injection });
+        self.tell();
+        Ok(())
+    }
+
+    fn end(&mut self, active: Active) -> Result<(), ChaosError> {
+        let step = self.events[active.event].step.clone();
+        if step.what == Kind::Drain && self.cancel().is_err() {
+            // While the metadata are away nothing can be cancelled.
+            self.active.push(Active { ends: Instant::now() + Duration::from_secs(1), ..active });
+            return Ok(());
+        }
+        match (step.what, &step.target) {
+            (Kind::Kill, Target::Metadata) => self.cluster.begin_meta()?,
+            (Kind::Freeze, Target::Metadata) => self.cluster.thaw_meta(),
+            (Kind::Kill, _) => active.nodes.iter().try_for_each(|node| self.cluster.begin(*node))?,
+            (Kind::Freeze, _) => active.nodes.iter().for_each(|node| self.cluster.nodes[*node].thaw()),
+            _ => tokio::task::block_in_place(|| drop(active.injection)),
+        }
+        self.events[active.event].ended_ms = Some(self.now());
+        let by_scrub = matches!(step.what, Kind::Rot | Kind::LoseSegments);
+        for node in active.nodes {
+            let fresh = || Mending { events: Vec::new(), since: Instant::now(), by_scrub: false };
+            let mending = self.mending.entry(node).or_insert_with(fresh);
+            mending.events.push(active.event);
+            mending.since = Instant::now();
+            mending.by_scrub |= by_scrub;
+        }
+        Ok(())
+    }
+
+    fn admin(&self, arguments: &[&str]) -> Result<String, ChaosError> {
+        let held: BTreeSet<usize> = self.active.iter().flat_map(|active| active.nodes.clone()).collect();
+        let answers = |node: &usize| self.cluster.is_serving(*node) && !held.contains(node);
+        let node = (0..self.cluster.nodes.len()).find(answers);
+        let node = node.ok_or_else(|| ChaosError::Workload("no node answers".into()))?;
+        let address = ["--admin", &self.cluster.nodes[node].admin];
+        tokio::task::block_in_place(|| self.cluster.cairn(&[&["admin"], arguments, &address].concat()))
+    }
+
+    fn drain(&self, step: &Step) -> Result<String, ChaosError> {
+        match step.target {
+            Target::Rack(rack) => self.admin(&["apply", "drain", "--rack", &format!("z1/r{}", rack + 1)]),
+            Target::Node(node) => self.admin(&["apply", "drain", "--node", &self.cluster.nodes[node].id]),
+            _ => Err(ChaosError::Workload("only nodes and racks are drained".into())),
+        }
+    }
+
+    /// Ends every drain, so that its disks are as others again.
+    fn cancel(&self) -> Result<(), ChaosError> {
+        let list: Value = serde_json::from_str(&self.admin(&["jobs", "list", "--json"])?)
+            .map_err(|error| ChaosError::Workload(format!("the list of jobs: {error}")))?;
+        for job in list["jobs"].as_array().into_iter().flatten() {
+            if job["kind"] == "drain" && job["state"] != "cancelled" {
+                println!("   a drain is cancelled, {}; it moved {}", job["state"], job["moved"]);
+                self.admin(&["jobs", "cancel", &job["id"].to_string()])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_drained(&self) -> bool {
+        self.active.iter().any(|active| self.events[active.event].step.what == Kind::Drain)
+    }
+
+    /// One after another, as an operator does.
+    fn restart(&mut self, nodes: &[usize]) -> Result<(), ChaosError> {
+        for node in nodes {
+            self.endpoints.set_fit(*node, false);
+            if let Err(error) = tokio::task::block_in_place(|| self.cluster.stop_node(*node)) {
+                self.book.broken("STOP", error.to_string());
+            }
+            self.cluster.begin(*node)?;
+        }
+        Ok(())
+    }
+
+    fn disk(&self, step: &Step) -> PathBuf {
+        let Target::Disk(node, disk) = step.target else { return PathBuf::new() };
+        self.cluster.nodes[node].folder().join(format!("disk{disk}"))
+    }
+
+    fn sicken(&self, step: &Step) -> Result<Injection, String> {
+        let Target::Disk(node, _) = step.target else { return Err("it is not done to a disk".into()) };
+        let what = match step.what {
+            Kind::Eio => format!("{READS}:error=EIO"),
+            Kind::Slow => format!("{READS},fdatasync:delay_enter=50000"),
+            _ => format!("{READS},fdatasync:delay_enter=300000000"),
+        };
+        let files = segments(&self.disk(step)).map_err(|error| error.to_string())?;
+        let files: Vec<PathBuf> = files.into_values().collect();
+        let pid = self.cluster.nodes[node].pid().ok_or("the node does not run")?;
+        tokio::task::block_in_place(|| Injection::into(pid, &what, &files))
+    }
+
+    /// Which fragments there are is read from a copy of the disk, made while its node stands still.
+    fn rot(&self, step: &Step) -> Result<(), ChaosError> {
+        let Target::Disk(node, _) = step.target else { return Ok(()) };
+        let (disk, node) = (self.disk(step), &self.cluster.nodes[node]);
+        let image = tempfile::tempdir_in(&self.aside).map_err(ChaosError::io("make a folder for an image"))?;
+        let copy = image.path().join("disk");
+        let mut command = std::process::Command::new("cp");
+        command.arg("-a").arg(&disk).arg(&copy);
+        let list = tokio::task::block_in_place(|| {
+            node.freeze();
+            let copied = process::run(command, "copy a disk");
+            node.thaw();
+            copied?;
+            self.cluster.cairn(&["disk", "list", "--json", &copy.to_string_lossy()])
+        })?;
+        let lines = list.lines().skip(1).filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let place = |line: Value| Some((line["segment"].as_u64()?, line["offset"].as_u64()?, line["bytes"].as_u64()?));
+        let mut places: Vec<(u64, u64, u64)> = lines.filter_map(place).collect();
+        let mut rng = StdRng::seed_from_u64(step.seed);
+        places.shuffle(&mut rng);
+        let files = segments(&disk)?;
+        let mut flipped = 0;
+        for (segment, offset, bytes) in places.into_iter().take(ROTTEN) {
+            let (at, bit) = (offset + rng.random_range(0..HEAD + bytes), rng.random_range(0..8));
+            // A segment may have been emptied meanwhile.
+            flipped += files.get(&segment).map_or(0, |file| usize::from(flip_bit(file, at, bit).is_ok()));
+        }
+        println!("   {flipped} fragments of a disk of {} are rotten", node.id);
+        Ok(())
+    }
+}
+
+/// How long ago the bytes of each disk of a node were verified, at the longest.
+async fn scrub_ages(url: &str) -> Option<Vec<f64>> {
+    let text = admin::get(&format!("{url}/metrics")).await.ok()?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let lines = text.lines().filter(|line| line.starts_with("cairn_scrub_oldest_seconds{"));
+    Some(lines.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect())
+}
+
+/// Of a status, what says how far healing is.
+fn brief(status: &Value) -> String {
+    let disks = ["up", "down", "lost"].map(|state| format!("{} {state}", admin::disks_in(status, state)));
+    format!(
+        "{} fragments missing {}, {} members lost; disks: {}",
+        status["missing_fragments"],
+        status["ledger_by_cause"],
+        status["lost_members"],
+        disks.join(", ")
+    )
+}
