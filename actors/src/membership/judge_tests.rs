@@ -301,7 +301,12 @@ async fn red_1_a_returning_disk_is_compared_with_what_it_should_hold() {
             checksum: None,
             encryption: None,
         },
-        blob: Some(NewBlob { blob: blob.clone(), epochs: vec![(group.id, group.epoch)], missing: Vec::new() }),
+        blob: Some(NewBlob {
+            blob: blob.clone(),
+            epochs: vec![(group.id, group.epoch)],
+            missing: Vec::new(),
+            policy: None,
+        }),
         precondition: Precondition::default(),
     };
     court.meta.commit_object(object).await.unwrap();
