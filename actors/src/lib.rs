@@ -3,6 +3,7 @@
 
 pub mod background;
 mod data_path;
+pub mod durability;
 pub mod error;
 mod get;
 pub mod membership;

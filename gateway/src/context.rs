@@ -23,6 +23,16 @@ pub(crate) enum Unread {
     GivenUp,
 }
 
+/// What a request is about.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AskedFor {
+    pub(crate) bucket: Option<String>,
+    pub(crate) key: Option<String>,
+    pub(crate) version: Option<String>,
+    /// By which it was signed.
+    pub(crate) access_key: Option<String>,
+}
+
 /// One request's own facts; travels in the HTTP extensions. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct RequestContext(Arc<Facts>);
@@ -30,6 +40,9 @@ pub(crate) struct RequestContext(Arc<Facts>);
 struct Facts {
     id: String,
     operation: OnceLock<Box<str>>,
+    is_audited: AtomicBool,
+    asked: OnceLock<AskedFor>,
+    caller: OnceLock<String>,
     fault: OnceLock<BodyFault>,
     unread: Mutex<Option<Unread>>,
     outcome: OnceLock<Result<(), ErrorDocument>>,
@@ -46,6 +59,9 @@ impl RequestContext {
         Self(Arc::new(Facts {
             id: format!("{:016X}", rand::random::<u64>()),
             operation: OnceLock::new(),
+            is_audited: AtomicBool::new(false),
+            asked: OnceLock::new(),
+            caller: OnceLock::new(),
             fault: OnceLock::new(),
             unread: Mutex::new(None),
             outcome: OnceLock::new(),
@@ -109,6 +125,34 @@ impl RequestContext {
 
     pub(crate) fn set_operation(&self, name: &str) {
         let _ = self.0.operation.set(name.into());
+    }
+
+    /// From now on who asks for what is kept for the audit log.
+    pub(crate) fn audit(&self) {
+        self.0.is_audited.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_audited(&self) -> bool {
+        self.0.is_audited.load(Ordering::Relaxed)
+    }
+
+    /// What a request that is signed rightly, or by nobody, is about.
+    pub(crate) fn set_asked(&self, asked: AskedFor) {
+        let _ = self.0.asked.set(asked);
+    }
+
+    /// None of what was refused before that was known.
+    pub(crate) fn asked(&self) -> Option<&AskedFor> {
+        self.0.asked.get()
+    }
+
+    /// Who asks, as policies name them.
+    pub(crate) fn set_caller(&self, arn: String) {
+        let _ = self.0.caller.set(arn);
+    }
+
+    pub(crate) fn caller(&self) -> Option<&str> {
+        self.0.caller.get().map(String::as_str)
     }
 
     /// The S3 operation, or "Unknown" for what was refused before it was routed.

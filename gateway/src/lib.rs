@@ -6,6 +6,7 @@
 mod access;
 mod admit;
 mod answer;
+mod audit;
 mod body;
 mod checksum;
 mod connection;
@@ -36,15 +37,18 @@ mod shown;
 mod tls;
 mod turnstile;
 mod verified;
+mod witness;
 mod xml;
 
 pub use access::{AccessDesk, DeskError, Explanation, NewAccessKey, Question};
+pub use audit::AuditLog;
 pub use encryption::{KeyFile, KeyFileError, Keyring, KeyringStatus, VaultError, VaultOptions};
 pub use key_desk::{KeyDesk, KeyDeskError, RewrapPlace, RewrapStep};
 pub use op::OBJECT_MAX_BYTES;
 pub use options::{GatewayError, GatewayLimits, GatewayOptions};
 pub use secrets::{SecretsKey, SecretsKeyError};
 pub use server::Gateway;
+pub use tls::Certificate;
 
 /// What a `tracing` filter should say besides its own level: `s3s` logs every refused request as an error, which the
 /// gateway logs itself with its request id.

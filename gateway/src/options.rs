@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::{encryption::Keyring, pace::LeastPace, secrets::SecretsKey};
+use crate::{audit::AuditLog, encryption::Keyring, pace::LeastPace, secrets::SecretsKey};
 
 /// What a gateway is started with.
 #[derive(Clone)]
@@ -22,6 +22,8 @@ pub struct GatewayOptions {
     /// The region that GetBucketLocation and signatures name.
     pub region: String,
     pub limits: GatewayLimits,
+    /// Where requests are told of, if it wants them.
+    pub audit: Option<AuditLog>,
     /// Where the gateway registers its metrics.
     pub metrics: prometheus::Registry,
 }
@@ -36,6 +38,7 @@ impl GatewayOptions {
             root_secret_key: root_secret_key.into(),
             secrets: None,
             keyring: None,
+            audit: None,
             customer_keys_over_http: false,
             region: "us-east-1".into(),
             limits: GatewayLimits::default(),

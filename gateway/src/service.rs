@@ -20,6 +20,7 @@ use tracing::Instrument;
 use crate::{
     admit::admit,
     answer::put_document,
+    audit::AuditLog,
     body::ClientBody,
     connection::{RequestUnderWay, WatchedStream},
     context::{RequestContext, Unread},
@@ -29,6 +30,7 @@ use crate::{
     metrics::Metrics,
     op::{dispatch::Operations, token_service::is_for_token_service},
     options::GatewayLimits,
+    witness::{Answered, Witness},
 };
 
 /// The unread rest of a body is read this far before the connection is given up, so that a client still sending gets to
@@ -42,16 +44,22 @@ pub(crate) struct Service {
     limits: GatewayLimits,
     metrics: Metrics,
     in_flight: Arc<Semaphore>,
+    audit: Option<AuditLog>,
     /// Tells this gateway from others in what clients report.
     host_id: String,
 }
 
 impl Service {
-    pub(crate) fn new(operations: Operations, limits: GatewayLimits, metrics: Metrics) -> Self {
+    pub(crate) fn new(
+        operations: Operations,
+        limits: GatewayLimits,
+        metrics: Metrics,
+        audit: Option<AuditLog>,
+    ) -> Self {
         let in_flight = Arc::new(Semaphore::new(limits.requests_in_flight));
         let host_id = format!("{:016x}", rand::random::<u64>());
         tracing::info!(host_id, "answers carry this id as x-amz-id-2");
-        Self { operations, limits, metrics, in_flight, host_id }
+        Self { operations, limits, metrics, in_flight, audit, host_id }
     }
 
     pub(crate) async fn call(
@@ -68,7 +76,8 @@ impl Service {
             method = %request.method(),
             path = %request.uri().path(),
         );
-        let meter = Meter::start(context.clone(), self.metrics.clone(), span.clone());
+        let witness = self.audit.as_ref().map(|audit| Witness::of(audit, &request, &context));
+        let meter = Meter::start(context.clone(), self.metrics.clone(), span.clone(), witness);
         let resource = request.uri().path().to_owned();
         let (head, version) = (*request.method() == Method::HEAD, request.version());
         let for_tokens = is_for_token_service(request.method(), request.uri(), request.headers());
@@ -220,11 +229,12 @@ struct Meter {
     code: Option<String>,
     complete: bool,
     sent_bytes: u64,
+    witness: Option<Witness>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Meter {
-    fn start(context: RequestContext, metrics: Metrics, span: tracing::Span) -> Self {
+    fn start(context: RequestContext, metrics: Metrics, span: tracing::Span, witness: Option<Witness>) -> Self {
         metrics.requests_in_flight.inc();
         Self {
             context,
@@ -235,6 +245,7 @@ impl Meter {
             code: None,
             complete: false,
             sent_bytes: 0,
+            witness,
             _permit: None,
         }
     }
@@ -268,6 +279,16 @@ impl Drop for Meter {
         self.metrics.sent_bytes.with_label_values(&[operation]).inc_by(self.sent_bytes);
         let (sent, received) = (self.sent_bytes, self.context.received_bytes());
         let code = self.code.as_deref().unwrap_or_default();
+        if let Some(witness) = &self.witness {
+            witness.tell(&Answered {
+                status: self.status.map(|status| status.as_u16()),
+                complete: status.is_some(),
+                code: self.code.as_deref(),
+                sent,
+                received,
+                seconds,
+            });
+        }
         let _entered = self.span.enter();
         match status {
             // What is not there yet is no failure, and asking whether something exists is no refusal.

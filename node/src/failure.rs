@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use cairn_actors::{
+    durability::DurabilityError,
     fragment::DiskError,
     runtime::{NodeFailure, RuntimeError},
 };
@@ -10,6 +11,7 @@ use cairn_gateway::GatewayError;
 use cairn_schema::{
     MetaError,
     ids::{DiskId, NodeId},
+    record::Scheme,
 };
 
 use crate::{
@@ -96,6 +98,8 @@ pub(crate) enum Failure {
     AccessRefused(String),
     #[error("buckets: {0}")]
     BucketRefused(String),
+    #[error("there is no outlook for {scheme}: {why}")]
+    NoOutlook { scheme: Scheme, why: DurabilityError },
     #[error("nothing was changed: {0}")]
     MaintenanceRefused(String),
     #[error("no answer: {0}")]

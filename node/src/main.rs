@@ -12,6 +12,7 @@ mod give_up;
 mod heap;
 mod keys;
 mod layout;
+mod manager;
 mod meta_server;
 mod metadata;
 mod named_store;
@@ -21,6 +22,7 @@ mod placement;
 mod preflight;
 mod process;
 mod ready_file;
+mod renewal;
 mod serve;
 mod transfer;
 mod words;
@@ -99,6 +101,8 @@ fn run(command: Command) -> Result<u8, Failure> {
             let wrong = cli::disk::run(&command, print)?;
             wrong.map_or(Ok(()), Err)
         }
+        Command::Completions { shell } => print(&cli::completions::script(shell)?),
+        Command::Durability(args) => print(&cli::durability::run(&args)?),
         Command::Version => print(&cli::version::text()),
     };
     done.map(|()| 0)
@@ -164,6 +168,7 @@ where
     let runtime = runtime()?;
     let result = runtime.block_on(async {
         let stop = process::stop_on_signals().map_err(Failure::Runtime)?;
+        manager::keep_telling_that_it_lives();
         Box::pin(body(max_fds, stop)).await
     });
     runtime.shutdown_timeout(RUNTIME_GRACE);

@@ -18,6 +18,7 @@ use crate::{
     failure::Failure,
     files,
     heap::Keeper,
+    manager,
     process::{Stop, stopped},
     ready_file::Ready,
 };
@@ -68,13 +69,14 @@ pub(crate) async fn run(
     if json {
         ready.print()?;
     }
-
+    manager::serves(&format!("serves metadata at {}", endpoint.local_addr()));
     let ended = tokio::select! {
         () = stopped(&mut stop) => Ok(()),
         () = endpoint.ended() => Err(Failure::Deaf("metadata's QUIC endpoint")),
         () = admin.ended() => Err(Failure::Deaf("admin API")),
         why = failing.failed() => Err(Failure::MetadataFailed { place: file.meta.path.display().to_string(), why }),
     };
+    manager::stops();
     if let Some(path) = ready_file {
         files::forget(path);
     }

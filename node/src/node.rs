@@ -6,17 +6,19 @@ use cairn_actors::{
     disk::{DiskOptions, IndexMemory},
     runtime::{Identity, NodeMemory, NodeOptions, Timings},
 };
-use cairn_gateway::{GatewayLimits, GatewayOptions};
+use cairn_gateway::{AuditLog, GatewayLimits, GatewayOptions};
 use cairn_schema::ids::ClusterId;
 
 use crate::{
     certs,
-    config::NodeFile,
+    config::{AuditSection, NodeFile},
     failure::Failure,
-    files,
+    files::{self, FileError},
     keys::{self, RootKeys},
+    manager,
     metadata::{self, Network},
     process::{Stop, stopped},
+    renewal::Files,
     serve::{MAX_QUEUED_BYTES, MAX_QUEUED_READS, Plan, Serving},
 };
 
@@ -43,10 +45,13 @@ pub(crate) async fn run(
     let index = shares.index(file.disks.len());
     let options = node_options(file, identity, &opened, cluster.id, (shares.node(1), &index));
     let metrics = options.metrics.clone();
-    let gateway = GatewayOptions { metrics: metrics.clone(), ..gateway };
+    let audit = audit_log(file, &metrics)?;
+    let gateway = GatewayOptions { metrics: metrics.clone(), audit: audit.clone(), ..gateway };
     let plan = Plan {
         nodes: vec![options],
         gateway,
+        audit,
+        certificate: file.s3.tls_cert.clone().zip(file.s3.tls_key.clone()).map(|(cert, key)| Files::new(cert, key)),
         admin: file.admin.listen,
         prefix_bytes: file.metadata.prefix_bytes(),
         memory: (shares, index),
@@ -61,18 +66,27 @@ pub(crate) async fn run(
     if json {
         ready.print()?;
     }
-
+    manager::serves(&format!("serves S3 at {}", file.s3.listen));
     let ended = tokio::select! {
         () = stopped(&mut stop) => Ok(()),
         failure = opened.failed() => Err(failure),
         failure = serving.failed() => Err(failure),
     };
+    manager::stops();
     if let Some(path) = ready_file {
         files::forget(path);
     }
     serving.stop().await;
     opened.close().await;
     ended
+}
+
+fn audit_log(file: &NodeFile, metrics: &prometheus::Registry) -> Result<Option<AuditLog>, Failure> {
+    let open = |section: &AuditSection| {
+        AuditLog::open(&section.path, section.requests, metrics)
+            .map_err(|error| FileError::new("open", &section.path, error).into())
+    };
+    file.audit.as_ref().map(open).transpose()
 }
 
 fn node_options(

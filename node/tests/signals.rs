@@ -13,6 +13,10 @@ use common::{Serving, cairn, free_udp, run};
 use rustix::process::Signal;
 
 fn serve(root: &Path, kind: &str, id: &str, config: &str) -> Serving {
+    serve_with(root, kind, id, config, &[])
+}
+
+fn serve_with(root: &Path, kind: &str, id: &str, config: &str, environment: &[(&str, String)]) -> Serving {
     let tls = root.join("tls").to_string_lossy().into_owned();
     if !root.join("tls").exists() {
         assert!(run(&["cert", "new-ca", "--dir", &tls]).status.success());
@@ -24,11 +28,16 @@ fn serve(root: &Path, kind: &str, id: &str, config: &str) -> Serving {
     let mut command = cairn();
     command.arg(kind).arg("--config").arg(&path);
     command.env("CAIRN_ROOT_ACCESS_KEY", "root").env("CAIRN_ROOT_SECRET_KEY", "rootsecret");
+    command.envs(environment.iter().map(|(name, value)| (*name, value)));
     Serving::start(root, id, command)
 }
 
 fn meta(root: &Path, listen: SocketAddr) -> Serving {
-    serve(root, "meta", "meta", &format!("[meta]\nid = \"meta\"\npath = \"store\"\nlisten = \"{listen}\"\n"))
+    serve(root, "meta", "meta", &meta_config(listen))
+}
+
+fn meta_config(listen: SocketAddr) -> String {
+    format!("[meta]\nid = \"meta\"\npath = \"store\"\nlisten = \"{listen}\"\n")
 }
 
 /// As GNU `timeout` sends it: to the process, then to its group, a tenth of a millisecond later.
@@ -83,4 +92,35 @@ fn a_second_signal_after_a_second_ends_the_process_at_once() {
     let (code, log) = node.killed();
     assert_eq!(code, Some(130), "{log}");
     assert!(log.contains("another signal: ending now"), "{log}");
+}
+
+/// What systemd's `Type=notify` waits for, and its watchdog.
+#[test]
+fn a_service_manager_is_told_what_becomes_of_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+    let environment = [("NOTIFY_SOCKET", path.to_string_lossy().into_owned()), ("WATCHDOG_USEC", "300000".to_owned())];
+    let serving = serve_with(folder.path(), "meta", "meta", &meta_config(free_udp()), &environment);
+    let hear = |wanted: &str| {
+        let mut heard = Vec::new();
+        loop {
+            let mut buffer = [0; 4096];
+            let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{error} before {wanted}: {heard:?}"));
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if text.lines().any(|line| line == wanted) {
+                return text;
+            }
+            heard.push(text);
+        }
+    };
+    let ready = hear("READY=1");
+    assert!(ready.contains("STATUS=serves metadata at 127."), "{ready}");
+    for _ in 0..3 {
+        hear("WATCHDOG=1");
+    }
+    serving.signal(Signal::TERM);
+    hear("STOPPING=1");
+    assert_eq!(serving.end().0, Some(0));
 }

@@ -48,11 +48,37 @@ impl<'a> Stock<'a> {
         Self { level, room, burden: Burden::of(rows), free }
     }
 
+    pub(super) fn level(&self) -> FailureDomain {
+        self.level
+    }
+
+    pub(super) fn stripes_of(&self, group: GroupId) -> u64 {
+        self.room.stripes_of(group)
+    }
+
+    /// What one position of a group takes.
+    pub(super) fn needed(&self, group: &Group) -> u64 {
+        self.room.needed(group)
+    }
+
+    /// The best disk for a position that has room for it, of those that are such.
+    pub(super) fn stand_in_where(
+        &self,
+        group: &Group,
+        members: &[DiskId],
+        position: usize,
+        such: impl Fn(DiskId) -> bool,
+    ) -> Option<DiskId> {
+        let bytes = self.needed(group);
+        let mut candidates = burden::candidates(&self.burden, group, self.level, members, position);
+        candidates.find(|disk| such(*disk) && self.fits(*disk, bytes))
+    }
+
     fn fits(&self, disk: DiskId, bytes: u64) -> bool {
         (self.free)(disk).is_some_and(|free| self.room.fits(disk, free, bytes))
     }
 
-    fn take(&mut self, disk: DiskId, bytes: u64) {
+    pub(super) fn take(&mut self, disk: DiskId, bytes: u64) {
         self.burden.add(disk);
         self.room.promise(disk, bytes);
     }
@@ -79,6 +105,14 @@ pub(crate) struct DraftMove {
     pub bytes: u64,
 }
 
+impl DraftMove {
+    /// Of its group when it is done, as they are `now`.
+    pub(super) fn members(&self, now: &[DiskId]) -> Vec<DiskId> {
+        let member = |(position, disk): (u8, &DiskId)| self.to.get(&position).copied().unwrap_or(*disk);
+        (0u8..).zip(now).map(member).collect()
+    }
+}
+
 /// What is to be done next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Draft {
@@ -100,7 +134,7 @@ impl Draft {
 }
 
 /// What each job that runs does next, of so many groups together. None: it waits until disks are drained, for what a
-/// drain moves would be moved twice.
+/// drain moves would be moved twice. `rebalance` is what a job does that is about all disks.
 pub(super) fn drafts<'a>(
     jobs: &'a [Job],
     moves: &[GroupMove],
@@ -108,6 +142,7 @@ pub(super) fn drafts<'a>(
     skip: &HashSet<GroupId>,
     stock: &mut Stock<'_>,
     mut slots: usize,
+    rebalance: impl Fn(&Rows, &HashSet<GroupId>, &mut Stock<'_>, usize) -> Draft,
 ) -> Vec<(&'a Job, Option<Draft>)> {
     let running = jobs.iter().filter(|job| job.state == JobState::Running);
     let (drains, others): (Vec<&Job>, Vec<&Job>) = running.partition(|job| job.kind == JobKind::Drain);
@@ -123,7 +158,7 @@ pub(super) fn drafts<'a>(
         drafts.push((job, Some(draft)));
     }
     for job in others.into_iter().filter(|_| draining || slots > 0) {
-        let draft = (!draining).then(|| level_out(then, skip, stock, slots));
+        let draft = (!draining).then(|| rebalance(then, skip, stock, slots));
         drafts.push((job, draft));
     }
     drafts
@@ -196,7 +231,7 @@ pub(crate) fn drain(
 /// is moved, and no more. Load is what the groups' stripes take, not what disks have used: what was moved away is
 /// counted where it is now, though scrub has yet to delete it where it was. Each scheme is levelled by itself, for its
 /// stripes are alike; how large those of one are beside those of another is not known of any group.
-pub(crate) fn level_out(rows: &Rows, skip: &HashSet<GroupId>, stock: &mut Stock<'_>, most: usize) -> Draft {
+pub(super) fn level_out(rows: &Rows, skip: &HashSet<GroupId>, stock: &mut Stock<'_>, most: usize) -> Draft {
     let schemes: BTreeSet<Scheme> = rows.groups.values().map(|group| group.scheme).collect();
     let mut draft = Draft::default();
     for scheme in schemes {

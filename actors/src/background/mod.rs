@@ -35,13 +35,16 @@ mod simulation;
 mod singles;
 #[cfg(test)]
 mod test_world;
+mod unasked;
 mod walk;
+mod widen;
 
 pub(crate) use blocked::why_stuck;
 pub use context::{BackgroundMemory, Context};
 pub use courtesy::Courtesy;
-pub(crate) use draft::{Draft, Stock, at_once, drain, level_out, under_way};
+pub(crate) use draft::{Draft, Stock, at_once, drain, under_way};
 pub use inconsistent::Inconsistent;
 pub use metrics::HealingMetrics;
 pub(crate) use replace::{Homeless, crowded, homeless};
 pub(crate) use room::{Room, Space};
+pub(crate) use widen::rebalance;

@@ -26,6 +26,8 @@ use super::{
     rebuild::RebuildError,
     replace,
     room::Room,
+    unasked::Unasked,
+    widen::rebalance,
 };
 use crate::{
     data_path::Codecs,
@@ -67,6 +69,7 @@ pub struct Mover {
     places: HashMap<GroupId, (Option<BlobId>, bool)>,
     /// Since when something else comes first.
     held: Option<Instant>,
+    unasked: Unasked,
 }
 
 impl Mover {
@@ -83,6 +86,7 @@ impl Mover {
             reasons: BTreeMap::new(),
             places: HashMap::new(),
             held: None,
+            unasked: Unasked::default(),
         }
     }
 
@@ -261,17 +265,13 @@ impl Mover {
         }
         let (topology, now) = (self.ctx.placement.topology(), Instant::now());
         let then = under_way(rows, moves);
-        // Nothing goes to a node that somebody works on, either.
-        let free = |disk| {
-            let view = topology.disk(disk)?;
-            view.load.filter(|load| load.writable && !view.maintained).map(|load| load.free_bytes)
-        };
+        let free = |disk| topology.free_for_moves(disk);
         let room = Room::read(&self.ctx, rows).await?;
         let waits = rows.groups.keys().filter(|group| self.failed.waits(group, now)).copied();
         let skip: HashSet<GroupId> = moves.iter().map(|moved| moved.group).chain(waits).collect();
         let drafts = {
             let mut stock = Stock::new(self.ctx.policy().failure_domain, room, &then, &free);
-            drafts(jobs, moves, &then, &skip, &mut stock, slots)
+            drafts(jobs, moves, &then, &skip, &mut stock, slots, rebalance)
         };
         let mut changed = false;
         for (job, draft) in drafts {
@@ -331,6 +331,17 @@ impl Mover {
         self.ctx.metrics.groups_moving.set(moves as i64);
     }
 
+    /// True if there is a job now, of this node's.
+    async fn begin_unasked(&mut self, rows: &Rows, jobs: &[Job]) -> Result<bool, StepError> {
+        if !self.unasked.is_due() || !self.unasked.may_begin(&self.ctx, rows, jobs) {
+            return Ok(false);
+        }
+        if !self.hold().await? || self.comes_first(rows).await?.is_some() {
+            return Ok(false);
+        }
+        Ok(self.unasked.begin(&self.ctx, rows).await?)
+    }
+
     async fn work(&mut self, rows: &Arc<Rows>, jobs: &[Job], moves: Vec<GroupMove>) -> Result<Step, StepError> {
         let moves = self.end_vain(rows, jobs, moves).await?;
         if let Some(why) = self.comes_first(rows).await? {
@@ -363,7 +374,7 @@ impl Mover {
 impl Worker for Mover {
     async fn step(&mut self) -> Result<Step, StepError> {
         let rows = self.ctx.placement.refresh().await?;
-        if rows.revision.is_some() && self.at_rest == rows.revision {
+        if rows.revision.is_some() && self.at_rest == rows.revision && !self.unasked.is_due() {
             return Ok(Step::Idle);
         }
         let jobs = self.ctx.meta.jobs().await?;
@@ -372,8 +383,11 @@ impl Worker for Mover {
         let due = |disk: &Disk| disk.state == DiskState::Up && jobs.iter().any(|job| job.drains() && job.means(disk));
         let runs = jobs.iter().any(|job| job.state == JobState::Running);
         if !runs && moves.is_empty() && !rows.disks.values().any(due) {
-            self.rest(rows.revision).await;
-            return Ok(Step::Idle);
+            let begun = self.begin_unasked(&rows, &jobs).await?;
+            if !begun {
+                self.rest(rows.revision).await;
+            }
+            return Ok(if begun { Step::Worked { bytes: 0 } } else { Step::Idle });
         }
         self.at_rest = None;
         if !self.hold().await? {

@@ -384,3 +384,73 @@ async fn nothing_moves_to_where_somebody_works() {
     world.steps_until(job.id, JobState::Done).await;
     assert_eq!((world.positions(2).await, world.positions(3).await), (0, 1));
 }
+
+/// One step of a mover that has just been started, or of one that looks again.
+async fn look_and_step(world: &World) -> Step {
+    world.look().await;
+    let step = Mover::new(world.ctx.clone()).step().await.unwrap();
+    world.pass(SETTLE_MS);
+    step
+}
+
+async fn jobs_in(world: &World, state: JobState) -> usize {
+    world.meta.jobs().await.unwrap().iter().filter(|job| job.state == state).count()
+}
+
+/// Three copies, two of them on one node, as they were written while others were away.
+#[tokio::test]
+async fn what_lies_on_fewer_nodes_than_it_could_is_spread_by_itself_unless_an_operator_says_otherwise() {
+    let mut world = World::new(4, 0).await;
+    let (node, rack, zone) = ("n1".parse().unwrap(), "r".to_owned(), "z".to_owned());
+    let row = Disk { id: disk(5), node, rack, zone, capacity_bytes: 1, state: DiskState::Up, since_ms: 0 };
+    world.meta.register_disk(row).await.unwrap();
+    let scheme = Scheme::Replicated { copies: 3 };
+    let thin = async |world: &mut World| {
+        let group = world.meta.create_group(scheme, vec![disk(1), disk(5), disk(2)]).await.unwrap();
+        for _ in 0..OBJECTS {
+            world.put(&group).await;
+        }
+        group.id
+    };
+    let first = thin(&mut world).await;
+    world.pass(60_000);
+    assert_eq!(look_and_step(&world).await, Step::Idle, "nobody has judged the stripes yet");
+    world.ctx.metrics.thin_stripes.set(5);
+    world.meta.set_disk_states(vec![(disk(4), DiskState::Up, DiskState::Down)]).await.unwrap();
+    world.meta.set_disk_states(vec![(disk(4), DiskState::Down, DiskState::Up)]).await.unwrap();
+    assert_eq!(look_and_step(&world).await, Step::Idle, "a disk has just come back");
+    world.pass(30_000);
+    assert_eq!(look_and_step(&world).await, Step::Worked { bytes: 0 });
+    let job = world.meta.jobs().await.unwrap().remove(0);
+    assert_eq!((job.kind, &*job.by, job.planned.positions), (JobKind::Rebalance, "n1 by itself", 1));
+    for _ in 0..100 {
+        look_and_step(&world).await;
+    }
+    assert_eq!(jobs_in(&world, JobState::Done).await, 1);
+    let group = world.group(first).await;
+    let one_of_the_two = group.members.contains(&disk(1)) != group.members.contains(&disk(5));
+    assert!(one_of_the_two && group.members.contains(&disk(2)), "{group:?}");
+    for placed in world.meta.placed_blobs(first, None, 100).await.unwrap() {
+        for (position, member) in (0u8..).zip(&group.members) {
+            let name = FragmentName { group: first, blob: placed.blob.id, stripe: 0, position };
+            assert!(world.jars.kept.lock().contains_key(&(*member, name)), "{name} is not on {member}");
+        }
+    }
+    // There is nothing to be moved, whatever the gauge says, and no job is begun for it.
+    world.pass(3_600_000);
+    assert_eq!((look_and_step(&world).await, jobs_in(&world, JobState::Running).await), (Step::Idle, 0));
+    thin(&mut world).await;
+    assert_eq!(look_and_step(&world).await, Step::Worked { bytes: 0 });
+    let id = world.meta.jobs().await.unwrap().iter().find(|job| job.state == JobState::Running).unwrap().id;
+    world.meta.set_job_state(id, JobState::Paused).await.unwrap();
+    world.pass(3_600_000);
+    assert_eq!((look_and_step(&world).await, jobs_in(&world, JobState::Running).await), (Step::Idle, 0), "paused");
+    world.meta.set_job_state(id, JobState::Cancelled).await.unwrap();
+    world.pass(3_600_000);
+    assert_eq!((look_and_step(&world).await, jobs_in(&world, JobState::Running).await), (Step::Idle, 0), "cancelled");
+    world.meta.set_disk_states(vec![(disk(4), DiskState::Up, DiskState::Down)]).await.unwrap();
+    world.meta.set_disk_states(vec![(disk(4), DiskState::Down, DiskState::Up)]).await.unwrap();
+    world.pass(30_000);
+    look_and_step(&world).await;
+    assert_eq!(jobs_in(&world, JobState::Running).await, 1, "the cluster is another one now");
+}

@@ -1,7 +1,8 @@
 //! Gossip: who seems alive, by chitchat over UDP with its phi-accrual failure detector.
 //!
-//! Each node gossips its id, where its QUIC endpoint is, its rack and zone. It is neither authenticated nor reliable: a
-//! forged message can make a node look alive or dead *here*, which costs probes and decides nothing.
+//! Each node gossips its id, where its QUIC endpoint is, its rack and zone, and its version. It is neither
+//! authenticated nor reliable: a forged message can make a node look alive or dead *here*, which costs probes and
+//! decides nothing.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -28,6 +29,7 @@ const LIVES: usize = 16;
 const STRANGERS: usize = 256;
 /// Between finding a free port and binding it someone else may take it.
 const PORT_TRIES: usize = 8;
+const MAX_VERSION: usize = 64;
 
 /// How a node takes part in gossip.
 #[derive(Clone, Debug)]
@@ -43,6 +45,8 @@ pub struct GossipOptions {
     pub quic: SocketAddr,
     pub rack: String,
     pub zone: String,
+    /// Of the program.
+    pub version: String,
 }
 
 /// Why gossip does not work.
@@ -67,6 +71,8 @@ pub struct Peer {
     pub quic: Option<SocketAddr>,
     pub rack: Option<String>,
     pub zone: Option<String>,
+    /// None of one that does not tell, or tells what is no version.
+    pub version: Option<String>,
 }
 
 /// One picture of the other nodes.
@@ -127,6 +133,7 @@ impl Gossip {
             ("quic".to_owned(), options.quic.to_string()),
             ("rack".to_owned(), options.rack.clone()),
             ("zone".to_owned(), options.zone.clone()),
+            ("version".to_owned(), options.version.clone()),
         ];
         let handle = spawn_chitchat(config, values, &UdpTransport)
             .await
@@ -185,9 +192,16 @@ fn lives(state: &Chitchat) -> impl Iterator<Item = (NodeId, Peer)> {
             quic: values.get("quic").and_then(|text| text.parse().ok()),
             rack: text("rack"),
             zone: text("zone"),
+            version: text("version").filter(|version| is_version(version)),
         };
         Some((id.node_id.parse().ok()?, peer))
     })
+}
+
+/// Anybody may gossip anything, and this is shown to people.
+fn is_version(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-+".contains(&byte);
+    (1..=MAX_VERSION).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 /// Of names that are known, and of each the life that lives; if none does, or several seem to, the latest. A restarted
@@ -234,6 +248,17 @@ mod tests {
             quic: "127.0.0.1:7000".parse().unwrap(),
             rack: format!("rack-{node}"),
             zone: "z".to_owned(),
+            version: format!("1.0-{node}"),
+        }
+    }
+
+    #[test]
+    fn what_is_no_version_is_not_shown() {
+        for version in ["0.1.0", "2.0.0-rc.1+build5"] {
+            assert!(is_version(version), "{version}");
+        }
+        for other in ["", "1.0\n", "\u{1b}[2J", "1 0", &"1".repeat(65)] {
+            assert!(!is_version(other), "{other:?}");
         }
     }
 
@@ -259,6 +284,7 @@ mod tests {
             quic: None,
             rack: None,
             zone: None,
+            version: None,
         };
         let forged = (0..20_000).map(|number| (format!("0-{number}").parse().unwrap(), peer(true, 1)));
         let (a, b): (NodeId, NodeId) = ("a".parse().unwrap(), "b".parse().unwrap());
@@ -312,7 +338,8 @@ mod tests {
 
         let view = until(&a, "a sees b", |view| view.is_alive(&b_id)).await;
         let first_life = view.peers[&b_id].generation;
-        until(&a, "b's values", |view| view.peers[&b_id].rack.as_deref() == Some("rack-b")).await;
+        let view = until(&a, "b's values", |view| view.peers[&b_id].rack.as_deref() == Some("rack-b")).await;
+        assert_eq!(view.peers[&b_id].version.as_deref(), Some("1.0-b"));
         until(&b, "b sees a", |view| view.is_alive(&"a".parse().unwrap())).await;
 
         b.stop().await;

@@ -161,6 +161,7 @@ impl Court {
             quic: None,
             rack: None,
             zone: None,
+            version: None,
         };
         let peers = (1..self.nodes).map(|index| (node(index), peer(!silent.contains(&index)))).collect();
         self.views.send_replace(Arc::new(View { peers }));

@@ -6,9 +6,10 @@ use cairn_schema::{MetaError, ids::*, record::*};
 use rand::{SeedableRng, rngs::StdRng};
 
 use super::{
-    MAX_GROUPS_PER_DISK, Placement, Topology,
+    Placement, Topology,
     choose::pick_healthy,
     members::{Candidate, pick_members},
+    share_out::{groups_per_disk, share_out},
 };
 use crate::error::StoreError;
 
@@ -25,16 +26,6 @@ const EMERGENCY_PER_DISK: usize = 2;
 
 /// Groups made for one plan, within the lease: there are more plans.
 const MOST_AT_ONCE: usize = 512;
-
-/// Groups of each scheme that an average one of so many disks is in, when all is well.
-///
-/// Each of a lost disk's groups gets another disk instead of it, so this is how many disks take its data, and k times
-/// as many are read: where disks are many it is rebuilt by many. More would gain little, and make it likelier that
-/// disks which are lost at the same time hold a whole group's redundancy: that grows with the number of groups. See
-/// Cidon et al., "Copysets: Reducing the Frequency of Data Loss in Cloud Storage" (2013).
-fn groups_per_disk(disks: usize) -> usize {
-    (disks / 8).clamp(6, 48)
-}
 
 impl Placement {
     /// Sees to it that every disk that can take writes is in about [`groups_per_disk`] groups of every scheme, in
@@ -164,38 +155,9 @@ impl Placement {
     /// cannot be placed at all.
     fn plan(&self, topology: &Topology, scheme: Scheme, per_disk: usize) -> Option<Vec<Vec<DiskId>>> {
         let mut candidates = self.candidates(topology, scheme);
-        if candidates.is_empty() {
-            return None;
-        }
-        let all: u64 = candidates.iter().map(|disk| disk.weight).sum();
-        let mean = all as f64 / candidates.len() as f64;
-        let share = |disk: &Candidate| {
-            let share = (per_disk as f64 * disk.weight as f64 / mean).round() as usize;
-            share.clamp(1, MAX_GROUPS_PER_DISK)
-        };
-        let lacking = |candidates: &[Candidate]| -> usize {
-            candidates.iter().map(|disk| share(disk).saturating_sub(disk.groups)).sum()
-        };
-        let most = (per_disk * candidates.len()).div_ceil(scheme.width()) + candidates.len();
+        let level = topology.policy().failure_domain;
         let mut rng = self.rng(topology, scheme);
-        let mut plan = Vec::new();
-        while plan.len() < most.min(MOST_AT_ONCE) {
-            let before = lacking(&candidates);
-            let alone = candidates.iter().any(|disk| disk.groups == 0);
-            // Half a group's worth of shares missing is as near as whole groups get.
-            if before * 2 < scheme.width() && !alone || before == 0 {
-                break;
-            }
-            let members = pick_members(scheme, topology.policy().failure_domain, &candidates, &mut rng).ok()?;
-            for disk in candidates.iter_mut().filter(|disk| members.contains(&disk.id)) {
-                disk.groups += 1;
-            }
-            if lacking(&candidates) == before {
-                break;
-            }
-            plan.push(members);
-        }
-        Some(plan)
+        share_out(scheme, level, &mut candidates, per_disk, MOST_AT_ONCE, &mut rng).ok()
     }
 
     fn pick(&self, topology: &Topology, scheme: Scheme, candidates: &[Candidate]) -> Result<Vec<DiskId>, StoreError> {
@@ -239,18 +201,5 @@ impl Placement {
         if let Err(error) = self.meta.release(lease).await {
             tracing::debug!(%error, "a placement lease was not released; it runs out by itself");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn disks_of_a_large_cluster_are_in_more_groups_up_to_a_bound() {
-        for (disks, groups) in [(0, 6), (12, 6), (48, 6), (100, 12), (384, 48), (10_000, 48)] {
-            assert_eq!(groups_per_disk(disks), groups, "{disks} disks");
-        }
-        assert!(groups_per_disk(usize::MAX) < MAX_GROUPS_PER_DISK);
     }
 }

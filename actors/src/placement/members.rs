@@ -64,7 +64,7 @@ pub fn pick_members(
         *sizes.entry(candidate.domain(level)).or_default() += 1;
     }
     let cap = domain_cap(scheme);
-    let Some(spread) = spread(scheme, &sizes) else { return Err(cannot_form(scheme, level, &sizes, cap)) };
+    let spread = even_spread(scheme, level, &sizes)?;
 
     let mut used = Used::default();
     let mut left: Vec<(f64, &Candidate)> = candidates.iter().map(|candidate| (rng.random(), candidate)).collect();
@@ -89,6 +89,11 @@ pub fn pick_members(
 /// that would be more than PLC-1 allows.
 pub(super) fn spread(scheme: Scheme, sizes: &BTreeMap<String, usize>) -> Option<usize> {
     (1..=domain_cap(scheme)).find(|most| room(sizes, *most) >= scheme.width())
+}
+
+/// As [`spread`], or why no group can be formed.
+pub fn even_spread(scheme: Scheme, level: FailureDomain, sizes: &BTreeMap<String, usize>) -> Result<usize, CannotForm> {
+    spread(scheme, sizes).ok_or_else(|| cannot_form(scheme, level, sizes, domain_cap(scheme)))
 }
 
 /// Fragments that fit when each domain takes at most `most`.

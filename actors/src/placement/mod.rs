@@ -9,6 +9,7 @@ mod policy_view;
 pub mod redundancy;
 mod rows;
 mod safety;
+pub mod share_out;
 pub mod standing;
 pub mod stopping;
 pub mod tolerance;
@@ -32,9 +33,6 @@ pub use rows::Rows;
 pub(crate) use rows::all_group_repairs;
 pub use safety::{Safety, write_quorum};
 pub use topology::{DiskLoad, DiskView, Liveness, Topology};
-
-/// No disk enters more groups of a scheme than this, whatever happens: keeps the sets of disks that share data few.
-const MAX_GROUPS_PER_DISK: usize = 64;
 
 /// One node's picture of the cluster and its choice of groups: the only picture there is on the node. Requests,
 /// background actors and the transport all look at it, so none can know of a disk that another does not.

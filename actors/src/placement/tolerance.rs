@@ -34,14 +34,11 @@ impl Tolerance {
 /// A disk that is down counts as there, because it may return; one that is lost does not. Fragments that are missing on
 /// a disk that is there are the ledger's business, not this one's.
 pub fn tolerances(rows: &Rows, level: FailureDomain, stripes: &BTreeMap<GroupId, u64>) -> Vec<Tolerance> {
-    let mut sizes: BTreeMap<String, usize> = BTreeMap::new();
-    for disk in rows.disks.values().filter(|disk| holds_fragments(disk)) {
-        *sizes.entry(disk.domain(level)).or_default() += 1;
-    }
+    let layout = Layout::of(rows, level);
     let mut schemes: BTreeMap<Scheme, Vec<u64>> = BTreeMap::new();
     for (id, count) in stripes {
         let Some(group) = rows.groups.get(id) else { continue };
-        let tolerance = of_group(rows, level, group);
+        let tolerance = layout.of_members(group.scheme, &group.members);
         let by_tolerance = schemes.entry(group.scheme).or_default();
         if by_tolerance.len() <= tolerance {
             by_tolerance.resize(tolerance + 1, 0);
@@ -50,7 +47,7 @@ pub fn tolerances(rows: &Rows, level: FailureDomain, stripes: &BTreeMap<GroupId,
     }
     schemes
         .into_iter()
-        .map(|(scheme, stripes)| Tolerance { scheme, possible: possible(scheme, &sizes), stripes })
+        .map(|(scheme, stripes)| Tolerance { scheme, possible: layout.possible(scheme), stripes })
         .collect()
 }
 
@@ -58,27 +55,49 @@ fn holds_fragments(disk: &Disk) -> bool {
     !matches!(disk.state, DiskState::Lost | DiskState::Removed)
 }
 
-fn of_group(rows: &Rows, level: FailureDomain, group: &Group) -> usize {
-    let mut crowds: HashMap<String, usize> = HashMap::new();
-    let mut gone = 0;
-    for member in &group.members {
-        match rows.disks.get(member).filter(|disk| holds_fragments(disk)) {
-            Some(disk) => *crowds.entry(disk.domain(level)).or_default() += 1,
-            None => gone += 1,
-        }
-    }
-    domains_to_lose(group.scheme.parity().saturating_sub(gone), crowds.into_values())
+/// In which failure domain each disk is that holds fragments, and how many there are of each.
+pub(crate) struct Layout {
+    domains: HashMap<DiskId, usize>,
+    sizes: Vec<usize>,
 }
 
-/// What a group could lose at best that is formed from domains with so many disks each: as even as they let it be.
-fn possible(scheme: Scheme, sizes: &BTreeMap<String, usize>) -> usize {
-    let mut crowds = vec![0; sizes.len()];
-    for _ in 0..scheme.width() {
-        let open = crowds.iter_mut().zip(sizes.values()).filter(|(crowd, size)| **crowd < **size);
-        let Some((least, _)) = open.min_by_key(|(crowd, _)| **crowd) else { return 0 };
-        *least += 1;
+impl Layout {
+    pub(crate) fn of(rows: &Rows, level: FailureDomain) -> Self {
+        let mut numbers: HashMap<String, usize> = HashMap::new();
+        let (mut domains, mut sizes) = (HashMap::new(), Vec::new());
+        for disk in rows.disks.values().filter(|disk| holds_fragments(disk)) {
+            let next = numbers.len();
+            let number = *numbers.entry(disk.domain(level)).or_insert(next);
+            sizes.resize(numbers.len(), 0);
+            sizes[number] += 1;
+            domains.insert(disk.id, number);
+        }
+        Self { domains, sizes }
     }
-    domains_to_lose(scheme.parity(), crowds.into_iter())
+
+    /// How many domains a group with these members could lose, whichever these are.
+    pub(crate) fn of_members(&self, scheme: Scheme, members: &[DiskId]) -> usize {
+        let mut crowds: HashMap<usize, usize> = HashMap::new();
+        let mut gone = 0;
+        for member in members {
+            match self.domains.get(member) {
+                Some(domain) => *crowds.entry(*domain).or_default() += 1,
+                None => gone += 1,
+            }
+        }
+        domains_to_lose(scheme.parity().saturating_sub(gone), crowds.into_values())
+    }
+
+    /// What a group could lose at best that is formed from all of them: as even as they let it be.
+    pub(crate) fn possible(&self, scheme: Scheme) -> usize {
+        let mut crowds = vec![0; self.sizes.len()];
+        for _ in 0..scheme.width() {
+            let open = crowds.iter_mut().zip(&self.sizes).filter(|(crowd, size)| *crowd < *size);
+            let Some((least, _)) = open.min_by_key(|(crowd, _)| **crowd) else { return 0 };
+            *least += 1;
+        }
+        domains_to_lose(scheme.parity(), crowds.into_iter())
+    }
 }
 
 /// The largest number of domains of which any can be lost together when `spare` fragments can be: the most crowded

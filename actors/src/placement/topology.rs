@@ -13,8 +13,9 @@ use cairn_fragment::Positions;
 use cairn_schema::{ids::*, record::*};
 
 use super::{
-    MAX_GROUPS_PER_DISK, PolicyView, Rows,
+    PolicyView, Rows,
     members::{domain_cap, spread},
+    share_out::MAX_GROUPS_PER_DISK,
 };
 
 /// What this node holds of another, by gossip and probes. It only suspects; the metadata store decides ([`DiskState`]).
@@ -242,6 +243,13 @@ impl Topology {
 
     pub fn disk(&self, id: DiskId) -> Option<&DiskView> {
         self.disks.get(&id)
+    }
+
+    /// Bytes that a disk can take of what is moved. None of one that takes nothing, that nothing is known of, or on a
+    /// node that somebody works on.
+    pub(crate) fn free_for_moves(&self, id: DiskId) -> Option<u64> {
+        let view = self.disk(id)?;
+        view.load.filter(|load| load.writable && !view.maintained).map(|load| load.free_bytes)
     }
 
     pub fn group(&self, id: GroupId) -> Option<&Arc<Group>> {

@@ -24,7 +24,7 @@ use crate::{
         BackgroundMemory, Context, Courtesy, HealingMetrics, Inconsistent, gc::Gc, lifecycle::Lifecycles, mover::Mover,
         placement::PlacementKeeper, repair::Repair, scrub::Scrub,
     },
-    membership::{Gossip, GossipOptions, GossipSlot, GossipWorker, Judge, View, leave},
+    membership::{Gossip, GossipOptions, GossipSlot, GossipWorker, Judge, View, Views, leave},
     metrics::NodeRegistry,
     placement::{Placement, Told, Topology},
     policy::{NodeMemory, Policy},
@@ -45,6 +45,9 @@ const LEAVE_LIMIT: Duration = Duration::from_secs(1);
 /// Two starts of the same node's metrics, gossip and sockets in one process must not overlap; how long closing disks
 /// may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Of all crates of the workspace.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Everything that runs.
 pub(super) struct Running {
@@ -71,6 +74,7 @@ struct Begun {
     disks: Vec<DiskHandle>,
     endpoint: Option<Endpoint>,
     gossip: Option<GossipSlot>,
+    views: Option<Views>,
     actors: Option<Supervisor>,
     caller: Option<AbortOnDropHandle<()>>,
 }
@@ -273,6 +277,7 @@ fn gossip_options(options: &NodeOptions, cluster: ClusterId, quic: SocketAddr) -
         quic,
         rack: options.rack.clone(),
         zone: options.zone.clone(),
+        version: VERSION.to_owned(),
     }
 }
 
@@ -300,6 +305,7 @@ async fn start_actors(
     let metrics = WorkerMetrics::new(registry).map_err(metrics_error)?;
     let (views, view) = watch::channel(Arc::new(View::default()));
     let views = Arc::new(views);
+    begun.views = Some(view.clone());
     let own: Vec<DiskId> = begun.disks.iter().map(DiskHandle::id).collect();
     let often = pace(ctx.timings.gossip_interval, 0.0, None, Duration::from_secs(300));
 
@@ -420,6 +426,14 @@ impl Begun {
 }
 
 impl Running {
+    /// Of a node's program, as it gossips.
+    pub(super) fn version_of(&self, node: &NodeId) -> Option<String> {
+        if *node == self.node {
+            return Some(VERSION.to_owned());
+        }
+        self.begun.views.as_ref()?.borrow().peers.get(node)?.version.clone()
+    }
+
     pub(super) async fn set_policy(&self, expected: u64, policy: Policy) -> Result<ClusterPolicy, RuntimeError> {
         self.can_hold(&policy)?;
         let set = self.meta.set_policy(expected, policy).await?;

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{boot::Running, options::RuntimeError};
 use crate::{
-    background::{Draft, Room, Space, Stock, at_once, drain, level_out, under_way, why_stuck},
+    background::{Draft, Room, Space, Stock, at_once, drain, rebalance, under_way, why_stuck},
     placement::{Rows, Topology, all_group_repairs, tolerance::tolerances},
 };
 
@@ -136,11 +136,7 @@ impl Survey {
     }
 
     fn draft(&self, rows: &Rows, topology: &Topology, ask: &JobAsk) -> Draft {
-        // Nothing goes to a node that somebody works on, either.
-        let free = |disk| {
-            let view = topology.disk(disk)?;
-            view.load.filter(|load| load.writable && !view.maintained).map(|load| load.free_bytes)
-        };
+        let free = |disk| topology.free_for_moves(disk);
         let then = under_way(rows, &self.moves);
         let mut stock = Stock::new(self.policy.failure_domain, self.room(topology), &then, &free);
         match ask.kind {
@@ -148,7 +144,7 @@ impl Survey {
                 let drained = |disk| then.disks.get(&disk).is_some_and(|disk| means(ask, disk));
                 drain(&then, drained, &HashSet::new(), &mut stock, MOST_MOVES)
             }
-            JobKind::Rebalance => level_out(&then, &HashSet::new(), &mut stock, MOST_MOVES),
+            JobKind::Rebalance => rebalance(&then, &HashSet::new(), &mut stock, MOST_MOVES),
         }
     }
 

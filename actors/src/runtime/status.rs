@@ -109,6 +109,8 @@ pub struct NodeStatus {
     pub address: SocketAddr,
     /// "alive", "suspect" or "dead", by gossip and probes here.
     pub gossip: String,
+    /// Of its program; None if it does not tell.
+    pub version: Option<String>,
     /// How calls from here to the node ended last; None for this node itself, and for one that was not called yet.
     pub reach: Option<ReachStatus>,
     pub disks: Vec<DiskLine>,
@@ -220,6 +222,7 @@ pub(super) async fn gather(running: &Running) -> Result<ClusterStatus, RuntimeEr
     }
     let reach = running.router.reach();
     let node_status = |node: Node| NodeStatus {
+        version: running.version_of(&node.id),
         reach: reach.get(&node.id).map(reach_status),
         gossip: topology.liveness(&node.id).as_str().to_owned(),
         disks: by_node.remove(&node.id).unwrap_or_default(),

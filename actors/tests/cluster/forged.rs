@@ -19,6 +19,7 @@ async fn forger(cluster: &Cluster, name: usize) -> Gossip {
         quic: "127.0.0.1:1".parse().unwrap(),
         rack: "r".into(),
         zone: "z".into(),
+        version: "0.0.0".into(),
     };
     Gossip::start(options).await.unwrap()
 }

@@ -1,6 +1,6 @@
 //! Two racks of six are frozen while objects are written, and return. What was written meanwhile lies crowded in four
-//! racks, and stays so when every fragment is where it belongs: `cairn status` must say so, and stop saying so once
-//! those objects are gone.
+//! racks when every fragment is where it belongs: `cairn status` must say so, until that is spread over all racks, which
+//! happens by itself.
 
 use std::{process::Command, time::Duration};
 
@@ -23,7 +23,8 @@ const BUCKET: &str = "away";
 const SCHEME: &str = "4+2";
 /// Gossip must suspect, a probe confirm, and the metadata store decide; and the way back.
 const NOTICED: Duration = Duration::from_secs(90);
-const HEALED: Duration = Duration::from_secs(120);
+/// The same, half a minute of patience with racks that come and go, and the moves of three groups.
+const SPREAD: Duration = Duration::from_secs(300);
 
 pub async fn run(setting: &Setting) -> Result<(), ChaosError> {
     let folder = tempfile::tempdir().map_err(ChaosError::io("make a temporary folder"))?;
@@ -45,10 +46,7 @@ pub async fn run(setting: &Setting) -> Result<(), ChaosError> {
     frozen.iter().for_each(|rack| cluster.freeze_rack(rack));
     until_up(&cluster, (RACKS - frozen.len()) * DISKS).await?;
     write(&s3, "two-away").await?;
-    frozen.iter().for_each(|rack| cluster.thaw_rack(rack));
-    until_up(&cluster, RACKS * DISKS).await?;
-    let healed = |status: &Value| status["missing_fragments"] == 0;
-    let status = admin::until("the ledger to empty", HEALED, async || cluster.status().await, healed).await?;
+    let status = cluster.status().await?;
     let words = self::words(setting, &cluster)?;
     let stripes = OBJECTS * OBJECT_BYTES.div_ceil(4 << 20);
     let expected =
@@ -61,11 +59,19 @@ pub async fn run(setting: &Setting) -> Result<(), ChaosError> {
     let metrics = async || thin_in_metrics(&cluster).await;
     admin::until("a metric to count them too", NOTICED, metrics, |count| *count == stripes as i64).await?;
 
-    for number in 0..OBJECTS {
-        s3.delete(BUCKET, &format!("two-away/{number}")).await?;
+    frozen.iter().for_each(|rack| cluster.thaw_rack(rack));
+    until_up(&cluster, RACKS * DISKS).await?;
+    // Nothing is moved while something is missing, and not at once when racks return.
+    let spread = |status: &Value| thin(status) == Some(0) && status["missing_fragments"] == 0;
+    let status = async || cluster.status().await;
+    let status = admin::until("the stripes to be spread over six racks", SPREAD, status, spread).await?;
+    let job = &status["work"]["jobs"][0];
+    if job["kind"] != "rebalance" || !job["by"].as_str().is_some_and(|by| by.ends_with("by itself")) {
+        return Err(ChaosError::Workload(format!("spread, but not by a job that begins by itself: {job}")));
     }
-    let nothing = |status: &Value| thin(status) == Some(0);
-    admin::until("nothing to be thin any more", NOTICED, async || cluster.status().await, nothing).await?;
+    read(&s3, "all-there").await?;
+    read(&s3, "two-away").await?;
+    println!("   they were spread over six racks by itself, in job {}", job["id"]);
     println!("   {}", cluster.check_metadata()?.trim_end());
     cluster.stop()
 }
@@ -81,6 +87,16 @@ async fn write(s3: &S3, prefix: &str) -> Result<(), ChaosError> {
             |()| true,
         )
         .await?;
+    }
+    Ok(())
+}
+
+async fn read(s3: &S3, prefix: &str) -> Result<(), ChaosError> {
+    for number in 0..OBJECTS {
+        let key = format!("{prefix}/{number}");
+        if s3.get(BUCKET, &key).await? != vec![number as u8; OBJECT_BYTES] {
+            return Err(ChaosError::Workload(format!("{key} is not what was written")));
+        }
     }
     Ok(())
 }

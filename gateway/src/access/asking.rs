@@ -6,7 +6,11 @@ use http::{HeaderMap, Uri, header};
 use s3s::S3Result;
 use time::{OffsetDateTime, PrimitiveDateTime, format_description::FormatItem, macros::format_description};
 
-use crate::{context::RequestContext, query::Query, session::OpenedSession};
+use crate::{
+    context::{AskedFor, RequestContext},
+    query::Query,
+    session::OpenedSession,
+};
 
 const AMZ_DATE: &[FormatItem<'_>] = format_description!("[year][month][day]T[hour][minute][second]Z");
 
@@ -60,6 +64,16 @@ impl<'a> Asking<'a> {
         let (is_form, body) = (false, None);
         let sent = headers;
         Ok(Self { operation, bucket, key, version, access_key, headers, sent, query, is_form, context, body })
+    }
+
+    pub(super) fn subject(&self) -> AskedFor {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        AskedFor {
+            bucket: owned(self.bucket),
+            key: owned(self.key),
+            version: self.version.clone(),
+            access_key: owned(self.access_key),
+        }
     }
 
     pub(super) fn session(&self) -> Option<&Arc<OpenedSession>> {

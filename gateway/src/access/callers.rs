@@ -117,6 +117,16 @@ impl Caller {
         matches!(self, Self::User(user) | Self::Session(user, _) if user.broken)
     }
 
+    /// Who it is, as it is told to the audit log.
+    pub(super) fn arn(&self) -> String {
+        match self {
+            Self::Anonymous => "anonymous".to_owned(),
+            Self::Root => ROOT_ARN.to_owned(),
+            Self::User(user) => user.arn.clone(),
+            Self::Session(user, opened) => user.identity_in(&opened.session.name).arn,
+        }
+    }
+
     pub(super) fn name(&self) -> Option<&str> {
         match self {
             Self::User(user) | Self::Session(user, _) => Some(user.name()),
@@ -204,13 +214,8 @@ impl Credentials {
             Caller::Root | Caller::Anonymous => {
                 Identity { user: None, id: ACCOUNT.to_owned(), arn: ROOT_ARN.to_owned() }
             }
-            Caller::User(user) => {
-                Identity { user: Some(user.name().to_owned()), id: user.id.clone(), arn: user.arn.clone() }
-            }
-            Caller::Session(user, opened) => match &*opened.session.name {
-                "" => Identity { user: Some(user.name().to_owned()), id: user.id.clone(), arn: user.arn.clone() },
-                name => user.assumed(name),
-            },
+            Caller::User(user) => user.identity_in(""),
+            Caller::Session(user, opened) => user.identity_in(&opened.session.name),
         })
     }
 
@@ -309,6 +314,14 @@ impl KnownUser {
     }
 
     /// As one who took a session of that name.
+    /// In a session, or in none, which has no name.
+    fn identity_in(&self, session: &str) -> Identity {
+        match session {
+            "" => Identity { user: Some(self.name().to_owned()), id: self.id.clone(), arn: self.arn.clone() },
+            name => self.assumed(name),
+        }
+    }
+
     fn assumed(&self, session: &str) -> Identity {
         let name = self.name();
         Identity {

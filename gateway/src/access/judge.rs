@@ -80,6 +80,9 @@ impl Access {
     /// works in, unless it makes it.
     pub(crate) async fn check_request(&self, asking: &Asking<'_>) -> S3Result<Verdict> {
         let bucket = asking.bucket.filter(|_| asking.operation != "CreateBucket");
+        if let Some(context) = asking.context.filter(|context| context.is_audited()) {
+            context.set_asked(asking.subject());
+        }
         let judge = async {
             let verdict = self.judge(asking).await?;
             self.admit(asking).await?;
@@ -119,6 +122,9 @@ impl Access {
             return Err(s3_error!(AccessDenied));
         };
         let caller = self.credentials.caller(asking.access_key, asking.session()).await?;
+        if let Some(context) = asking.context.filter(|context| context.is_audited()) {
+            context.set_caller(caller.arn());
+        }
         match row.on {
             On::RootOnly if !matches!(caller, Caller::Root) => return Err(s3_error!(AccessDenied)),
             // An anonymous batch is judged key by key like others, but it must be of a bucket that says something.

@@ -21,11 +21,12 @@ use tokio_util::{
 
 use self::accept::Acceptor;
 use crate::{
+    audit::AuditLog,
     metrics::Metrics,
     op::dispatch::Operations,
     options::{GatewayError, GatewayLimits, GatewayOptions},
     service::Service,
-    tls,
+    tls::Certificate,
 };
 
 /// What hyper may read ahead on one HTTP/1 connection.
@@ -41,6 +42,7 @@ const LISTEN_BACKLOG: u32 = 4096;
 /// A running gateway. Dropping it closes the listener and every connection; [`Gateway::stop`] lets requests finish.
 pub struct Gateway {
     local_addr: SocketAddr,
+    certificate: Option<Certificate>,
     stop: CancellationToken,
     accepting: JoinHandle<TaskTracker>,
     /// Cancelled when the accepting task ends, by whatever way.
@@ -53,7 +55,7 @@ impl Gateway {
     pub fn check(options: &GatewayOptions) -> Result<(), GatewayError> {
         options.check()?;
         match &options.tls {
-            Some((cert_pem, key_pem)) => tls::acceptor(cert_pem, key_pem).map(drop),
+            Some((cert_pem, key_pem)) => Certificate::read(cert_pem, key_pem)?.acceptor().map(drop),
             None => Ok(()),
         }
     }
@@ -74,14 +76,14 @@ impl Gateway {
         options: GatewayOptions,
         metrics: Metrics,
     ) -> Result<Self, GatewayError> {
-        let tls = match &options.tls {
-            Some((cert_pem, key_pem)) => Some(tls::acceptor(cert_pem, key_pem)?),
-            None => None,
-        };
+        let read = |(cert_pem, key_pem): &(String, String)| Certificate::read(cert_pem, key_pem);
+        let certificate = options.tls.as_ref().map(read).transpose()?;
+        let tls = certificate.as_ref().map(Certificate::acceptor).transpose()?;
         let listener = listen(options.listen).map_err(|error| GatewayError::Listen(options.listen, error))?;
         let local_addr = listener.local_addr().map_err(|error| GatewayError::Listen(options.listen, error))?;
         let limits = options.limits.clone();
-        let service = Service::new(operations.into(), limits.clone(), metrics.clone());
+        let audit = options.audit.filter(AuditLog::wants_requests);
+        let service = Service::new(operations.into(), limits.clone(), metrics.clone(), audit);
         let stop = CancellationToken::new();
         let kill = CancellationToken::new();
         let acceptor = Acceptor {
@@ -101,12 +103,17 @@ impl Gateway {
             acceptor.run(listener).await
         });
         tracing::info!(%local_addr, tls = options.tls.is_some(), "S3 is served");
-        Ok(Self { local_addr, stop, accepting, ended, kill: kill.drop_guard() })
+        Ok(Self { local_addr, certificate, stop, accepting, ended, kill: kill.drop_guard() })
     }
 
     /// Where it really listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// What clients are shown; None without TLS.
+    pub fn certificate(&self) -> Option<Certificate> {
+        self.certificate.clone()
     }
 
     /// Waits until no connection is accepted any more: a gateway that nobody told to stop cannot go on then.

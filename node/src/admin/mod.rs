@@ -13,6 +13,7 @@ mod policy;
 mod process_metrics;
 mod rates;
 mod server;
+mod setting;
 mod stop;
 mod subject;
 

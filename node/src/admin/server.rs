@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use cairn_gateway::AuditLog;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -24,9 +25,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    access::MAX_ORDER_BYTES,
     desk::{self, Refusal},
-    jobs,
+    setting::{Change, Setting},
     subject::{ProcessStatus, Readiness, Subject},
 };
 
@@ -55,6 +55,8 @@ struct Pages {
     /// Set once clients are served.
     open: OnceLock<()>,
     readiness: Readiness,
+    /// Unset where nobody keeps one.
+    audit: OnceLock<AuditLog>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -85,6 +87,7 @@ impl AdminServer {
             subject: OnceLock::new(),
             open: OnceLock::new(),
             readiness: Readiness::default(),
+            audit: OnceLock::new(),
             stopping,
         });
         let (stop, stopped) = watch::channel(false);
@@ -106,6 +109,11 @@ impl AdminServer {
         if self.pages.subject.set(subject).is_err() {
             tracing::warn!("the admin API has a subject already");
         }
+    }
+
+    /// Says where changes are told of. Only the first call counts.
+    pub(crate) fn audit(&self, audit: AuditLog) {
+        let _ = self.pages.audit.set(audit);
     }
 
     /// Says that clients are served from now on.
@@ -196,46 +204,6 @@ const INDEX: &str = "Cairn admin API\n\n\
     /v1/access  users, their keys and policies; POST only, from this machine (see `cairn admin access`)\n\
     /v1/buckets what buckets hold and may hold; POST only, from this machine (see `cairn admin bucket`)\n";
 
-/// What holds in the whole cluster, and can be changed while it runs.
-#[derive(Clone, Copy)]
-enum Setting {
-    Policy,
-    Rates,
-    Maintenance,
-    Kms,
-    Jobs,
-    Access,
-    Buckets,
-}
-
-impl Setting {
-    fn at(path: &str) -> Option<Self> {
-        match path {
-            "/v1/policy" => Some(Self::Policy),
-            "/v1/rates" => Some(Self::Rates),
-            "/v1/maintenance" => Some(Self::Maintenance),
-            "/v1/kms" => Some(Self::Kms),
-            "/v1/jobs" => Some(Self::Jobs),
-            "/v1/access" => Some(Self::Access),
-            "/v1/buckets" => Some(Self::Buckets),
-            _ => None,
-        }
-    }
-}
-
-impl Setting {
-    /// Of what is sent to it.
-    fn max_bytes(self) -> usize {
-        match self {
-            Self::Policy | Self::Rates | Self::Maintenance | Self::Buckets => desk::MAX_CHANGE_BYTES,
-            Self::Jobs => jobs::MAX_ORDER_BYTES,
-            // It has a key of an object, each byte of which may be written as six.
-            Self::Kms => 2 * desk::MAX_CHANGE_BYTES + 1024 * 6,
-            Self::Access => MAX_ORDER_BYTES,
-        }
-    }
-}
-
 impl Pages {
     async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Page {
         if let Some(setting) = Setting::at(request.uri().path()) {
@@ -295,16 +263,7 @@ impl Pages {
             );
         };
         match *request.method() {
-            Method::GET | Method::HEAD => Ok(match setting {
-                Setting::Policy => json_page(StatusCode::OK, &desk.policy()?),
-                Setting::Rates => json_page(StatusCode::OK, &desk.rates()?),
-                Setting::Access | Setting::Buckets => {
-                    return refuse(StatusCode::METHOD_NOT_ALLOWED, "only POST, from this machine");
-                }
-                Setting::Maintenance => json_page(StatusCode::OK, &desk.maintenance()?),
-                Setting::Kms => json_page(StatusCode::OK, &desk.kms().await?),
-                Setting::Jobs => json_page(StatusCode::OK, &desk.jobs().await?),
-            }),
+            Method::GET | Method::HEAD => Ok(json_page(StatusCode::OK, &setting.shown(&desk).await?)),
             Method::POST => {
                 desk::may_change(peer, request.headers())?;
                 let body = Limited::new(request.into_body(), setting.max_bytes()).collect();
@@ -313,15 +272,11 @@ impl Pages {
                     return refuse(StatusCode::BAD_REQUEST, "the change did not come whole");
                 };
                 let body = body.to_bytes();
-                Ok(match setting {
-                    Setting::Policy => json_page(StatusCode::OK, &desk.change_policy(&body).await?),
-                    Setting::Rates => json_page(StatusCode::OK, &desk.change_rates(&body).await?),
-                    Setting::Maintenance => json_page(StatusCode::OK, &desk.change_maintenance(&body).await?),
-                    Setting::Kms => json_page(StatusCode::OK, &desk.rewrap(&body).await?),
-                    Setting::Jobs => json_page(StatusCode::OK, &desk.change_jobs(&body).await?),
-                    Setting::Access => json_page(StatusCode::OK, &desk.access(&body).await?),
-                    Setting::Buckets => json_page(StatusCode::OK, &desk.buckets(&body).await?),
-                })
+                let done = setting.order(&desk, &body).await;
+                if let Some(audit) = self.audit.get() {
+                    audit.tell("change", &Change::of(setting, peer, &body, done.as_ref().err()));
+                }
+                Ok(json_page(StatusCode::OK, &done?))
             }
             _ => refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET, HEAD and POST"),
         }

@@ -12,6 +12,7 @@ use super::{
     access_args::AccessArgs,
     buckets::BucketArgs,
     domain_arg::DomainArg,
+    durability_args::DurabilityArgs,
     job_args::{JobsArgs, RemoveArgs, WorkArgs},
     operate_args::{MaintenanceArgs, SafeToStopArgs},
     setting_args::{KmsArgs, PolicyArgs, RatesArgs},
@@ -57,6 +58,11 @@ pub(crate) enum Command {
     /// Look into a disk's folder while no node uses it
     #[command(subcommand)]
     Disk(DiskCommand),
+    /// Compute how likely data is lost in a year, by scheme: for planning, without any cluster
+    Durability(DurabilityArgs),
+    /// Print a script that completes these commands in a shell
+    #[command(after_help = "Example:\n  cairn completions bash > /etc/bash_completion.d/cairn")]
+    Completions { shell: clap_complete::Shell },
     /// Print the version and what this build can do
     Version,
 }

@@ -12,6 +12,7 @@ use super::{
     jobs::WorkView,
     maintenance::WindowView,
     policy::DifferenceView,
+    versions::versions,
 };
 use crate::words::{bytes, duration, plural};
 
@@ -99,6 +100,7 @@ struct NodeView {
     zone: String,
     address: String,
     gossip: String,
+    version: Option<String>,
     reach: Option<ReachView>,
     disks: Vec<DiskView>,
 }
@@ -220,6 +222,10 @@ impl StatusView {
             used,
             bytes(capacity)
         );
+        let of_nodes = self.nodes.iter().map(|node| (node.id.as_str(), node.version.as_deref()));
+        if let Some(versions) = versions(of_nodes) {
+            let _ = writeln!(text, "versions  {versions}");
+        }
         if let Some(space) = &self.space {
             let _ = writeln!(text, "space     {}", space.in_words());
         }
@@ -423,7 +429,7 @@ fn cause_in_words(cause: &str) -> &str {
     }
 }
 
-fn write_table<const N: usize>(text: &mut String, rows: Vec<[String; N]>) {
+pub(super) fn write_table<const N: usize>(text: &mut String, rows: Vec<[String; N]>) {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     for row in &rows {

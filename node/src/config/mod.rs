@@ -21,7 +21,7 @@ pub(crate) use node_file::DEFAULT_PREFIX;
 pub(crate) use node_file::{DiskSection, MetadataKind, MetadataSection, NodeFile};
 pub(crate) use problem::{ConfigError, Findings};
 use serde::de::DeserializeOwned;
-pub(crate) use shared::{LogFormat, LogSection, TlsSection};
+pub(crate) use shared::{AuditSection, LogFormat, LogSection, TlsSection};
 pub(crate) use stripes::problems as policy_problems;
 pub(crate) use values::{Period, SchemeText, Size};
 

@@ -16,7 +16,8 @@ use serde::Deserialize;
 use super::{
     ConfigFile, EncryptionSection, Findings, Period, SchemeText, Sharers, Shares, Size, TooSmall,
     shared::{
-        AdminSection, LogSection, TlsSection, check_apart, check_dialled, check_host_port, check_label, check_version,
+        AdminSection, AuditSection, LogSection, TlsSection, check_apart, check_dialled, check_host_port, check_label,
+        check_version,
     },
     stripes,
 };
@@ -42,6 +43,7 @@ pub(crate) struct NodeFile {
     pub s3: S3Section,
     #[serde(default)]
     pub admin: AdminSection,
+    pub audit: Option<AuditSection>,
     #[serde(default)]
     pub log: LogSection,
 }
@@ -304,6 +306,9 @@ impl ConfigFile for NodeFile {
             disk.path = folder.join(&disk.path);
         }
         self.s3.encryption.resolve(folder);
+        if let Some(audit) = &mut self.audit {
+            audit.path = folder.join(&audit.path);
+        }
         let optional = [
             &mut self.s3.secret_key_file,
             &mut self.s3.secrets_key_file,

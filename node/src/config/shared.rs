@@ -62,6 +62,16 @@ impl AdminSection {
     }
 }
 
+/// Who did what: operators' changes, and S3 requests if they are wanted.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AuditSection {
+    /// A file; lines are appended. It may be moved away while it is written.
+    pub path: PathBuf,
+    #[serde(default)]
+    pub requests: bool,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogFormat {

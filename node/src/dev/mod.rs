@@ -63,7 +63,17 @@ pub(crate) async fn run(args: &DevArgs, max_fds: Option<u64>, json: bool, mut st
     gateway.secrets = Some(keys::dev_secrets_key(&data.secrets_key())?);
     gateway.keyring = Some(keys::dev_keyring(&data.object_keys())?);
     gateway.customer_keys_over_http = true;
-    let plan = Plan { nodes, gateway, admin: args.admin, prefix_bytes: 0, memory: (shares, index), metrics, max_fds };
+    let plan = Plan {
+        nodes,
+        gateway,
+        audit: None,
+        certificate: None,
+        admin: args.admin,
+        prefix_bytes: 0,
+        memory: (shares, index),
+        metrics,
+        max_fds,
+    };
     let (serving, ready) = Serving::start(plan, &stop).await?;
     // 4. Tell where.
     if let Some(path) = &args.ready_file {

@@ -29,6 +29,24 @@ pub(super) fn check_makeable(field: &str, folder: &Path, findings: &mut Findings
     }
 }
 
+/// A file that is there or could be made, and appended to.
+pub(super) fn check_appendable(field: &str, file: &Path, findings: &mut Findings<'_>) {
+    use rustix::fs::{Access, access};
+    let folder = file.parent().map(nonempty).unwrap_or(Path::new("."));
+    let wrong = if file.is_dir() {
+        Some(format!("{} is a folder", file.display()))
+    } else if file.exists() {
+        access(file, Access::WRITE_OK).err().map(|error| format!("{} cannot be written to: {error}", file.display()))
+    } else {
+        access(folder, Access::WRITE_OK | Access::EXEC_OK)
+            .err()
+            .map(|error| format!("{} cannot be made: {}: {error}", file.display(), folder.display()))
+    };
+    if let Some(what) = wrong {
+        findings.refuse(field, what, "make its folder and let this user write to it, or name another file");
+    }
+}
+
 /// The parent of a bare name is the working directory.
 fn nonempty(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }

@@ -57,6 +57,9 @@ pub(crate) fn check(path: &Path, here: bool) -> Result<String, Failure> {
 fn node(file: &NodeFile, depth: Depth, findings: &mut Findings<'_>, notes: &mut Notes) {
     identity::check(&file.tls, ("node.id", &file.node.id), findings);
     s3::check(file, depth, findings, notes);
+    if let Some(audit) = &file.audit {
+        look::check_appendable("audit.path", &audit.path, findings);
+    }
     let mut in_use = disks::check(&file.disks, depth, findings);
     in_use |= metadata::check(&file.metadata, depth, findings);
     if depth == Depth::Check {

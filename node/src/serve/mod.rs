@@ -10,13 +10,14 @@ use cairn_actors::{
     disk::IndexMemory,
     runtime::{NodeOptions, NodeRuntime},
 };
-use cairn_gateway::{AccessDesk, Gateway, GatewayError, GatewayOptions, KeyDesk};
+use cairn_gateway::{AccessDesk, AuditLog, Gateway, GatewayError, GatewayOptions, KeyDesk};
 use cairn_schema::ids::NodeId;
 use futures::{
     FutureExt,
     future::{join_all, select_all, try_join_all},
 };
 use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     admin::{AdminServer, ProcessMetrics, Subject, register_index_cache, register_memory},
@@ -25,6 +26,7 @@ use crate::{
     heap::Keeper,
     process::Stop,
     ready_file::{Ready, ReadyNode},
+    renewal::Files,
 };
 
 /// Requests under way may take as long to finish; then their connections are closed.
@@ -47,6 +49,10 @@ pub(crate) struct Plan {
     /// At least one; those without gossip seeds are given the first one's address.
     pub nodes: Vec<NodeOptions>,
     pub gateway: GatewayOptions,
+    /// Where changes are told of that operators make.
+    pub audit: Option<AuditLog>,
+    /// Where the gateway's certificate was read, and may be renewed.
+    pub certificate: Option<Files>,
     pub admin: SocketAddr,
     /// Bytes that stand before every key of the metadata.
     pub prefix_bytes: usize,
@@ -64,6 +70,8 @@ pub(crate) struct Serving {
     admin: Option<AdminServer>,
     nodes: Vec<(NodeId, NodeRuntime)>,
     gateway: Option<Gateway>,
+    renewal: Option<AbortOnDropHandle<()>>,
+    audit: Option<AuditLog>,
 }
 
 impl Serving {
@@ -96,6 +104,10 @@ impl Serving {
         // 1. The admin API: an operator can see from the first moment that the process lives and is starting.
         ProcessMetrics::register(&plan.metrics, plan.max_fds)?;
         let admin = self.admin.insert(AdminServer::start(plan.admin, plan.metrics, stop.clone()).await?);
+        if let Some(audit) = &plan.audit {
+            admin.audit(audit.clone());
+            self.audit = Some(audit.clone());
+        }
         tracing::info!(address = %admin.local_addr(), "1. admin API listens");
 
         // 2. The engines. The first alone, because the others find the cluster through its gossip address.
@@ -136,6 +148,8 @@ impl Serving {
         if let Some((_, first)) = self.nodes.first() {
             let gateway = Gateway::start(first.store(), plan.gateway).await?;
             tracing::info!(address = %gateway.local_addr(), "4. S3 gateway listens");
+            let files = plan.certificate.zip(gateway.certificate());
+            self.renewal = files.map(|(files, certificate)| files.follow(certificate));
             self.gateway = Some(gateway);
         }
         admin.open();
@@ -173,6 +187,7 @@ impl Serving {
     /// The reverse of the start, every step with its own bound.
     pub(crate) async fn stop(self) {
         let begun = Instant::now();
+        drop(self.renewal);
         if let Some(gateway) = self.gateway {
             gateway.stop(GATEWAY_GRACE).await;
             tracing::info!("S3 gateway stopped");
@@ -181,6 +196,9 @@ impl Serving {
         join_all(self.nodes.iter().map(|(id, node)| stop_node(id, node))).await;
         if let Some(admin) = self.admin {
             admin.stop().await;
+        }
+        if let Some(audit) = self.audit {
+            let _ = tokio::task::spawn_blocking(move || audit.close()).await;
         }
         drop(self.heap);
         tracing::info!(after = ?begun.elapsed(), "stopped");

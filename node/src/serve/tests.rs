@@ -68,6 +68,8 @@ async fn plan(root: &Path, meta: &Meta) -> Plan {
     Plan {
         nodes: vec![node],
         gateway: GatewayOptions::new(ANY, "root", "rootsecret"),
+        audit: None,
+        certificate: None,
         admin: ANY,
         prefix_bytes: 0,
         memory: (shares, index),

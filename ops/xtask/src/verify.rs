@@ -56,6 +56,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     });
     licences(&mut report, bin.as_deref());
     monitoring(&mut report);
+    units(&mut report);
     report.command("Rust tests", cargo("test").args(["--workspace", "--no-fail-fast"]));
     let fdb = std::env::var_os(FDB).map(PathBuf::from);
     if fdb.is_some() {
@@ -143,6 +144,33 @@ fn monitoring(report: &mut Report) {
     };
     report.command("configuration of Prometheus", &mut promtool(&["check", "config", "prometheus.yml"]));
     report.command("rules of Prometheus", &mut promtool(&["test", "rules", "cairn.rules.test.yml"]));
+}
+
+/// The units of systemd. Their program is another one here: theirs need not be installed.
+fn units(report: &mut Report) {
+    let name = "units of systemd";
+    if !is_there("systemd-analyze") {
+        report.skip(name, "systemd-analyze is not installed (apt-get install systemd)");
+        return;
+    }
+    report.step(name, || {
+        let failed = |error: std::io::Error| error.to_string();
+        let folder = target().join("units");
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        let mut verify = Command::new("systemd-analyze");
+        verify.arg("verify");
+        for unit in ["cairn-node.service", "cairn-meta.service"] {
+            let text = std::fs::read_to_string(root().join("ops/systemd").join(unit)).map_err(failed)?;
+            let copy = folder.join(unit);
+            std::fs::write(&copy, text.replace("/usr/bin/cairn", "/bin/true")).map_err(failed)?;
+            verify.arg(copy);
+        }
+        let output = verify.output().map_err(failed)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        // It exits with 0 for what it only warns of, and warns of the machine's other units too.
+        let ours: Vec<&str> = said.lines().filter(|line| line.contains("cairn-")).collect();
+        if output.status.success() && ours.is_empty() { Ok(()) } else { Err(said.into_owned()) }
+    });
 }
 
 /// Whether a command is on the path.
