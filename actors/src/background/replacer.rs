@@ -24,10 +24,9 @@ use crate::placement::Rows;
 const LEASE_NAME: &str = "replace";
 const LEASE: Duration = Duration::from_secs(30);
 /// How long groups are given new members before the rows are read again: so many times as long as reading them took,
-/// but never longer than the lease is surely held.
+/// as far as the lease suffices for that.
 const REPLACING: Duration = Duration::from_secs(5);
 const READINGS: u32 = 4;
-const MOST_REPLACING: Duration = Duration::from_secs(15);
 /// How long another node that is at it is left alone.
 const OTHERS: Duration = Duration::from_secs(1);
 /// Room that was lacking is looked for again after this: disks become emptier without a change of the placement.
@@ -113,7 +112,8 @@ impl Replacer {
         let reading = Instant::now();
         let mut pass = Pass::begin(ctx).await?;
         let began = Instant::now();
-        let long = ((began - reading) * READINGS).clamp(REPLACING, MOST_REPLACING);
+        let took = began - reading;
+        let long = (took * READINGS).clamp(REPLACING, REPLACING.max(LEASE.saturating_sub(took) / 2));
         let mut groups = replace::wounded(&pass.rows);
         groups.extend(self.deserted.keys());
         let mut replaced = 0;
