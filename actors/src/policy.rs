@@ -26,6 +26,9 @@ pub struct Timings {
     pub scrub_interval: Duration,
     /// Scrub decodes each blob, and compares it with its own checksum, once in so many passes; 0: never.
     pub deep_scrub_passes: u32,
+    /// Uploads that nobody completes are aborted at this age where no rule of their bucket's lifecycle speaks of them;
+    /// None: never. The node that carries out lifecycles goes by its own.
+    pub abort_uploads_after: Option<Duration>,
 }
 
 /// How much a node may do to keep data whole. Besides, scrub takes a fifth of the time at most, a tenth while clients
@@ -93,6 +96,7 @@ impl Default for Timings {
             reclaim_grace: 24 * HOUR,
             scrub_interval: 14 * 24 * HOUR,
             deep_scrub_passes: 16,
+            abort_uploads_after: None,
         }
     }
 }

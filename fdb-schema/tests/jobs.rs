@@ -3,7 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use cairn_schema::{Meta, MetaError, ids::*, kv::SharedKv, record::*, verbs::*};
 use common::*;
@@ -202,6 +208,47 @@ async fn a_group_that_is_under_repair_changed_or_told_of_disks_that_are_away_is_
     meta.set_job_state(job, JobState::Paused).await.unwrap();
     assert_eq!((meta.group_moves().await.unwrap(), meta.group(second.id).await.unwrap()), (vec![], Some(second)));
     audited(&meta, "after moves").await;
+}
+
+/// What was copied to a disk that was away since may be gone from it: it is no member by a walk from before.
+#[tokio::test]
+async fn red_1_a_new_disk_that_was_away_since_the_move_began_ends_it() {
+    let now = Arc::new(AtomicU64::new(1_000_000));
+    let shown = now.clone();
+    let (meta, group) = furnished(mem_kv()).await;
+    let meta = meta.with_clock(move || shown.load(Ordering::Relaxed));
+    meta.commit_object(put(&group, "b", "k", 5)).await.unwrap();
+    let (job, to) = (rebalance(&meta).await, disk(&meta, "n7").await);
+    let walked = async || {
+        let moved = meta.begin_move(group.id, 1, job, BTreeMap::from([(0, to)])).await.unwrap();
+        let step = MoveStep { group: group.id, id: moved.id, epoch: 1, from: None, to: None, bytes: 5 };
+        assert!(meta.advance_move(step).await.unwrap().is_some_and(|moved| moved.walked));
+        moved
+    };
+    let disk = async || meta.disks().await.unwrap().into_iter().find(|disk| disk.id == to).unwrap();
+
+    let moved = walked().await;
+    assert!(moved.positions[0].is_up_still(&disk().await));
+    for (from, to_state) in [(DiskState::Up, DiskState::Down), (DiskState::Down, DiskState::Up)] {
+        now.fetch_add(1, Ordering::Relaxed);
+        meta.set_disk_states(vec![(to, from, to_state)]).await.unwrap();
+    }
+    assert!(!moved.positions[0].is_up_still(&disk().await), "up, but not ever since");
+    assert_eq!(meta.finish_move(group.id, 1).await.unwrap(), MoveEnd::Gone);
+    assert_eq!(
+        (meta.group_move(group.id).await.unwrap(), meta.group(group.id).await.unwrap()),
+        (None, Some(group.clone()))
+    );
+    assert_eq!(meta.ledger_len().await.unwrap(), 0);
+
+    // Begun anew it comes to its end; what changes of the disk besides is no matter.
+    let moved = walked().await;
+    now.fetch_add(1, Ordering::Relaxed);
+    meta.register_disk(Disk { capacity_bytes: 2 << 40, ..disk().await }).await.unwrap();
+    assert!(moved.positions[0].is_up_still(&disk().await));
+    assert_eq!(meta.finish_move(group.id, 1).await.unwrap(), MoveEnd::Done);
+    assert_eq!(meta.group(group.id).await.unwrap().unwrap().members[0], to);
+    audited(&meta, "after a disk was away").await;
 }
 
 /// One group and its moves, as they should be.

@@ -4,7 +4,7 @@
 mod common;
 use std::io::Cursor;
 
-use cairn_schema::{Meta, MetaError, kv::SharedKv, record::*};
+use cairn_schema::{Meta, MetaError, kv::SharedKv, record::*, verbs::*};
 use common::*;
 
 fn of(scheme: &str, failure_domain: FailureDomain) -> Policy {
@@ -147,4 +147,51 @@ async fn an_unknown_policy_is_an_error_and_no_reason_to_go_by_another() {
         );
     }
     assert_eq!(meta.audit().await.unwrap().problems, 1);
+}
+
+/// Whoever has an old policy in memory learns of it where what it did by that would become true.
+#[tokio::test(flavor = "multi_thread")]
+async fn dur_1_plc_1_what_was_done_by_a_policy_that_is_over_is_neither_committed_nor_formed() {
+    let (kvs, _directory) = every_kv();
+    for (name, kv) in kvs {
+        nothing_is_done_by_a_policy_that_is_over(name, kv).await;
+    }
+}
+
+async fn nothing_is_done_by_a_policy_that_is_over(name: &str, kv: SharedKv) {
+    let meta = Meta::new(kv);
+    meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+    let group = group(&meta).await;
+    let by = |key: &str, policy| {
+        let mut request = put(&group, "b", key, 5);
+        request.blob.as_mut().unwrap().policy = policy;
+        request
+    };
+    let form = |policy| meta.form_group(policy, group.scheme, group.members.clone());
+    let over = MetaError::Stale(POLICY);
+    // A store that keeps none.
+    meta.commit_object(by("before", Some(0))).await.unwrap();
+    assert_eq!(meta.commit_object(by("too early", Some(1))).await.unwrap_err(), over, "{name}");
+    assert_eq!(form(1).await.unwrap_err(), over, "{name}");
+    meta.cluster(policy()).await.unwrap();
+    assert_eq!(meta.commit_object(by("k", Some(0))).await.unwrap_err(), over, "{name}");
+
+    let (first, late) = (by("k", Some(1)), by("late", Some(1)));
+    let committed = meta.commit_object(first.clone()).await.unwrap();
+    form(1).await.unwrap();
+    let wanted = Policy { write_margin: 0, ..of("2+1", FailureDomain::Rack) };
+    meta.set_policy(1, wanted).await.unwrap();
+    let (groups, revision) = (meta.groups().await.unwrap(), meta.placement_revision().await.unwrap());
+    assert_eq!(meta.commit_object(late.clone()).await.unwrap_err(), over, "{name}");
+    assert_eq!(form(1).await.unwrap_err(), over, "{name}");
+    assert_eq!(meta.groups().await.unwrap(), groups, "{name}");
+    assert_eq!(meta.placement_revision().await.unwrap(), revision, "{name}: what is refused changes nothing");
+    // One that was committed before is so still, whoever asks again.
+    assert_eq!(meta.commit_object(first).await.unwrap(), committed, "{name}");
+    // Judged anew it is taken.
+    let mut again = late;
+    again.blob.as_mut().unwrap().policy = Some(2);
+    meta.commit_object(again).await.unwrap();
+    form(2).await.unwrap();
+    audited(&meta, name).await;
 }

@@ -136,6 +136,7 @@ fn timings(file: &NodeFile) -> Timings {
         reclaim_grace: timings.reclaim_grace.0,
         scrub_interval: timings.scrub_interval.0,
         deep_scrub_passes: timings.deep_scrub_passes,
+        abort_uploads_after: timings.abort_uploads_after.map(|age| age.0),
     }
 }
 

@@ -10,8 +10,9 @@ use std::{
 use cairn_schema::{ids::*, record::*};
 
 use super::{
+    burden::{self, Burden},
     groups,
-    replace::{self, Burden, Lacking},
+    replace::Lacking,
     room::Room,
 };
 use crate::placement::Rows;
@@ -69,7 +70,7 @@ impl<'a> Stock<'a> {
         such: impl Fn(DiskId) -> bool,
     ) -> Option<DiskId> {
         let bytes = self.needed(group);
-        let mut candidates = replace::candidates(&self.burden, group, self.level, members, position);
+        let mut candidates = burden::candidates(&self.burden, group, self.level, members, position);
         candidates.find(|disk| such(*disk) && self.fits(*disk, bytes))
     }
 
@@ -84,7 +85,7 @@ impl<'a> Stock<'a> {
 
     fn stand_in(&self, group: &Group, members: &[DiskId], position: usize, bytes: u64) -> Result<DiskId, Lacking> {
         let mut lacking = Lacking::Disk;
-        for disk in replace::candidates(&self.burden, group, self.level, members, position) {
+        for disk in burden::candidates(&self.burden, group, self.level, members, position) {
             if self.fits(disk, bytes) {
                 return Ok(disk);
             }
@@ -312,7 +313,7 @@ impl Scales {
                     let Some(group) = self.groups.get(&group) else { continue };
                     let terms = (group.scheme, stock.level);
                     if stock.fits(*to, stock.room.needed(group))
-                        && replace::keeps_spread(&stock.burden, terms, &group.members, position.into(), *to)
+                        && burden::keeps_spread(&stock.burden, terms, &group.members, position.into(), *to)
                     {
                         return Some((group.clone(), position, *to, weight));
                     }

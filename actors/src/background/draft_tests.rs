@@ -233,6 +233,45 @@ fn plc_1_an_added_node_gets_its_share_and_no_more_is_moved() {
     }
 }
 
+/// A share of so many positions and a half cannot be had: as near as it can be is near enough, and nothing goes to and
+/// fro.
+#[test]
+fn an_odd_share_of_each_disk_is_levelled_to_the_nearest_and_then_rests() {
+    let seed = seed();
+    for groups in [1, 3, 7, 13, 25, 51] {
+        // Twelve disks for six times as many positions.
+        let mut world = World::new(seed, 6, 6, groups);
+        assert_eq!(world.level_out(usize::MAX).moves, [], "{groups} groups are as even as they can be");
+        // All of a rack on one of its disks.
+        for group in world.rows.groups.values_mut() {
+            for member in &mut Arc::make_mut(group).members {
+                let node = (0..6).find(|node| disk_id(*node, 1) == *member || disk_id(*node, 0) == *member).unwrap();
+                *member = disk_id(node, 0);
+            }
+        }
+        let (mut moved, mut before) = (HashSet::new(), unevenness(&world));
+        loop {
+            let draft = world.level_out(1);
+            let Some(first) = draft.moves.first() else { break };
+            let (position, _) = first.to.first_key_value().unwrap();
+            assert!(moved.insert((first.group, *position)), "{groups} groups: a position goes to and fro");
+            world.apply(&draft);
+            let now = unevenness(&world);
+            assert!(now < before, "{groups} groups: {before} became {now}");
+            before = now;
+        }
+        // Half of each rack's goes, and half a position is left over.
+        assert_eq!(moved.len(), 6 * (groups as usize / 2), "{groups} groups");
+        let share = [groups as usize / 2, groups as usize / 2 + 1];
+        assert!(counts(&world).values().all(|count| share.contains(count)), "{:?}", counts(&world));
+    }
+}
+
+/// The sum of the squares of what disks have: the less, the more even they are.
+fn unevenness(world: &World) -> usize {
+    counts(world).values().map(|count| count * count).sum()
+}
+
 fn counts(world: &World) -> BTreeMap<DiskId, usize> {
     let mut counts: BTreeMap<DiskId, usize> = world.rows.disks.keys().map(|id| (*id, 0)).collect();
     world

@@ -1,6 +1,10 @@
 //! Which groups are to be repaired, and which of them first.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use cairn_fragment::geometry;
 use cairn_schema::{MetaError, clock::now_ms, ids::*, record::*};
@@ -13,6 +17,22 @@ const ROWS_PER_PAGE: usize = 1000;
 /// and what it was given already is lost with it. Later if somebody works on its node; at once when nothing more may be
 /// lost.
 const PATIENCE_MS: u64 = 60_000;
+/// A plan older than this is made anew: others repair too, and dangers change.
+const PLAN_AGE: Duration = Duration::from_secs(30);
+/// The same once disks or groups have changed: what is nearest to being lost may be another. Changes come in swarms.
+const CHANGED_AGE: Duration = Duration::from_secs(1);
+/// A plan lasts for so many times as long as it took to read what it is made of, at least, and after changes: what
+/// nodes read for their plans is then a bounded share of their time, however many groups there are to be repaired.
+const READING_SHARE: u32 = 20;
+const CHANGED_SHARE: u32 = 5;
+
+/// For how long a plan is good that took so long to make, once it is known whether disks or groups have changed since.
+pub(super) fn plan_age(took: Duration, changed: bool) -> Duration {
+    match changed {
+        true => (took * CHANGED_SHARE).max(CHANGED_AGE),
+        false => (took * READING_SHARE).max(PLAN_AGE),
+    }
+}
 
 /// What a group is to get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,9 +56,16 @@ pub(super) struct EndangeredGroup {
     pub lack: Lack,
 }
 
+impl EndangeredGroup {
+    /// The smaller the sooner.
+    fn turn(&self) -> (i32, usize, Reverse<u64>, GroupId, Lack) {
+        (self.margin, self.rank, Reverse(self.bytes), self.id, self.lack)
+    }
+}
+
 /// Sorts so that those that come first are first, and leaves away what is more than `limit`.
 pub(super) fn first_come(groups: &mut Vec<EndangeredGroup>, limit: usize) {
-    groups.sort_by_key(|group| (group.margin, group.rank, std::cmp::Reverse(group.bytes), group.id, group.lack));
+    groups.sort_unstable_by_key(EndangeredGroup::turn);
     groups.truncate(limit);
 }
 
@@ -71,6 +98,8 @@ pub(super) struct GroupScan {
     pub deserted: BTreeMap<GroupId, Vec<u8>>,
     /// Fragments to be made, by how many more than needed their stripes have.
     pub by_margin: BTreeMap<i32, u64>,
+    /// What comes after this one is not kept.
+    last: Option<EndangeredGroup>,
 }
 
 /// One pass over the groups under repair, keeping only the `limit` that come first.
@@ -92,42 +121,79 @@ pub(super) async fn scan(
         let Some(last) = page.last() else { break };
         after = Some(last.group);
         for repair in &page {
-            scan.take(rows, repair, limit, |repair| rank(&ctx.node, &nodes, repair.group, &homes(rows, repair)), &skip);
+            let Some(judged) = judge(rows, repair) else { continue };
+            scan.take(&judged, limit, || rank(&ctx.node, &nodes, repair.group, &homes(rows, repair)), &skip);
         }
     }
     scan.trim(limit);
     Ok(scan)
 }
 
+/// What a group under repair is to whoever looks at it.
+#[derive(Clone, Debug)]
+pub(super) struct Judged {
+    pub id: GroupId,
+    pub margin: i32,
+    /// Where it has new members that are not filled yet.
+    positions: Vec<u8>,
+    missing: u64,
+    bytes: u64,
+    /// New members that died before they were filled.
+    deserted: Vec<u8>,
+    repairable: bool,
+}
+
+/// None of a group that is not known.
+pub(super) fn judge(rows: &Rows, repair: &GroupRepair) -> Option<Judged> {
+    let group = rows.groups.get(&repair.group)?;
+    let positions: Vec<u8> = repair.positions.iter().map(|position| position.position).collect();
+    let margin = margin(rows, group, |position| positions.contains(&position));
+    let missing = repair.positions.iter().map(|position| position.missing).sum();
+    let deserted: Vec<u8> =
+        positions.iter().copied().filter(|position| is_deserted(rows, group, *position, margin)).collect();
+    let serve = || positions.iter().all(|position| serves(rows, group, *position));
+    let repairable = deserted.is_empty() && margin >= 0 && serve();
+    let bytes = at_most(rows, group, missing);
+    Some(Judged { id: repair.group, margin, positions, missing, bytes, deserted, repairable })
+}
+
 impl GroupScan {
+    /// `rank` is asked only of what can be repaired and comes early enough.
     pub(super) fn take(
         &mut self,
-        rows: &Rows,
-        repair: &GroupRepair,
+        judged: &Judged,
         limit: usize,
-        rank: impl Fn(&GroupRepair) -> usize,
-        skip: impl Fn(&GroupId) -> bool,
+        rank: impl FnOnce() -> usize,
+        skip: impl FnOnce(&GroupId) -> bool,
     ) {
-        let id = repair.group;
-        let Some(group) = rows.groups.get(&id) else { return };
-        let positions: Vec<u8> = repair.positions.iter().map(|position| position.position).collect();
-        let margin = margin(rows, group, |position| positions.contains(&position));
-        let missing: u64 = repair.positions.iter().map(|position| position.missing).sum();
-        *self.by_margin.entry(margin).or_default() += missing;
-        let deserted: Vec<u8> =
-            positions.iter().copied().filter(|position| is_deserted(rows, group, *position, margin)).collect();
-        if !deserted.is_empty() {
-            self.deserted.insert(id, deserted);
-        } else if positions.iter().all(|position| serves(rows, group, *position)) && margin >= 0 && !skip(&id) {
-            let (rank, bytes) = (rank(repair), at_most(rows, group, missing));
-            self.groups.push(EndangeredGroup { margin, rank, bytes, id, lack: Lack::Members });
-        }
+        let Judged { id, margin, bytes, .. } = *judged;
+        *self.by_margin.entry(margin).or_default() += judged.missing;
         if self.filled.positions.len() < limit {
-            self.filled.positions.insert(id, positions);
+            self.filled.positions.insert(id, judged.positions.clone());
         }
+        if !judged.deserted.is_empty() {
+            self.deserted.insert(id, judged.deserted.clone());
+        }
+        let too_late = self.last.is_some_and(|last| margin > last.margin);
+        if !judged.repairable || too_late || skip(&id) {
+            return;
+        }
+        let group = EndangeredGroup { margin, rank: rank(), bytes, id, lack: Lack::Members };
+        if self.last.is_some_and(|last| last.turn() < group.turn()) {
+            return;
+        }
+        self.groups.push(group);
         if self.groups.len() >= limit.max(1) * 2 {
-            self.trim(limit);
+            self.cut(limit.max(1));
         }
+    }
+
+    /// Leaves away what cannot be among the first `limit` any more: without an order, for most of the next is none of
+    /// them either.
+    fn cut(&mut self, limit: usize) {
+        let (_, last, _) = self.groups.select_nth_unstable_by_key(limit - 1, EndangeredGroup::turn);
+        self.last = Some(*last);
+        self.groups.truncate(limit);
     }
 
     pub(super) fn trim(&mut self, limit: usize) {
@@ -194,15 +260,32 @@ pub(super) fn homes<'a>(rows: &'a Rows, repair: &GroupRepair) -> Vec<&'a NodeId>
     disks.filter_map(|disk| Some(&rows.disks.get(disk)?.node)).collect()
 }
 
+/// Of more nodes than this it is not counted how many have a better claim, but worked out from the claim itself.
+const COUNTED: usize = 32;
+
 /// How many of `nodes` a group falls to rather than to `node`. Highest random weight, as Thaler and Ravishankar
 /// describe it in "Using name-based mappings to increase hit rates" (1998), first among those that are `homes`.
+///
+/// Where nodes are many it is about so many: to compare each group with each node would take longer than to repair
+/// it, on all nodes together, and an order that is nearly as good serves as well; the lease says who has it.
 pub(super) fn rank(node: &NodeId, nodes: &[NodeId], group: GroupId, homes: &[&NodeId]) -> usize {
     let own = claim(node, group, homes);
-    nodes.iter().filter(|other| *other != node && claim(other, group, homes) > own).count()
+    let better = |other: &NodeId| other != node && claim(other, group, homes) > own;
+    if nodes.len() <= COUNTED {
+        return nodes.iter().filter(|other| better(other)).count();
+    }
+    match own {
+        (true, ..) => homes.iter().filter(|home| better(home)).count(),
+        // All homes go before, and weights are spread evenly over all there are.
+        (false, weight, _) => {
+            let others = nodes.len().saturating_sub(homes.len() + 1) as u128;
+            homes.len() + ((u128::from(u64::MAX - weight) * others) >> 64) as usize
+        }
+    }
 }
 
 /// A node's claim to a group.
-pub(super) fn claim<'a>(node: &'a NodeId, group: GroupId, homes: &[&NodeId]) -> (bool, u64, &'a str) {
+fn claim<'a>(node: &'a NodeId, group: GroupId, homes: &[&NodeId]) -> (bool, u64, &'a str) {
     let weight = xxhash_rust::xxh3::xxh3_64_with_seed(node.as_str().as_bytes(), u64::from(group.0));
     (homes.contains(&node), weight, node.as_str())
 }

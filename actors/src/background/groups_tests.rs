@@ -41,7 +41,7 @@ fn repair(group: u32, positions: &[u8], missing: u64) -> GroupRepair {
 fn scan(rows: &Rows, repairs: &[GroupRepair], rank: impl Fn(GroupId) -> usize) -> GroupScan {
     let mut scan = GroupScan::default();
     for repair in repairs {
-        scan.take(rows, repair, 100, |repair| rank(repair.group), |_| false);
+        scan.take(&judge(rows, repair).unwrap(), 100, || rank(repair.group), |_| false);
     }
     scan.trim(100);
     scan
@@ -124,4 +124,55 @@ fn groups_fall_to_all_nodes_alike_and_stay_when_others_go() {
         *counts.entry(before).or_default() += 1;
     }
     assert!(counts.values().all(|count| (350..650).contains(count)), "{counts:?}");
+}
+
+/// Whatever the order in which they are read.
+#[test]
+fn of_many_groups_the_first_are_kept_and_all_are_counted() {
+    let mut rows = rows(7);
+    let groups = 2..=1000;
+    groups.clone().for_each(|group| add_group(&mut rows, group, [0, 1, 2, 3, 4, 6]));
+    let mut repairs: Vec<GroupRepair> = groups.clone().map(|group| repair(group, &[0], 1)).collect();
+    repairs[700] = repair(702, &[0, 1], 1);
+    let rank = |group: u32| (group as usize * 7919) % 997;
+    let mut expected: Vec<u32> = groups.collect();
+    expected.sort_by_key(|group| (*group != 702, rank(*group), *group));
+    for turned in [false, true] {
+        if turned {
+            repairs.reverse();
+        }
+        let mut scan = GroupScan::default();
+        for repair in &repairs {
+            scan.take(&judge(&rows, repair).unwrap(), 10, || rank(repair.group.0), |_| false);
+        }
+        scan.trim(10);
+        let kept: Vec<u32> = scan.groups.iter().map(|group| group.id.0).collect();
+        assert_eq!(kept, expected[..10]);
+        assert_eq!(scan.by_margin, BTreeMap::from([(0, 2), (1, 998)]));
+    }
+}
+
+#[test]
+fn among_many_nodes_a_rank_is_about_how_many_have_a_better_claim() {
+    let nodes: Vec<NodeId> = (0..500).map(|number| format!("n{number}").parse().unwrap()).collect();
+    let mut off = 0;
+    for group in (0..100).map(GroupId) {
+        let homes = [&nodes[3], &nodes[77]];
+        let mut order: Vec<&NodeId> = nodes.iter().collect();
+        order.sort_by_key(|node| Reverse(claim(node, group, &homes)));
+        for (place, node) in order.into_iter().enumerate() {
+            let rank = rank(node, &nodes, group, &homes);
+            assert_eq!(place < 2, homes.contains(&node) && rank == place, "homes come first, in their order");
+            off += rank.abs_diff(place);
+        }
+    }
+    assert!(off / (100 * 500) <= 15, "off by {} in the mean", off / (100 * 500));
+}
+
+#[test]
+fn what_is_read_for_plans_is_a_bounded_share_of_the_time() {
+    let seconds = Duration::from_secs;
+    assert_eq!(plan_age(Duration::ZERO, false), PLAN_AGE);
+    assert_eq!(plan_age(Duration::ZERO, true), CHANGED_AGE);
+    assert_eq!((plan_age(seconds(6), false), plan_age(seconds(6), true)), (seconds(120), seconds(30)));
 }

@@ -1,8 +1,10 @@
-//! Lifecycles: ends versions and uploads as the rules of their buckets say.
+//! Lifecycles: ends versions and uploads as the rules of their buckets say, and uploads that no rule speaks of at the
+//! age that the configuration says, if it does.
 //!
-//! One node at a time walks over all buckets that have rules, a page of versions or uploads in a step, and begins again
-//! when it is through. Where it is it keeps in memory: whoever takes over begins at the first bucket, and finds ended
-//! what was ended. The rules are read anew for each page, and each end is decided once more in its transaction.
+//! One node at a time walks over all buckets, of those with something to end a page of versions or uploads in a step,
+//! and begins again when it is through. Where it is it keeps in memory: whoever takes over begins at the first bucket,
+//! and finds ended what was ended. The rules are read anew for each page, and each end is decided once more in its
+//! transaction.
 
 use std::time::Duration;
 
@@ -116,6 +118,7 @@ impl Lifecycles {
     /// What a page has to end is ended; where the next one begins.
     async fn page(&self, bucket: &str, lifecycle: &Lifecycle, place: Place) -> Result<Option<Place>, MetaError> {
         let (versions, uploads) = lifecycle.concerns();
+        let uploads = uploads || self.ctx.timings.abort_uploads_after.is_some();
         match place {
             Place::Beginning if versions => self.versions(bucket, lifecycle, None).await.map(Some),
             Place::Versions(after) if versions => self.versions(bucket, lifecycle, Some(after)).await.map(Some),
@@ -207,9 +210,11 @@ impl Lifecycles {
             ListUploadsQuery { bucket: bucket_name, key_marker, upload_marker, limit: PAGE, ..Default::default() };
         let page = self.ctx.meta.list_uploads(&query).await?;
         let now_ms = self.ctx.meta.now_ms();
+        let usual = self.ctx.timings.abort_uploads_after;
+        let usual = usual.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
         let mut aborted = 0;
         for upload in page.uploads {
-            if !lifecycle.aborts(&upload.key, upload.created_ms, now_ms) {
+            if !lifecycle.aborts(&upload.key, upload.created_ms, now_ms, usual) {
                 continue;
             }
             match self.ctx.meta.abort_upload(bucket, &upload.key, upload.id).await {

@@ -48,6 +48,31 @@ impl World {
         self.meta.commit_object(request).await.unwrap().version.id
     }
 
+    fn abort_after_days(&mut self, days: u64) {
+        let timings = Timings { abort_uploads_after: Some(Duration::from_millis(days * DAY_MS)), ..Timings::default() };
+        self.worker.ctx.timings = Arc::new(timings);
+    }
+
+    async fn begin(&self, key: &str) {
+        let upload = Upload {
+            id: UploadId::random(),
+            bucket: "b".into(),
+            key: key.into(),
+            created_ms: self.meta.now_ms(),
+            owner: "o".into(),
+            attributes: Attributes::default(),
+            checksum: None,
+            encryption: None,
+        };
+        self.meta.create_upload(upload).await.unwrap();
+    }
+
+    /// Keys of unfinished uploads, in order.
+    async fn uploads(&self) -> Vec<String> {
+        let query = ListUploadsQuery { bucket: "b".into(), limit: 1000, ..Default::default() };
+        self.meta.list_uploads(&query).await.unwrap().uploads.into_iter().map(|upload| upload.key).collect()
+    }
+
     /// Once over all buckets.
     async fn pass(&mut self) {
         while self.worker.step().await.unwrap() != Step::Idle {}
@@ -156,29 +181,61 @@ async fn uploads_that_nobody_completes_are_aborted() {
     let mut world = World::new().await;
     let rule = LifecycleRule { abort_uploads_days: Some(3), ..LifecycleRule::default() };
     world.rules(vec![prefixed("up/", rule)]).await;
-    let begin = async |key: &str| {
-        let upload = Upload {
-            id: UploadId::random(),
-            bucket: "b".into(),
-            key: key.into(),
-            created_ms: world.meta.now_ms(),
-            owner: "o".into(),
-            attributes: Attributes::default(),
-            checksum: None,
-            encryption: None,
-        };
-        world.meta.create_upload(upload).await.unwrap();
-    };
-    begin("up/old").await;
-    begin("other").await;
+    world.begin("up/old").await;
+    world.begin("other").await;
     world.pass_days(2);
-    begin("up/new").await;
+    world.begin("up/new").await;
     world.pass_days(1);
     world.pass().await;
-    let query = ListUploadsQuery { bucket: "b".into(), limit: 10, ..Default::default() };
-    let uploads = world.meta.list_uploads(&query).await.unwrap().uploads;
-    let keys: Vec<_> = uploads.iter().map(|upload| upload.key.as_str()).collect();
-    assert_eq!(keys, ["other", "up/new"]);
+    assert_eq!(world.uploads().await, ["other", "up/new"]);
+}
+
+#[tokio::test]
+async fn uploads_that_no_rule_speaks_of_are_aborted_at_the_configured_age_and_never_without_one() {
+    let mut world = World::new().await;
+    let rule = |days| LifecycleRule { abort_uploads_days: Some(days), ..LifecycleRule::default() };
+    world.begin("without rules").await;
+    world.pass_days(1000);
+    world.pass().await;
+    assert_eq!(world.uploads().await, ["without rules"], "nothing is configured");
+
+    world.abort_after_days(30);
+    // More of them than a page, in a bucket without rules.
+    for number in 0..PAGE + 20 {
+        world.begin(&format!("many/{number:04}")).await;
+    }
+    world.pass().await;
+    assert_eq!(world.uploads().await.len(), PAGE + 20, "the first was overdue, the others are not");
+    world.pass_days(29);
+    world.begin("young").await;
+    world.pass().await;
+    assert_eq!(world.uploads().await.len(), PAGE + 21);
+    world.pass_days(1);
+    world.pass().await;
+    assert_eq!(world.uploads().await, ["young"]);
+
+    // A rule goes first, whether it says sooner or later; one that is disabled says nothing.
+    world.rules(vec![prefixed("soon/", rule(3)), prefixed("late/", rule(90))]).await;
+    for key in ["late/a", "soon/a", "usual/a"] {
+        world.begin(key).await;
+    }
+    world.pass_days(4);
+    world.pass().await;
+    assert_eq!(world.uploads().await, ["late/a", "usual/a", "young"]);
+    world.pass_days(40);
+    world.pass().await;
+    assert_eq!(world.uploads().await, ["late/a"]);
+    world.pass_days(60);
+    world.pass().await;
+    assert_eq!(world.uploads().await, [""; 0]);
+    world.begin("late/b").await;
+    let disabled = LifecycleRule { enabled: false, ..prefixed("late/", rule(90)) };
+    let lifecycle = Lifecycle { document: "<x/>".into(), minimum_size: "m".into(), rules: vec![disabled] };
+    let body = Some(lifecycle.encode().to_vec());
+    world.meta.set_bucket_document("b", BucketDocument::Lifecycle, body).await.unwrap();
+    world.pass_days(30);
+    world.pass().await;
+    assert_eq!(world.uploads().await, [""; 0]);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod backoff;
 mod blocked;
+mod burden;
 pub mod compare;
 mod context;
 mod courtesy;

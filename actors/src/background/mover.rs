@@ -139,7 +139,7 @@ impl Mover {
         if let Some(repair) = self.ctx.meta.group_repairs(None, 1).await?.first() {
             return Ok(Some(format!("group {} is under repair, which comes first", repair.group)));
         }
-        let wounded = replace::wounded(rows, &self.ctx.node);
+        let wounded = replace::wounded(rows);
         Ok(wounded.first().map(|group| format!("group {group} has lost members without stand-ins: that comes first")))
     }
 

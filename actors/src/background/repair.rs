@@ -36,10 +36,6 @@ use crate::{
 const QUEUE: usize = 4096;
 /// Stripes of one step.
 const BATCH: usize = 32;
-/// A queue older than this is made anew: others repair too, and dangers change.
-const QUEUE_AGE: Duration = Duration::from_secs(30);
-/// The same once disks or groups have changed: what is nearest to being lost may be another. Changes come in swarms.
-const CHANGED_AGE: Duration = Duration::from_secs(1);
 /// A ledger with nothing that can be repaired is read again after this, or when the placement has changed. If it has
 /// grown (writes go on while a disk is away), sooner, but reading it takes at most a twentieth of the time.
 const FRUITLESS_PAUSE: Duration = Duration::from_secs(15);
@@ -58,6 +54,8 @@ pub struct Repair {
     /// Groups to be gone through, the next last.
     queue: Vec<EndangeredGroup>,
     queued_at: Instant,
+    /// What it took to make the queue.
+    planning: Duration,
     leases: Leases,
     failed: Backoff<StripeName>,
     failed_groups: Backoff<GroupId>,
@@ -99,6 +97,7 @@ impl Repair {
             work: None,
             queue: Vec::new(),
             queued_at: Instant::now(),
+            planning: Duration::ZERO,
             leases: Leases::default(),
             failed: Backoff::new(),
             failed_groups: Backoff::new(),
@@ -114,8 +113,7 @@ impl Repair {
     /// Whether there is something to repair. Looks into the ledger if what was found before is done, or old.
     async fn plan(&mut self) -> Result<bool, StepError> {
         let nothing = self.work.is_none() && self.queue.is_empty();
-        let age = if self.changed { CHANGED_AGE } else { QUEUE_AGE };
-        if !nothing && self.queued_at.elapsed() < age {
+        if !nothing && self.queued_at.elapsed() < groups::plan_age(self.planning, self.changed) {
             return Ok(true);
         }
         self.put_away().await?;
@@ -132,7 +130,7 @@ impl Repair {
         }
         let began = Instant::now();
         self.queue = self.look(length, began).await?;
-        (self.queued_at, self.changed) = (began, false);
+        (self.queued_at, self.planning, self.changed) = (Instant::now(), began.elapsed(), false);
         // What waits for another try does not make a pass fruitless.
         let failed = !self.failed.is_empty() || !self.failed_groups.is_empty() || self.replacer.waits();
         let in_vain = self.queue.is_empty() && !failed;

@@ -1,20 +1,21 @@
-//! Whom a lost disk leaves its positions in groups to, and a member that crowds a failure domain: what takes its place
-//! is chosen here, by the rows and by what disks have room for.
+//! Which groups have lost members, or too many in a failure domain: those that other disks are to take the places of.
 
 use std::collections::{BTreeSet, HashMap};
 
 use cairn_schema::{ids::*, record::*};
 
-use super::{groups, room::Room};
+use super::{
+    burden::{Burden, candidates},
+    room::Room,
+};
 use crate::placement::{Rows, members::domain_cap};
 
-/// The groups with lost members, those with most first, and of those the ones that fall to `node`.
-pub(super) fn wounded(rows: &Rows, node: &NodeId) -> Vec<GroupId> {
+/// The groups with lost members, those with most first.
+pub(super) fn wounded(rows: &Rows) -> Vec<GroupId> {
     let count = |group: &Group| lost_positions(rows, group).count();
     let mut groups: Vec<_> = rows.groups.values().map(|group| (count(group), group.id)).collect();
     groups.retain(|(lost, _)| *lost > 0);
-    let nodes = groups::live_nodes(rows);
-    groups.sort_by_cached_key(|(lost, id)| (std::cmp::Reverse(*lost), groups::rank(node, &nodes, *id, &[]), *id));
+    groups.sort_unstable_by_key(|(lost, id)| (std::cmp::Reverse(*lost), *id));
     groups.into_iter().map(|(_, id)| id).collect()
 }
 
@@ -90,162 +91,6 @@ pub(super) fn excess(rows: &Rows, group: &Group, level: FailureDomain) -> Option
     }
     let most = crowds.into_values().max_by_key(|positions| (positions.len(), positions.last().copied()))?;
     (most.len() > domain_cap(group.scheme)).then(|| most.last().copied()).flatten()
-}
-
-/// Where disks are, and how many groups each is a member of: found out once for many groups that get new members,
-/// and kept true while they do, so that what a lost disk had comes to lie on many.
-#[derive(Debug, Default)]
-pub(crate) struct Burden {
-    /// In order of id.
-    places: Vec<Place>,
-    numbers: HashMap<DiskId, usize>,
-}
-
-/// A disk, and what it fails with: numbers instead of names, for it is compared with the members of every group.
-#[derive(Debug)]
-struct Place {
-    id: DiskId,
-    state: DiskState,
-    capacity_bytes: u64,
-    groups: u64,
-    own: u32,
-    node: u32,
-    rack: u32,
-    zone: u32,
-}
-
-impl Place {
-    fn domain(&self, level: FailureDomain) -> u32 {
-        match level {
-            FailureDomain::Disk => self.own,
-            FailureDomain::Node => self.node,
-            FailureDomain::Rack => self.rack,
-            FailureDomain::Zone => self.zone,
-        }
-    }
-
-    /// In proportion to the disk's size, as if it had one group more already.
-    fn burden_with_one_more(&self) -> u128 {
-        u128::from(self.groups + 1) * u128::from(u64::MAX) / u128::from(self.capacity_bytes.max(1))
-    }
-}
-
-/// The best of a few disks drawn at random is nearly as good as the best of all (Mitzenmacher, "The power of two
-/// choices in randomized load balancing", 1996), and what one disk held does not come to lie on the few that have
-/// least.
-const CHOICES: usize = 8;
-
-impl Burden {
-    pub(crate) fn of(rows: &Rows) -> Self {
-        let mut disks: Vec<&Disk> = rows.disks.values().collect();
-        disks.sort_unstable_by_key(|disk| disk.id);
-        let mut domains: HashMap<_, u32> = HashMap::new();
-        let mut number = |disk: &'_ Disk, level| {
-            let next = domains.len() as u32;
-            *domains.entry((level, disk.domain(level))).or_insert(next)
-        };
-        let place = |(own, disk): (usize, &&Disk)| Place {
-            id: disk.id,
-            state: disk.state,
-            capacity_bytes: disk.capacity_bytes,
-            groups: 0,
-            own: own as u32,
-            node: number(disk, FailureDomain::Node),
-            rack: number(disk, FailureDomain::Rack),
-            zone: number(disk, FailureDomain::Zone),
-        };
-        let places: Vec<Place> = disks.iter().enumerate().map(place).collect();
-        let numbers = places.iter().enumerate().map(|(number, place)| (place.id, number)).collect();
-        let mut burden = Self { places, numbers };
-        rows.groups.values().flat_map(|group| &group.members).for_each(|member| burden.add(*member));
-        burden
-    }
-
-    pub(super) fn add(&mut self, disk: DiskId) {
-        if let Some(number) = self.numbers.get(&disk) {
-            self.places[*number].groups += 1;
-        }
-    }
-
-    fn place(&self, disk: DiskId) -> Option<&Place> {
-        self.numbers.get(&disk).map(|number| &self.places[*number])
-    }
-}
-
-/// Disks that may take `position` without any domain of `level` holding more than the scheme's parity (PLC-1), best
-/// first: least crowded at that level, then at the others from the widest. Of those that are equally so, the ones that
-/// a draw for this group puts first come in the order of how burdened they are with groups for their size.
-pub(super) fn candidates(
-    burden: &Burden,
-    group: &Group,
-    level: FailureDomain,
-    members: &[DiskId],
-    position: usize,
-) -> impl Iterator<Item = DiskId> + use<> {
-    let cap = domain_cap(group.scheme);
-    let others: Vec<&Place> = members
-        .iter()
-        .enumerate()
-        .filter(|(at, _)| *at != position)
-        .filter_map(|(_, id)| burden.place(*id))
-        .filter(|place| !matches!(place.state, DiskState::Lost | DiskState::Removed))
-        .collect();
-    let crowd = |place: &Place, level| {
-        let domain = place.domain(level);
-        others.iter().filter(|other| other.domain(level) == domain).count()
-    };
-    let fits =
-        |place: &&Place| place.state == DiskState::Up && crowd(place, level) < cap && !members.contains(&place.id);
-    let mut drawn: Vec<_> = burden
-        .places
-        .iter()
-        .filter(fits)
-        .map(|place| {
-            let crowds =
-                [level, FailureDomain::Zone, FailureDomain::Rack, FailureDomain::Node].map(|at| crowd(place, at));
-            let turn = xxhash_rust::xxh3::xxh3_64_with_seed(&place.id.0, u64::from(group.id.0));
-            (crowds, turn, place.id, place.burden_with_one_more())
-        })
-        .collect();
-    // Nearly always one of the first is taken: the others are put in order only when they are asked for.
-    let order = |(crowds, turn, id, _): &([usize; 4], u64, DiskId, u128)| (*crowds, *turn, *id);
-    if drawn.len() > CHOICES {
-        drawn.select_nth_unstable_by_key(CHOICES, order);
-    }
-    let mut others = drawn.split_off(drawn.len().min(CHOICES));
-    drawn.sort_unstable_by_key(order);
-    let best = drawn.first().map(|(crowds, ..)| *crowds);
-    let equals = drawn.iter().take_while(|(crowds, ..)| Some(*crowds) == best).count();
-    drawn[..equals].sort_by_key(|(.., burden)| *burden);
-    let others = std::iter::once_with(move || {
-        others.sort_unstable_by_key(order);
-        others
-    });
-    drawn.into_iter().chain(others.flatten()).map(|(_, _, id, _)| id)
-}
-
-/// Whether a disk may take `position` without PLC-1 being broken, and without any domain holding more of the group than
-/// the one that the position is in now: nothing that is moved for the sake of balance can lose less than before.
-pub(super) fn keeps_spread(
-    burden: &Burden,
-    (scheme, level): (Scheme, FailureDomain),
-    members: &[DiskId],
-    position: usize,
-    to: DiskId,
-) -> bool {
-    let from = members.get(position).and_then(|from| burden.place(*from));
-    let (Some(from), Some(to)) = (from, burden.place(to)) else { return false };
-    let others = members.iter().enumerate().filter(|(at, _)| *at != position);
-    let others: Vec<&Place> = others.filter_map(|(_, id)| burden.place(*id)).collect();
-    let crowd = |place: &Place, level| {
-        let domain = place.domain(level);
-        others.iter().filter(|other| other.domain(level) == domain).count()
-    };
-    let levels = [FailureDomain::Zone, FailureDomain::Rack, FailureDomain::Node];
-    to.state == DiskState::Up
-        && !members.contains(&to.id)
-        && crowd(to, level) < domain_cap(scheme)
-        && levels.into_iter().all(|at| crowd(to, at) <= crowd(from, at))
 }
 
 /// Borrowed, where [`Disk::domain`] makes a name: it is asked of every member of every group.
@@ -338,7 +183,7 @@ mod tests {
             let group = group(id, scheme, &ids(&members));
             rows.groups.insert(group.id, group.into());
         }
-        assert_eq!(wounded(&rows, &"n1".parse().unwrap()), [GroupId(2), GroupId(1)]);
+        assert_eq!(wounded(&rows), [GroupId(2), GroupId(1)]);
     }
 
     #[test]

@@ -13,16 +13,20 @@ use std::{
 use cairn_schema::{MetaError, ids::*, record::*};
 
 use super::{
-    Context, groups,
-    replace::{self, Burden, Lacking},
+    Context,
+    burden::{Burden, candidates},
+    groups,
+    replace::{self, Lacking},
     room::Room,
 };
 use crate::placement::Rows;
 
 const LEASE_NAME: &str = "replace";
 const LEASE: Duration = Duration::from_secs(30);
-/// How long groups are given new members before the rows are read again.
+/// How long groups are given new members before the rows are read again: so many times as long as reading them took,
+/// as far as the lease suffices for that.
 const REPLACING: Duration = Duration::from_secs(5);
+const READINGS: u32 = 4;
 /// How long another node that is at it is left alone.
 const OTHERS: Duration = Duration::from_secs(1);
 /// Room that was lacking is looked for again after this: disks become emptier without a change of the placement.
@@ -64,7 +68,7 @@ struct Replaced {
 impl Replacer {
     /// Disks or groups changed: what could not be done may be possible now.
     pub(super) fn judge(&mut self, ctx: &Context, rows: &Rows) {
-        self.wounded = replace::wounded(rows, &ctx.node);
+        self.wounded = replace::wounded(rows);
         self.crowded = replace::crowded(rows, ctx.policy().failure_domain);
         self.stuck.clear();
         ctx.metrics.crowded_groups.set(self.crowded.len() as i64);
@@ -105,9 +109,12 @@ impl Replacer {
 
     async fn replace_alone(&mut self, ctx: &Context, judged: &Rows) -> Result<bool, MetaError> {
         // With all that the one before has done.
+        let reading = Instant::now();
         let mut pass = Pass::begin(ctx).await?;
         let began = Instant::now();
-        let mut groups = replace::wounded(&pass.rows, &ctx.node);
+        let took = began - reading;
+        let long = (took * READINGS).clamp(REPLACING, REPLACING.max(LEASE.saturating_sub(took) / 2));
+        let mut groups = replace::wounded(&pass.rows);
         groups.extend(self.deserted.keys());
         let mut replaced = 0;
         for id in groups {
@@ -122,7 +129,7 @@ impl Replacer {
             let done = pass.fill(&group, positions, MissingCause::DiskLost).await?;
             self.note(id, done);
             replaced += usize::from(done.members > 0);
-            if began.elapsed() >= REPLACING {
+            if began.elapsed() >= long {
                 break;
             }
         }
@@ -196,15 +203,14 @@ struct Pass<'a> {
     rows: Arc<Rows>,
     burden: Burden,
     room: Room,
-    /// What disks said they have free; None of those that take no writes.
-    free: HashMap<DiskId, Option<u64>>,
+    free: Free,
 }
 
 impl<'a> Pass<'a> {
     async fn begin(ctx: &'a Context) -> Result<Self, MetaError> {
         let rows = ctx.placement.refresh().await?;
         let room = Room::read(ctx, &rows).await?;
-        Ok(Self { ctx, burden: Burden::of(&rows), rows, room, free: HashMap::new() })
+        Ok(Self { ctx, burden: Burden::of(&rows), rows, room, free: Free::default() })
     }
 
     /// Other disks for these positions of a group, as far as there are such.
@@ -250,8 +256,8 @@ impl<'a> Pass<'a> {
         let needed = self.room.needed(group);
         let mut lacking = Lacking::Disk;
         let level = self.ctx.policy().failure_domain;
-        for disk in replace::candidates(&self.burden, group, level, members, position) {
-            let Some(free) = self.free_on(disk).await else { continue };
+        for disk in candidates(&self.burden, group, level, members, position) {
+            let Some(free) = self.free.on(self.ctx, &self.rows, disk).await else { continue };
             if self.room.fits(disk, free, needed) {
                 return Ok(disk);
             }
@@ -259,18 +265,24 @@ impl<'a> Pass<'a> {
         }
         Err(lacking)
     }
+}
 
-    async fn free_on(&mut self, disk: DiskId) -> Option<u64> {
-        if let Some(free) = self.free.get(&disk) {
+/// What disks said they have free; None of those that take no writes.
+#[derive(Default)]
+struct Free(HashMap<DiskId, Option<u64>>);
+
+impl Free {
+    async fn on(&mut self, ctx: &Context, rows: &Rows, disk: DiskId) -> Option<u64> {
+        if let Some(free) = self.0.get(&disk) {
             return *free;
         }
         // It is about to be stopped.
-        if self.rows.is_maintained(disk) {
+        if rows.is_maintained(disk) {
             return None;
         }
-        let status = self.ctx.fragments.disk_status(disk, self.ctx.deadline()).await.ok();
+        let status = ctx.fragments.disk_status(disk, ctx.deadline()).await.ok();
         let free = status.filter(|status| status.writable && status.failed.is_none()).map(|status| status.free_bytes);
-        self.free.insert(disk, free);
+        self.0.insert(disk, free);
         free
     }
 }

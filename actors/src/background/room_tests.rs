@@ -1,7 +1,13 @@
 #![allow(clippy::unwrap_used)]
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedMutRandom};
 
-use super::{super::replace::*, *};
+use super::{
+    super::{
+        burden::{Burden, candidates},
+        replace::*,
+    },
+    *,
+};
 
 const RACKS: u8 = 6;
 const DISKS: u8 = 4;
@@ -78,14 +84,13 @@ impl World {
         let (room, mut placed) = (self.room(), 0);
         let burden = Burden::of(&self.rows);
         let mut room = room;
-        for id in wounded(&self.rows, &"n23".parse().unwrap()).into_iter().take(groups) {
+        for id in wounded(&self.rows).into_iter().take(groups) {
             let mut group = (*self.rows.groups[&id]).clone();
             let needed = room.needed(&group);
             for position in positions(&self.rows, &group, &[]) {
-                let mut candidates = candidates(&burden, &group, LEVEL, &group.members, position);
-                let Some(disk) = candidates.find(|disk| room.fits(*disk, self.free(*disk), needed)) else {
-                    continue;
-                };
+                let fits = |disk: &DiskId| room.fits(*disk, self.free(*disk), needed);
+                let found = candidates(&burden, &group, LEVEL, &group.members, position).find(fits);
+                let Some(disk) = found else { continue };
                 room.promise(disk, needed);
                 let from = std::mem::replace(&mut group.members[position], disk);
                 let positions = vec![PositionRepair {

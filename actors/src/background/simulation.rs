@@ -1,30 +1,37 @@
 //! Losses in clusters that no machine here could hold: the rows, the choice of stand-ins and the order of work are the
-//! real ones, time is virtual, and nothing is read or written. `CAIRN_SIM_DISKS` and `CAIRN_SIM_GROUPS` set its size.
+//! real ones, time is virtual, and nothing is read or written. `CAIRN_SIM_DISKS` and `CAIRN_SIM_GROUPS` set its size;
+//! `cargo xtask bench healing` runs it with 10,000 disks and a million groups.
 #![allow(clippy::unwrap_used)]
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap},
+    collections::{BTreeMap, BinaryHeap, HashMap},
+    time::{Duration, Instant},
 };
 
 use cairn_schema::{ids::*, record::*};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{
-    groups::{EndangeredGroup, GroupScan, claim, homes, live_nodes},
-    replace::{Burden, candidates, crowded, wounded},
+    burden::{Burden, candidates},
+    groups::{EndangeredGroup, GroupScan, Judged, homes, judge, live_nodes, plan_age, rank},
+    replace::{crowded, wounded},
 };
 use crate::placement::Rows;
 
+/// Of a small one, in which two racks are lost as well.
+const DISKS: usize = 400;
 const RACKS: usize = 20;
 const DISKS_PER_NODE: usize = 10;
 const WIDTH: usize = 12;
 /// Fragments of a group in one position, and what making one takes a node, in virtual milliseconds.
 const STRIPES: u64 = 1000;
 const FRAGMENT_MS: u64 = 5;
-/// As long as `repair` keeps a plan, and as many groups.
-const PLAN_MS: u64 = 30_000;
+/// As many groups as `repair` keeps of a plan; rows of groups under repair that are read at a time, and how long that
+/// takes.
 const QUEUE: usize = 4096;
+const ROWS_PER_PAGE: usize = 1000;
+const PAGE_MS: u64 = 20;
 /// Changes of the metadata for a group: its lease, its new members and what they make of rows of single fragments, the
 /// lease back; then for the walk the lease, its renewals, the pages' ends, the end, the lease back.
 const REPLACE_CHANGES: u64 = 4;
@@ -46,7 +53,7 @@ fn disk_id(number: usize) -> DiskId {
 impl Cluster {
     /// 8+4 over a disk of each of twelve racks, drawn at random.
     fn new(seed: u64) -> Self {
-        let (disks, groups) = (size("CAIRN_SIM_DISKS", 400), size("CAIRN_SIM_GROUPS", 4000));
+        let (disks, groups) = (size("CAIRN_SIM_DISKS", DISKS), size("CAIRN_SIM_GROUPS", 4000));
         let mut rng = StdRng::seed_from_u64(seed);
         let mut rows = Rows::default();
         for number in 0..disks {
@@ -89,7 +96,7 @@ impl Cluster {
     fn replace(&mut self) -> Vec<GroupRepair> {
         let mut burden = Burden::of(&self.rows);
         let mut repairs = Vec::new();
-        for id in wounded(&self.rows, &self.nodes[0]) {
+        for id in wounded(&self.rows) {
             let mut group = (*self.rows.groups[&id]).clone();
             let mut positions = Vec::new();
             for position in 0..WIDTH {
@@ -131,58 +138,101 @@ struct Run {
     busiest: u64,
     idlest: u64,
     changes_per_group: u64,
+    /// Hundredths: pages of rows that plans were made of, and leases that others had, or that were of groups done.
+    pages_per_100_groups: u64,
+    vain_leases_per_100_groups: u64,
     /// Groups that were begun while one that could lose less waited unknown to the plan.
     out_of_order: u64,
 }
 
-/// Which node a group falls to first, second and so on: `rank` for all nodes at once.
-fn ranks(cluster: &Cluster, repair: &GroupRepair) -> Vec<u16> {
-    let (nodes, homes) = (&cluster.nodes, homes(&cluster.rows, repair));
-    let mut order: Vec<usize> = (0..nodes.len()).collect();
-    order.sort_by_cached_key(|node| Reverse(claim(&nodes[*node], repair.group, &homes)));
-    let mut ranks = vec![0; nodes.len()];
-    (0u16..).zip(order).for_each(|(rank, node)| ranks[node] = rank);
-    ranks
+/// A group that is to be repaired, with what is the same for all nodes.
+struct Wound<'a> {
+    judged: Judged,
+    fragments: u64,
+    homes: Vec<&'a NodeId>,
+    taken: bool,
+}
+
+/// What a node means to do, the next last, and when it began to look, in virtual milliseconds, and how long that took.
+#[derive(Clone, Default)]
+struct Plan {
+    made: u64,
+    took: u64,
+    groups: Vec<EndangeredGroup>,
+}
+
+impl Plan {
+    fn is_due(&self, now: u64) -> bool {
+        let age = plan_age(Duration::from_millis(self.took), false).as_millis() as u64;
+        self.groups.is_empty() || now - self.made >= age
+    }
+
+    /// Of all that nobody has taken; `waiting` so many.
+    fn make(wounds: &[Wound<'_>], waiting: usize, node: &NodeId, nodes: &[NodeId], now: u64) -> Self {
+        let took = waiting.div_ceil(ROWS_PER_PAGE) as u64 * PAGE_MS;
+        let mut scan = GroupScan::default();
+        for wound in wounds.iter().filter(|wound| !wound.taken) {
+            let rank = || rank(node, nodes, wound.judged.id, &wound.homes);
+            scan.take(&wound.judged, QUEUE, rank, |_| false);
+        }
+        scan.trim(QUEUE);
+        scan.groups.reverse();
+        Self { made: now + took, took, groups: scan.groups }
+    }
 }
 
 /// Every node takes the first group of its plan that nobody has, and works on it alone.
-fn repair(cluster: &Cluster, repairs: Vec<GroupRepair>) -> Run {
+fn repair(cluster: &Cluster, repairs: &[GroupRepair]) -> Run {
     let mut run = Run { groups: repairs.len(), ..Run::default() };
-    let ranks: HashMap<GroupId, Vec<u16>> =
-        repairs.iter().map(|repair| (repair.group, ranks(cluster, repair))).collect();
-    let margin = |repair: &GroupRepair| 4 - repair.positions.len() as i32;
-    let mut waiting: BTreeMap<GroupId, GroupRepair> =
-        repairs.into_iter().map(|repair| (repair.group, repair)).collect();
-    let mut by_margin: BTreeSet<(i32, GroupId)> =
-        waiting.values().map(|repair| (margin(repair), repair.group)).collect();
+    let wound = |repair: &GroupRepair| Wound {
+        judged: judge(&cluster.rows, repair).unwrap(),
+        fragments: repair.positions.iter().map(|position| position.missing).sum(),
+        homes: homes(&cluster.rows, repair),
+        taken: false,
+    };
+    let mut wounds: Vec<Wound<'_>> = repairs.iter().map(wound).collect();
+    wounds.sort_by_key(|wound| wound.judged.id);
+    let mut waiting: BTreeMap<i32, usize> = BTreeMap::new();
+    wounds.iter().for_each(|wound| *waiting.entry(wound.judged.margin).or_default() += 1);
+    let mut left = wounds.len();
     let mut free: BinaryHeap<Reverse<(u64, usize)>> = (0..cluster.nodes.len()).map(|node| Reverse((0, node))).collect();
-    let mut plans: Vec<(u64, Vec<EndangeredGroup>)> = vec![(0, Vec::new()); cluster.nodes.len()];
+    let mut plans = vec![Plan::default(); cluster.nodes.len()];
     let mut done = vec![0u64; cluster.nodes.len()];
-    let mut changes = 0;
-    let mut end = 0;
+    let (mut changes, mut pages, mut vain, mut end) = (0, 0, 0, 0);
     while let Some(Reverse((now, node))) = free.pop() {
-        let (planned, plan) = &mut plans[node];
-        if plan.is_empty() || now - *planned >= PLAN_MS {
-            let mut scan = GroupScan::default();
-            for repair in waiting.values() {
-                scan.take(&cluster.rows, repair, QUEUE, |repair| ranks[&repair.group][node].into(), |_| false);
-            }
-            scan.trim(QUEUE);
-            scan.groups.reverse();
-            (*planned, *plan) = (now, scan.groups);
+        if left == 0 {
+            continue;
         }
-        let next = std::iter::from_fn(|| plan.pop()).find_map(|group| waiting.remove(&group.id));
-        let Some(taken) = next else {
-            // It looks again at once while something waits; else everything that is left is being worked on.
-            if !waiting.is_empty() {
-                free.push(Reverse((now, node)));
+        let plan = &mut plans[node];
+        if plan.is_due(now) {
+            // Those that are done are read by nobody.
+            if left * 2 < wounds.len() {
+                wounds.retain(|wound| !wound.taken);
             }
+            *plan = Plan::make(&wounds, left, &cluster.nodes[node], &cluster.nodes, now);
+            pages += plan.took / PAGE_MS;
+            free.push(Reverse((plan.made, node)));
+            continue;
+        }
+        let mut next = None;
+        while let Some(group) = plan.groups.pop() {
+            let found = wounds.binary_search_by_key(&group.id, |wound| wound.judged.id);
+            next = found.ok().filter(|at| !wounds[*at].taken);
+            if next.is_some() {
+                break;
+            }
+            vain += 1;
+        }
+        let Some(at) = next else {
+            // It looks again at once while something waits; else everything that is left is being worked on.
+            free.push(Reverse((now, node)));
             continue;
         };
-        let key = (margin(&taken), taken.group);
-        by_margin.remove(&key);
-        run.out_of_order += u64::from(by_margin.first().is_some_and(|(least, _)| *least < key.0));
-        let fragments = taken.positions.iter().map(|position| position.missing).sum::<u64>();
+        let (margin, fragments) = (wounds[at].judged.margin, wounds[at].fragments);
+        wounds[at].taken = true;
+        left -= 1;
+        *waiting.get_mut(&margin).unwrap() -= 1;
+        run.out_of_order += u64::from(waiting.range(..margin).any(|(_, groups)| *groups > 0));
         let took = fragments * FRAGMENT_MS;
         // A page's end, or a second's; the lease is renewed every six.
         let told = (STRIPES.div_ceil(BLOBS_PER_PAGE)).max(took / 1000) + 1;
@@ -192,11 +242,13 @@ fn repair(cluster: &Cluster, repairs: Vec<GroupRepair>) -> Run {
         end = end.max(now + took);
         free.push(Reverse((now + took, node)));
     }
-    assert!(waiting.is_empty(), "{} groups are repaired by nobody", waiting.len());
+    let groups = run.groups.max(1) as u64;
+    assert_eq!(done.iter().sum::<u64>(), groups, "groups are repaired by nobody");
     run.seconds = end / 1000;
     run.busiest = done.iter().copied().max().unwrap_or(0);
     run.idlest = done.iter().copied().min().unwrap_or(0);
-    run.changes_per_group = changes / run.groups.max(1) as u64;
+    run.changes_per_group = changes / groups;
+    (run.pages_per_100_groups, run.vain_leases_per_100_groups) = (pages * 100 / groups, vain * 100 / groups);
     run
 }
 
@@ -204,26 +256,38 @@ fn check(what: &str, seed: u64, gone: impl Fn(&Disk) -> bool) -> Run {
     let mut cluster = Cluster::new(seed);
     let lost = cluster.lose(gone);
     let before: HashMap<DiskId, u64> = counts(&cluster);
+    let began = Instant::now();
     let repairs = cluster.replace();
+    let replaced = began.elapsed();
     // PLC-1, and the new members lie on many disks.
     assert_eq!(crowded(&cluster.rows, FailureDomain::Rack), []);
     let now = counts(&cluster);
     let gained: Vec<u64> = now.iter().map(|(disk, count)| count - before.get(disk).unwrap_or(&0)).collect();
     let most = gained.iter().max().unwrap();
-    let run = repair(&cluster, repairs);
+    let began = Instant::now();
+    let run = repair(&cluster, &repairs);
     let groups_per_disk = (cluster.rows.groups.len() * WIDTH / cluster.rows.disks.len()) as u64;
     println!(
-        "{what}: {} disks, {} groups, {} nodes; {lost} disks lost, {run:?}; a disk gained {most} groups at most, where it had {groups_per_disk}",
+        "{what}: {} disks, {} groups, {} nodes; {lost} disks lost, {run:?}; a disk gained {most} groups at most, where it had \
+         {groups_per_disk}; this machine took {replaced:.1?} to choose stand-ins and {:.1?} for all plans of all nodes",
         cluster.rows.disks.len(),
         cluster.rows.groups.len(),
         cluster.nodes.len(),
+        began.elapsed(),
     );
-    // No node is idle while another has a queue: what all did together is what one after another would have taken.
-    let work = run.fragments * FRAGMENT_MS / 1000;
+    // No node is idle while another has a queue: what all did together is what one after another would have taken, and
+    // no more than a twentieth of the time is spent on plans, besides the first.
+    let (nodes, work) = (cluster.nodes.len() as u64, run.fragments * FRAGMENT_MS / 1000);
     let longest = 4 * STRIPES * FRAGMENT_MS / 1000;
-    assert!(run.seconds <= work / cluster.nodes.len() as u64 + longest, "{run:?}: {work} s of work");
+    let first_plan = repairs.len().div_ceil(ROWS_PER_PAGE) as u64 * PAGE_MS / 1000;
+    assert!(run.seconds <= work / nodes * 21 / 20 + longest + 2 * first_plan, "{run:?}: {work} s of work");
     assert_eq!(run.out_of_order, 0, "{run:?}");
     assert!(run.changes_per_group <= 40, "{run:?}");
+    // A twentieth of the time that a group takes, the first plan of each node, and its last ones, which find less and
+    // less.
+    let first_pages = nodes * 2 * repairs.len().div_ceil(ROWS_PER_PAGE) as u64 * 100 / repairs.len() as u64;
+    let pages = 100 * work * 1000 / repairs.len() as u64 / 20 / PAGE_MS + first_pages;
+    assert!(run.pages_per_100_groups <= pages, "{run:?}: more than {pages}");
     // One disk writes at most a few times as much of it as all would if it were spread evenly.
     let evenly = gained.iter().sum::<u64>().div_ceil(gained.len() as u64);
     assert!(*most <= 8 * evenly, "{most} groups came to one disk, {evenly} if spread evenly");
@@ -250,5 +314,8 @@ fn a_lost_disk_node_and_rack_are_repaired_by_all_in_order_of_danger() {
     assert_eq!(run, check("a disk again", seed, |disk| disk.id == one), "the same seed, the same run");
     check("a node", seed, |disk| disk.node.as_str() == "n7");
     check("a rack", seed, |disk| disk.rack == "r3");
-    check("two racks", seed, |disk| disk.rack == "r3" || disk.rack == "r11");
+    // What may be lost is in different classes then, whatever the size.
+    if size("CAIRN_SIM_DISKS", DISKS) == DISKS {
+        check("two racks", seed, |disk| disk.rack == "r3" || disk.rack == "r11");
+    }
 }

@@ -256,7 +256,7 @@ pub(super) fn put(group: &Group, key: String, attempt: AttemptId) -> CommitObjec
             checksum: None,
             encryption: None,
         },
-        blob: Some(NewBlob { blob, epochs: vec![(group.id, group.epoch)], missing: Vec::new() }),
+        blob: Some(NewBlob { blob, epochs: vec![(group.id, group.epoch)], missing: Vec::new(), policy: None }),
         precondition: Precondition::default(),
     }
 }

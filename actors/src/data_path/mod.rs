@@ -16,7 +16,10 @@ mod stalls;
 use std::sync::Arc;
 
 use cairn_fragment::{Bounded, codec::Codec};
-use cairn_schema::{Meta, MetaError, record::Scheme};
+use cairn_schema::{
+    Meta, MetaError,
+    record::{ClusterPolicy, Scheme},
+};
 
 pub use limits::StoreLimits;
 pub use requester::Requester;
@@ -29,11 +32,7 @@ pub(crate) use {
     stalls::{Stallable, Watched},
 };
 
-use crate::{
-    error::StoreError,
-    placement::Placement,
-    policy::{Policy, Timings},
-};
+use crate::{error::StoreError, placement::Placement, policy::Timings};
 use metrics::Metrics;
 
 /// What a store is made of.
@@ -83,12 +82,13 @@ impl DataPath {
         })
     }
 
-    /// How a write that begins now is done, to its end: the cluster's policy may change meanwhile.
-    pub(crate) fn policy_to_write_by(&self) -> Result<Policy, StoreError> {
+    /// How a write that begins now is done. The cluster's policy may change meanwhile: whether what was written is safe
+    /// by the one that holds then is judged at the commit.
+    pub(crate) fn policy_to_write_by(&self) -> Result<ClusterPolicy, StoreError> {
         let topology = self.placement.topology();
         match &topology.policy.too_large {
             Some(why) => Err(StoreError::PolicyTooLarge(why.clone())),
-            None => Ok(topology.policy()),
+            None => Ok(ClusterPolicy { generation: topology.policy.generation, policy: topology.policy() }),
         }
     }
 

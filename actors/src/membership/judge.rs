@@ -13,7 +13,6 @@ use async_trait::async_trait;
 use cairn_fragment::Probes;
 use cairn_schema::{Meta, MetaError, clock::now_ms, ids::*, record::*};
 use futures::{FutureExt, StreamExt, future::BoxFuture};
-use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     View,
@@ -22,9 +21,10 @@ use super::{
     gossip::Views,
     losses::{Candidate, Held, Limits, losses},
     quorum::{Sight, Tally, in_company, may_give_up, may_judge},
+    returning::Returning,
 };
 use crate::{
-    background::{Context, compare::Comparison},
+    background::Context,
     placement::{DiskView, Liveness, Rows},
     supervisor::{Step, StepError, Worker},
 };
@@ -35,9 +35,7 @@ const SUSPECTS_PER_STEP: usize = 8;
 const ASKED_AT_ONCE: usize = 64;
 /// For so long this node need not be told again that the others reach it.
 const REACHED_FOR: Duration = Duration::from_secs(5);
-/// How long a returning disk's inventory may take before the disk is called up regardless; scrub finds what is left.
-const RECONCILE_LIMIT: Duration = Duration::from_secs(30);
-/// How long a step of the judge waits for those of all its disks.
+/// How long a step of the judge waits for comparisons of disks that return, of all its disks together.
 const RECONCILE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Decides with the others, through the metadata, whose disks are down.
@@ -52,8 +50,7 @@ pub struct Judge {
     reached: Option<Instant>,
     /// When this judge first saw each disk that is down now.
     down_since: HashMap<DiskId, Instant>,
-    /// Own disks that are being compared with what they should hold.
-    returning: HashMap<DiskId, AbortOnDropHandle<Result<(), StepError>>>,
+    returning: Returning,
     /// Why disks are not given up, as it was told last.
     held: Vec<Held>,
 }
@@ -69,7 +66,7 @@ impl Judge {
             contacts,
             reached: None,
             down_since: HashMap::new(),
-            returning: HashMap::new(),
+            returning: Returning::default(),
             held: Vec::new(),
         }
     }
@@ -195,26 +192,18 @@ impl Judge {
                     tracing::error!(disk = %id, %why, "own disk failed");
                     down.push(disk);
                 }
-                (DiskState::Down | DiskState::Lost, None) if self.is_reached(rows).await => {
-                    self.call_up(disk, until).await?
+                (DiskState::Down | DiskState::Lost, None) => {
+                    if self.is_reached(rows).await && self.returning.is_compared(&self.ctx, id, until).await {
+                        self.call_up(disk).await?;
+                    }
                 }
-                _ => drop(self.returning.remove(&id)),
+                _ => self.returning.forget(id),
             }
         }
         Ok(self.change(&down, DiskState::Down).await?)
     }
 
-    /// Has a disk that was away compared with what it should hold, which takes its time and keeps nobody else waiting;
-    /// once that is done, it is up (RED-1).
-    async fn call_up(&mut self, disk: &Disk, until: Instant) -> Result<(), StepError> {
-        let returning = self.returning.entry(disk.id).or_insert_with(|| {
-            let comparing = reconcile(self.ctx.clone(), disk.id);
-            AbortOnDropHandle::new(tokio::spawn(comparing))
-        });
-        // What is quickly done is not to wait for the next step.
-        let Ok(compared) = tokio::time::timeout_at(until.into(), returning).await else { return Ok(()) };
-        self.returning.remove(&disk.id);
-        compared??;
+    async fn call_up(&mut self, disk: &Disk) -> Result<(), StepError> {
         // One that is to be empty is not given anything in the moment until it is drained again.
         let draining = self.ctx.meta.drain_disks(vec![(disk.id, disk.state)]).await?;
         if draining.is_empty() {
@@ -356,25 +345,6 @@ impl Judge {
         log_change(disk, to);
         self.ctx.metrics.disk_changes.with_label_values(&[to.name()]).inc();
     }
-}
-
-/// A disk that was away is compared with what it should hold before it counts again (RED-1).
-async fn reconcile(ctx: Context, disk: DiskId) -> Result<(), StepError> {
-    let until = Instant::now() + RECONCILE_LIMIT;
-    let rows = ctx.placement.topology().rows.clone();
-    let mut missing = 0;
-    for (group, position) in rows.positions_of(disk) {
-        let mut comparison = Comparison::new(disk, group, position);
-        while let Some(page) = comparison.step(&ctx, &rows).await? {
-            missing += page.missing;
-            if Instant::now() > until {
-                tracing::warn!(%disk, missing, "comparing the disk with what it should hold takes long; scrub will finish it");
-                return Ok(());
-            }
-        }
-    }
-    tracing::info!(%disk, missing, "the disk was compared with what it should hold");
-    Ok(())
 }
 
 /// A disk that comes up is ordinary, as after every start of its node; one that goes without its node having said so is

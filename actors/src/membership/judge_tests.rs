@@ -24,6 +24,16 @@ struct Net {
     failed: Mutex<Option<String>>,
     /// What the disks hold, in order.
     held: Mutex<Vec<(DiskId, FragmentName)>>,
+    listing: Mutex<Listing>,
+}
+
+/// What becomes of a call for what a disk holds.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Listing {
+    #[default]
+    Answers,
+    Fails,
+    Hangs,
 }
 
 fn node(index: usize) -> NodeId {
@@ -71,6 +81,12 @@ impl Fragments for Net {
         _: usize,
         _: Terms,
     ) -> Result<Vec<FragmentInfo>, TransportError> {
+        let listing = *self.listing.lock();
+        match listing {
+            Listing::Answers => {}
+            Listing::Fails => return Err(TransportError::Unreachable(node(0), "listing".into())),
+            Listing::Hangs => std::future::pending().await,
+        }
         let held = self.held.lock();
         let listed = held.iter().filter(|(on, name)| *on == disk && after.is_none_or(|after| *name > after));
         Ok(listed.map(|(_, name)| FragmentInfo { name: *name, length: 10, written_ms: 0 }).collect())
@@ -161,6 +177,15 @@ impl Court {
             .collect();
         away.sort_unstable();
         away
+    }
+
+    /// Of the judge's own node.
+    async fn second_disk(&mut self) -> DiskId {
+        let (rack, zone) = ("r0".to_owned(), "z".to_owned());
+        let (id, node) = (disk(self.nodes), node(0));
+        let row = Disk { id, node, rack, zone, capacity_bytes: 1, state: DiskState::Up, since_ms: 0 };
+        self.judge.own.push(id);
+        self.meta.register_disk(row).await.unwrap().id
     }
 
     fn seems(&self, index: usize) -> Liveness {
@@ -302,7 +327,12 @@ async fn red_1_a_returning_disk_is_compared_with_what_it_should_hold() {
             checksum: None,
             encryption: None,
         },
-        blob: Some(NewBlob { blob: blob.clone(), epochs: vec![(group.id, group.epoch)], missing: Vec::new() }),
+        blob: Some(NewBlob {
+            blob: blob.clone(),
+            epochs: vec![(group.id, group.epoch)],
+            missing: Vec::new(),
+            policy: None,
+        }),
         precondition: Precondition::default(),
     };
     court.meta.commit_object(object).await.unwrap();
@@ -376,4 +406,41 @@ async fn draining_disks_go_down_and_return_as_they_were() {
     court.meta.set_job_state(job.id, JobState::Cancelled).await.unwrap();
     court.hear(&[3]).await;
     assert_eq!(court.not_up().await, [(3, DiskState::Down)]);
+}
+
+/// Whether a comparison hangs or fails, verdicts about others are made, and told to those who write.
+#[tokio::test]
+async fn a_disk_whose_comparison_hangs_or_fails_keeps_no_verdict_waiting() {
+    for trouble in [Listing::Hangs, Listing::Fails] {
+        let mut court = Court::of(6, LONG).await;
+        let second = court.second_disk().await;
+        court.meta.create_group("replicated(2)".parse().unwrap(), vec![disk(1), second]).await.unwrap();
+        *court.net.listing.lock() = trouble;
+        court.meta.set_disk_state(second, DiskState::Up, DiskState::Down).await.unwrap();
+        let began = Instant::now();
+        court.hear(&[]).await;
+        assert_eq!(court.not_up().await, [(6, DiskState::Down)], "it is not known what it holds");
+        court.net.kill(3);
+        court.hear(&[3]).await;
+        assert_eq!(court.not_up().await, [(3, DiskState::Down), (6, DiskState::Down)]);
+        assert_eq!(court.seems(3), Liveness::Dead);
+        // No call of the comparison has come to its deadline by then.
+        let deadline = Timings::default().fragment_deadline;
+        assert!(began.elapsed() < deadline, "verdicts took {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_comparison_that_failed_is_tried_again_by_its_worker_until_the_disk_is_up() {
+    let mut court = Court::of(3, LONG).await;
+    court.meta.create_group("replicated(2)".parse().unwrap(), vec![disk(1), disk(0)]).await.unwrap();
+    *court.net.listing.lock() = Listing::Fails;
+    court.meta.set_disk_state(disk(0), DiskState::Up, DiskState::Down).await.unwrap();
+    court.hear(&[]).await;
+    *court.net.listing.lock() = Listing::Answers;
+    let until = Instant::now() + Duration::from_secs(20);
+    while !court.not_up().await.is_empty() {
+        assert!(Instant::now() < until, "the disk is not called up");
+        court.hear(&[]).await;
+    }
 }

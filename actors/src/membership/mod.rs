@@ -11,6 +11,7 @@ pub mod gossip;
 mod judge;
 mod losses;
 pub mod quorum;
+mod returning;
 mod worker;
 
 pub use gossip::{Gossip, GossipError, GossipOptions, Peer, View, Views};

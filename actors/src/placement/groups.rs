@@ -96,14 +96,17 @@ impl Placement {
             // company.
             let topology = self.topology();
             let candidates = self.candidates(&topology, scheme);
-            let members = self.pick(scheme, &candidates)?;
-            self.create(scheme, members).await?;
+            let members = self.pick(&topology, scheme, &candidates)?;
+            self.create(&topology, scheme, members).await?;
         }
         Ok(())
     }
 
     fn could_form(&self, topology: &Topology, scheme: Scheme) -> Result<(), String> {
-        self.pick(scheme, &self.candidates(topology, scheme)).map(drop).map_err(|error| match error {
+        if !topology.policy().schemes().any(|known| known == scheme) {
+            return Err("the cluster's policy has changed, and has no such scheme any more".to_owned());
+        }
+        self.pick(topology, scheme, &self.candidates(topology, scheme)).map(drop).map_err(|error| match error {
             StoreError::NoPlacement { why, .. } => why,
             other => other.to_string(),
         })
@@ -113,13 +116,17 @@ impl Placement {
     async fn form(&self, scheme: Scheme, per_disk: usize) -> Result<usize, StoreError> {
         self.refresh().await?;
         let mut made = 0;
-        // A member that went down since the picture was taken makes the rest of the plan stale: plan again, a few
-        // times.
+        // A member that went down since the picture was taken, or a policy that is over, makes the rest of the plan
+        // stale: plan again, a few times.
         for _ in 0..3 {
-            let Some(plan) = self.plan(&self.topology(), scheme, per_disk) else { return Ok(made) };
+            let topology = self.topology();
+            if !topology.policy().schemes().any(|known| known == scheme) {
+                break;
+            }
+            let Some(plan) = self.plan(&topology, scheme, per_disk) else { return Ok(made) };
             let mut stale = false;
             for members in plan {
-                match self.create(scheme, members).await {
+                match self.create(&topology, scheme, members).await {
                     Ok(()) => made += 1,
                     Err(StoreError::Meta(MetaError::Stale(_))) => {
                         stale = true;
@@ -136,8 +143,9 @@ impl Placement {
         Ok(made)
     }
 
-    async fn create(&self, scheme: Scheme, members: Vec<DiskId>) -> Result<(), StoreError> {
-        let group = Arc::new(self.meta.create_group(scheme, members).await?);
+    /// Of members that were chosen in this picture: by a policy that is over no group is formed.
+    async fn create(&self, topology: &Topology, scheme: Scheme, members: Vec<DiskId>) -> Result<(), StoreError> {
+        let group = Arc::new(self.meta.form_group(topology.policy.generation, scheme, members).await?);
         tracing::debug!(group = %group.id, %scheme, members = ?group.members, "formed a placement group");
         self.take_group(group.id, Some(&group));
         Ok(())
@@ -152,8 +160,8 @@ impl Placement {
         share_out(scheme, level, &mut candidates, per_disk, MOST_AT_ONCE, &mut rng).ok()
     }
 
-    fn pick(&self, scheme: Scheme, candidates: &[Candidate]) -> Result<Vec<DiskId>, StoreError> {
-        pick_members(scheme, self.policy().failure_domain, candidates, &mut StdRng::from_os_rng())
+    fn pick(&self, topology: &Topology, scheme: Scheme, candidates: &[Candidate]) -> Result<Vec<DiskId>, StoreError> {
+        pick_members(scheme, topology.policy().failure_domain, candidates, &mut StdRng::from_os_rng())
             .map_err(|error| StoreError::NoPlacement { scheme: scheme.to_string(), why: error.to_string() })
     }
 

@@ -183,7 +183,9 @@ impl Topology {
         policy: Arc<PolicyView>,
     ) -> Self {
         let mut topology = Self { number, rows, policy, liveness, disks, healthy: HashMap::new() };
-        topology.healthy = topology.policy().schemes().map(|scheme| (scheme, topology.find_healthy(scheme))).collect();
+        let stands = topology.stands();
+        let find = |scheme| (scheme, topology.find_healthy(scheme, &stands));
+        topology.healthy = topology.policy().schemes().map(find).collect();
         topology
     }
 
@@ -201,21 +203,31 @@ impl Topology {
         Self::new(self.number, self.rows.clone(), self.liveness.clone(), disks, self.policy.clone())
     }
 
+    /// Found out once for all groups, for each of which it is asked as often as it has members.
+    fn stands(&self) -> HashMap<DiskId, Stand> {
+        let (level, mut numbers) = (self.policy().failure_domain, HashMap::new());
+        let stand = |(id, view): (&DiskId, &DiskView)| {
+            let next = numbers.len();
+            (*id, Stand { fit: view.fit().is_ok(), domain: *numbers.entry(view.domain(level)).or_insert(next) })
+        };
+        self.disks.iter().map(stand).collect()
+    }
+
     /// A group that was formed when fewer domains lived than now is not among them: what is written to it would keep
     /// the narrower spread for as long as it lives.
-    fn find_healthy(&self, scheme: Scheme) -> Vec<Arc<Group>> {
-        let level = self.policy().failure_domain;
-        let healthy =
-            self.open_groups(scheme).into_iter().filter(|group| self.fit_members(group) == group.members.len());
-        let mut healthy: Vec<_> = healthy.map(|group| (self.crowding(&group, level), group)).collect();
+    fn find_healthy(&self, scheme: Scheme, stands: &HashMap<DiskId, Stand>) -> Vec<Arc<Group>> {
+        let wanted = |group: &&Arc<Group>| group.state == GroupState::Open && group.scheme == scheme;
+        let open = self.rows.groups.values().filter(wanted);
+        let mut healthy: Vec<_> = open.filter_map(|group| Some((crowding_if_fit(group, stands)?, group))).collect();
         let mut domains: BTreeMap<String, usize> = BTreeMap::new();
         for disk in self.may_enter(scheme) {
-            *domains.entry(disk.domain(level)).or_default() += 1;
+            *domains.entry(disk.domain(self.policy().failure_domain)).or_default() += 1;
         }
         let existing = healthy.iter().map(|(crowding, _)| *crowding).min().unwrap_or(usize::MAX);
         let least = spread(scheme, &domains).unwrap_or(domain_cap(scheme)).min(existing);
         healthy.retain(|(crowding, _)| *crowding <= least);
-        healthy.into_iter().map(|(_, group)| group).collect()
+        healthy.sort_unstable_by_key(|(_, group)| group.id);
+        healthy.into_iter().map(|(_, group)| group.clone()).collect()
     }
 
     /// Disks that may become members of a new group of the scheme.
@@ -273,15 +285,13 @@ impl Topology {
         members.map(|(position, _)| position as u8).collect()
     }
 
-    /// The largest number of members that any one failure domain holds. Disks not known here count as domains of their
-    /// own.
-    pub fn crowding(&self, group: &Group, level: FailureDomain) -> usize {
-        let mut counts: HashMap<String, usize> = HashMap::new();
-        for id in &group.members {
-            let domain = self.disk(*id).map_or_else(|| id.to_string(), |disk| disk.domain(level));
-            *counts.entry(domain).or_default() += 1;
-        }
-        counts.into_values().max().unwrap_or(0)
+    /// Whether some failure domain holds more members than PLC-1 allows.
+    pub fn is_crowded(&self, group: &Group) -> bool {
+        let level = self.policy().failure_domain;
+        let mut domains: Vec<String> =
+            group.members.iter().filter_map(|id| self.disk(*id)).map(|disk| disk.domain(level)).collect();
+        domains.sort_unstable();
+        domains.chunk_by(|a, b| a == b).any(|inside| inside.len() > domain_cap(group.scheme))
     }
 
     /// How much a write to the group would burden its most burdened member: lower is better. Fullness counts most;
@@ -290,6 +300,22 @@ impl Topology {
         let of = |id: &DiskId| self.disk(*id).map_or(f64::MAX, disk_burden);
         group.members.iter().map(of).fold(0.0, f64::max)
     }
+}
+
+/// A disk as groups see it.
+#[derive(Clone, Copy)]
+struct Stand {
+    fit: bool,
+    /// The number of its failure domain.
+    domain: usize,
+}
+
+/// The largest number of members that any one failure domain holds, if all members can take a fragment now.
+fn crowding_if_fit(group: &Group, stands: &HashMap<DiskId, Stand>) -> Option<usize> {
+    let stand = |id| stands.get(id).filter(|stand| stand.fit).map(|stand| stand.domain);
+    let mut domains: Vec<usize> = group.members.iter().map(stand).collect::<Option<_>>()?;
+    domains.sort_unstable();
+    Some(domains.chunk_by(|a, b| a == b).map(<[usize]>::len).max().unwrap_or(0))
 }
 
 fn disk_burden(disk: &DiskView) -> f64 {

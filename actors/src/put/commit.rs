@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cairn_schema::{MetaError, ids::GroupId, record::*};
+use cairn_schema::{MetaError, ids::GroupId, record::*, verbs::POLICY};
 
 use super::pending::PendingBlob;
 use crate::{data_path::DataPath, error::StoreError};
@@ -79,6 +79,18 @@ where
                     Err(error) => break Err(error),
                 }
             }
+            MetaError::Stale(POLICY) if tries < TRIES && begun.elapsed() < REPEATED_FOR => {
+                tracing::info!(blob = %id, "the cluster's policy changed under a write, which is judged by the new one");
+                let judged = match data.placement.refresh().await {
+                    Ok(_) => pending.to_commit(id, scheme, &now, &data.placement),
+                    Err(error) => Err(error.into()),
+                };
+                match judged {
+                    Ok(again) => to_commit = again,
+                    Err(error) => break Err(error),
+                }
+            }
+            MetaError::Stale(POLICY) => break Err(StoreError::Busy("the cluster's policy keeps changing")),
             MetaError::GroupChanged(_) => break Err(StoreError::Busy("the groups of the write keep changing")),
             error => break Err(error.into()),
         }

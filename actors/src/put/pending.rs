@@ -18,6 +18,8 @@ pub(super) struct PendingBlob {
     pub stripe_bytes: u32,
     pub length: u64,
     pub checksum: u64,
+    /// The generation of the policy that the write began with.
+    pub policy: u64,
     pub written: Vec<Span>,
     pub absent: Vec<(u32, u8)>,
 }
@@ -51,7 +53,8 @@ impl PendingBlob {
 
     /// The blob as it is to be committed, where `now` are the groups as they are now, if other than when they were
     /// written to. A fragment whose position has since moved to another disk counts as missing; if that leaves a stripe
-    /// unsafe the answer is an error, and the client must send the body again.
+    /// unsafe, or the cluster's policy has changed and one is not safe by that, the answer is an error, and the client
+    /// must send the body again.
     pub(super) fn to_commit(
         &self,
         blob: BlobId,
@@ -65,6 +68,11 @@ impl PendingBlob {
         let mut absent = self.absent.clone();
         absent.sort_unstable();
         let topology = placement.topology();
+        let generation = topology.policy.generation;
+        let changed = generation != self.policy;
+        if changed && !topology.policy().schemes().any(|known| known == scheme) {
+            return Err(StoreError::Busy("the cluster's policy, and with it the scheme, changed during the write"));
+        }
         for span in &self.written {
             let current = now.get(&span.group.id).unwrap_or(&span.group);
             if !epochs.iter().any(|(id, _)| *id == current.id) {
@@ -76,6 +84,11 @@ impl PendingBlob {
             }
             let moved = moved_positions(&span.group, current);
             let safety = topology.safety(current);
+            if changed && topology.is_crowded(current) {
+                return Err(StoreError::Busy(
+                    "the cluster's policy changed during the write, which is too crowded by it",
+                ));
+            }
             for stripe in span.first..span.first + span.stripes {
                 let from = absent.partition_point(|(other, _)| *other < stripe);
                 let mut gone: Vec<u8> =
@@ -83,12 +96,13 @@ impl PendingBlob {
                 gone.extend(&moved);
                 gone.sort_unstable();
                 gone.dedup();
-                // Without moves it is as safe as it was when it was written.
-                if !moved.is_empty() {
+                // Without moves, by the same policy, it is as safe as it was when it was written.
+                if changed || !moved.is_empty() {
                     let positions = (0..scheme.width()).map(|position| position as u8);
                     let durable: Positions = positions.filter(|position| !gone.contains(position)).collect();
                     if !safety.holds(durable) {
-                        let why = format!("{} was given other members while it was written to", span.group.id);
+                        let what = if changed { "another policy" } else { "other members" };
+                        let why = format!("{} was given {what} while it was written to", span.group.id);
                         return Err(safety.refusal(durable, why));
                     }
                 }
@@ -104,7 +118,7 @@ impl PendingBlob {
             runs,
             checksum: self.checksum,
         };
-        Ok(NewBlob { blob, epochs, missing })
+        Ok(NewBlob { blob, epochs, missing, policy: Some(generation) })
     }
 
     pub(super) fn identity(&self) -> Option<(BlobId, Scheme)> {

@@ -37,7 +37,7 @@ type Judged = (Digests, Option<StoredChecksum>);
 /// What is done with a body.
 pub(super) struct How {
     /// How it is cut into stripes.
-    pub policy: Policy,
+    pub policy: ClusterPolicy,
     pub plan: DigestPlan,
     /// By whom it is sealed, if it is to be.
     pub sealer: Option<Arc<dyn Sealer>>,
@@ -52,7 +52,7 @@ pub(super) async fn write_body(
     mut reader: BodyReader,
     verify: impl FnOnce(&Digests) -> Result<Option<StoredChecksum>, StoreError> + Send,
 ) -> Result<(Option<PendingBlob>, Judged), StoreError> {
-    let How { policy, plan, sealer } = how;
+    let How { policy: ClusterPolicy { generation, policy }, plan, sealer } = how;
     let mut hashing = Hashing::start(*plan);
     let mut writer = None;
     let mut gathering = data.budget.gathering(requester);
@@ -77,7 +77,7 @@ pub(super) async fn write_body(
                 Some(sealing) => sealing.finish().await?,
                 None => (digests.length, xxh3),
             };
-            Some(writer.finish(length, xxh3).await?)
+            Some(writer.finish(*generation, length, xxh3).await?)
         }
         None => None,
     };
@@ -359,7 +359,7 @@ impl BlobWriter {
     }
 
     /// The body has ended: waits until every stripe is safe, and a little for the rest.
-    async fn finish(mut self, length: u64, checksum: u64) -> Result<PendingBlob, StoreError> {
+    async fn finish(mut self, generation: u64, length: u64, checksum: u64) -> Result<PendingBlob, StoreError> {
         while !self.in_flight.is_empty() {
             self.collect_oldest().await?;
         }
@@ -379,6 +379,7 @@ impl BlobWriter {
             absent: std::mem::take(&mut self.absent),
             length,
             checksum,
+            policy: generation,
             context: Some(context),
         })
     }

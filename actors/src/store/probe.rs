@@ -19,7 +19,7 @@ use crate::{
 /// metadata row ever names it, so even if this node dies half-way scrub takes it for the orphan that it is.
 pub(super) async fn probe_write(data: &Arc<DataPath>) -> Result<(), StoreError> {
     data.meta.prove(data.placement.node().as_str()).await?;
-    for scheme in data.policy_to_write_by()?.schemes() {
+    for scheme in data.policy_to_write_by()?.policy.schemes() {
         probe_scheme(data, scheme).await?;
     }
     Ok(())

@@ -2,12 +2,16 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use cairn_actors::{
     StoreError,
     policy::{NodeMemory, Policy},
     runtime::{ClusterStatus, RuntimeError},
+    store::PutObject,
 };
 use cairn_schema::{MetaError, record::*, verbs::*};
+use futures::StreamExt;
+use tokio::sync::oneshot;
 
 use super::support::*;
 
@@ -109,6 +113,56 @@ async fn nodes_obey_the_metadata_whatever_they_were_told_and_learn_of_a_change_w
         differs.iter().map(|difference| difference.field).collect::<Vec<_>>(),
         ["policy.scheme", "policy.fragment"]
     );
+    cluster.stop_all().await;
+}
+
+/// A request to put a body that says when it is asked for, and whose second half comes when it is let go.
+fn slow(key: &str, bytes: &Bytes) -> (oneshot::Receiver<()>, oneshot::Sender<()>, PutObject) {
+    let (begin, begun) = oneshot::channel::<()>();
+    let (go, gone) = oneshot::channel::<()>();
+    let (first, second) = (bytes.slice(..bytes.len() / 2), bytes.slice(bytes.len() / 2..));
+    let first = async move {
+        begin.send(()).ok();
+        Ok(first)
+    };
+    let second = async move {
+        gone.await.ok();
+        Ok(second)
+    };
+    let chunks = futures::stream::once(first).chain(futures::stream::once(second));
+    (begun, go, PutObject { body: Box::pin(chunks), ..put_request(key, bytes) })
+}
+
+/// Nothing is acknowledged by a rule that is over, however long ago the write began; what is safe by the new one is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dur_1_a_write_that_a_change_of_the_policy_overtakes_is_judged_by_the_new_one() {
+    let cluster = Cluster::start(6, timings()).await;
+    let bytes = body(3, 6 << 20);
+    let begin = async |key: &'static str| {
+        let (begun, go, request) = slow(key, &bytes);
+        let store = cluster.store(0);
+        let writing = tokio::spawn(async move { store.put(request).await.map(drop) });
+        begun.await.unwrap();
+        (go, writing)
+    };
+    // Safe by the other as well: taken.
+    let (go, writing) = begin("margin").await;
+    let margin = Policy { write_margin: 0, ..policy() };
+    let generation = cluster.runtime(3).set_policy(1, margin).await.unwrap().generation;
+    go.send(()).unwrap();
+    writing.await.unwrap().unwrap();
+
+    let (go, writing) = begin("scheme").await;
+    let scheme = Policy { scheme: "2+2".parse().unwrap(), ..policy() };
+    cluster.runtime(3).set_policy(generation, scheme).await.unwrap();
+    go.send(()).unwrap();
+    let refused = writing.await.unwrap();
+    assert!(matches!(&refused, Err(StoreError::Busy(why)) if why.contains("the scheme")), "{refused:?}");
+    let listed = cluster.meta.locate(BUCKET, "scheme", VersionSelector::Current, RangeRequest::All).await.map(drop);
+    assert!(matches!(listed, Err(MetaError::NoSuchKey(_))), "{listed:?}");
+    cluster.put(0, "scheme", &bytes).await;
+    let kept: Vec<_> = ["margin", "scheme"].map(|key| (key.to_owned(), bytes.clone())).into();
+    cluster.check(&[0, 4], &kept).await;
     cluster.stop_all().await;
 }
 

@@ -52,4 +52,8 @@ pub struct NewBlob {
     pub epochs: Vec<(GroupId, u64)>,
     /// Fragments that did not become durable: the ledger's rows, written in the same transaction.
     pub missing: Vec<FragmentName>,
+    /// The generation of the policy by which it was judged safe, 0 of one that is not kept; the commit fails with
+    /// [`crate::MetaError::Stale`] when another holds by now, so that nothing is acknowledged by a rule that is over.
+    /// None: by no policy.
+    pub policy: Option<u64>,
 }

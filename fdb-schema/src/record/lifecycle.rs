@@ -141,10 +141,13 @@ impl Lifecycle {
         }
     }
 
-    /// Whether an upload begun at a moment is to be aborted now.
-    pub fn aborts(&self, key: &str, begun_ms: u64, now_ms: u64) -> bool {
+    /// Whether an upload begun at a moment is to be aborted now. One that no rule speaks of is once it is `otherwise`
+    /// old, in milliseconds, if that is said; a rule that does may leave it for longer.
+    pub fn aborts(&self, key: &str, begun_ms: u64, now_ms: u64, otherwise: Option<u64>) -> bool {
         let days = |rule: &LifecycleRule| rule.abort_uploads_days.filter(|_| key.starts_with(&rule.filter.prefix));
-        self.enabled().filter_map(days).any(|days| due_ms(begun_ms, days) <= now_ms)
+        let least = self.enabled().filter_map(days).map(|days| due_ms(begun_ms, days)).min();
+        let usual = || otherwise.map(|age_ms| begun_ms.saturating_add(age_ms));
+        least.or_else(usual).is_some_and(|due_ms| due_ms <= now_ms)
     }
 
     /// Whether any rule has something to do with versions, and with uploads.

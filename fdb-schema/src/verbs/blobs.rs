@@ -19,7 +19,7 @@ use crate::{
         rows::{GroupBlobRow, PartList, PartRow, ReclaimRow},
     },
     verbs::{
-        Meta, Verb, group_moves, group_repair, ledger,
+        Meta, Verb, by_policy, group_moves, group_repair, ledger,
         tx::{Outcome, Tx, all_rows, transact},
     },
 };
@@ -81,7 +81,8 @@ async fn group_blobs(tx: &mut Tx, group: GroupId, after: Option<BlobId>, limit: 
 /// Rows that [`register`] will read.
 pub(crate) fn read_ahead(new: &NewBlob) -> impl Iterator<Item = Bytes> {
     let groups = new.epochs.iter().flat_map(|(group, _)| [keyspace::group(*group), keyspace::group_move(*group)]);
-    groups.chain([keyspace::blob(new.blob.id), keyspace::condemned(new.blob.id)])
+    let policy = new.policy.map(|_| keyspace::policy());
+    groups.chain([keyspace::blob(new.blob.id), keyspace::condemned(new.blob.id)]).chain(policy)
 }
 
 /// Counts a blob's stripes in its groups: those that came with a `sign` of 1, those that went with -1.
@@ -100,6 +101,9 @@ pub(crate) async fn register(tx: &mut Tx, new: &NewBlob) -> Outcome<()> {
         if !new.epochs.iter().any(|(named, _)| named == group) {
             return Err(MetaError::Invalid { what: "blob", why: format!("no epoch of group {group}") }.into());
         }
+    }
+    if let Some(generation) = new.policy {
+        by_policy::check(tx, generation).await?;
     }
     for (id, epoch) in &new.epochs {
         let group = tx.get::<Group>(&keyspace::group(*id)).await?;

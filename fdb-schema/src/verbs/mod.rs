@@ -6,6 +6,7 @@ mod attached;
 mod attempts;
 mod blobs;
 mod buckets;
+mod by_policy;
 mod cluster;
 mod condemn;
 mod covered;
@@ -39,6 +40,7 @@ mod watched;
 
 pub use access_keys::{AccessKeyChange, ReplacedKey};
 pub use blobs::most_absent;
+pub use by_policy::POLICY;
 pub use expire::EndVersion;
 pub use multipart::{MAX_PARTS, MAX_REFERENCES, MAX_SLICES};
 pub use rewrap::{Rewrap, RewrapOf};

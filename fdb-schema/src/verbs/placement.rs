@@ -8,7 +8,7 @@ use crate::{
     keyspace::{self, Space},
     record::{Disk, DiskState, Group, GroupState, Node, Scheme, rows::AttemptRow},
     verbs::{
-        Meta, Verb, attempts,
+        Meta, Verb, attempts, by_policy,
         tx::{Outcome, Tx, all, transact},
     },
 };
@@ -50,7 +50,16 @@ impl Meta {
     pub fn create_group(&self, scheme: Scheme, members: Vec<DiskId>) -> Verb<'_, Group> {
         Box::pin(async move {
             let attempt = AttemptId::random();
-            transact!(self, "create_group", |tx| create_group(tx, attempt, scheme, &members))
+            transact!(self, "create_group", |tx| create_group(tx, attempt, scheme, &members, None))
+        })
+    }
+
+    /// As [`Meta::create_group`], of members that were chosen by the policy of this generation, 0 for one that is not
+    /// kept. Err(Stale) also when another policy holds by now.
+    pub fn form_group(&self, policy: u64, scheme: Scheme, members: Vec<DiskId>) -> Verb<'_, Group> {
+        Box::pin(async move {
+            let attempt = AttemptId::random();
+            transact!(self, "create_group", |tx| create_group(tx, attempt, scheme, &members, Some(policy)))
         })
     }
 
@@ -169,11 +178,20 @@ pub(crate) fn check_members(scheme: Scheme, members: &[DiskId]) -> Result<()> {
     Ok(())
 }
 
-async fn create_group(tx: &mut Tx, attempt: AttemptId, scheme: Scheme, members: &[DiskId]) -> Outcome<Group> {
+async fn create_group(
+    tx: &mut Tx,
+    attempt: AttemptId,
+    scheme: Scheme,
+    members: &[DiskId],
+    policy: Option<u64>,
+) -> Outcome<Group> {
     if let Some(AttemptRow::Group(group)) = attempts::earlier(tx, attempt).await? {
         return Ok(group);
     }
     check_members(scheme, members)?;
+    if let Some(generation) = policy {
+        by_policy::check(tx, generation).await?;
+    }
     let keys: Vec<_> = members.iter().map(|disk| keyspace::disk(*disk)).collect();
     let up = |disk: &Option<Disk>| disk.as_ref().is_some_and(|disk| disk.state == DiskState::Up);
     if !tx.get_many::<Disk>(&keys).await?.iter().all(up) {

@@ -6,7 +6,9 @@ use crate::{
     keyspace::{self, Space},
     record::{ClusterPolicy, Policy, SettingProblem, rows::AttemptRow},
     verbs::{
-        Meta, Verb, attempts, placement,
+        Meta, Verb, attempts,
+        by_policy::POLICY,
+        placement,
         tx::{Outcome, Tx, all, transact},
     },
 };
@@ -54,7 +56,7 @@ async fn set(tx: &mut Tx, attempt: AttemptId, expected: u64, policy: &Policy) ->
         return Ok(next);
     }
     let kept: Option<ClusterPolicy> = tx.get(&key).await?;
-    let kept = kept.filter(|kept| kept.generation == expected).ok_or(MetaError::Stale("policy"))?;
+    let kept = kept.filter(|kept| kept.generation == expected).ok_or(MetaError::Stale(POLICY))?;
     if kept.policy == *policy {
         return Ok(kept);
     }

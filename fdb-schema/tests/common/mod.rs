@@ -103,6 +103,7 @@ pub(crate) fn blob(group: &Group, length: u64) -> NewBlob {
         },
         epochs: vec![(group.id, group.epoch)],
         missing: vec![],
+        policy: None,
     }
 }
 

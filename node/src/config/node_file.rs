@@ -169,6 +169,8 @@ pub(crate) struct TimingsSection {
     pub scrub_interval: Period,
     /// Each blob is decoded once in so many passes of scrub; 0: never.
     pub deep_scrub_passes: u32,
+    /// Uploads that no rule speaks of and nobody completes are aborted at this age; without it never.
+    pub abort_uploads_after: Option<Period>,
 }
 
 impl Default for TimingsSection {
@@ -183,6 +185,7 @@ impl Default for TimingsSection {
             reclaim_grace: Period(usual.reclaim_grace),
             scrub_interval: Period(usual.scrub_interval),
             deep_scrub_passes: usual.deep_scrub_passes,
+            abort_uploads_after: usual.abort_uploads_after.map(Period),
         }
     }
 }
@@ -523,6 +526,14 @@ impl TimingsSection {
                 "timings.down_to_lost",
                 format!("{} is shorter than one probe of {}", self.down_to_lost, self.probe_timeout),
                 "a disk must be down for longer than a probe takes before its data is copied elsewhere",
+            );
+        }
+        let shortest = Period::seconds(24 * 3600);
+        if let Some(age) = self.abort_uploads_after.filter(|age| *age < shortest) {
+            findings.refuse(
+                "timings.abort_uploads_after",
+                format!("{age} is too short"),
+                format!("use at least {shortest}, and rather 30 d: an upload may take its time"),
             );
         }
         let longest = Period(Timings::LONGEST_GRACE);

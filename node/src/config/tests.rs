@@ -66,6 +66,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     ("server = \"meta\"", "prefix = \"x\\ny\"", "metadata.prefix", "not plain text"),
     ("listen = \"127.0.0.1:9001\"", "listen = \"0.0.0.0:9001\"", "admin.listen", "no credentials"),
     ("reclaim_grace = \"24 h\"", "reclaim_grace = \"31 d\"", "timings.reclaim_grace", "too long"),
+    ("# abort_uploads_after = \"30 d\"", "abort_uploads_after = \"1 h\"", "timings.abort_uploads_after", "too short"),
     ("filter = \"info\"", "filter = \"a=b=c\"", "log.filter", "not a log filter"),
     ("region = \"us-east-1\"", "tls_cert = \"a.pem\"", "s3.tls_cert", "stands alone"),
 ];

@@ -44,6 +44,20 @@ enum What {
         #[command(flatten)]
         passed: Passed,
     },
+    /// Placement and the order of repair in a cluster of any size, in virtual time.
+    Healing(Healing),
+}
+
+/// What it works out does not depend on the machine; how long that takes does.
+#[derive(Args)]
+struct Healing {
+    /// A multiple of 200: ten for each node, in twenty racks.
+    #[arg(long, default_value_t = 10_000)]
+    disks: usize,
+    #[arg(long, default_value_t = 1_000_000)]
+    groups: usize,
+    #[arg(long, default_value_t = 7)]
+    seed: u64,
 }
 
 #[derive(Args)]
@@ -77,7 +91,25 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         Some(What::Disk { passed }) => own("disk", &[], passed),
         // It starts a cluster of the binary beside it.
         Some(What::Repair { passed }) => own("repair", &["-p", "cairn", "--bin", "cairn"], passed),
+        Some(What::Healing(options)) => healing(options),
     }
+}
+
+/// The simulation among the engine's tests, which see what is the engine's own: built as they are, for all times in it
+/// are virtual.
+fn healing(Healing { disks, groups, seed }: &Healing) -> ExitCode {
+    let mut report = Report::default();
+    let mut simulation = cargo("test");
+    simulation.args(["--workspace", "--lib", "background::simulation", "--", "--nocapture"]);
+    for (name, value) in [
+        ("CAIRN_SIM_DISKS", disks.to_string()),
+        ("CAIRN_SIM_GROUPS", groups.to_string()),
+        ("CAIRN_SEED", seed.to_string()),
+    ] {
+        simulation.env(name, value);
+    }
+    report.command("healing", &mut simulation);
+    report.finish()
 }
 
 fn put_get(options: &PutGet) -> ExitCode {

@@ -44,6 +44,7 @@ fn blob(group: &Group, length: u64) -> NewBlob {
         },
         epochs: vec![(group.id, group.epoch)],
         missing: vec![],
+        policy: None,
     }
 }
 
