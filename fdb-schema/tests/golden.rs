@@ -130,8 +130,15 @@ fn records_have_their_golden_bytes() {
             }),
             quota: Some(BucketQuota { quota: Quota { bytes: Some(5), objects: None }, shared: true }),
             limits: RequestLimits { per_second: None, concurrent: Some(7) },
+            event_rules: vec![EventRule {
+                id: "r".into(),
+                target: "hook".into(),
+                kinds: vec![EventKind::CreatedByPut, EventKind::Marked],
+                prefix: "a/".into(),
+                suffix: String::new(),
+            }],
         },
-        "0398a16201a16fa0a7456e61626c65649192aa476f7665726e616e636581a5596561727303929205c0c392c007",
+        "0499a16201a16fa0a7456e61626c65649192aa476f7665726e616e636581a5596561727303929205c0c392c0079195a172a4686f6f6b92ac437265617465644279507574a64d61726b6564a2612fa0",
     );
     // blob
     goldens.check(
@@ -439,6 +446,21 @@ fn records_have_their_golden_bytes() {
         },
         "0193a43c782f3ea16d9396a172c394a1709192a174a17705c081a444617973039202010796a0c294a090c0c081a44461746509c0c096a0c294a090c0c0ab4c6f6e654d61726b657273c0c0",
     );
+    // event
+    let event = Event {
+        kind: EventKind::CreatedByUpload,
+        bucket: "b".into(),
+        key: "k".into(),
+        version: Some(VersionId([2; 16])),
+        object: Some(EventObject { etag: Etag { md5: [3; 16], parts: Some(2) }, size: 70_000 }),
+        at_ms: 5,
+        queued_ms: 300,
+        rule: "r".into(),
+        origin: Origin { principal: "p".into(), address: "192.0.2.1".into(), request: "q".into() },
+    };
+    goldens.check(event.clone(), "0199af43726561746564427955706c6f6164a162a16bc410020202020202020202020202020202029292c4100303030303030303030303030303030302ce0001117005cd012ca17293a170a93139322e302e322e31a171");
+    // dead_event
+    goldens.check(DeadEvent { event, died_ms: 9, why: "w".into() }, "019399af43726561746564427955706c6f6164a162a16bc410020202020202020202020202020202029292c4100303030303030303030303030303030302ce0001117005cd012ca17293a170a93139322e302e322e31a17109a177");
     // document_head
     goldens.check(
         DocumentHead { length: 70_000, chunks: 2, checksum: 0x0102_0304_0506_0708 },
@@ -544,6 +566,10 @@ fn rows_of_before_locks_and_limits_are_read() {
     // Of before quotas.
     let bucket: Bucket = read("0296a16201a16fa0a7456e61626c65649192aa476f7665726e616e636581a5596561727303");
     assert_eq!((bucket.object_lock.is_some(), bucket.quota), (true, None));
+    // Of before events.
+    let bucket: Bucket =
+        read("0398a16201a16fa0a7456e61626c65649192aa476f7665726e616e636581a5596561727303929205c0c392c007");
+    assert_eq!((bucket.limits.concurrent, bucket.event_rules), (Some(7), Vec::new()));
     let upload: Upload = read(
         "0197c41004040404040404040404040404040404a162a16b05a16f9aa3612f62c0c0c0c0c0c09192a16ea1769192a174a177a85354414e4441524492a6536861323536a9436f6d706f73697465",
     );

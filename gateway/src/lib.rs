@@ -14,6 +14,7 @@ mod copy_source;
 mod cors;
 mod encryption;
 mod error;
+mod events;
 mod expect;
 mod fault;
 mod honour;
@@ -40,6 +41,7 @@ mod xml;
 
 pub use access::{AccessDesk, DeskError, Explanation, NewAccessKey, Question};
 pub use encryption::{KeyFile, KeyFileError, Keyring, KeyringStatus, VaultError, VaultOptions};
+pub use events::{EventOptions, EventTargets, TIMEOUTS as EVENT_TIMEOUTS, TargetError, WebhookError, WebhookOptions};
 pub use key_desk::{KeyDesk, KeyDeskError, RewrapPlace, RewrapStep};
 pub use op::OBJECT_MAX_BYTES;
 pub use options::{GatewayError, GatewayLimits, GatewayOptions};

@@ -194,7 +194,8 @@ const INDEX: &str = "Cairn admin API\n\n\
     /v1/maintenance   nodes that somebody works on, JSON; POST changes it (see `cairn admin maintenance`)\n\
     /v1/kms     the keys by which objects are encrypted, JSON; POST wraps again (see `cairn admin kms`)\n\
     /v1/access  users, their keys and policies; POST only, from this machine (see `cairn admin access`)\n\
-    /v1/buckets what buckets hold and may hold; POST only, from this machine (see `cairn admin bucket`)\n";
+    /v1/buckets what buckets hold and may hold; POST only, from this machine (see `cairn admin bucket`)\n\
+    /v1/events  what waits for the targets of events; POST only, from this machine (see `cairn admin events`)\n";
 
 /// What holds in the whole cluster, and can be changed while it runs.
 #[derive(Clone, Copy)]
@@ -206,6 +207,7 @@ enum Setting {
     Jobs,
     Access,
     Buckets,
+    Events,
 }
 
 impl Setting {
@@ -218,6 +220,7 @@ impl Setting {
             "/v1/jobs" => Some(Self::Jobs),
             "/v1/access" => Some(Self::Access),
             "/v1/buckets" => Some(Self::Buckets),
+            "/v1/events" => Some(Self::Events),
             _ => None,
         }
     }
@@ -227,7 +230,7 @@ impl Setting {
     /// Of what is sent to it.
     fn max_bytes(self) -> usize {
         match self {
-            Self::Policy | Self::Rates | Self::Maintenance | Self::Buckets => desk::MAX_CHANGE_BYTES,
+            Self::Policy | Self::Rates | Self::Maintenance | Self::Buckets | Self::Events => desk::MAX_CHANGE_BYTES,
             Self::Jobs => jobs::MAX_ORDER_BYTES,
             // It has a key of an object, each byte of which may be written as six.
             Self::Kms => 2 * desk::MAX_CHANGE_BYTES + 1024 * 6,
@@ -298,7 +301,7 @@ impl Pages {
             Method::GET | Method::HEAD => Ok(match setting {
                 Setting::Policy => json_page(StatusCode::OK, &desk.policy()?),
                 Setting::Rates => json_page(StatusCode::OK, &desk.rates()?),
-                Setting::Access | Setting::Buckets => {
+                Setting::Access | Setting::Buckets | Setting::Events => {
                     return refuse(StatusCode::METHOD_NOT_ALLOWED, "only POST, from this machine");
                 }
                 Setting::Maintenance => json_page(StatusCode::OK, &desk.maintenance()?),
@@ -321,6 +324,7 @@ impl Pages {
                     Setting::Jobs => json_page(StatusCode::OK, &desk.change_jobs(&body).await?),
                     Setting::Access => json_page(StatusCode::OK, &desk.access(&body).await?),
                     Setting::Buckets => json_page(StatusCode::OK, &desk.buckets(&body).await?),
+                    Setting::Events => json_page(StatusCode::OK, &desk.events(&body).await?),
                 })
             }
             _ => refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET, HEAD and POST"),

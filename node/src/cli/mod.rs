@@ -8,6 +8,7 @@ mod ask;
 pub(crate) mod buckets;
 pub(crate) mod disk;
 mod domain_arg;
+pub(crate) mod events;
 mod health;
 mod job_args;
 pub(crate) mod jobs;

@@ -9,6 +9,7 @@ use crate::{
     config::{Findings, NodeFile},
     keys::{self, RootKeys},
     node::gateway_options,
+    targets,
 };
 
 pub(super) fn check(file: &NodeFile, depth: Depth, findings: &mut Findings<'_>, notes: &mut Notes) {
@@ -27,6 +28,9 @@ pub(super) fn check(file: &NodeFile, depth: Depth, findings: &mut Findings<'_>, 
         }
     }
     if !check_encryption(file, findings) {
+        return;
+    }
+    if !check_events(file, findings) {
         return;
     }
     let Some(keys) = root_keys(file, depth, findings, notes) else { return };
@@ -68,6 +72,25 @@ fn check_encryption(file: &NodeFile, findings: &mut Findings<'_>) -> bool {
         let ca = vault.ca.as_deref().map(|path| ("s3.encryption.vault.ca", path));
         let files = [Some(("s3.encryption.vault.token_file", vault.token_file.as_path())), ca];
         return files.into_iter().flatten().all(|(field, path)| read(field, path, findings).is_some());
+    }
+    true
+}
+
+/// Whether the files of targets can be read, and targets be made of what is said of them.
+fn check_events(file: &NodeFile, findings: &mut Findings<'_>) -> bool {
+    for (index, webhook) in file.s3.events.webhook.iter().enumerate() {
+        for (name, path) in [("ca", &webhook.ca), ("token_file", &webhook.token_file)] {
+            if let Some(path) = path
+                && read(&format!("s3.events.webhook[{index}].{name}"), path, findings).is_none()
+            {
+                return false;
+            }
+        }
+    }
+    if let Err(failure) = targets::of(file) {
+        let fix = "ops/config has commented examples";
+        findings.refuse("s3.events", failure.to_string(), fix);
+        return false;
     }
     true
 }
