@@ -528,6 +528,19 @@ fn keys_are_as_the_table_says_and_read_back() {
     assert_eq!(hex::encode(&link), "2203670075");
     assert_eq!(keyspace::split_link(&link), Some((keyspace::LinkKind::MemberOfGroup, "g", "u")));
     assert_eq!(keyspace::split_reclaim(&queued), Some((77, keyspace::ReclaimKind::List, [0x21; 16])));
+    let place = EventPlace([5; 17]);
+    let event = keyspace::event("t", place);
+    assert_eq!(hex::encode(&event), format!("307400{}", "05".repeat(17)));
+    assert_eq!(keyspace::split_event(&event), Some(("t", place)));
+    assert_eq!(hex::encode(keyspace::dead_event("t", place)), format!("317400{}", "05".repeat(17)));
+    let (before, after) = keyspace::new_event("t", 3, 7, 9);
+    assert_eq!((hex::encode(before), hex::encode(after)), ("3074000300000007".into(), "0009".into()));
+    let count = keyspace::event_count(keyspace::EventField::Lost, "t");
+    assert_eq!(hex::encode(&count), "320574");
+    assert_eq!(keyspace::split_event_count(&count), Some((keyspace::EventField::Lost, "t")));
+    assert_eq!(hex::encode(keyspace::event_era()), "33");
+    // Events of a key must be found in the queue in which those before them are.
+    assert_eq!(["a", "photos/2"].map(|key| keyspace::event_stripe("b", key)), [6, 7]);
 }
 
 proptest::proptest! {

@@ -227,6 +227,16 @@ async fn count_taken(tx: &mut Tx, bucket: &str, events: i64) -> Outcome<()> {
     Ok(())
 }
 
+/// Those of a bucket that goes, but for what counts events that wait still: that goes with the last of them.
+pub(crate) async fn forget_counters(tx: &mut Tx, bucket: &str) -> Outcome<()> {
+    let key = keyspace::event_count(EventField::BucketWaiting, bucket);
+    if counter(tx.raw(&key).await?.as_deref()) == 0 {
+        tx.clear(key);
+    }
+    tx.clear(keyspace::event_count(EventField::BucketLost, bucket));
+    Ok(())
+}
+
 fn signed(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
