@@ -62,7 +62,8 @@ impl Webhook {
             url: format!("http://{}/hook?a=b", self.address),
             token_file: None,
             ca_pem: None,
-            timeout: Duration::from_millis(300),
+            // Longer than this machine may take, and not too long for a test to wait for.
+            timeout: Duration::from_secs(4),
         }
     }
 

@@ -7,6 +7,7 @@ use cairn_gateway::{Gateway, GatewayError, KeyFile, SecretsKey};
 use super::look::{Depth, Notes, read};
 use crate::{
     config::{Findings, NodeFile},
+    failure::Failure,
     keys::{self, RootKeys},
     node::gateway_options,
     targets,
@@ -87,12 +88,13 @@ fn check_events(file: &NodeFile, findings: &mut Findings<'_>) -> bool {
             }
         }
     }
-    if let Err(failure) = targets::of(file) {
-        let fix = "ops/config has commented examples";
-        findings.refuse("s3.events", failure.to_string(), fix);
-        return false;
-    }
-    true
+    let why = match targets::of(file) {
+        Ok(_) => return true,
+        Err(Failure::Targets(why)) => why,
+        Err(failure) => failure.to_string(),
+    };
+    findings.refuse("s3.events", why, "ops/config has commented examples");
+    false
 }
 
 /// The folder of data that a file lies in.
