@@ -133,7 +133,7 @@ impl Deliver for EventTargets {
     }
 }
 
-/// As S3's lowest and highest.
+/// What a target may take for a message: its worker waits for it.
 pub const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(30);
 
 #[cfg(test)]
