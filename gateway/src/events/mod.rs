@@ -103,10 +103,8 @@ impl EventTargets {
 
     /// The ARN of each target, as buckets' configurations name it.
     pub fn arns(&self) -> Vec<(String, String)> {
-        let arn = |(name, target): (&String, &Box<dyn Target>)| {
-            (name.clone(), format!("arn:cairn:sqs::{name}:{}", target.kind()))
-        };
-        self.0.by_name.iter().map(arn).collect()
+        let targets = self.0.by_name.iter();
+        targets.map(|(name, target)| (name.clone(), format!("arn:cairn:sqs::{name}:{}", target.kind()))).collect()
     }
 }
 
