@@ -291,6 +291,7 @@ async fn parts_of_an_upload_are_read_as_one_object() {
         checksum: None,
         min_part_bytes: 1,
         precondition: Precondition::default(),
+        origin: Origin::default(),
     };
     twin.meta.complete_upload(request).await.unwrap();
     let whole: Bytes = parts.concat().into();

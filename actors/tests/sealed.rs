@@ -381,5 +381,6 @@ fn complete(upload: &Upload, parts: &[UploadedPart]) -> CompleteUpload {
         checksum: None,
         min_part_bytes: 1,
         precondition: Precondition::default(),
+        origin: Origin::default(),
     }
 }

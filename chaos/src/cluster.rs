@@ -280,7 +280,7 @@ impl Cluster {
             text += &format!("[rates]\nrepair = \"{rate}\"\n");
         }
         text += &format!(
-            "[limits]\nmemory = \"{}\"\n[s3]\nlisten = \"{s3}\"\n[admin]\nlisten = \"{admin}\"\n",
+            "[limits]\nmemory = \"{}\"\n[s3]\nlisten = \"{s3}\"\n[[s3.events.webhook]]\nname = \"nobody\"\nurl = \"http://127.0.0.1:1/\"\n[admin]\nlisten = \"{admin}\"\n",
             spec.memory
         );
         let config = folder.join("node.toml");

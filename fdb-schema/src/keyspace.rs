@@ -43,6 +43,10 @@
 //! | 28 | job | [`Job`](crate::record::Job) |
 //! | 29 | group | [`GroupMove`](crate::record::GroupMove): members that are being moved to other disks |
 //! | 2a | group, blob | empty: committed in the group since it is being moved |
+//! | 30 | target, `00`, [`EventPlace`](crate::record::EventPlace) | [`Event`](crate::record::Event) that waits |
+//! | 31 | target, `00`, [`EventPlace`](crate::record::EventPlace) | [`DeadEvent`](crate::record::DeadEvent) |
+//! | 32 | field, bucket or target | counter of events |
+//! | 33 | | the second in which the store was filled from another; 0 for none |
 //!
 //! Numbers are big-endian, so that they sort. Counters are the little-endian integers of
 //! [`crate::kv::Transaction::add`]. Object keys are arbitrary UTF-8 and sort by their bytes: at the end of a key they
@@ -59,11 +63,13 @@
 //! [`CompletedRow`]: crate::record::rows::CompletedRow
 
 mod access;
+mod events;
 mod moves;
 
 use bytes::Bytes;
 
 pub use access::*;
+pub use events::*;
 pub use moves::*;
 
 use crate::{ids::*, kv::prefix_end, record::BucketDocument};
@@ -115,10 +121,15 @@ pub enum Space {
     Job = 0x28,
     GroupMove = 0x29,
     MoveTail = 0x2a,
+    Event = 0x30,
+    DeadEvent = 0x31,
+    EventCount = 0x32,
+    /// Not a row of the metadata: it tells events of one store from those of the store before.
+    EventEra = 0x33,
 }
 
 impl Space {
-    const ALL: [Self; 37] = [
+    const ALL: [Self; 41] = [
         Self::Cluster,
         Self::Bucket,
         Self::Document,
@@ -156,6 +167,10 @@ impl Space {
         Self::Job,
         Self::GroupMove,
         Self::MoveTail,
+        Self::Event,
+        Self::DeadEvent,
+        Self::EventCount,
+        Self::EventEra,
     ];
 
     pub fn from_byte(byte: u8) -> Option<Self> {
@@ -166,7 +181,7 @@ impl Space {
 /// All rows that are the metadata, as ranges in order: import and export work on these.
 pub const METADATA: [(&[u8], &[u8]); 2] = [
     (&[Space::Cluster as u8], &[Space::CompletedTime as u8 + 1]),
-    (&[Space::GroupRepair as u8], &[Space::MoveTail as u8 + 1]),
+    (&[Space::GroupRepair as u8], &[Space::EventCount as u8 + 1]),
 ];
 
 /// Counters that every commit touches are spread over so many rows.

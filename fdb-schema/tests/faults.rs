@@ -213,7 +213,7 @@ impl Worker {
             }
             12 => {
                 let tags = vec![("t".to_owned(), self.rng.random::<u8>().to_string())];
-                self.meta.set_tags("b", &key, VersionSelector::Current, tags).await.map(drop)
+                self.meta.set_tags("b", &key, VersionSelector::Current, tags, Cause::default()).await.map(drop)
             }
             _ => {
                 let bucket = self.rng.random_range(0..RECLAIM_BUCKETS);

@@ -130,8 +130,15 @@ fn records_have_their_golden_bytes() {
             }),
             quota: Some(BucketQuota { quota: Quota { bytes: Some(5), objects: None }, shared: true }),
             limits: RequestLimits { per_second: None, concurrent: Some(7) },
+            event_rules: vec![EventRule {
+                id: "r".into(),
+                target: "hook".into(),
+                kinds: vec![EventKind::CreatedByPut, EventKind::Marked],
+                prefix: "a/".into(),
+                suffix: String::new(),
+            }],
         },
-        "0398a16201a16fa0a7456e61626c65649192aa476f7665726e616e636581a5596561727303929205c0c392c007",
+        "0499a16201a16fa0a7456e61626c65649192aa476f7665726e616e636581a5596561727303929205c0c392c0079195a172a4686f6f6b92ac437265617465644279507574a64d61726b6564a2612fa0",
     );
     // blob
     goldens.check(
@@ -439,6 +446,21 @@ fn records_have_their_golden_bytes() {
         },
         "0193a43c782f3ea16d9396a172c394a1709192a174a17705c081a444617973039202010796a0c294a090c0c081a44461746509c0c096a0c294a090c0c0ab4c6f6e654d61726b657273c0c0",
     );
+    // event
+    let event = Event {
+        kind: EventKind::CreatedByUpload,
+        bucket: "b".into(),
+        key: "k".into(),
+        version: Some(VersionId([2; 16])),
+        object: Some(EventObject { etag: Etag { md5: [3; 16], parts: Some(2) }, size: 70_000 }),
+        at_ms: 5,
+        queued_ms: 300,
+        rule: "r".into(),
+        origin: Origin { principal: "p".into(), address: "192.0.2.1".into(), request: "q".into() },
+    };
+    goldens.check(event.clone(), "0199af43726561746564427955706c6f6164a162a16bc410020202020202020202020202020202029292c4100303030303030303030303030303030302ce0001117005cd012ca17293a170a93139322e302e322e31a171");
+    // dead_event
+    goldens.check(DeadEvent { event, died_ms: 9, why: "w".into() }, "019399af43726561746564427955706c6f6164a162a16bc410020202020202020202020202020202029292c4100303030303030303030303030303030302ce0001117005cd012ca17293a170a93139322e302e322e31a17109a177");
     // document_head
     goldens.check(
         DocumentHead { length: 70_000, chunks: 2, checksum: 0x0102_0304_0506_0708 },
@@ -473,52 +495,6 @@ fn bucket_documents_have_their_golden_rows() {
     assert!(matches!(&read, Err(MetaError::Corrupt { why, .. }) if why.contains(r"\x02\x00\x02")), "{read:?}");
 }
 
-#[test]
-fn keys_are_as_the_table_says_and_read_back() {
-    assert_eq!(
-        hex::encode(keyspace::version("b", "a\0", VersionId([5; 16]))),
-        format!("0662006100ff0001{}", "05".repeat(16))
-    );
-    let key = keyspace::version("bucket", "a\0\u{1}\0", VersionId([5; 16]));
-    assert_eq!(keyspace::split_keyed("bucket", &key), Some(("a\0\u{1}\0".into(), [5; 16])));
-    assert_eq!(hex::encode(keyspace::head("b", "k")), "0562006b");
-    assert_eq!(keyspace::head_object_key("b", &keyspace::head("b", "k\0é")), Some("k\0é"));
-    let fragment = FragmentName { group: GroupId(1), blob: BlobId([2; 16]), stripe: 3, position: 4 };
-    assert_eq!(keyspace::ledger_fragment(&keyspace::ledger(fragment)), Some(fragment));
-    let queued = keyspace::reclaim(keyspace::ReclaimKind::List, 77, [0x21; 16]);
-    assert_eq!(hex::encode(&queued), format!("0d01000000000000004d02{}", "21".repeat(16)));
-    assert_eq!(hex::encode(keyspace::cluster()), "01");
-    assert_eq!(hex::encode(keyspace::policy()), "0101");
-    assert_eq!(hex::encode(keyspace::rates()), "0102");
-    assert_eq!(hex::encode(keyspace::maintenance()), "0103");
-    assert_eq!(hex::encode(keyspace::proof("n1")), "1b6e31");
-    assert_eq!(hex::encode(keyspace::stripes_are_counted()), "1c");
-    assert_eq!(hex::encode(keyspace::group_stripes(GroupId(7))), "1c00000007");
-    assert_eq!(hex::encode(keyspace::group_repair(GroupId(7))), "1e00000007");
-    assert_eq!(hex::encode(keyspace::ledger_group(GroupId(7))), "0e00000007");
-    assert_eq!(keyspace::group_of_stripes(&keyspace::group_stripes(GroupId(7))), Some(GroupId(7)));
-    assert_eq!(keyspace::group_of_stripes(&keyspace::stripes_are_counted()), None);
-    assert_eq!(hex::encode(keyspace::access_key("a")), "1661");
-    assert_eq!(hex::encode(keyspace::user("u")), "1f75");
-    assert_eq!(hex::encode(keyspace::user_group("g")), "2067");
-    assert_eq!(hex::encode(keyspace::access_policy("p")), "2170");
-    let link = keyspace::link(keyspace::LinkKind::MemberOfGroup, "g", "u");
-    assert_eq!(hex::encode(&link), "2203670075");
-    assert_eq!(keyspace::split_link(&link), Some((keyspace::LinkKind::MemberOfGroup, "g", "u")));
-    assert_eq!(keyspace::split_reclaim(&queued), Some((77, keyspace::ReclaimKind::List, [0x21; 16])));
-}
-
-proptest::proptest! {
-    #[test]
-    fn object_keys_sort_by_their_bytes(a in "\\PC{0,6}|[\0\u{1}a]{0,6}", b in "\\PC{0,6}|[\0\u{1}a]{0,6}", ids: ([u8; 16], [u8; 16])) {
-        let key = |key: &str, id| keyspace::version("b", key, VersionId(id));
-        let order = key(&a, ids.0).cmp(&key(&b, ids.1));
-        proptest::prop_assert_eq!(order, (a.as_bytes(), ids.0).cmp(&(b.as_bytes(), ids.1)));
-        let heads = keyspace::head("b", &a).cmp(&keyspace::head("b", &b));
-        proptest::prop_assert_eq!(heads, a.as_bytes().cmp(b.as_bytes()));
-    }
-}
-
 /// Its rows told when a lease ends by its holder's clock: 0 for one that was given back.
 #[test]
 fn leases_of_the_first_version_are_read() {
@@ -544,6 +520,10 @@ fn rows_of_before_locks_and_limits_are_read() {
     // Of before quotas.
     let bucket: Bucket = read("0296a16201a16fa0a7456e61626c65649192aa476f7665726e616e636581a5596561727303");
     assert_eq!((bucket.object_lock.is_some(), bucket.quota), (true, None));
+    // Of before events.
+    let bucket: Bucket =
+        read("0398a16201a16fa0a7456e61626c65649192aa476f7665726e616e636581a5596561727303929205c0c392c007");
+    assert_eq!((bucket.limits.concurrent, bucket.event_rules), (Some(7), Vec::new()));
     let upload: Upload = read(
         "0197c41004040404040404040404040404040404a162a16b05a16f9aa3612f62c0c0c0c0c0c09192a16ea1769192a174a177a85354414e4441524492a6536861323536a9436f6d706f73697465",
     );

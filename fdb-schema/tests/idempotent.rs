@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 use cairn_schema::{
     Meta, MetaError,
     ids::*,
-    keyspace::RECLAIM_BUCKETS,
+    keyspace::{EVENT_STRIPES, RECLAIM_BUCKETS},
     kv::{
         SharedKv,
         inject::{Fault, Injecting},
@@ -18,14 +18,17 @@ use cairn_schema::{
 use common::*;
 
 /// Verbs that write nothing.
-const READS: [&str; 47] = [
+const READS: [&str; 51] = [
     "access_key",
     "access_policies",
     "access_policy",
     "blobs",
     "bucket",
     "bucket_document",
+    "bucket_events",
+    "dead_events",
     "disks",
+    "event_counts",
     "existing_cluster",
     "expect_room",
     "grant",
@@ -58,6 +61,7 @@ const READS: [&str; 47] = [
     "placed_blobs",
     "placement_revision",
     "policy",
+    "queued_events",
     "rates",
     "stripes_are_counted",
     "upload",
@@ -132,6 +136,38 @@ async fn users(plain: &Meta, tried: &mut Tried, case: &str) {
 
 fn tags(value: &str) -> Vec<(String, String)> {
     vec![("t".to_owned(), value.to_owned())]
+}
+
+/// Events of a bucket are told, given up and taken up again, each once.
+async fn events(plain: &Meta, tried: &mut Tried, group: &Group, case: &str) {
+    let kinds = vec![EventKind::CreatedByPut, EventKind::Test];
+    let rule = EventRule { id: "r".into(), target: "t".into(), kinds, prefix: String::new(), suffix: String::new() };
+    plain.create_bucket(bucket("told", Versioning::Off)).await.unwrap();
+    let set = tried.faulty("set_notifications");
+    let test = Some(Origin::default());
+    set.set_notifications("told", Some(vec![1]), vec![rule.clone()], test).await.expect(case);
+    assert_eq!(plain.bucket("told").await.unwrap().event_rules, [rule], "{case}");
+    tried.faulty("commit_object").commit_object(put(group, "told", "k", 0)).await.expect(case);
+    let waiting = async || {
+        let mut places = Vec::new();
+        for stripe in 0..EVENT_STRIPES {
+            places.extend(plain.queued_events("t", stripe, 10).await.unwrap().into_iter().map(|queued| queued.place));
+        }
+        places
+    };
+    let places = waiting().await;
+    assert_eq!(places.len(), 2, "{case}");
+    tried.faulty("bury_events").bury_events("t", &places, "why").await.expect(case);
+    audited(plain, case).await;
+    tried.faulty("redeliver_events").redeliver_events("t", &places[..1]).await.expect(case);
+    assert_eq!(waiting().await, places[..1], "{case}");
+    tried.faulty("discard_events").discard_events("t", &places).await.expect(case);
+    tried.faulty("events_delivered").events_delivered("t", &places).await.expect(case);
+    let counts = plain.event_counts().await.unwrap().remove(0);
+    assert_eq!((counts.waiting, counts.dead, counts.lost), (0, 0, 0), "{case}");
+    audited(plain, case).await;
+    plain.delete_object(delete("told", "k", VersionSelector::Current)).await.unwrap();
+    plain.delete_bucket("told").await.unwrap();
 }
 
 /// A member of a group with one stripe is replaced, and its fragment made anew; then everything is as before.
@@ -253,7 +289,11 @@ async fn every_verb(kv: SharedKv, faults: [Fault; 2], case: &str) -> BTreeSet<&'
     let request = put(&group, "b", "k", 5);
     let blob = request.blob.as_ref().unwrap().blob.id;
     let made = tried.faulty("commit_object").commit_object(request).await.expect(case);
-    tried.faulty("set_tags").set_tags("b", "k", VersionSelector::Current, tags("1")).await.expect(case);
+    tried
+        .faulty("set_tags")
+        .set_tags("b", "k", VersionSelector::Current, tags("1"), Cause::default())
+        .await
+        .expect(case);
     let limits = RequestLimits { per_second: Some(9), concurrent: None };
     tried.faulty("set_request_limits").set_request_limits("b", limits).await.expect(case);
     assert_eq!(plain.bucket("b").await.unwrap().limits, limits, "{case}");
@@ -340,6 +380,7 @@ async fn every_verb(kv: SharedKv, faults: [Fault; 2], case: &str) -> BTreeSet<&'
     tried.faulty("release").release(&lease).await.expect(case);
     assert_eq!(plain.lease("l", "you", 1).await.unwrap().unwrap().term, 2, "{case}");
     users(&plain, &mut tried, case).await;
+    events(&plain, &mut tried, &group, case).await;
     plain.create_bucket(bucket("empty", Versioning::Off)).await.unwrap();
     plain.create_upload(upload("empty", "unfinished")).await.unwrap();
     tried.faulty("delete_bucket").delete_bucket("empty").await.expect(case);
@@ -407,9 +448,12 @@ async fn a_try_after_an_unknown_commit_does_not_undo_what_others_did() {
 
     meta.commit_object(put(&group, "b", "k", 5)).await.unwrap();
     let tagged = |other: Meta| async move {
-        other.set_tags("b", "k", VersionSelector::Current, tags("2")).await.unwrap();
+        other.set_tags("b", "k", VersionSelector::Current, tags("2"), Cause::default()).await.unwrap();
     };
-    interrupted(&kv, UNKNOWN, tagged).set_tags("b", "k", VersionSelector::Current, tags("1")).await.unwrap();
+    interrupted(&kv, UNKNOWN, tagged)
+        .set_tags("b", "k", VersionSelector::Current, tags("1"), Cause::default())
+        .await
+        .unwrap();
     let located = meta.locate("b", "k", VersionSelector::Current, RangeRequest::Nothing).await.unwrap();
     assert_eq!(located.version.attributes.tags, tags("2"));
 

@@ -32,7 +32,9 @@ async fn a_version_ends_only_as_it_was_judged() {
         assert!(!end(&meta, &first, Ending::Current).await, "{name}: it is not current any more");
         assert!(!end(&meta, &second, Ending::Noncurrent).await, "{name}: it is current");
         assert!(!end(&meta, &second, Ending::LoneMarker).await, "{name}: it is an object");
-        meta.set_tags("b", "k", VersionSelector::Id(first.id), vec![("t".into(), "1".into())]).await.unwrap();
+        meta.set_tags("b", "k", VersionSelector::Id(first.id), vec![("t".into(), "1".into())], Cause::default())
+            .await
+            .unwrap();
         assert!(!end(&meta, &first, Ending::Noncurrent).await, "{name}: it has other tags now");
         assert_eq!(versions(&meta).await.len(), 2, "{name}");
 

@@ -342,7 +342,7 @@ impl World {
             18 => {
                 let (key, id) = self.version();
                 let tags = vec![("t".to_owned(), self.now().to_string())];
-                let _ = self.meta.set_tags(BUCKET, &key, VersionSelector::Id(id), tags).await;
+                let _ = self.meta.set_tags(BUCKET, &key, VersionSelector::Id(id), tags, Cause::default()).await;
             }
             _ if !self.versions.is_empty() => {
                 let outcome = self.meta.delete_bucket(BUCKET).await;

@@ -210,6 +210,7 @@ pub(crate) async fn ten_thousand_parts(name: &str, kv: SharedKv) {
         owner: "owner".into(),
         precondition: Precondition::default(),
         encryption: None,
+        origin: Origin::default(),
     };
     meta.copy_object(copy).await.unwrap();
     meta.delete_object(delete("b", "k", VersionSelector::Current)).await.unwrap();
@@ -258,7 +259,7 @@ async fn ten_thousand_lengths(name: &str, kv: SharedKv) {
     assert_eq!(committed.version.attributes, full_attributes(), "{name}");
 
     let tags = full_attributes().tags.into_iter().rev().collect();
-    meta.set_tags("b", "k", VersionSelector::Current, tags).await.unwrap();
+    meta.set_tags("b", "k", VersionSelector::Current, tags, Cause::default()).await.unwrap();
     let replaced = Attributes { content_encoding: Some("e".repeat(1024)), ..full_attributes() };
     meta.copy_object(CopyObject { attributes: Some(replaced), ..copy(("b", "k"), ("b", "copy")) }).await.unwrap();
     audited(&meta, name).await;

@@ -155,6 +155,7 @@ async fn a_copy_shares_the_blob_until_the_last_reference_goes() {
         owner: "copier".into(),
         precondition: Precondition::default(),
         encryption: None,
+        origin: Origin::default(),
     };
     // Onto itself, to others, and to one of these again.
     for key in ["k", "c1", "c2", "c1"] {

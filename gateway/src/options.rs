@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::{audit::AuditLog, encryption::Keyring, pace::LeastPace, secrets::SecretsKey};
+use crate::{audit::AuditLog, encryption::Keyring, events::EventTargets, pace::LeastPace, secrets::SecretsKey};
 
 /// What a gateway is started with.
 #[derive(Clone)]
@@ -17,6 +17,8 @@ pub struct GatewayOptions {
     pub secrets: Option<SecretsKey>,
     /// By which objects are encrypted. Without it nothing is, but with keys that clients keep.
     pub keyring: Option<Keyring>,
+    /// Whom events can be told to. Without any no bucket's notifications can be configured.
+    pub targets: Option<EventTargets>,
     /// Whether such keys may come over plain HTTP: where nobody can listen.
     pub customer_keys_over_http: bool,
     /// The region that GetBucketLocation and signatures name.
@@ -39,6 +41,7 @@ impl GatewayOptions {
             secrets: None,
             keyring: None,
             audit: None,
+            targets: None,
             customer_keys_over_http: false,
             region: "us-east-1".into(),
             limits: GatewayLimits::default(),

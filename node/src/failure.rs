@@ -92,6 +92,10 @@ pub(crate) enum Failure {
     RatesRefused(String),
     #[error("keys of objects: {0}")]
     KmsRefused(String),
+    #[error("events: {0}")]
+    EventsRefused(String),
+    #[error("s3.events: {0}")]
+    Targets(String),
     #[error("it is not done: {0}")]
     JobRefused(String),
     #[error("nothing was changed: {0}")]

@@ -24,6 +24,7 @@ mod process;
 mod ready_file;
 mod renewal;
 mod serve;
+mod targets;
 mod transfer;
 mod words;
 
@@ -85,6 +86,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Admin(AdminCommand::Policy(args)) => print(&client_runtime()?.block_on(cli::policy::run(&args))?),
         Command::Admin(AdminCommand::Rates(args)) => print(&client_runtime()?.block_on(cli::rates::run(&args))?),
         Command::Admin(AdminCommand::Bucket(args)) => print(&client_runtime()?.block_on(cli::buckets::run(&args))?),
+        Command::Admin(AdminCommand::Events(args)) => print(&client_runtime()?.block_on(cli::events::run(&args))?),
         Command::Admin(AdminCommand::SafeToStop(args)) => {
             return safe_to_stop(&args).map_err(|failure| failure.told(cli::stop::UNKNOWN));
         }

@@ -1,8 +1,12 @@
 //! `cairn node`: one node of a cluster, as its configuration says.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use cairn_actors::{
+    background::Deliver,
     disk::{DiskOptions, IndexMemory},
     runtime::{Identity, NodeMemory, NodeOptions, Timings},
 };
@@ -20,6 +24,7 @@ use crate::{
     process::{Stop, stopped},
     renewal::Files,
     serve::{MAX_QUEUED_BYTES, MAX_QUEUED_READS, Plan, Serving},
+    targets,
 };
 
 /// Runs until `stop`.
@@ -43,7 +48,9 @@ pub(crate) async fn run(
     let shares = file.memory_for(&cluster.policy.policy).or_else(|_| file.memory());
     let shares = shares.map_err(|why| Failure::Memory(file.limits.memory, why))?;
     let index = shares.index(file.disks.len());
+    let deliver = gateway.targets.clone().map(|targets| Arc::new(targets) as Arc<dyn Deliver>);
     let options = node_options(file, identity, &opened, cluster.id, (shares.node(1), &index));
+    let options = NodeOptions { deliver, ..options };
     let metrics = options.metrics.clone();
     let audit = audit_log(file, &metrics)?;
     let gateway = GatewayOptions { metrics: metrics.clone(), audit: audit.clone(), ..gateway };
@@ -122,6 +129,7 @@ fn node_options(
         memory,
         client_memory_percent: file.limits.client_memory_percent,
         metrics: prometheus::Registry::new(),
+        deliver: None,
     }
 }
 
@@ -154,6 +162,7 @@ pub(crate) fn gateway_options(file: &NodeFile, keys: &RootKeys) -> Result<Gatewa
         ..GatewayLimits::default()
     };
     options.keyring = keys::keyring(&file.s3.encryption)?;
+    options.targets = targets::of(file)?;
     options.customer_keys_over_http = file.s3.encryption.customer_keys_over_http;
     options.secrets = file.s3.secrets_key_file.as_deref().map(keys::secrets_key).transpose()?;
     let pem = |path: &PathBuf| files::read_text(path);

@@ -160,6 +160,14 @@ fn what_a_start_refuses_is_refused_by_the_check() {
             let vault = "[s3.encryption.vault]\naddress = \"http://10.0.0.1:1\"\nkey = \"k\"\ntoken_file = \"token\"\n";
             setup.replace("[admin]", &format!("{vault}[admin]"));
         }),
+        ("s3.events.webhook[0].ca: ", |setup| {
+            let webhook = "[[s3.events.webhook]]\nname = \"ci\"\nurl = \"https://hook.example/\"\nca = \"none\"\n";
+            setup.replace("[admin]", &format!("{webhook}[admin]"));
+        }),
+        ("s3.events: target ci: an https url needs the CA", |setup| {
+            let webhook = "[[s3.events.webhook]]\nname = \"ci\"\nurl = \"https://hook.example/\"\n";
+            setup.replace("[admin]", &format!("{webhook}[admin]"));
+        }),
         ("disks[0].path: ", |setup| {
             fs::create_dir(setup.root().join("disk1")).unwrap();
             fs::write(setup.root().join("disk1/thesis.tex"), "").unwrap();

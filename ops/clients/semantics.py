@@ -321,6 +321,10 @@ def settings():
     equal(s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"], lifecycle)
     s3.put_object(Bucket=bucket, Key="logs/a", Body=b"x", Tagging="a=b")
     equal('rule-id="old"' in s3.head_object(Bucket=bucket, Key="logs/a")["Expiration"], True)
+    unknown = {"QueueConfigurations": [{"QueueArn": "arn:cairn:sqs::unknown:webhook", "Events": ["s3:ObjectCreated:*"]}]}
+    equal(error_code(s3.put_bucket_notification_configuration, Bucket=bucket, NotificationConfiguration=unknown), "InvalidArgument")
+    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
+    equal("QueueConfigurations" in s3.get_bucket_notification_configuration(Bucket=bucket), False)
     for delete in (s3.delete_bucket_cors, s3.delete_bucket_lifecycle):
         delete(Bucket=bucket)
     s3.delete_object(Bucket=bucket, Key="logs/a")

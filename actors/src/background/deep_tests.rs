@@ -210,6 +210,7 @@ async fn delete(meta: &Meta) {
         key: "key".into(),
         selector: VersionSelector::Current,
         precondition: Precondition::default(),
+        origin: Origin::default(),
     };
     meta.delete_objects(vec![delete]).await.remove(0).unwrap();
     for bucket in 0..RECLAIM_BUCKETS {

@@ -3,6 +3,7 @@
 use cairn_schema::record::DiskState;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector};
 
+use super::EventMetrics;
 use crate::placement::Topology;
 
 /// One node's; cheap to clone.
@@ -53,6 +54,7 @@ pub struct HealingMetrics {
     pub losses_held: IntGaugeVec,
     /// By the state they went to.
     pub disk_changes: IntCounterVec,
+    pub events: EventMetrics,
 }
 
 impl HealingMetrics {
@@ -151,6 +153,7 @@ impl HealingMetrics {
                 "why",
             )?,
             disk_changes: make.counters("cairn_disk_state_changes_total", "Disk states this node decided", "to")?,
+            events: EventMetrics::new(registry)?,
         })
     }
 }

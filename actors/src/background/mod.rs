@@ -1,5 +1,5 @@
-//! The work that is done while nobody looks: repair, scrub, garbage collection and the lifecycles of buckets, each a
-//! paced worker in a supervised actor whose lasting state is in the metadata.
+//! The work that is done while nobody looks: repair, scrub, garbage collection, the lifecycles of buckets and the
+//! delivery of events, each a paced worker in a supervised actor whose lasting state is in the metadata.
 
 mod backoff;
 mod blocked;
@@ -9,7 +9,10 @@ mod context;
 mod courtesy;
 mod deep;
 mod deep_queue;
+mod deliver;
 mod draft;
+mod event_metrics;
+pub mod events;
 mod evidence;
 pub mod gc;
 mod groups;
@@ -42,7 +45,9 @@ mod widen;
 pub(crate) use blocked::why_stuck;
 pub use context::{BackgroundMemory, Context};
 pub use courtesy::Courtesy;
+pub use deliver::{Deliver, DeliveryTerms, Undelivered};
 pub(crate) use draft::{Draft, Stock, at_once, drain, under_way};
+pub use event_metrics::EventMetrics;
 pub use inconsistent::Inconsistent;
 pub use metrics::HealingMetrics;
 pub(crate) use replace::{Homeless, crowded, homeless};

@@ -217,6 +217,7 @@ pub(super) async fn furnish(meta: &Meta) {
         object_lock: None,
         quota: None,
         limits: RequestLimits::default(),
+        event_rules: Vec::new(),
     };
     meta.create_bucket(bucket).await.unwrap();
     for number in [1, 2] {
@@ -258,5 +259,6 @@ pub(super) fn put(group: &Group, key: String, attempt: AttemptId) -> CommitObjec
         },
         blob: Some(NewBlob { blob, epochs: vec![(group.id, group.epoch)], missing: Vec::new(), policy: None }),
         precondition: Precondition::default(),
+        cause: Cause::default(),
     }
 }

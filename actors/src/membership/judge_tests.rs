@@ -4,7 +4,10 @@ use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use cairn_fragment::{Bounded, DiskStatus, FragmentInfo, Fragments, NewFragment, Terms, TransportError};
-use cairn_schema::{record::RequestLimits, verbs::*};
+use cairn_schema::{
+    record::{Cause, RequestLimits},
+    verbs::*,
+};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -313,6 +316,7 @@ async fn red_1_a_returning_disk_is_compared_with_what_it_should_hold() {
         object_lock: None,
         quota: None,
         limits: RequestLimits::default(),
+        event_rules: Vec::new(),
     };
     court.meta.create_bucket(bucket).await.unwrap();
     let object = CommitObject {
@@ -334,6 +338,7 @@ async fn red_1_a_returning_disk_is_compared_with_what_it_should_hold() {
             policy: None,
         }),
         precondition: Precondition::default(),
+        cause: Cause::default(),
     };
     court.meta.commit_object(object).await.unwrap();
     let name = |stripe| FragmentName { group: group.id, blob: blob.id, stripe, position: 0 };

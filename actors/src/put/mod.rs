@@ -47,8 +47,8 @@ struct Received {
 }
 
 pub(crate) async fn put(data: &Arc<DataPath>, request: PutObject) -> Result<Committed, StoreError> {
-    let PutObject { requester, bucket, key, length, body, digests, verify, owner, attributes, precondition, sealing } =
-        request;
+    let PutObject { requester, bucket, key, length, body, digests, verify, owner, attributes, .. } = request;
+    let PutObject { precondition, cause, sealing, .. } = request;
     let counted = Counted::begin(data);
     let (sealer, encryption) = sealing.map(|Sealing { sealer, kept }| (sealer, kept)).unzip();
     let received = receive(data, &requester, Coming { length, body, digests, verify, sealer }).await?;
@@ -60,7 +60,7 @@ pub(crate) async fn put(data: &Arc<DataPath>, request: PutObject) -> Result<Comm
         checksum: received.checksum,
         encryption,
     };
-    let request = CommitObject { attempt: AttemptId::random(), bucket, key, version, blob: None, precondition };
+    let request = CommitObject { attempt: AttemptId::random(), bucket, key, version, blob: None, precondition, cause };
     let meta = data.meta.clone();
     let committed = commit(data, received.blob, move |blob| {
         let (meta, request) = (meta.clone(), CommitObject { blob, ..request.clone() });

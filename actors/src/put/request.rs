@@ -34,6 +34,8 @@ pub struct PutObject {
     pub owner: String,
     pub attributes: Attributes,
     pub precondition: Precondition,
+    /// What events tell of it.
+    pub cause: Cause,
     /// How its bytes are sealed; None stores them as they are.
     pub sealing: Option<Sealing>,
 }

@@ -21,8 +21,8 @@ use super::{
 };
 use crate::{
     background::{
-        BackgroundMemory, Context, Courtesy, HealingMetrics, Inconsistent, gc::Gc, lifecycle::Lifecycles, mover::Mover,
-        placement::PlacementKeeper, repair::Repair, scrub::Scrub,
+        BackgroundMemory, Context, Courtesy, Deliver, HealingMetrics, Inconsistent, events::Events, gc::Gc,
+        lifecycle::Lifecycles, mover::Mover, placement::PlacementKeeper, repair::Repair, scrub::Scrub,
     },
     membership::{Gossip, GossipOptions, GossipSlot, GossipWorker, Judge, View, Views, leave},
     metrics::NodeRegistry,
@@ -38,6 +38,8 @@ use crate::{
 const SCRUB_DELAY: Duration = Duration::from_secs(60);
 /// Between two walks over the buckets that have lifecycles, whose rules are about days.
 const LIFECYCLE_REST: Duration = Duration::from_secs(600);
+/// Between two looks at events that wait: about what a listener waits for one.
+const EVENTS_REST: Duration = Duration::from_millis(500);
 /// A returning node's disks are usually up again within this; the start does not wait longer.
 const UP_WAIT: Duration = Duration::from_secs(5);
 /// Telling the metadata that the disks go away is a courtesy.
@@ -166,7 +168,10 @@ async fn begin(begun: &mut Begun, options: NodeOptions) -> Result<Parts, Runtime
     rates.follow();
     tracing::info!(%node, groups = rows.groups.len(), "5. placement is known");
 
-    start_actors(begun, &ctx, router.clone(), gossip_options, &rates, &registry).await?;
+    let workers = start_actors(begun, &ctx, router.clone(), gossip_options, &rates, &registry).await?;
+    if let Some(deliver) = options.deliver {
+        start_deliveries(&workers, &ctx, deliver).await?;
+    }
     tracing::info!(%node, "6. background actors run");
 
     let store = Store::new(StoreParts {
@@ -299,7 +304,7 @@ async fn start_actors(
     gossip: GossipOptions,
     rates: &Arc<RateKeeper>,
     registry: &Registry,
-) -> Result<(), RuntimeError> {
+) -> Result<(Supervisor, WorkerMetrics), RuntimeError> {
     let supervisor = Supervisor::start(ctx.node.as_str()).await?;
     begun.actors = Some(supervisor.clone());
     let metrics = WorkerMetrics::new(registry).map_err(metrics_error)?;
@@ -357,6 +362,21 @@ async fn start_actors(
     let paced = Pace { share_left: Some(share_left(begun.disks.clone())), ..paced };
     let make = move || Lifecycles::new(lifecycle_ctx.clone());
     worker::run(&supervisor, "lifecycle", Need::Helpful, paced, &metrics, make).await?;
+    Ok((supervisor, metrics))
+}
+
+/// A worker for each target, so that one that hangs holds up no other.
+async fn start_deliveries(
+    (supervisor, metrics): &(Supervisor, WorkerMetrics),
+    ctx: &Context,
+    deliver: Arc<dyn Deliver>,
+) -> Result<(), RuntimeError> {
+    for target in deliver.targets() {
+        let (ctx, deliver, name) = (ctx.clone(), deliver.clone(), format!("events {target}"));
+        let make = move || Events::new(ctx.clone(), target.clone(), deliver.clone());
+        let paced = pace(EVENTS_REST, 0.0, None, Duration::from_secs(300));
+        worker::run(supervisor, &name, Need::Helpful, paced, metrics, make).await?;
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! What a node is started with, and how that can fail.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use cairn_disk::DiskOptions;
 use cairn_fragment::DiskError;
@@ -8,6 +8,7 @@ use cairn_net::tls::Identity;
 use cairn_schema::{Meta, MetaError, ids::NodeId};
 
 use crate::{
+    background::Deliver,
     placement::stopping::UnknownName,
     policy::{NodeMemory, Policy, Rates, Timings},
     supervisor::SupervisorError,
@@ -36,6 +37,8 @@ pub struct NodeOptions {
     /// See [`crate::store::StoreLimits::client_memory_percent`].
     pub client_memory_percent: u8,
     pub metrics: prometheus::Registry,
+    /// Whom events can be told to.
+    pub deliver: Option<Arc<dyn Deliver>>,
 }
 
 /// Why a node did not start, or cannot say how it is.

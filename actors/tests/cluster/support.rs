@@ -105,6 +105,7 @@ impl Cluster {
             object_lock: None,
             quota: None,
             limits: RequestLimits::default(),
+            event_rules: Vec::new(),
         };
         cluster.meta.create_bucket(bucket).await.unwrap();
         cluster.until_disks("all up", |disks| disks.iter().all(|disk| disk.state == DiskState::Up)).await;
@@ -164,6 +165,7 @@ impl Cluster {
             memory,
             client_memory_percent: 75,
             metrics: prometheus::Registry::new(),
+            deliver: None,
         }
     }
 
@@ -268,6 +270,7 @@ impl Cluster {
             selector: VersionSelector::Current,
             precondition: Precondition::default(),
             bypass_governance: false,
+            origin: Origin::default(),
         };
         self.meta.delete_object(request).await.unwrap();
     }
@@ -378,5 +381,6 @@ pub(crate) fn put_request(key: &str, body: &[u8]) -> PutObject {
         attributes: Attributes::default(),
         precondition: Precondition::default(),
         sealing: None,
+        cause: Cause::default(),
     }
 }

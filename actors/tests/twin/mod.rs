@@ -326,6 +326,7 @@ pub(crate) async fn twin(shape: Shape) -> Twin {
         object_lock: None,
         quota: None,
         limits: RequestLimits::default(),
+        event_rules: Vec::new(),
     };
     meta.create_bucket(bucket).await.unwrap();
     let metrics = prometheus::Registry::new();
@@ -367,6 +368,7 @@ pub(crate) fn put_request(key: &str, length: Option<u64>, body: BodyIn) -> PutOb
         attributes: Attributes::default(),
         precondition: Precondition::default(),
         sealing: None,
+        cause: Cause::default(),
     }
 }
 

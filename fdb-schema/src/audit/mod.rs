@@ -2,6 +2,7 @@
 //! reclaim queue and the ledger with what they are derived from. Changes nothing.
 
 mod access;
+mod events;
 mod heads;
 mod others;
 mod problem;
@@ -40,6 +41,7 @@ impl Meta {
             heads::audit(&mut source, &mut audit).await?;
             others::audit(&mut source, &mut audit).await?;
             access::audit(&mut source, &mut audit).await?;
+            events::audit(&mut source, &mut audit).await?;
             let under_repair = repairs::audit(&mut source, &mut audit).await?;
             audit.blobs = source.count(Space::Blob).await?;
             let things = audit.blobs + source.count(Space::ListExtra).await? + source.count(Space::Upload).await?;

@@ -69,6 +69,8 @@ pub enum Problem {
         "position {position} of group {group} is to get {missing} fragments, and the row of its repair says {counted}"
     )]
     GroupRepair { group: GroupId, position: u8, missing: i64, counted: i64 },
+    #[error("{} has {events} events that wait or are dead, and its counter says {counted}", Shown(of))]
+    Events { of: String, events: i64, counted: i64 },
     #[error("the ledger has {rows} fragments, and its counters say {counted}")]
     Ledger { rows: i64, counted: i64 },
 }

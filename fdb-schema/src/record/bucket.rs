@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     codec::CodecError,
     error::{MetaError, Result},
-    record::{BucketQuota, Lock, ObjectLock, RequestLimits},
+    record::{BucketQuota, EventKind, EventRule, Lock, ObjectLock, RequestLimits},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,9 +34,17 @@ pub struct Bucket {
     /// Of requests for it and what is in it.
     #[serde(default)]
     pub limits: RequestLimits,
+    /// What is told of what happens in it, and to whom: what its document of notifications means. No two overlap.
+    #[serde(default)]
+    pub event_rules: Vec<EventRule>,
 }
 
 impl Bucket {
+    /// By which rule an event is told, if by any.
+    pub fn event_rule(&self, kind: EventKind, key: &str) -> Option<&EventRule> {
+        self.event_rules.iter().find(|rule| rule.means(kind, key))
+    }
+
     /// What a new version in it is locked with, when so much is asked for.
     ///
     /// # Errors
@@ -53,10 +61,10 @@ impl Bucket {
     }
 }
 
-/// Rows of before buckets had object lock (1) and quotas (2), both of which stand where those rows end.
+/// Rows of before buckets had object lock (1), quotas (2) and events (3), all of which stand where those rows end.
 pub(super) fn older(version: u8, body: &[u8]) -> Option<Result<Bucket, CodecError>> {
     let read = |body| rmp_serde::from_slice(body).map_err(|error| CodecError::Garbled(error.to_string()));
-    (1..=2).contains(&version).then(|| read(body))
+    (1..=3).contains(&version).then(|| read(body))
 }
 
 /// A document attached to a bucket: stored as given, interpreted by the gateway or a background actor.

@@ -1,8 +1,9 @@
 //! The table of all records that have a stored form: what each is called, and the version of its format.
 
 use super::{
-    AccessKey, AccessPolicy, Blob, Bucket, ClusterMaintenance, ClusterPolicy, ClusterRates, Disk, Group, GroupMove,
-    GroupRepair, Job, Lease, Lifecycle, Node, Upload, User, UserGroup, access, bucket, encryption, lease, rows,
+    AccessKey, AccessPolicy, Blob, Bucket, ClusterMaintenance, ClusterPolicy, ClusterRates, DeadEvent, Disk, Event,
+    Group, GroupMove, GroupRepair, Job, Lease, Lifecycle, Node, Upload, User, UserGroup, access, bucket, encryption,
+    lease, rows,
 };
 use crate::codec::{CodecError, Stored};
 
@@ -22,7 +23,7 @@ macro_rules! stored {
 }
 
 stored! {
-    Bucket => "bucket row", version 3, older by bucket::older;
+    Bucket => "bucket row", version 4, older by bucket::older;
     Blob => "blob row";
     Upload => "upload row", version 3, older by encryption::of_before::<1, 2, _>;
     Node => "node row";
@@ -40,6 +41,8 @@ stored! {
     AccessPolicy => "access policy row";
     Lease => "lease row", version 2, older by lease::older;
     Lifecycle => "lifecycle";
+    Event => "event row";
+    DeadEvent => "dead event row";
     rows::DocumentHead => "bucket document head", version 2;
     rows::ClusterRow => "cluster row";
     rows::HeadRow => "head row";

@@ -46,6 +46,9 @@ pub(crate) fn row((key, value): &Row) -> Result<()> {
         Space::Job => Job::read(key, value).map(drop),
         Space::GroupMove => GroupMove::read(key, value).map(drop),
         Space::MoveTail if value.is_empty() && keyspace::move_tail_id(key).is_some() => Ok(()),
+        Space::Event if keyspace::split_event(key).is_some() => Event::read(key, value).map(drop),
+        Space::DeadEvent if keyspace::split_event(key).is_some() => DeadEvent::read(key, value).map(drop),
+        Space::EventCount if value.len() == 8 && keyspace::split_event_count(key).is_some() => Ok(()),
         Space::CompletedTime if value.is_empty() => Ok(()),
         Space::Usage
         | Space::BlobExtra
@@ -53,8 +56,12 @@ pub(crate) fn row((key, value): &Row) -> Result<()> {
         | Space::LedgerCount
         | Space::CompletedTime
         | Space::MoveTail
+        | Space::Event
+        | Space::DeadEvent
+        | Space::EventCount
         | Space::AccessLink => Err(unknown(format!("row {} has {} bytes", hex::encode(key), value.len()))),
         Space::Importing => Err(unknown("the mark of an unfinished import".to_owned())),
+        Space::EventEra => Err(unknown("when a store was filled from another".to_owned())),
         Space::Proof => Err(unknown("a proof that a store takes commits".to_owned())),
         Space::Condemned => Err(unknown("a blob that was given up before it was committed".to_owned())),
         Space::GroupStripes => Err(unknown("a counter of stripes, which an import counts itself".to_owned())),

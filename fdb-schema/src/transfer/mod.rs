@@ -104,7 +104,8 @@ impl Meta {
             transact!(self, "import", |tx| write(tx, &mark, page))?;
         }
         let mut tried = false;
-        transact!(self, "import", |tx| finish(tx, &mark, &cluster, &mut tried))?;
+        let era = (self.clock)() / 1000;
+        transact!(self, "import", |tx| finish(tx, &mark, &cluster, era, &mut tried))?;
         Ok(totals)
     }
 
@@ -266,7 +267,7 @@ async fn write(tx: &mut Tx, mark: &Mark, rows: &[Row]) -> Outcome<()> {
 
 /// A try whose commit is unknown may have taken the mark away. Then the store holds what was imported, which its
 /// cluster tells: no other import can have begun but by finding the mark.
-async fn finish(tx: &mut Tx, mark: &Mark, cluster: &Bytes, tried: &mut bool) -> Outcome<()> {
+async fn finish(tx: &mut Tx, mark: &Mark, cluster: &Bytes, era: u64, tried: &mut bool) -> Outcome<()> {
     let finished = *tried
         && tx.raw(&keyspace::importing()).await?.is_none()
         && tx.raw(&keyspace::cluster()).await?.as_ref() == Some(cluster);
@@ -275,6 +276,8 @@ async fn finish(tx: &mut Tx, mark: &Mark, cluster: &Bytes, tried: &mut bool) -> 
     }
     mark.must_stand(tx).await?;
     *tried = true;
+    // Events from now on come after those that were imported, whatever this store's stamps are.
+    tx.set(keyspace::event_era(), &era);
     tx.clear(keyspace::importing());
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::{
     kv::{RangeQuery, key_after, prefix_end},
     record::{Bucket, LimitsChange, QuotaChange, Usage, Versioning, rows::AttemptRow},
     verbs::{
-        Meta, Verb, attempts, multipart,
+        Meta, Verb, attempts, events, multipart,
         tx::{Outcome, Tx, transact},
         usage,
     },
@@ -142,6 +142,7 @@ async fn delete(tx: &mut Tx, attempt: AttemptId, name: &str) -> Outcome<bool> {
         let end = prefix_end(&rows);
         tx.clear_range(rows, end);
     }
+    events::forget_counters(tx, name).await?;
     tx.clear(keyspace::bucket(name));
     attempts::remember(tx, attempt, &AttemptRow::Done);
     Ok(true)

@@ -69,6 +69,13 @@ async fn write(
         return Ok(());
     }
     tx.bucket(bucket).await?;
+    replace(tx, bucket, document, rows);
+    attempts::remember(tx, attempt, &AttemptRow::Done);
+    Ok(())
+}
+
+/// `rows`: of [`document::rows`]; none for no document.
+pub(crate) fn replace(tx: &mut Tx, bucket: &str, document: BucketDocument, rows: &[bytes::Bytes]) {
     let key = keyspace::document(bucket, document);
     let end = prefix_end(&key);
     tx.clear_range(key.clone(), end);
@@ -76,6 +83,4 @@ async fn write(
         let key = if number == 0 { key.clone() } else { keyspace::document_chunk(bucket, document, number) };
         tx.set_raw(key, row.clone());
     }
-    attempts::remember(tx, attempt, &AttemptRow::Done);
-    Ok(())
 }

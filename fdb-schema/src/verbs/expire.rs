@@ -1,15 +1,15 @@
 //! The ends that lifecycles put to versions: of exactly those that were judged, or of none.
 
 use crate::{
-    ids::AttemptId,
+    ids::{AttemptId, VersionId},
     keyspace,
     kv::RangeQuery,
     record::{
-        Ending, Version, VersionKind,
+        Bucket, Ending, EventKind, Origin, Version, VersionKind,
         rows::{AttemptRow, HeadRow},
     },
     verbs::{
-        DeleteObject, Meta, Precondition, Verb, VersionSelector, attempts, objects,
+        DeleteObject, Meta, Precondition, Verb, VersionSelector, attempts, objects, outbox,
         tx::{Outcome, Tx, transact},
         version_rows,
     },
@@ -37,6 +37,14 @@ impl Meta {
     }
 }
 
+/// What is told of what ends: of a version that is gone, and of one that a marker hides.
+const EXPIRED: [EventKind; 2] = [EventKind::Expired, EventKind::ExpiredByMarker];
+
+async fn remove(tx: &mut Tx, bucket: &Bucket, key: &str, head: HeadRow, row: VersionId) -> Outcome<()> {
+    let removed = version_rows::remove(tx, bucket, key, head, row, false).await?;
+    outbox::note(tx, bucket, key, EventKind::Expired, &Origin::default(), &removed).await
+}
+
 async fn end(tx: &mut Tx, request: &EndVersion) -> Outcome<bool> {
     let EndVersion { attempt, bucket, key, version, ending } = request;
     let head_key = keyspace::head(bucket, key);
@@ -54,18 +62,20 @@ async fn end(tx: &mut Tx, request: &EndVersion) -> Outcome<bool> {
             let (selector, precondition) = (VersionSelector::Current, Precondition::default());
             let (attempt, bypass_governance) = (*attempt, false);
             let (name, key) = (bucket.name.clone(), key.clone());
-            let request = DeleteObject { attempt, bucket: name, key, selector, precondition, bypass_governance };
-            objects::delete_current(tx, &bucket, &request, Some(head)).await?;
+            let origin = Origin::default();
+            let request =
+                DeleteObject { attempt, bucket: name, key, selector, precondition, bypass_governance, origin };
+            objects::delete_current(tx, &bucket, &request, Some(head), EXPIRED).await?;
         }
         Ending::Noncurrent if !is_current => {
-            version_rows::remove(tx, &bucket, key, head, row, false).await?;
+            remove(tx, &bucket, key, head, row).await?;
         }
         Ending::LoneMarker if is_current && version.kind == VersionKind::DeleteMarker => {
             let rows = tx.range(RangeQuery::prefix(keyspace::versions(&bucket.name, key), 2)).await?.rows;
             if rows.len() > 1 {
                 return Ok(false);
             }
-            version_rows::remove(tx, &bucket, key, head, row, false).await?;
+            remove(tx, &bucket, key, head, row).await?;
         }
         Ending::Current | Ending::Noncurrent | Ending::LoneMarker => return Ok(false),
     }

@@ -12,6 +12,7 @@ mod condemn;
 mod covered;
 mod deletes;
 mod documents;
+mod events;
 mod expire;
 mod gc;
 mod group_moves;
@@ -27,6 +28,7 @@ mod locks;
 mod maintenance;
 mod multipart;
 mod objects;
+mod outbox;
 mod placement;
 mod policy;
 mod rates;
@@ -41,6 +43,7 @@ mod watched;
 pub use access_keys::{AccessKeyChange, ReplacedKey};
 pub use blobs::most_absent;
 pub use by_policy::POLICY;
+pub use events::{MAX_DEAD_EVENTS, MAX_EVENTS_AT_ONCE, MAX_RULE_BYTES};
 pub use expire::EndVersion;
 pub use multipart::{MAX_PARTS, MAX_REFERENCES, MAX_SLICES};
 pub use rewrap::{Rewrap, RewrapOf};
@@ -67,6 +70,7 @@ pub struct Meta {
     pub(crate) clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     pub(crate) watched: Arc<watched::Watched>,
     deadline: Duration,
+    event_limits: (u64, u64),
 }
 
 /// How long a verb may take, retries included, unless [`Meta::with_deadline`] says otherwise.
@@ -75,7 +79,13 @@ const DEADLINE: Duration = Duration::from_secs(10);
 impl Meta {
     /// Over any store.
     pub fn new(kv: SharedKv) -> Self {
-        Self { kv, clock: Arc::new(crate::clock::now_ms), watched: Arc::default(), deadline: DEADLINE }
+        Self {
+            kv,
+            clock: Arc::new(crate::clock::now_ms),
+            watched: Arc::default(),
+            deadline: DEADLINE,
+            event_limits: (outbox::MAX_OF_BUCKET, outbox::MAX_OF_TARGET),
+        }
     }
 
     /// Over a new store in memory, for tests.
@@ -107,6 +117,11 @@ impl Meta {
     /// With another bound on the time of each verb.
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
+    }
+
+    /// With other bounds on how many events may wait, of a bucket and of a target: the same for all of a store.
+    pub fn with_event_limits(self, of_bucket: u64, of_target: u64) -> Self {
+        Self { event_limits: (of_bucket, of_target), ..self }
     }
 
     /// What the clock shows, in milliseconds since the Unix epoch.
@@ -215,6 +230,7 @@ pub struct CommitObject {
     /// None for a 0-byte object.
     pub blob: Option<NewBlob>,
     pub precondition: Precondition,
+    pub cause: Cause,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -233,6 +249,7 @@ pub struct DeleteObject {
     pub precondition: Precondition,
     /// Whether whoever asks may remove what a retention of mode Governance keeps.
     pub bypass_governance: bool,
+    pub origin: Origin,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -256,6 +273,7 @@ pub struct CopyObject {
     pub encryption: Option<Encryption>,
     pub owner: String,
     pub precondition: Precondition,
+    pub origin: Origin,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -384,6 +402,7 @@ pub struct CompleteUpload {
     /// 5 MiB; every part but the last must have as many bytes.
     pub min_part_bytes: u64,
     pub precondition: Precondition,
+    pub origin: Origin,
 }
 
 /// What the cluster is: its identity, written once at its birth, and how data is kept in it.

@@ -9,12 +9,13 @@ use crate::{
     keyspace,
     kv::{RangeQuery, Row, key_after, prefix_end},
     record::{
-        CompletedPart, Etag, Slice, Upload, UploadedPart, Version, VersionKind, Versioning,
+        CompletedPart, Etag, EventKind, Slice, Upload, UploadedPart, Version, VersionKind, Versioning,
         rows::{AttemptRow, BlobRef, CompletedRow, HeadRow, PartFacts, PartList, PartRow, PartRun},
         stored_length,
     },
     verbs::{
         Committed, CompleteUpload, CopyPart, Meta, PartsPage, PutPart, RangeRequest, Verb, attempts, blobs, locate,
+        outbox,
         tx::{Outcome, Tx, transact},
         version_rows::{self, Draft},
     },
@@ -317,6 +318,7 @@ async fn complete(tx: &mut Tx, request: &CompleteUpload) -> Outcome<Committed> {
     let parts = part_list(tx, request.upload, parts, &unused)?;
     tx.clear(upload_key);
     let version = version_rows::insert(tx, &bucket, &request.key, head, Draft { version, parts }).await?;
+    outbox::note(tx, &bucket, &request.key, EventKind::CreatedByUpload, &request.origin, &version).await?;
     let versioned = bucket.versioning == Versioning::Enabled;
     let done = CompletedRow {
         bucket: request.bucket.clone(),

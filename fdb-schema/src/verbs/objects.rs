@@ -5,12 +5,13 @@ use crate::{
     ids::{AttemptId, VersionId},
     keyspace,
     record::{
-        Attributes, Bucket, Etag, Lock, NewBlob, NewVersion, Version, VersionKind, Versioning,
+        Attributes, Bucket, Cause, Etag, EventKind, Lock, NewBlob, NewVersion, Version, VersionKind, Versioning,
         rows::{AttemptRow, BlobRef, HeadRow, PartList, PartRow, VersionRow},
         stored_length,
     },
     verbs::{
         CommitObject, Committed, CopyObject, DeleteObject, Deleted, Meta, Verb, VersionSelector, attempts, blobs,
+        outbox,
         tx::{Outcome, Tx, transact},
         version_rows::{self, Draft},
     },
@@ -35,17 +36,18 @@ impl Meta {
         })
     }
 
-    /// Replaces the tags of a version in place; returns its id.
+    /// Replaces the tags of a version in place; returns its id. `cause`: of the event that tells of it.
     pub fn set_tags<'a>(
         &'a self,
         bucket: &'a str,
         key: &'a str,
         selector: VersionSelector,
         tags: Vec<(String, String)>,
+        cause: Cause,
     ) -> Verb<'a, VersionId> {
         Box::pin(async move {
             let attempt = AttemptId::random();
-            transact!(self, "set_tags", |tx| set_tags(tx, attempt, bucket, key, selector, &tags))
+            transact!(self, "set_tags", |tx| set_tags(tx, attempt, (bucket, key, selector), &tags, &cause))
         })
     }
 }
@@ -75,6 +77,7 @@ async fn commit(tx: &mut Tx, request: &CommitObject) -> Outcome<Committed> {
     let parts = one_part(&request.version, request.blob.as_ref(), tx.now_ms)?;
     let draft = Draft { version: drafted(&request.version), parts };
     let version = version_rows::insert(tx, &bucket, &request.key, head, draft).await?;
+    outbox::note(tx, &bucket, &request.key, request.cause.kind, &request.cause.origin, &version).await?;
     finish(tx, request.attempt, &bucket, version)
 }
 
@@ -150,7 +153,7 @@ pub(crate) async fn delete(tx: &mut Tx, request: &DeleteObject) -> Outcome<Delet
     let deleted = match request.selector {
         VersionSelector::Current => {
             version_rows::check(&request.precondition, version_rows::current_etag(head.as_ref()).as_deref())?;
-            delete_current(tx, &bucket, request, head).await?
+            delete_current(tx, &bucket, request, head, DELETED).await?
         }
         VersionSelector::Id(id) => delete_version(tx, &bucket, request, head, id).await?,
     };
@@ -160,21 +163,27 @@ pub(crate) async fn delete(tx: &mut Tx, request: &DeleteObject) -> Outcome<Delet
     Ok(deleted)
 }
 
+/// What is told of a delete: of a version that is gone, and of one that a marker hides.
+const DELETED: [EventKind; 2] = [EventKind::Removed, EventKind::Marked];
+
 pub(crate) async fn delete_current(
     tx: &mut Tx,
     bucket: &Bucket,
     request: &DeleteObject,
     head: Option<HeadRow>,
+    [removed_event, marked_event]: [EventKind; 2],
 ) -> Outcome<Option<Deleted>> {
     let key = &request.key;
     if bucket.versioning == Versioning::Off {
         let Some(head) = head else { return Ok(None) };
         let row = head.row;
         let removed = version_rows::remove(tx, bucket, key, head, row, request.bypass_governance).await?;
+        outbox::note(tx, bucket, key, removed_event, &request.origin, &removed).await?;
         return Ok(Some(Deleted { version: Some(removed.id), delete_marker: false }));
     }
     version_rows::check_key(key)?;
     let marker = version_rows::insert(tx, bucket, key, head, delete_marker()).await?;
+    outbox::note(tx, bucket, key, marked_event, &request.origin, &marker).await?;
     Ok(Some(Deleted { version: Some(marker.id), delete_marker: true }))
 }
 
@@ -191,6 +200,7 @@ async fn delete_version(
     version_rows::check(&request.precondition, etag.as_deref())?;
     let (Some((row, _)), Some(head)) = (named_row, head) else { return Ok(None) };
     let removed = version_rows::remove(tx, bucket, &request.key, head, row, request.bypass_governance).await?;
+    outbox::note(tx, bucket, &request.key, EventKind::Removed, &request.origin, &removed).await?;
     let delete_marker = removed.kind == VersionKind::DeleteMarker;
     Ok(Some(Deleted { version: Some(removed.id), delete_marker }))
 }
@@ -226,23 +236,26 @@ async fn copy(tx: &mut Tx, request: &CopyObject) -> Outcome<Committed> {
     let attributes = request.attributes.clone().unwrap_or_else(inherited);
     let version = Version { owner: request.owner.clone(), attributes, ..version };
     let version = version_rows::insert(tx, &bucket, &request.key, head, Draft { version, parts }).await?;
+    outbox::note(tx, &bucket, &request.key, EventKind::CreatedByCopy, &request.origin, &version).await?;
     finish(tx, request.attempt, &bucket, version)
 }
 
 async fn set_tags(
     tx: &mut Tx,
     attempt: AttemptId,
-    bucket: &str,
-    key: &str,
-    selector: VersionSelector,
+    (bucket, key, selector): (&str, &str, VersionSelector),
     tags: &[(String, String)],
+    cause: &Cause,
 ) -> Outcome<VersionId> {
+    tx.prefetch(&[keyspace::attempt(attempt), keyspace::bucket(bucket)]).await?;
     if let Some(AttemptRow::Tagged(id)) = attempts::earlier(tx, attempt).await? {
         return Ok(id);
     }
     let (row, mut stored) = version_rows::object(tx, bucket, key, selector).await?;
     stored.version.attributes.tags = tags.to_vec();
     tx.set(keyspace::version(bucket, key, row), &stored);
+    let bucket = tx.bucket(bucket).await?;
+    outbox::note(tx, &bucket, key, cause.kind, &cause.origin, &stored.version).await?;
     attempts::remember(tx, attempt, &AttemptRow::Tagged(stored.version.id));
     Ok(stored.version.id)
 }

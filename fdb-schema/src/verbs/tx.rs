@@ -11,7 +11,7 @@ use crate::{
     keyspace::{self, Space},
     kv::{KvError, RangePage, RangeQuery, Row, SharedKv, Transaction, key_after},
     record::Bucket,
-    verbs::Meta,
+    verbs::{Meta, outbox::Noted},
 };
 
 /// Conflicts are common on a hot key, where one of the waiting commits wins each round.
@@ -65,6 +65,9 @@ pub(crate) struct Tx {
     /// Rows read ahead, until they are read or written.
     ahead: HashMap<Bytes, Option<Bytes>>,
     pub now_ms: u64,
+    /// How many events may wait, of a bucket and of a target.
+    pub event_limits: (u64, u64),
+    pub noted: Noted,
 }
 
 impl Tx {
@@ -88,6 +91,11 @@ impl Tx {
             return Ok(value.clone());
         }
         Ok(Self::in_time(self.deadline, self.inner.get(key, false)).await?)
+    }
+
+    /// As it was when the transaction began: it may be another at the commit.
+    pub(crate) async fn raw_snapshot(&mut self, key: &Bytes) -> Outcome<Option<Bytes>> {
+        Ok(Self::in_time(self.deadline, self.inner.get(key, true)).await?)
     }
 
     pub(crate) async fn get<R: Stored>(&mut self, key: &Bytes) -> Outcome<Option<R>> {
@@ -118,6 +126,11 @@ impl Tx {
     pub(crate) fn set_raw(&mut self, key: Bytes, value: Bytes) {
         self.ahead.remove(&key);
         self.inner.set(key, value);
+    }
+
+    /// The row of `before`, the commit's stamp and `after`.
+    pub(crate) fn set_versionstamped<R: Stored>(&mut self, before: Bytes, after: Bytes, record: &R) {
+        self.inner.set_versionstamped(before, after, record.encode());
     }
 
     pub(crate) fn clear(&mut self, key: Bytes) {
@@ -180,6 +193,7 @@ impl Meta {
         Attempts {
             kv: self.kv.clone(),
             clock_ms: (self.clock)(),
+            event_limits: self.event_limits,
             name,
             deadline: Instant::now() + self.deadline,
             tries: 0,
@@ -192,6 +206,7 @@ impl Meta {
 pub(crate) struct Attempts {
     kv: SharedKv,
     clock_ms: u64,
+    event_limits: (u64, u64),
     name: &'static str,
     deadline: Instant,
     tries: u32,
@@ -204,7 +219,14 @@ impl Attempts {
         loop {
             match tokio::time::timeout_at(self.deadline, self.kv.begin()).await {
                 Ok(Ok(inner)) => {
-                    return Ok(Tx { inner, deadline: self.deadline, ahead: HashMap::new(), now_ms: self.clock_ms });
+                    return Ok(Tx {
+                        inner,
+                        deadline: self.deadline,
+                        ahead: HashMap::new(),
+                        now_ms: self.clock_ms,
+                        event_limits: self.event_limits,
+                        noted: Noted::default(),
+                    });
                 }
                 Ok(Err(error)) => self.again(error).await?,
                 Err(_) => return Err(self.gave_up(KvError::Timeout("begin".into()))),

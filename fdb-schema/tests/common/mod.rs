@@ -68,6 +68,7 @@ pub(crate) fn bucket(name: &str, versioning: Versioning) -> Bucket {
         object_lock: None,
         quota: None,
         limits: RequestLimits::default(),
+        event_rules: Vec::new(),
     }
 }
 
@@ -142,6 +143,7 @@ pub(crate) fn put(group: &Group, bucket: &str, key: &str, size: u64) -> CommitOb
         version: new_version(size),
         blob: (size > 0).then(|| blob(group, size)),
         precondition: Precondition::default(),
+        cause: Cause::default(),
     }
 }
 
@@ -153,6 +155,7 @@ pub(crate) fn delete(bucket: &str, key: &str, selector: VersionSelector) -> Dele
         selector,
         precondition: Precondition::default(),
         bypass_governance: false,
+        origin: Origin::default(),
     }
 }
 
@@ -193,6 +196,7 @@ pub(crate) fn complete(upload: &Upload, parts: &[UploadedPart]) -> CompleteUploa
         checksum: None,
         min_part_bytes: 5,
         precondition: Precondition::default(),
+        origin: Origin::default(),
     }
 }
 
@@ -277,6 +281,7 @@ pub(crate) fn copy(from: (&str, &str), to: (&str, &str)) -> CopyObject {
         attributes: None,
         owner: "copier".into(),
         precondition: Precondition::default(),
+        origin: Origin::default(),
         encryption: None,
     }
 }

@@ -180,6 +180,7 @@ impl Writer {
                     owner: "o".into(),
                     precondition: Precondition::default(),
                     encryption: None,
+                    origin: Origin::default(),
                 };
                 self.meta.copy_object(copy).await.map(drop)
             }

@@ -95,6 +95,7 @@ impl Api {
             object_lock,
             quota: None,
             limits: record::RequestLimits::default(),
+            event_rules: Vec::new(),
         };
         match self.meta().create_bucket(bucket).await {
             Ok(()) => {}

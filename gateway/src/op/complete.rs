@@ -68,6 +68,7 @@ impl Api {
             checksum,
             min_part_bytes: PART_MIN_BYTES,
             precondition: write_precondition(request.headers())?,
+            origin: Self::origin(&request.request),
         };
         let committed = self.meta().complete_upload(complete).await.map_err(from_meta)?;
         let version = &committed.version;

@@ -9,7 +9,7 @@ use cairn_actors::{
 use cairn_schema::{
     MetaError,
     ids::{AttemptId, VersionId},
-    record::{Attributes, ChecksumAlgorithm, Lock, Version},
+    record::{Attributes, Cause, ChecksumAlgorithm, EventKind, Lock, Origin, Version},
     verbs::{self, Committed, EtagMatch, Precondition, RangeRequest, VersionSelector},
 };
 use futures::TryStreamExt;
@@ -71,6 +71,7 @@ struct Directives {
 /// What is copied, and where to.
 struct Copying {
     requester: Requester,
+    origin: Origin,
     source: Source,
     conditions: ReadConditions,
     /// What the client says opens the source.
@@ -86,7 +87,7 @@ impl Api {
         &self,
         request: S3Request<CopyObjectInput>,
     ) -> S3Result<S3Response<CopyObjectOutput>> {
-        let requester = Self::requester(&request);
+        let (requester, origin) = (Self::requester(&request), Self::origin(&request));
         let secure = self.is_secure(&request);
         let asked = Asked::of(&request.headers, secure)?;
         let source_key = CustomerKey::of_source(&request.headers, secure)?;
@@ -102,7 +103,8 @@ impl Api {
         }
         let precondition = write_precondition(&request.headers)?;
         let (bucket, key) = (input.bucket, input.key);
-        let copying = Copying { requester, source, conditions, source_key, bucket, key, directives, precondition };
+        let copying =
+            Copying { requester, origin, source, conditions, source_key, bucket, key, directives, precondition };
         for _ in 0..ATTEMPTS {
             let found = self.source_version(&copying.source, &copying.conditions).await?;
             refuse_another_checksum(wanted, &found)?;
@@ -135,6 +137,7 @@ impl Api {
             encryption: found.encryption.clone(),
             owner: Self::owner().to_owned(),
             precondition: copying.precondition.clone(),
+            origin: copying.origin.clone(),
         };
         match self.meta().copy_object(copy).await {
             Ok(committed) => Ok(Some(committed)),
@@ -188,6 +191,7 @@ impl Api {
             owner: Self::owner().to_owned(),
             attributes: copying.directives.apply(&found.attributes),
             precondition: copying.precondition.clone(),
+            cause: Cause::new(EventKind::CreatedByCopy, copying.origin.clone()),
             sealing,
         };
         self.store.put(put).await.map(Some).map_err(from_store)

@@ -2,6 +2,7 @@
 
 use cairn_schema::{
     ids::AttemptId,
+    record::Origin,
     verbs::{self, Deleted, EtagMatch, Precondition},
 };
 use s3s::{
@@ -33,6 +34,7 @@ impl Api {
         request: S3Request<DeleteObjectInput>,
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
         let bypass_governance = honour::bypasses_governance(&request.headers);
+        let origin = Self::origin(&request);
         let input = request.input;
         check_key(&input.key)?;
         if input.if_match_last_modified_time.is_some() || input.if_match_size.is_some() {
@@ -47,6 +49,7 @@ impl Api {
                 selector: selector(input.version_id.as_deref())?,
                 precondition: delete_precondition(&request.headers)?,
                 bypass_governance,
+                origin,
             })
             .await
             .map_err(from_meta)?;
@@ -69,6 +72,7 @@ impl Api {
         request.check_digests(true)?;
         let batch = Batch::read(request.root("Delete")?)?;
         let bypass = honour::bypasses_governance(request.headers());
+        let origin = Self::origin(&request.request);
         self.meta().bucket(&request.bucket).await.map_err(from_meta)?;
         let mut refused = Vec::new();
         let mut named = Vec::with_capacity(batch.objects.len());
@@ -80,7 +84,7 @@ impl Api {
                 ..request.asking("DeleteObject")?
             };
             let judged = self.access.may_delete(&asking).await;
-            match judged.and_then(|()| object.delete(&request.bucket, bypass)) {
+            match judged.and_then(|()| object.delete(&request.bucket, bypass, &origin)) {
                 Ok(delete) => {
                     deletes.push(delete);
                     named.push(object);
@@ -141,7 +145,7 @@ impl NamedObject {
         })
     }
 
-    fn delete(&self, bucket: &str, bypass_governance: bool) -> S3Result<verbs::DeleteObject> {
+    fn delete(&self, bucket: &str, bypass_governance: bool, origin: &Origin) -> S3Result<verbs::DeleteObject> {
         check_key(&self.key)?;
         if self.conditional {
             return Err(s3_error!(NotImplemented, "Deletes on condition of size or time are not implemented."));
@@ -157,6 +161,7 @@ impl NamedObject {
             selector: selector(self.version_id.as_deref())?,
             precondition: Precondition { if_match, if_none_match: None },
             bypass_governance,
+            origin: origin.clone(),
         })
     }
 

@@ -65,6 +65,7 @@ impl Operations {
             lifecycles: Arc::default(),
             encryptions: Arc::default(),
             keyring: options.keyring.clone(),
+            targets: options.targets.clone(),
             customer_keys_over_http: options.customer_keys_over_http,
             region,
             scheme,

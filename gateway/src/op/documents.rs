@@ -46,6 +46,7 @@ enum Operation {
     PutBucketPolicy,
     PutPublicAccessBlock,
     PutBucketOwnershipControls,
+    PutBucketNotification,
     PutSetting(Setting, &'static str),
     /// One of S3's that Cairn does not have, by name.
     Other(&'static str),
@@ -55,7 +56,6 @@ enum Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Setting {
     Payment,
-    Notification,
     Logging,
 }
 
@@ -63,7 +63,6 @@ impl Setting {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Payment => "Request payment configurations",
-            Self::Notification => "Notification configurations",
             Self::Logging => "Logging configurations",
         }
     }
@@ -106,12 +105,7 @@ const OPERATIONS: [(Method, Place, &str, Operation); 37] = [
         Operation::Other("UpdateBucketMetadataJournalTableConfiguration"),
     ),
     (Method::PUT, Place::Bucket, "metrics", Operation::Other("PutBucketMetricsConfiguration")),
-    (
-        Method::PUT,
-        Place::Bucket,
-        "notification",
-        Operation::PutSetting(Setting::Notification, "PutBucketNotificationConfiguration"),
-    ),
+    (Method::PUT, Place::Bucket, "notification", Operation::PutBucketNotification),
     (Method::PUT, Place::Bucket, "object-lock", Operation::PutObjectLockConfiguration),
     (Method::PUT, Place::Bucket, "ownershipControls", Operation::PutBucketOwnershipControls),
     (Method::PUT, Place::Bucket, "policy", Operation::PutBucketPolicy),
@@ -150,6 +144,7 @@ impl Operation {
             Self::PutBucketPolicy => "PutBucketPolicy",
             Self::PutPublicAccessBlock => "PutPublicAccessBlock",
             Self::PutBucketOwnershipControls => "PutBucketOwnershipControls",
+            Self::PutBucketNotification => "PutBucketNotificationConfiguration",
             Self::PutSetting(_, name) | Self::Other(name) => name,
         }
     }
@@ -348,6 +343,7 @@ impl Documents {
             Operation::PutBucketPolicy => self.0.do_put_bucket_policy(request).await,
             Operation::PutPublicAccessBlock => self.0.do_put_public_access_block(request).await,
             Operation::PutBucketOwnershipControls => self.0.do_put_bucket_ownership_controls(request).await,
+            Operation::PutBucketNotification => self.0.do_put_bucket_notification(request).await,
             Operation::PutSetting(setting, _) => self.0.do_put_setting(request, setting).await,
             Operation::Other(name) => Err(not_implemented(name)),
         }

@@ -31,6 +31,8 @@ mod lock;
 mod lock_headers;
 mod multipart;
 mod names;
+mod notification_rules;
+mod notifications;
 mod object_attributes;
 mod objects;
 mod ownership;
@@ -56,6 +58,7 @@ use crate::{
     context::RequestContext,
     cors::Cors,
     encryption::Keyring,
+    events::EventTargets,
     recent::Recent,
     verified::restore,
 };
@@ -75,6 +78,8 @@ pub(crate) struct Api {
     /// The same.
     encryptions: Arc<Recent<(Option<Arc<default_encryption::BucketEncryption>>, usize)>>,
     keyring: Option<Keyring>,
+    /// Whom events can be told to.
+    targets: Option<EventTargets>,
     customer_keys_over_http: bool,
     region: String,
     /// Of the addresses that clients use.
@@ -175,7 +180,7 @@ operations! {
     delete_bucket_ownership_controls(DeleteBucketOwnershipControlsInput) -> DeleteBucketOwnershipControlsOutput
         = do_delete_bucket_ownership_controls;
     get_bucket_notification_configuration(GetBucketNotificationConfigurationInput)
-        -> GetBucketNotificationConfigurationOutput = no_notification;
+        -> GetBucketNotificationConfigurationOutput = do_get_bucket_notification_configuration;
     get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput = no_logging;
     get_bucket_request_payment(GetBucketRequestPaymentInput) -> GetBucketRequestPaymentOutput = owner_pays;
     get_bucket_accelerate_configuration(GetBucketAccelerateConfigurationInput)

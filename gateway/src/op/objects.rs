@@ -4,7 +4,7 @@ use std::ops;
 
 use cairn_actors::store::PutObject;
 use cairn_schema::{
-    record::{StoredChecksum, Version},
+    record::{EventKind, StoredChecksum, Version},
     verbs::{Located, RangeRequest, VersionSelector},
 };
 use http::{HeaderMap, HeaderValue, Uri, header};
@@ -35,6 +35,7 @@ impl Api {
         request: S3Request<PutObjectInput>,
     ) -> S3Result<S3Response<PutObjectOutput>> {
         let (owner, requester) = (Self::owner(), Self::requester(&request));
+        let cause = Self::cause(EventKind::CreatedByPut, &request);
         let asked = Asked::of(&request.headers, self.is_secure(&request))?;
         let customer = asked.customer().cloned();
         let S3Request { mut input, headers, trailing_headers, .. } = request;
@@ -65,6 +66,7 @@ impl Api {
             owner: owner.to_string(),
             attributes,
             precondition,
+            cause,
             sealing,
         };
         let committed = self.store.put(put).await.map_err(from_store)?;

@@ -62,7 +62,6 @@ macro_rules! nothing_set {
 }
 
 nothing_set! {
-    no_notification(GetBucketNotificationConfigurationInput) -> GetBucketNotificationConfigurationOutput = notification;
     no_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput = logging;
     owner_pays(GetBucketRequestPaymentInput) -> GetBucketRequestPaymentOutput = payment;
     not_accelerated(GetBucketAccelerateConfigurationInput) -> GetBucketAccelerateConfigurationOutput = acceleration;
@@ -71,10 +70,6 @@ nothing_set! {
     list_no_metrics(ListBucketMetricsConfigurationsInput) -> ListBucketMetricsConfigurationsOutput = metrics;
     list_no_tiering(ListBucketIntelligentTieringConfigurationsInput) -> ListBucketIntelligentTieringConfigurationsOutput
         = tierings;
-}
-
-fn notification() -> Bytes {
-    Writer::document("NotificationConfiguration", |_| ())
 }
 
 fn logging() -> Bytes {
@@ -157,7 +152,6 @@ impl Api {
         let document = request.document.as_ref().ok_or(XmlError::Empty)?;
         let holds = match setting {
             Setting::Payment => only(document.root("RequestPaymentConfiguration")?, "Payer")? == "BucketOwner",
-            Setting::Notification => document.root("NotificationConfiguration")?.children.is_empty(),
             Setting::Logging => document.root("BucketLoggingStatus")?.children.is_empty(),
         };
         if holds {

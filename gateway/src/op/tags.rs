@@ -1,6 +1,9 @@
 //! Tags of objects.
 
-use cairn_schema::ids::VersionId;
+use cairn_schema::{
+    ids::VersionId,
+    record::{Cause, EventKind},
+};
 use s3s::{Body, S3Request, S3Response, S3Result, dto::*};
 
 use super::{
@@ -29,7 +32,9 @@ impl Api {
         request.check_digests(false)?;
         let tags = tag_set::read(request.root("Tagging")?)?;
         tag_set::check(&tags, Tagged::Object)?;
-        let version = self.set_tags(&request.bucket, &request.key, request.query.get("versionId")?, tags).await?;
+        let cause = Self::cause(EventKind::TagsPut, &request.request);
+        let version_id = request.query.get("versionId")?;
+        let version = self.set_tags((&request.bucket, &request.key), version_id, tags, cause).await?;
         let mut response = S3Response::new(Body::empty());
         if !version.is_null() {
             response.headers.insert("x-amz-version-id", version_header(version));
@@ -41,19 +46,21 @@ impl Api {
         &self,
         request: S3Request<DeleteObjectTaggingInput>,
     ) -> S3Result<S3Response<DeleteObjectTaggingOutput>> {
+        let cause = Self::cause(EventKind::TagsDeleted, &request);
         let input = request.input;
-        let version = self.set_tags(&input.bucket, &input.key, input.version_id.as_deref(), Vec::new()).await?;
+        let version_id = input.version_id.as_deref();
+        let version = self.set_tags((&input.bucket, &input.key), version_id, Vec::new(), cause).await?;
         Ok(S3Response::new(DeleteObjectTaggingOutput { version_id: shown_id(version) }))
     }
 
     async fn set_tags(
         &self,
-        bucket: &str,
-        key: &str,
+        (bucket, key): (&str, &str),
         version: Option<&str>,
         tags: Vec<(String, String)>,
+        cause: Cause,
     ) -> S3Result<VersionId> {
         check_key(key)?;
-        self.meta().set_tags(bucket, key, selector(version)?, tags).await.map_err(from_meta)
+        self.meta().set_tags(bucket, key, selector(version)?, tags, cause).await.map_err(from_meta)
     }
 }

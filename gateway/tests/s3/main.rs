@@ -13,6 +13,7 @@ mod copies;
 mod documents;
 mod encryption;
 mod errors;
+mod events;
 mod forms;
 mod honour;
 mod kms;
@@ -36,6 +37,8 @@ mod table;
 #[path = "../support/vault.rs"]
 mod vault;
 mod versions;
+#[path = "../support/webhook.rs"]
+mod webhook;
 #[path = "../support/wire.rs"]
 #[allow(dead_code)]
 mod wire;

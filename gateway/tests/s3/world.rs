@@ -10,6 +10,7 @@ use std::{
 };
 
 use cairn_actors::{
+    background::Deliver,
     disk::{DiskOptions, IndexMemory},
     runtime::{Identity, NodeMemory, NodeOptions, NodeRuntime, Policy, Rates, Timings},
     tls,
@@ -57,11 +58,13 @@ impl World {
         let ahead = ahead_ms.clone();
         let clock = move || now_ms() + ahead.load(Ordering::Relaxed);
         let meta = Meta::new(Arc::new(kv::mem::kv())).with_clock(clock);
-        let node = NodeRuntime::start(node_options(&folder, meta.clone()).await).await.unwrap();
         let mut options = GatewayOptions::new("127.0.0.1:0".parse().unwrap(), ACCESS_KEY, SECRET_KEY);
         let secrets = SecretsKey::parse(&SecretsKey::generate().unwrap()).unwrap();
         options.secrets = Some(secrets.clone());
         change(&mut options);
+        let mut of_node = node_options(&folder, meta.clone()).await;
+        of_node.deliver = options.targets.clone().map(|targets| Arc::new(targets) as Arc<dyn Deliver>);
+        let node = NodeRuntime::start(of_node).await.unwrap();
         let desk = AccessDesk::new(meta.clone(), Some(secrets));
         let gateway = Gateway::start(node.store(), options).await.unwrap();
         Self { gateway, node, meta, ahead_ms, desk, folder }
@@ -182,6 +185,7 @@ async fn node_options(folder: &tempfile::TempDir, meta: Meta) -> NodeOptions {
         memory: NodeMemory { stripes: MEMORY_BYTES, served: 64 << 20, background: 64 << 20 },
         client_memory_percent: 75,
         metrics: prometheus::Registry::new(),
+        deliver: None,
         id,
         meta,
     }

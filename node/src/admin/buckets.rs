@@ -127,6 +127,7 @@ mod tests {
             object_lock: None,
             quota: None,
             limits: RequestLimits::default(),
+            event_rules: Vec::new(),
         };
         meta.create_bucket(bucket).await.unwrap();
         for (change, objects, bytes) in [

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use cairn_actors::runtime::{NodeRuntime, RuntimeError};
-use cairn_gateway::{AccessDesk, KeyDesk};
+use cairn_gateway::{AccessDesk, EventTargets, KeyDesk};
 use cairn_schema::MetaError;
 use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
@@ -93,6 +93,8 @@ pub(crate) struct Desk<'a> {
     pub access: &'a AccessDesk,
     /// For the keys by which objects are encrypted.
     pub keys: &'a KeyDesk,
+    /// Whom events can be told to.
+    pub targets: Option<&'a EventTargets>,
 }
 
 impl Desk<'_> {

@@ -4,6 +4,7 @@ mod access;
 mod buckets;
 pub(crate) mod client;
 mod desk;
+mod events;
 mod jobs;
 mod kms;
 mod limits;
@@ -19,6 +20,7 @@ mod subject;
 
 pub(crate) use access::AccessOrder;
 pub(crate) use buckets::BucketOrder;
+pub(crate) use events::EventOrder;
 pub(crate) use jobs::{JobOrder, TargetOrder, WorkOrder};
 pub(crate) use limits::LimitsOrder;
 pub(crate) use memory_metrics::{register_index_cache, register_memory};

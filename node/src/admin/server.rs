@@ -202,7 +202,8 @@ const INDEX: &str = "Cairn admin API\n\n\
     /v1/maintenance   nodes that somebody works on, JSON; POST changes it (see `cairn admin maintenance`)\n\
     /v1/kms     the keys by which objects are encrypted, JSON; POST wraps again (see `cairn admin kms`)\n\
     /v1/access  users, their keys and policies; POST only, from this machine (see `cairn admin access`)\n\
-    /v1/buckets what buckets hold and may hold; POST only, from this machine (see `cairn admin bucket`)\n";
+    /v1/buckets what buckets hold and may hold; POST only, from this machine (see `cairn admin bucket`)\n\
+    /v1/events  what waits for the targets of events; POST only, from this machine (see `cairn admin events`)\n";
 
 impl Pages {
     async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Page {

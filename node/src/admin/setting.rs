@@ -22,11 +22,20 @@ pub(super) enum Setting {
     Jobs,
     Access,
     Buckets,
+    Events,
 }
 
 impl Setting {
-    const ALL: [Self; 7] =
-        [Self::Policy, Self::Rates, Self::Maintenance, Self::Kms, Self::Jobs, Self::Access, Self::Buckets];
+    const ALL: [Self; 8] = [
+        Self::Policy,
+        Self::Rates,
+        Self::Maintenance,
+        Self::Kms,
+        Self::Jobs,
+        Self::Access,
+        Self::Buckets,
+        Self::Events,
+    ];
 
     fn path(self) -> &'static str {
         match self {
@@ -37,6 +46,7 @@ impl Setting {
             Self::Jobs => "/v1/jobs",
             Self::Access => "/v1/access",
             Self::Buckets => "/v1/buckets",
+            Self::Events => "/v1/events",
         }
     }
 
@@ -47,7 +57,7 @@ impl Setting {
     /// Of what is sent to it.
     pub(super) fn max_bytes(self) -> usize {
         match self {
-            Self::Policy | Self::Rates | Self::Maintenance | Self::Buckets => MAX_CHANGE_BYTES,
+            Self::Policy | Self::Rates | Self::Maintenance | Self::Buckets | Self::Events => MAX_CHANGE_BYTES,
             Self::Jobs => jobs::MAX_ORDER_BYTES,
             // It has a key of an object, each byte of which may be written as six.
             Self::Kms => 2 * MAX_CHANGE_BYTES + 1024 * 6,
@@ -60,7 +70,7 @@ impl Setting {
         match self {
             Self::Policy => value(desk.policy()?),
             Self::Rates => value(desk.rates()?),
-            Self::Access | Self::Buckets => {
+            Self::Access | Self::Buckets | Self::Events => {
                 Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "only POST, from this machine"))
             }
             Self::Maintenance => value(desk.maintenance()?),
@@ -79,6 +89,7 @@ impl Setting {
             Self::Jobs => value(desk.change_jobs(body).await?),
             Self::Access => value(desk.access(body).await?),
             Self::Buckets => value(desk.buckets(body).await?),
+            Self::Events => value(desk.events(body).await?),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cairn_actors::runtime::{ActorStatus, ClusterStatus, NodeRuntime};
-use cairn_gateway::{AccessDesk, KeyDesk};
+use cairn_gateway::{AccessDesk, EventTargets, KeyDesk};
 use cairn_schema::Meta;
 use serde::Serialize;
 use tokio::{sync::Mutex, time::timeout};
@@ -22,7 +22,7 @@ const FORMAT: u32 = 1;
 pub(crate) enum Subject {
     /// The first node's store is the one the gateway uses, and its view of the cluster is the one shown. In the
     /// metadata so many bytes stand before every key.
-    Nodes(Vec<NodeRuntime>, usize, AccessDesk, KeyDesk),
+    Nodes(Vec<NodeRuntime>, usize, AccessDesk, KeyDesk, Option<EventTargets>),
     Metadata(Meta),
 }
 
@@ -68,8 +68,9 @@ impl Subject {
     /// None of a metadata server: nodes go by the policy and the rates, not it.
     pub(super) fn desk(&self) -> Option<Desk<'_>> {
         match self {
-            Self::Nodes(nodes, prefix_bytes, access, keys) => {
-                Some(Desk { nodes, prefix_bytes: *prefix_bytes, access, keys })
+            Self::Nodes(nodes, prefix_bytes, access, keys, targets) => {
+                let targets = targets.as_ref();
+                Some(Desk { nodes, prefix_bytes: *prefix_bytes, access, keys, targets })
             }
             Self::Metadata(_) => None,
         }

@@ -13,6 +13,7 @@ use super::{
     buckets::BucketArgs,
     domain_arg::DomainArg,
     durability_args::DurabilityArgs,
+    events::EventArgs,
     job_args::{JobsArgs, RemoveArgs, WorkArgs},
     operate_args::{MaintenanceArgs, SafeToStopArgs},
     setting_args::{KmsArgs, PolicyArgs, RatesArgs},
@@ -269,6 +270,10 @@ pub(crate) enum AdminCommand {
     ///
     /// Run it on a node's own machine: the admin API serves nobody else with it.
     Bucket(BucketArgs),
+    /// What waits for the targets of events, and what was given up
+    ///
+    /// Run it on a node's own machine: the admin API serves nobody else with it.
+    Events(EventArgs),
 }
 
 /// Which disks are meant.
@@ -446,6 +451,11 @@ mod tests {
             "cairn admin bucket limit b --per-second 5 --concurrent none",
             "cairn admin access user limit u --concurrent 5",
             "cairn admin bucket quota b --bytes 1TiB --objects none --admin 127.0.0.1:9",
+            "cairn admin events list --json",
+            "cairn admin events test ci",
+            "cairn admin events dead ci --after 00 --admin 127.0.0.1:9",
+            "cairn admin events redeliver ci --all",
+            "cairn admin events discard ci --event 00",
             "cairn disk inspect /d --json",
             "cairn admin metadata placement --config node.toml",
             "cairn disk verify /d",
@@ -483,6 +493,8 @@ mod tests {
             ("cairn admin plan drain", "--node <ID>"),
             ("cairn admin apply drain --node N_1", "is not a node id"),
             ("cairn admin jobs pause", "<JOB>"),
+            ("cairn admin events redeliver ci", "--event <EVENT>"),
+            ("cairn admin events discard ci --all --event 00", "cannot be used with"),
             ("cairn serve", "unrecognized subcommand"),
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();

@@ -11,6 +11,7 @@ pub(crate) mod disk;
 mod domain_arg;
 pub(crate) mod durability;
 mod durability_args;
+pub(crate) mod events;
 mod health;
 mod job_args;
 pub(crate) mod jobs;

@@ -1,6 +1,7 @@
 //! Configuration files: read, checked as a whole, every problem named at once with its line and its remedy.
 
 mod encryption;
+mod events;
 mod memory;
 mod meta_file;
 mod meta_memory;
@@ -13,6 +14,7 @@ mod values;
 use std::path::{Path, PathBuf};
 
 pub(crate) use encryption::{EncryptionSection, VaultSection};
+pub(crate) use events::{EventsSection, WebhookSection};
 pub(crate) use memory::{Sharers, Shares, TooSmall};
 pub(crate) use meta_file::MetaFile;
 pub(crate) use meta_memory::MetaShares;

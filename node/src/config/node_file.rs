@@ -14,7 +14,7 @@ use cairn_schema::{
 use serde::Deserialize;
 
 use super::{
-    ConfigFile, EncryptionSection, Findings, Period, SchemeText, Sharers, Shares, Size, TooSmall,
+    ConfigFile, EncryptionSection, EventsSection, Findings, Period, SchemeText, Sharers, Shares, Size, TooSmall,
     shared::{
         AdminSection, AuditSection, LogSection, TlsSection, check_apart, check_dialled, check_host_port, check_label,
         check_version,
@@ -268,6 +268,8 @@ pub(crate) struct S3Section {
     pub secrets_key_file: Option<PathBuf>,
     #[serde(default)]
     pub encryption: EncryptionSection,
+    #[serde(default)]
+    pub events: EventsSection,
     /// Certificate chain and key for https, PEM; both or neither.
     pub tls_cert: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
@@ -309,6 +311,7 @@ impl ConfigFile for NodeFile {
         if let Some(audit) = &mut self.audit {
             audit.path = folder.join(&audit.path);
         }
+        self.s3.events.resolve(folder);
         let optional = [
             &mut self.s3.secret_key_file,
             &mut self.s3.secrets_key_file,
@@ -575,6 +578,7 @@ impl RatesSection {
 impl S3Section {
     fn check(&self, findings: &mut Findings<'_>) {
         self.encryption.check(findings);
+        self.events.check(findings);
         if self.region.is_empty() {
             findings.refuse("s3.region", "is empty", "leave it out for us-east-1");
         }

@@ -43,6 +43,8 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     ("repair = \"256 MiB\"", "repair = \"0 B\"", "rates.repair", "too little"),
     ("background_percent = 20", "background_percent = 0", "rates.background_percent", "no part of a disk's time"),
     ("background_percent = 20", "background_percent = 101", "rates.background_percent", "101 is no part"),
+    ("# dead_after = \"24 h\"", "dead_after = \"1 s\"", "s3.events.dead_after", "would miss events"),
+    ("# refusals = 5", "refusals = 0", "s3.events.refusals", "nothing would be tried"),
     ("min_rate = \"1 KiB\"", "min_rate = \"slow\"", "limits.min_rate", "is not a size"),
     ("gossip_interval = \"500 ms\"", "gossip_interval = \"0 ms\"", "timings.gossip_interval", "too short"),
     ("gossip_interval = \"500 ms\"", "gossip_interval = 5", "timings.gossip_interval", "expected a string"),

@@ -152,6 +152,7 @@ fn node_options(
         rates: Rates::default(),
         memory,
         client_memory_percent: StoreLimits::default().client_memory_percent,
+        deliver: None,
     })
 }
 

@@ -7,8 +7,10 @@ use cairn_gateway::{Gateway, GatewayError, KeyFile, SecretsKey};
 use super::look::{Depth, Notes, read};
 use crate::{
     config::{Findings, NodeFile},
+    failure::Failure,
     keys::{self, RootKeys},
     node::gateway_options,
+    targets,
 };
 
 pub(super) fn check(file: &NodeFile, depth: Depth, findings: &mut Findings<'_>, notes: &mut Notes) {
@@ -27,6 +29,9 @@ pub(super) fn check(file: &NodeFile, depth: Depth, findings: &mut Findings<'_>, 
         }
     }
     if !check_encryption(file, findings) {
+        return;
+    }
+    if !check_events(file, findings) {
         return;
     }
     let Some(keys) = root_keys(file, depth, findings, notes) else { return };
@@ -70,6 +75,26 @@ fn check_encryption(file: &NodeFile, findings: &mut Findings<'_>) -> bool {
         return files.into_iter().flatten().all(|(field, path)| read(field, path, findings).is_some());
     }
     true
+}
+
+/// Whether the files of targets can be read, and targets be made of what is said of them.
+fn check_events(file: &NodeFile, findings: &mut Findings<'_>) -> bool {
+    for (index, webhook) in file.s3.events.webhook.iter().enumerate() {
+        for (name, path) in [("ca", &webhook.ca), ("token_file", &webhook.token_file)] {
+            if let Some(path) = path
+                && read(&format!("s3.events.webhook[{index}].{name}"), path, findings).is_none()
+            {
+                return false;
+            }
+        }
+    }
+    let why = match targets::of(file) {
+        Ok(_) => return true,
+        Err(Failure::Targets(why)) => why,
+        Err(failure) => failure.to_string(),
+    };
+    findings.refuse("s3.events", why, "ops/config has commented examples");
+    false
 }
 
 /// The folder of data that a file lies in.

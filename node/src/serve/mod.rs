@@ -133,7 +133,8 @@ impl Serving {
             let meta = first.store().meta().clone();
             let access = AccessDesk::new(meta.clone(), plan.gateway.secrets.clone());
             let keys = KeyDesk::new(meta, plan.gateway.keyring.clone());
-            admin.serve(Subject::Nodes(nodes, plan.prefix_bytes, access, keys));
+            let targets = plan.gateway.targets.clone();
+            admin.serve(Subject::Nodes(nodes, plan.prefix_bytes, access, keys, targets));
         }
         match first_write(admin).await {
             Ok(()) => tracing::info!(after = ?begun.elapsed(), "3. a write was made durable"),

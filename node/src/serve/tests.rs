@@ -64,6 +64,7 @@ async fn plan(root: &Path, meta: &Meta) -> Plan {
         memory: shares.node(1),
         client_memory_percent: 75,
         metrics: metrics.clone(),
+        deliver: None,
     };
     Plan {
         nodes: vec![node],

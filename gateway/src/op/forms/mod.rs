@@ -13,7 +13,10 @@ mod signer;
 use std::sync::atomic::Ordering;
 
 use cairn_actors::store::{PutObject, Verify};
-use cairn_schema::{record::Lock, verbs::Committed};
+use cairn_schema::{
+    record::{Cause, EventKind, Lock},
+    verbs::Committed,
+};
 use http::{Method, Request, header, request::Parts};
 use s3s::{Body, S3Response, S3Result, dto::Metadata, s3_error};
 use time::OffsetDateTime;
@@ -31,6 +34,7 @@ use super::{
     encryption_headers::{Asked, told as told_of_encryption},
     lock_headers::{asked_lock, demand_digest},
     names::check_key,
+    notifications::origin,
     requester,
     tag_set::{self, Tagged},
 };
@@ -128,6 +132,7 @@ impl Api {
             owner: Self::owner().to_owned(),
             attributes,
             precondition,
+            cause: Cause::new(EventKind::CreatedByPost, origin(&parts.extensions, access_key.as_deref())),
             sealing,
         };
         let committed = self.store.put(put).await.map_err(from_store)?;

@@ -29,6 +29,7 @@ pub(crate) fn bucket(name: &str) -> Bucket {
         object_lock: None,
         quota: None,
         limits: RequestLimits::default(),
+        event_rules: Vec::new(),
     }
 }
 
@@ -72,6 +73,7 @@ pub(crate) fn put(group: &Group, bucket: &str, key: String) -> CommitObject {
         },
         blob: Some(blob(group, size)),
         precondition: Precondition::default(),
+        cause: Cause::default(),
     }
 }
 
@@ -83,6 +85,7 @@ pub(crate) fn delete(bucket: &str, key: String) -> DeleteObject {
         selector: VersionSelector::Current,
         precondition: Precondition::default(),
         bypass_governance: false,
+        origin: Origin::default(),
     }
 }
 
@@ -124,5 +127,6 @@ pub(crate) fn complete(upload: &Upload, parts: &[UploadedPart]) -> CompleteUploa
         checksum: None,
         min_part_bytes: 5 << 20,
         precondition: Precondition::default(),
+        origin: Origin::default(),
     }
 }

@@ -1,0 +1,109 @@
+//! Events on their way: written in the transaction of what they tell of, so that there is one for every change that was
+//! committed and none for any other.
+//!
+//! Their order is that of their commits, which the store itself stamps on their keys. A number counted in a row would
+//! order them as well, but then all commits of a bucket would wait for that row. Two changes of one key are never
+//! committed beside each other, since both read and write its head, so of two events of a key the later one always has
+//! the larger stamp; and whoever reads a queue as of one moment never finds later what stands before what it found.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use crate::{
+    error::MetaError,
+    keyspace::{self, EventField},
+    kv::counter,
+    record::{Bucket, Event, EventKind, EventObject, Origin, Version, VersionKind, Versioning},
+    verbs::tx::{Outcome, Tx},
+};
+
+/// Events of a bucket that may wait. Past it they are not kept but counted (BND-1): to refuse what clients write
+/// because somebody else does not listen would make a store of its own stop with every listener.
+pub(crate) const MAX_OF_BUCKET: u64 = 1_000_000;
+/// Of all buckets, for one target.
+pub(crate) const MAX_OF_TARGET: u64 = 4_000_000;
+
+/// What a transaction has to do with events so far.
+#[derive(Default)]
+pub(crate) struct Noted {
+    era: Option<u32>,
+    /// Events that it writes.
+    number: u16,
+    /// How many wait, by the keys of the counters.
+    waiting: HashMap<Bytes, u64>,
+}
+
+/// Notes what became of a version, if its bucket's rules ask for that.
+pub(crate) async fn note(
+    tx: &mut Tx,
+    bucket: &Bucket,
+    key: &str,
+    kind: EventKind,
+    origin: &Origin,
+    version: &Version,
+) -> Outcome<()> {
+    let Some(rule) = bucket.event_rule(kind, key) else { return Ok(()) };
+    let gone = matches!(kind, EventKind::Removed | EventKind::Expired);
+    let is_object = version.kind == VersionKind::Object && !gone;
+    let event = Event {
+        kind,
+        bucket: bucket.name.clone(),
+        key: key.to_owned(),
+        version: (bucket.versioning != Versioning::Off).then_some(version.id),
+        object: is_object.then(|| EventObject::from(version)),
+        at_ms: tx.now_ms,
+        queued_ms: tx.now_ms,
+        rule: rule.id.clone(),
+        origin: origin.clone(),
+    };
+    queue(tx, &rule.target, &event).await
+}
+
+/// Lets an event wait for its target, or counts it if too many do.
+pub(crate) async fn queue(tx: &mut Tx, target: &str, event: &Event) -> Outcome<()> {
+    let of_bucket = keyspace::event_count(EventField::BucketWaiting, &event.bucket);
+    let of_target = keyspace::event_count(EventField::Waiting, target);
+    let (most_of_bucket, most_of_target) = tx.event_limits;
+    if waiting(tx, &of_bucket).await? >= most_of_bucket || waiting(tx, &of_target).await? >= most_of_target {
+        tx.add(keyspace::event_count(EventField::BucketLost, &event.bucket), 1);
+        tx.add(keyspace::event_count(EventField::Lost, target), 1);
+        return Ok(());
+    }
+    let era = match tx.noted.era {
+        Some(era) => era,
+        None => era(tx).await?,
+    };
+    tx.noted.era = Some(era);
+    let number = tx.noted.number;
+    tx.noted.number = number.checked_add(1).ok_or_else(|| {
+        let most = u64::from(u16::MAX);
+        MetaError::TooLarge { what: "events of a transaction", actual: most + 1, limit: most }
+    })?;
+    let stripe = keyspace::event_stripe(&event.bucket, &event.key);
+    let (before, after) = keyspace::new_event(target, stripe, era, number);
+    tx.set_versionstamped(before, after, event);
+    for counter in [of_bucket, of_target] {
+        *tx.noted.waiting.entry(counter.clone()).or_default() += 1;
+        tx.add(counter, 1);
+    }
+    Ok(())
+}
+
+/// How many wait by a counter. Commits must not wait for each other because of it, so the bound may be passed by as
+/// many as are committed at the same moment.
+async fn waiting(tx: &mut Tx, key: &Bytes) -> Outcome<u64> {
+    if let Some(known) = tx.noted.waiting.get(key) {
+        return Ok(*known);
+    }
+    let value = tx.raw_snapshot(key).await?;
+    let waiting = u64::try_from(counter(value.as_deref())).unwrap_or_default();
+    tx.noted.waiting.insert(key.clone(), waiting);
+    Ok(waiting)
+}
+
+/// Stamps of another store may be larger than those of this one will ever be.
+async fn era(tx: &mut Tx) -> Outcome<u32> {
+    let stored = tx.get::<u64>(&keyspace::event_era()).await?;
+    Ok(u32::try_from(stored.unwrap_or_default()).unwrap_or(u32::MAX))
+}
