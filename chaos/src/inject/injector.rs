@@ -27,7 +27,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// A load balancer sees so late that a node does not answer; until then clients meet what that does to requests.
 const NOTICED: Duration = Duration::from_secs(1);
 /// A step that cannot be done for so long is left out.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How many fragments of a disk rot at once.
 const ROTTEN: usize = 20;
 /// A group that is new since then has members of what worked then, no more of a rack than it can lose.

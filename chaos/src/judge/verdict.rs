@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// States that the search for an order may look at for one key.
-const MOST_STATES: usize = 2_000_000;
+const MOST_STATES: usize = 500_000;
 /// To find the smallest bad history it is searched again and again.
 const MOST_STATES_EACH: usize = 100_000;
 /// How much of the evidence is told.

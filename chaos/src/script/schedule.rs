@@ -135,7 +135,8 @@ impl Draw<'_> {
         let mut others: Vec<Target> = match target {
             Target::Rack(_) => (0..self.scenario.topology.racks).map(Target::Rack).collect(),
             Target::Node(_) => (0..self.nodes()).map(Target::Node).collect(),
-            Target::Disk(..) | Target::All | Target::Metadata => Vec::new(),
+            Target::Disk(_, disk) => (0..self.nodes()).map(|node| Target::Disk(node, *disk)).collect(),
+            Target::All | Target::Metadata => Vec::new(),
         };
         others.retain(|other| other != target);
         others.shuffle(&mut self.rng);
