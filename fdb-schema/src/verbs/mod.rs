@@ -26,6 +26,7 @@ mod locate;
 mod locks;
 mod maintenance;
 mod multipart;
+mod noted;
 mod objects;
 mod outbox;
 mod placement;
@@ -82,7 +83,7 @@ impl Meta {
             clock: Arc::new(crate::clock::now_ms),
             watched: Arc::default(),
             deadline: DEADLINE,
-            event_limits: (outbox::MAX_OF_BUCKET, outbox::MAX_OF_TARGET),
+            event_limits: (noted::MAX_OF_BUCKET, noted::MAX_OF_TARGET),
         }
     }
 
