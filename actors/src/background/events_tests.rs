@@ -136,7 +136,8 @@ async fn what_is_refused_or_too_old_is_given_up_and_can_be_delivered_later() {
     old.answer("u", Some(Undelivered::Failed("away".into())));
     told(&ctx, &group, &["u1", "u1", "u1"]).await;
     Events::new(ctx.clone(), "u".into(), old.clone()).step().await.unwrap();
-    assert_eq!((*old.tries.lock(), counts(&ctx.meta, "u").await), (1, (0, 3)));
+    let tries = *old.tries.lock();
+    assert_eq!((tries, counts(&ctx.meta, "u").await), (1, (0, 3)));
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ mod locate;
 mod locks;
 mod maintenance;
 mod multipart;
+mod noted;
 mod objects;
 mod outbox;
 mod placement;
@@ -84,7 +85,7 @@ impl Meta {
             clock: Arc::new(crate::clock::now_ms),
             watched: Arc::default(),
             deadline: DEADLINE,
-            event_limits: (outbox::MAX_OF_BUCKET, outbox::MAX_OF_TARGET),
+            event_limits: (noted::MAX_OF_BUCKET, noted::MAX_OF_TARGET),
         }
     }
 

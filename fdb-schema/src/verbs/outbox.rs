@@ -6,8 +6,6 @@
 //! committed beside each other, since both read and write its head, so of two events of a key the later one always has
 //! the larger stamp; and whoever reads a queue as of one moment never finds later what stands before what it found.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 
 use crate::{
@@ -17,22 +15,6 @@ use crate::{
     record::{Bucket, Event, EventKind, EventObject, Origin, Version, VersionKind, Versioning},
     verbs::tx::{Outcome, Tx},
 };
-
-/// Events of a bucket that may wait. Past it they are not kept but counted (BND-1): to refuse what clients write
-/// because somebody else does not listen would make a store of its own stop with every listener.
-pub(crate) const MAX_OF_BUCKET: u64 = 1_000_000;
-/// Of all buckets, for one target.
-pub(crate) const MAX_OF_TARGET: u64 = 4_000_000;
-
-/// What a transaction has to do with events so far.
-#[derive(Default)]
-pub(crate) struct Noted {
-    era: Option<u32>,
-    /// Events that it writes.
-    number: u16,
-    /// How many wait, by the keys of the counters.
-    waiting: HashMap<Bytes, u64>,
-}
 
 /// Notes what became of a version, if its bucket's rules ask for that.
 pub(crate) async fn note(

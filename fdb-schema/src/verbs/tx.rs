@@ -11,7 +11,7 @@ use crate::{
     keyspace::{self, Space},
     kv::{KvError, RangePage, RangeQuery, Row, SharedKv, Transaction, key_after},
     record::Bucket,
-    verbs::{Meta, outbox::Noted},
+    verbs::{Meta, noted::Noted},
 };
 
 /// Conflicts are common on a hot key, where one of the waiting commits wins each round.

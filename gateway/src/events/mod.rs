@@ -1,33 +1,25 @@
 //! Whom events are told to, and how.
 //!
 //! Targets are named by operators, in the configuration of the nodes: a bucket's user chooses among these, and can make
-//! nobody here connect to an address. Each kind of target is a file that implements [`Target`].
+//! nobody here connect to an address. Each kind of target is a file that implements `target::Target`.
 
 mod message;
+mod target;
 mod webhook;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use cairn_actors::background::{Deliver, DeliveryTerms, Undelivered};
 use cairn_schema::record::QueuedEvent;
 
+pub use target::TIMEOUTS;
+use target::Target;
 pub use webhook::{WebhookError, WebhookOptions};
 
 /// Targets of a node, each with a worker.
 const MAX_TARGETS: usize = 16;
 const MAX_NAME_BYTES: usize = 32;
-
-/// A place that events are told to.
-#[async_trait]
-trait Target: Send + Sync {
-    /// The end of its ARN.
-    fn kind(&self) -> &'static str;
-
-    /// Hands a message over, within a bounded time; it is taken when this returns.
-    async fn send(&self, message: Bytes) -> Result<(), Undelivered>;
-}
 
 /// What a node is told of targets.
 #[derive(Clone, Debug, Default)]
@@ -131,12 +123,11 @@ impl Deliver for EventTargets {
     }
 }
 
-/// What a target may take for a message: its worker waits for it.
-pub const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(30);
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use std::time::Duration;
 
     use super::*;
 

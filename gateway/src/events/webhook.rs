@@ -22,7 +22,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{TIMEOUTS, Target};
+use super::target::{TIMEOUTS, Target};
 
 /// Connections that are kept for the next message, and messages under way.
 const MOST_AT_ONCE: usize = 8;
