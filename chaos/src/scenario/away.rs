@@ -1,6 +1,6 @@
 //! Two racks of six are frozen while objects are written, and return. What was written meanwhile lies crowded in four
-//! racks when every fragment is where it belongs: `cairn status` must say so, until that is spread over all racks, which
-//! happens by itself.
+//! racks when every fragment is where it belongs: `cairn status` must say so, until that is spread over all racks,
+//! which happens by itself.
 
 use std::{process::Command, time::Duration};
 

@@ -52,7 +52,9 @@ async fn a_webhook_hears_what_a_configuration_asks_for_in_order() {
     world.ok(Request::delete("/bkt/in/copy").query("tagging", "")).await;
     world.ok(Request::delete("/bkt/in/copy")).await;
     world.ok(Request::delete("/bkt/in/none")).await;
-    world.refused(Request::put("/bkt/in/a%20b").header("if-none-match", "*").body("1"), 412, "PreconditionFailed").await;
+    world
+        .refused(Request::put("/bkt/in/a%20b").header("if-none-match", "*").body("1"), 412, "PreconditionFailed")
+        .await;
     hook.until("all events", |state| state.heard.len() == 6).await;
     let of = |key: &str| hook.told().into_iter().filter(|(_, of)| of == key).collect::<Vec<_>>();
     assert_eq!(of("in/a+b"), told(&[("ObjectCreated:Put", "in/a+b")]));
