@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     desk::{self, Refusal},
-    setting::{Change, Setting},
+    setting::{Setting, Told},
     subject::{ProcessStatus, Readiness, Subject},
 };
 
@@ -275,7 +275,7 @@ impl Pages {
                 let body = body.to_bytes();
                 let done = setting.order(&desk, &body).await;
                 if let Some(audit) = self.audit.get() {
-                    audit.tell("change", &Change::of(setting, peer, &body, done.as_ref().err()));
+                    audit.tell("order", &Told::of(setting, peer, &body, done.as_ref().err()));
                 }
                 Ok(json_page(StatusCode::OK, &done?))
             }

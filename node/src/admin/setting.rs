@@ -100,7 +100,7 @@ fn value(shown: impl Serialize) -> Result<Value, Refusal> {
 
 /// What the audit log is told of an order. Orders have no secrets in them: these are made by the node, and shown once.
 #[derive(Serialize)]
-pub(super) struct Change<'a> {
+pub(super) struct Told<'a> {
     source: String,
     page: &'static str,
     order: Value,
@@ -109,7 +109,7 @@ pub(super) struct Change<'a> {
     refused: Option<&'a str>,
 }
 
-impl<'a> Change<'a> {
+impl<'a> Told<'a> {
     pub(super) fn of(setting: Setting, peer: SocketAddr, body: &[u8], refusal: Option<&'a Refusal>) -> Self {
         Self {
             source: peer.ip().to_string(),

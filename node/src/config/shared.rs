@@ -62,7 +62,7 @@ impl AdminSection {
     }
 }
 
-/// Who did what: operators' changes, and S3 requests if they are wanted.
+/// Who did what: operators' orders, and S3 requests if they are wanted.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AuditSection {
