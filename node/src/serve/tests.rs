@@ -117,3 +117,35 @@ async fn an_essential_actor_that_gave_up_ends_the_process() {
     broken.store(false, Ordering::SeqCst);
     serving.stop().await;
 }
+
+/// What operators order is in the audit log when the process has stopped, whether it was done or refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_of_operators_are_told_to_the_audit_log() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.log");
+    let audit = AuditLog::open(&path, false, &prometheus::Registry::new()).unwrap();
+    let plan = Plan { audit: Some(audit), ..plan(folder.path(), &Meta::in_memory()).await };
+    let (_stop, stopping) = watch::channel(false);
+    let (serving, ready) = Serving::start(plan, &stopping).await.unwrap();
+    for (order, status) in [(r#"{"do":"list"}"#, "200"), ("nonsense", "400")] {
+        let mut stream = tokio::net::TcpStream::connect(ready.admin).await.unwrap();
+        let head = "POST /v1/buckets HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n";
+        let request = format!("{head}Content-Length: {}\r\n\r\n{order}", order.len());
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+    }
+    serving.stop().await;
+    let text = std::fs::read_to_string(&path).unwrap();
+    let told: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(told.len(), 2, "{text}");
+    for (line, (order, done)) in
+        told.iter().zip([(serde_json::json!({"do": "list"}), true), ("nonsense".into(), false)])
+    {
+        assert_eq!((&line["kind"], &line["page"], &line["order"]), (&"order".into(), &"/v1/buckets".into(), &order));
+        assert_eq!((line["done"].as_bool(), line["refused"].is_null()), (Some(done), done), "{line}");
+        assert_eq!(line["source"].as_str(), Some("127.0.0.1"));
+    }
+}
