@@ -128,7 +128,7 @@ async fn orders_of_operators_are_told_to_the_audit_log() {
     let plan = Plan { audit: Some(audit), ..plan(folder.path(), &Meta::in_memory()).await };
     let (_stop, stopping) = watch::channel(false);
     let (serving, ready) = Serving::start(plan, &stopping).await.unwrap();
-    for (order, status) in [(r#"{"do":"list"}"#, "200"), ("nonsense", "400")] {
+    for (order, status) in [(r#"{"do":"buckets"}"#, "200"), ("nonsense", "400")] {
         let mut stream = tokio::net::TcpStream::connect(ready.admin).await.unwrap();
         let head = "POST /v1/buckets HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n";
         let request = format!("{head}Content-Length: {}\r\n\r\n{order}", order.len());
@@ -142,7 +142,7 @@ async fn orders_of_operators_are_told_to_the_audit_log() {
     let told: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(told.len(), 2, "{text}");
     for (line, (order, done)) in
-        told.iter().zip([(serde_json::json!({"do": "list"}), true), ("nonsense".into(), false)])
+        told.iter().zip([(serde_json::json!({"do": "buckets"}), true), ("nonsense".into(), false)])
     {
         assert_eq!((&line["kind"], &line["page"], &line["order"]), (&"order".into(), &"/v1/buckets".into(), &order));
         assert_eq!((line["done"].as_bool(), line["refused"].is_null()), (Some(done), done), "{line}");
