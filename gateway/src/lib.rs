@@ -24,6 +24,7 @@ mod key_desk;
 mod metrics;
 mod op;
 mod options;
+mod outbound;
 mod pace;
 mod percent;
 mod public_access;

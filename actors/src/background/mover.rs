@@ -332,14 +332,14 @@ impl Mover {
     }
 
     /// True if there is a job now, of this node's.
-    async fn begin_unasked(&mut self, rows: &Rows, jobs: &[Job]) -> Result<bool, StepError> {
+    async fn begin_unasked(&mut self, rows: &Arc<Rows>, jobs: &[Job]) -> Result<bool, StepError> {
         if !self.unasked.is_due() || !self.unasked.may_begin(&self.ctx, rows, jobs) {
             return Ok(false);
         }
         if !self.hold().await? || self.comes_first(rows).await?.is_some() {
             return Ok(false);
         }
-        Ok(self.unasked.begin(&self.ctx, rows).await?)
+        self.unasked.begin(&self.ctx, rows).await
     }
 
     async fn work(&mut self, rows: &Arc<Rows>, jobs: &[Job], moves: Vec<GroupMove>) -> Result<Step, StepError> {

@@ -208,17 +208,7 @@ pub(super) fn context(meta: Meta, fragments: Arc<dyn Fragments>, timings: Timing
 
 /// A bucket `b`, and disks 1 and 2, each on a node of its own.
 pub(super) async fn furnish(meta: &Meta) {
-    let bucket = Bucket {
-        name: "b".into(),
-        created_ms: 1,
-        owner: "o".into(),
-        region: String::new(),
-        versioning: Versioning::Off,
-        object_lock: None,
-        quota: None,
-        limits: RequestLimits::default(),
-        event_rules: Vec::new(),
-    };
+    let bucket = Bucket::new("b", 1);
     meta.create_bucket(bucket).await.unwrap();
     for number in [1, 2] {
         register(meta, number).await;

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,7 +15,7 @@ use super::{
     room::Room,
     widen::widen,
 };
-use crate::placement::Rows;
+use crate::{placement::Rows, supervisor::StepError};
 
 /// How often it is looked whether there is anything to spread.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -22,6 +23,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const SETTLED_MS: u64 = 30_000;
 /// So long after one such job has ended the next may begin though no disk has changed, in milliseconds.
 const AGAIN_MS: u64 = 600_000;
+/// What is foretold of such a job has no more moves than this.
+const MOST_MOVES: usize = 100_000;
 
 /// Begins a rebalance when stripes could lose more failure domains than they can, and nobody has said otherwise.
 #[derive(Default)]
@@ -50,7 +53,7 @@ impl Unasked {
     }
 
     /// Begins it, if there is anything to be moved. Nothing may be missing.
-    pub(super) async fn begin(&mut self, ctx: &Context, rows: &Rows) -> Result<bool, MetaError> {
+    pub(super) async fn begin(&mut self, ctx: &Context, rows: &Arc<Rows>) -> Result<bool, StepError> {
         let draft = drafted(ctx, rows).await?;
         if draft.moves.is_empty() {
             return Ok(false);
@@ -70,15 +73,19 @@ impl Unasked {
             }
             // An operator was faster.
             Err(MetaError::InUse { .. } | MetaError::TooLarge { .. }) => Ok(false),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 }
 
-async fn drafted(ctx: &Context, rows: &Rows) -> Result<Draft, MetaError> {
+/// Off the async threads: every group is looked at.
+async fn drafted(ctx: &Context, rows: &Arc<Rows>) -> Result<Draft, StepError> {
     let room = Room::read(ctx, rows).await?;
-    let topology = ctx.placement.topology();
-    let free = |disk| topology.free_for_moves(disk);
-    let mut stock = Stock::new(ctx.policy().failure_domain, room, rows, &free);
-    Ok(widen(rows, &HashSet::new(), &mut stock, usize::MAX))
+    let (topology, level, rows) = (ctx.placement.topology(), ctx.policy().failure_domain, rows.clone());
+    let draft = move || {
+        let free = |disk| topology.free_for_moves(disk);
+        let mut stock = Stock::new(level, room, &rows, &free);
+        widen(&rows, &HashSet::new(), &mut stock, MOST_MOVES)
+    };
+    Ok(tokio::task::spawn_blocking(draft).await?)
 }

@@ -21,6 +21,10 @@ pub enum DurabilityError {
     CannotForm(#[from] crate::placement::members::CannotForm),
     #[error("{field}: {value} is not {allowed}")]
     OutOfRange { field: &'static str, value: f64, allowed: &'static str },
+    #[error("{disks} disks are too many for {what}, which takes up to {limit}")]
+    TooManyDisks { disks: usize, limit: usize, what: &'static str },
+    #[error("{failures:.0} disks would fail in that time, and a trial takes up to {limit:.0}: give fewer years")]
+    TooLong { failures: f64, limit: f64 },
     #[error("disks hold so little or repair is so slow that a lost disk takes {0:.0} years to make anew")]
     RepairTooSlow(f64),
 }

@@ -7,6 +7,9 @@ use cairn_schema::record::{FailureDomain, Scheme};
 use super::{DurabilityError, YEAR, chain::Chain};
 use crate::placement::{members::even_spread, share_out::groups_per_disk};
 
+/// Of one metadata store; each domain has a name of its own here, and so may each disk.
+const MOST_DISKS: usize = 1_000_000;
+
 /// A cluster, what befalls it, and how fast it heals.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Assumptions {
@@ -108,9 +111,14 @@ impl Assumptions {
             ),
             ("bytes that repair makes", self.repair_bytes, positive(self.repair_bytes), "a positive number"),
         ];
-        match checks.into_iter().find(|(_, _, holds, _)| !holds) {
-            Some((field, value, _, allowed)) => Err(DurabilityError::OutOfRange { field, value, allowed }),
-            None => Ok(()),
+        if let Some((field, value, _, allowed)) = checks.into_iter().find(|(_, _, holds, _)| !holds) {
+            return Err(DurabilityError::OutOfRange { field, value, allowed });
+        }
+        match self.disks() {
+            disks if disks > MOST_DISKS => {
+                Err(DurabilityError::TooManyDisks { disks, limit: MOST_DISKS, what: "the formula" })
+            }
+            _ => Ok(()),
         }
     }
 

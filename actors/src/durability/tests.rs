@@ -96,6 +96,14 @@ fn what_cannot_be_is_said() {
         assert!(matches!(why, DurabilityError::OutOfRange { field: "bytes of a disk", .. }), "{why}");
         assert_eq!(trial(&of, scheme("4+2"), 1.0, 1).unwrap_err().to_string(), why.to_string());
     }
+    let many = Assumptions { racks: 10_000, nodes_per_rack: 10_000, disks_per_node: 10_000, ..usual() };
+    let why = many.outlook(scheme("4+2")).unwrap_err().to_string();
+    assert_eq!(why, "1000000000000 disks are too many for the formula, which takes up to 1000000");
+    let why = trial(&Assumptions { disks_per_node: 100, ..usual() }, scheme("4+2"), 1.0, 1).unwrap_err().to_string();
+    assert_eq!(why, "6000 disks are too many for a trial, which takes up to 2000");
+    let of = Assumptions { domain_losses: 0.0, ..usual() };
+    let why = trial(&of, scheme("4+2"), 1e6, 1).unwrap_err().to_string();
+    assert_eq!(why, "10800000 disks would fail in that time, and a trial takes up to 10000000: give fewer years");
     let slow = Assumptions { repair_bytes: 1.0, ..usual() };
     assert!(matches!(slow.outlook(scheme("4+2")), Err(DurabilityError::RepairTooSlow(_))));
 }

@@ -24,12 +24,29 @@ pub struct Trial {
     pub groups_lost: u64,
 }
 
+/// Groups are formed by comparing each with every disk.
+const MOST_DISKS: usize = 2000;
+/// Some minutes' worth.
+const MOST_FAILURES: f64 = 1e7;
+
 /// So many years of a cluster with data of one scheme. The same seed gives the same years.
 ///
 /// Groups are formed by [`share_out`], as the cluster's are. Nodes walk one group at a time, those that can lose least
 /// first; what a failure takes gets another disk of its domain. Unreadable sectors are not tried.
+///
+/// # Errors
+/// Also for more than 2,000 disks, and for more than ten million failures of disks.
 pub fn trial(of: &Assumptions, scheme: Scheme, years: f64, seed: u64) -> Result<Trial, DurabilityError> {
     let repair = Repair::of(of, scheme)?;
+    let disks = of.disks();
+    if disks > MOST_DISKS {
+        return Err(DurabilityError::TooManyDisks { disks, limit: MOST_DISKS, what: "a trial" });
+    }
+    // A domain's loss fails all of its disks.
+    let failures = years * disks as f64 * (of.disk_failures + of.domain_losses);
+    if failures > MOST_FAILURES {
+        return Err(DurabilityError::TooLong { failures, limit: MOST_FAILURES });
+    }
     let mut world = World::new(of, scheme, seed, repair.group)?;
     let end = years * YEAR;
     world.outcome.groups = world.groups.len();

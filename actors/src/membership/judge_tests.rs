@@ -4,10 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use cairn_fragment::{Bounded, DiskStatus, FragmentInfo, Fragments, NewFragment, Terms, TransportError};
-use cairn_schema::{
-    record::{Cause, RequestLimits},
-    verbs::*,
-};
+use cairn_schema::{record::Cause, verbs::*};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -307,17 +304,7 @@ async fn red_1_a_returning_disk_is_compared_with_what_it_should_hold() {
         runs: vec![StripeRun { group: group.id, stripes: 3 }],
         checksum: 0,
     };
-    let bucket = Bucket {
-        name: "bucket".into(),
-        created_ms: 0,
-        owner: "o".into(),
-        region: String::new(),
-        versioning: Versioning::Off,
-        object_lock: None,
-        quota: None,
-        limits: RequestLimits::default(),
-        event_rules: Vec::new(),
-    };
+    let bucket = Bucket::new("bucket", 0);
     court.meta.create_bucket(bucket).await.unwrap();
     let object = CommitObject {
         attempt: AttemptId::random(),

@@ -96,17 +96,7 @@ impl Cluster {
         for index in 0..nodes {
             cluster.start_node(index).await;
         }
-        let bucket = Bucket {
-            name: BUCKET.into(),
-            created_ms: 0,
-            owner: "test".into(),
-            region: String::new(),
-            versioning: Versioning::Off,
-            object_lock: None,
-            quota: None,
-            limits: RequestLimits::default(),
-            event_rules: Vec::new(),
-        };
+        let bucket = Bucket::new(BUCKET, 0);
         cluster.meta.create_bucket(bucket).await.unwrap();
         cluster.until_disks("all up", |disks| disks.iter().all(|disk| disk.state == DiskState::Up)).await;
         for index in 0..nodes {

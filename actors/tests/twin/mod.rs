@@ -317,17 +317,7 @@ pub(crate) async fn twin(shape: Shape) -> Twin {
     let placement = Placement::new(meta.clone(), node_id(0, 0), policy);
     placement.refresh().await.unwrap();
     placement.ensure_groups().await.unwrap();
-    let bucket = Bucket {
-        name: BUCKET.into(),
-        created_ms: 0,
-        owner: "me".into(),
-        region: String::new(),
-        versioning: Versioning::Off,
-        object_lock: None,
-        quota: None,
-        limits: RequestLimits::default(),
-        event_rules: Vec::new(),
-    };
+    let bucket = Bucket::new(BUCKET, 0);
     meta.create_bucket(bucket).await.unwrap();
     let metrics = prometheus::Registry::new();
     let store = Store::new(StoreParts {

@@ -40,6 +40,21 @@ pub struct Bucket {
 }
 
 impl Bucket {
+    /// One of nobody, of which nothing was set.
+    pub fn new(name: impl Into<String>, created_ms: u64) -> Self {
+        Self {
+            name: name.into(),
+            created_ms,
+            owner: String::new(),
+            region: String::new(),
+            versioning: Versioning::Off,
+            object_lock: None,
+            quota: None,
+            limits: RequestLimits::default(),
+            event_rules: Vec::new(),
+        }
+    }
+
     /// By which rule an event is told, if by any.
     pub fn event_rule(&self, kind: EventKind, key: &str) -> Option<&EventRule> {
         self.event_rules.iter().find(|rule| rule.means(kind, key))

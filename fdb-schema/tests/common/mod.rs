@@ -58,18 +58,7 @@ pub(crate) fn policy() -> Policy {
 }
 
 pub(crate) fn bucket(name: &str, versioning: Versioning) -> Bucket {
-    let (owner, region) = ("owner".into(), String::new());
-    Bucket {
-        name: name.into(),
-        created_ms: 1,
-        owner,
-        region,
-        versioning,
-        object_lock: None,
-        quota: None,
-        limits: RequestLimits::default(),
-        event_rules: Vec::new(),
-    }
+    Bucket { owner: "owner".into(), versioning, ..Bucket::new(name, 1) }
 }
 
 pub(crate) async fn group(meta: &Meta) -> Group {

@@ -7,7 +7,6 @@
 
 use std::{
     path::PathBuf,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,15 +16,13 @@ use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
-};
+use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, sync::Semaphore};
 use tokio_rustls::TlsConnector;
 
 use super::{error::KeyError, key_file::is_name, secret::Secret};
+use crate::outbound;
 
 /// Of one exchange, connection included.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -35,7 +32,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Exchanges at once; more wait.
 const MOST_AT_ONCE: usize = 32;
 const ANSWER_MAX_BYTES: usize = 1 << 20;
-const TOKEN_MAX_BYTES: u64 = 16 << 10;
 
 /// Where the key management is, and who this node is to it.
 #[derive(Clone, Debug)]
@@ -126,10 +122,10 @@ impl Vault {
             Some("https") => {
                 let ca = options.ca_pem.as_deref().ok_or(VaultError::NoCa)?;
                 let name = ServerName::try_from(host.clone()).map_err(|_| VaultError::Address)?;
-                Some((connector(ca)?, name))
+                Some((outbound::connector(ca).map_err(VaultError::Ca)?, name))
             }
             // Data keys would pass in the clear.
-            Some("http") if is_here(&host) => None,
+            Some("http") if outbound::is_here(&host) => None,
             _ => return Err(VaultError::Address),
         };
         let port = uri.port_u16().unwrap_or(8200);
@@ -204,7 +200,7 @@ impl Vault {
 
     async fn exchange(&self, method: &Method, what: &str, name: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let passing = |error: &dyn std::fmt::Display| Failure::Passing(error.to_string());
-        let token = self.token().await.map_err(Failure::Passing)?;
+        let token = outbound::token(&self.options.token_file).await.map_err(Failure::Passing)?;
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|error| passing(&error))?;
         let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let mut request = Request::builder()
@@ -228,43 +224,6 @@ impl Vault {
             }
         }
     }
-
-    async fn token(&self) -> Result<zeroize::Zeroizing<String>, String> {
-        let path = &self.options.token_file;
-        let wrong = |why: &dyn std::fmt::Display| format!("token file {}: {why}", path.display());
-        let length = tokio::fs::metadata(path).await.map_err(|error| wrong(&error))?.len();
-        if length > TOKEN_MAX_BYTES {
-            return Err(wrong(&"it is too long"));
-        }
-        let text = zeroize::Zeroizing::new(tokio::fs::read_to_string(path).await.map_err(|error| wrong(&error))?);
-        let token = text.lines().next().unwrap_or_default().trim();
-        if token.is_empty() {
-            return Err(wrong(&"its first line is empty"));
-        }
-        Ok(zeroize::Zeroizing::new(token.to_owned()))
-    }
-}
-
-fn connector(ca: &str) -> Result<TlsConnector, VaultError> {
-    let wrong = |error: &dyn std::fmt::Display| VaultError::Ca(error.to_string());
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
-        roots.add(certificate.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
-    }
-    if roots.is_empty() {
-        return Err(wrong(&"the PEM text holds no certificate"));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| wrong(&error))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
-}
-
-fn is_here(host: &str) -> bool {
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 async fn send<S>(stream: TokioIo<S>, request: Request<Full<Bytes>>) -> Result<Value, Failure>

@@ -1,6 +1,6 @@
 //! Webhooks: each message is the body of a POST to one address; an answer of 2xx takes it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,10 +10,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
-};
+use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -23,12 +20,12 @@ use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::target::{TIMEOUTS, Target};
+use crate::outbound;
 
 /// Connections that are kept for the next message, and messages under way.
 const MOST_AT_ONCE: usize = 8;
 /// Nobody reads what a target says besides its status.
 const ANSWER_MAX_BYTES: usize = 64 << 10;
-const TOKEN_MAX_BYTES: u64 = 16 << 10;
 
 /// A webhook, as an operator names it.
 #[derive(Clone, Debug)]
@@ -96,10 +93,10 @@ impl Webhook {
             Some("https") => {
                 let ca = options.ca_pem.as_deref().ok_or(WebhookError::NoCa)?;
                 let name = ServerName::try_from(host.clone()).map_err(|_| WebhookError::Url)?;
-                (Some((connector(ca)?, name)), 443)
+                (Some((outbound::connector(ca).map_err(WebhookError::Ca)?, name)), 443)
             }
             Some("http") if options.ca_pem.is_some() => return Err(WebhookError::UselessCa),
-            Some("http") if options.token_file.is_some() && !is_here(&host) => {
+            Some("http") if options.token_file.is_some() && !outbound::is_here(&host) => {
                 return Err(WebhookError::TokenInTheClear);
             }
             Some("http") => (None, 80),
@@ -114,7 +111,10 @@ impl Webhook {
     async fn exchange(&self, message: Bytes) -> Result<StatusCode, String> {
         // Where more want to than may, they have a timeout's time together.
         let _turn = self.at_once.acquire().await.map_err(|error| error.to_string())?;
-        let token = self.token().await?;
+        let token = match &self.options.token_file {
+            Some(path) => Some(outbound::token(path).await?),
+            None => None,
+        };
         let token = token.as_ref().map(|token| token.as_str());
         let kept = self.idle.lock().pop().filter(|kept| !kept.sender.is_closed());
         if let Some(kept) = kept {
@@ -164,20 +164,6 @@ impl Webhook {
             Some((connector, name)) => {
                 handshake(connector.connect(name.clone(), stream).await.map_err(|error| error.to_string())?).await
             }
-        }
-    }
-
-    async fn token(&self) -> Result<Option<zeroize::Zeroizing<String>>, String> {
-        let Some(path) = &self.options.token_file else { return Ok(None) };
-        let wrong = |why: &dyn std::fmt::Display| format!("token file {}: {why}", path.display());
-        let length = tokio::fs::metadata(path).await.map_err(|error| wrong(&error))?.len();
-        if length > TOKEN_MAX_BYTES {
-            return Err(wrong(&"it is too long"));
-        }
-        let text = zeroize::Zeroizing::new(tokio::fs::read_to_string(path).await.map_err(|error| wrong(&error))?);
-        match text.lines().next().unwrap_or_default().trim() {
-            "" => Err(wrong(&"its first line is empty")),
-            token => Ok(Some(zeroize::Zeroizing::new(token.to_owned()))),
         }
     }
 }
@@ -230,28 +216,6 @@ fn judged(status: StatusCode) -> Judged {
         400..=499 => Judged::Refused,
         _ => Judged::Failed,
     }
-}
-
-fn connector(ca: &str) -> Result<TlsConnector, WebhookError> {
-    let wrong = |error: &dyn std::fmt::Display| WebhookError::Ca(error.to_string());
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
-        roots.add(certificate.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
-    }
-    if roots.is_empty() {
-        return Err(wrong(&"the PEM text holds no certificate"));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| wrong(&error))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
-}
-
-fn is_here(host: &str) -> bool {
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

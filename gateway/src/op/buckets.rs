@@ -87,15 +87,11 @@ impl Api {
         let object_lock = lockable.then(record::ObjectLock::default);
         let location = format!("/{}", request.bucket);
         let bucket = record::Bucket {
-            name: request.bucket,
-            created_ms: now_ms(),
             owner: Self::owner().to_owned(),
             region: configuration.flatten().filter(|region| region != DEFAULT_REGION).unwrap_or_default(),
             versioning: if object_lock.is_some() { record::Versioning::Enabled } else { record::Versioning::Off },
             object_lock,
-            quota: None,
-            limits: record::RequestLimits::default(),
-            event_rules: Vec::new(),
+            ..record::Bucket::new(request.bucket, now_ms())
         };
         match self.meta().create_bucket(bucket).await {
             Ok(()) => {}

@@ -105,7 +105,6 @@ async fn shown(meta: &Meta, bucket: Bucket) -> Result<Value, MetaError> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use cairn_schema::record::RequestLimits;
 
     use super::*;
 
@@ -118,17 +117,7 @@ mod tests {
         let meta = Meta::in_memory();
         let missing = obey(&meta, order(r#"{"do":"bucket","name":"b"}"#)).await.unwrap_err();
         assert_eq!(Refusal::from(missing).status, StatusCode::NOT_FOUND);
-        let bucket = Bucket {
-            name: "b".into(),
-            created_ms: 1,
-            owner: "root".into(),
-            region: String::new(),
-            versioning: Versioning::Off,
-            object_lock: None,
-            quota: None,
-            limits: RequestLimits::default(),
-            event_rules: Vec::new(),
-        };
+        let bucket = Bucket { owner: "root".into(), ..Bucket::new("b", 1) };
         meta.create_bucket(bucket).await.unwrap();
         for (change, objects, bytes) in [
             (r#""objects":7"#, json!(7), Value::Null),

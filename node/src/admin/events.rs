@@ -158,7 +158,7 @@ fn shown(place: EventPlace, dead: &DeadEvent) -> Value {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use cairn_schema::record::{Bucket, EventKind, EventRule, Origin, RequestLimits, Versioning};
+    use cairn_schema::record::{Bucket, EventKind, EventRule, Origin};
 
     use super::*;
 
@@ -169,17 +169,7 @@ mod tests {
     /// A store in which events of three configurations wait.
     async fn store() -> Meta {
         let meta = Meta::in_memory();
-        let bucket = Bucket {
-            name: "b".into(),
-            created_ms: 1,
-            owner: "o".into(),
-            region: String::new(),
-            versioning: Versioning::Off,
-            object_lock: None,
-            quota: None,
-            limits: RequestLimits::default(),
-            event_rules: Vec::new(),
-        };
+        let bucket = Bucket::new("b", 1);
         meta.create_bucket(bucket).await.unwrap();
         let rule = EventRule {
             id: "r".into(),

@@ -26,7 +26,10 @@ pub(crate) fn run(args: &DurabilityArgs) -> Result<String, Failure> {
             return Err(Failure::NoOutlook { scheme, why: why.clone() });
         }
         let tried = match (&outlook, args.years) {
-            (Ok(_), Some(years)) => trial(&of, scheme, years.into(), args.seed).ok(),
+            (Ok(_), Some(years)) => {
+                let tried = trial(&of, scheme, years.into(), args.seed);
+                Some(tried.map_err(|why| Failure::NoOutlook { scheme, why })?)
+            }
             _ => None,
         };
         rows.push((scheme, outlook, tried));

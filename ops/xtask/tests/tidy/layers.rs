@@ -93,6 +93,7 @@ pub(crate) const FLOORS: [(&str, &[&str]); 9] = [
             "events",
             "shown",
             "answer audit encryption expect fault http_date pace percent recent secrets turnstile verified xml",
+            "outbound",
         ],
     ),
     (

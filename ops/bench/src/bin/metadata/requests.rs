@@ -20,17 +20,7 @@ pub(crate) async fn prepare(meta: &Meta) -> Result<Group, MetaError> {
 }
 
 pub(crate) fn bucket(name: &str) -> Bucket {
-    Bucket {
-        name: name.into(),
-        created_ms: 1,
-        owner: "owner".into(),
-        region: String::new(),
-        versioning: Versioning::Off,
-        object_lock: None,
-        quota: None,
-        limits: RequestLimits::default(),
-        event_rules: Vec::new(),
-    }
+    Bucket { owner: "owner".into(), ..Bucket::new(name, 1) }
 }
 
 fn blob(group: &Group, length: u64) -> NewBlob {
