@@ -17,19 +17,19 @@ const ALONE: Duration = Duration::from_secs(60);
 async fn each_request_asks_the_metadata_no_oftener_than_it_must() {
     let counted = Arc::new(Injecting::script(Arc::new(mem::kv()), []));
     let world = World::start_over(counted.clone(), |_| ()).await;
-    world.ok(Request::put("/b")).await;
+    world.ok(Request::put("/bucket")).await;
     // Groups are formed, and what is cached is cached.
-    world.ok(Request::put("/b/first").body(vec![1; 4096])).await;
-    world.ok(Request::get("/b/first")).await;
+    world.ok(Request::put("/bucket/first").body(vec![1; 4096])).await;
+    world.ok(Request::get("/bucket/first")).await;
     let count = || counted.reads().exchanges;
     // As they are: fewer are better, and then the bounds here go down.
     let requests: [(&str, usize, fn(usize) -> Request); 6] = [
-        ("PUT", 5, |number| Request::put(&format!("/b/new{number}")).body(vec![2; 4096])),
-        ("overwrite", 7, |_| Request::put("/b/first").body(vec![3; 4096])),
-        ("GET", 2, |_| Request::get("/b/first")),
-        ("HEAD", 2, |_| Request::head("/b/first")),
-        ("LIST", 3, |_| Request::get("/b").query("list-type", "2")),
-        ("DELETE", 2, |number| Request::delete(&format!("/b/none{number}"))),
+        ("PUT", 5, |number| Request::put(&format!("/bucket/new{number}")).body(vec![2; 4096])),
+        ("overwrite", 7, |_| Request::put("/bucket/first").body(vec![3; 4096])),
+        ("GET", 2, |_| Request::get("/bucket/first")),
+        ("HEAD", 2, |_| Request::head("/bucket/first")),
+        ("LIST", 3, |_| Request::get("/bucket").query("list-type", "2")),
+        ("DELETE", 2, |number| Request::delete(&format!("/bucket/none{number}"))),
     ];
     for (what, bound, request) in requests {
         let begun = Instant::now();
