@@ -50,6 +50,11 @@ pub(crate) async fn exchanges_are_few(name: &str, kv: SharedKv) {
         };
         // The version that is read at, one read of all rows that are known beforehand, the commit.
         let made = asked(&counted, meta.commit_object(put(5))).await;
+        // That no policy is looked at makes it no cheaper.
+        let mut by_none = put(5);
+        by_none.key = "by none".into();
+        by_none.blob.as_mut().unwrap().policy = None;
+        assert_eq!(asked(&counted, meta.commit_object(by_none)).await, made, "{name}, {bucket_name}");
         // Also the version that goes, then what else has its blob.
         let replaced = asked(&counted, meta.commit_object(put(6))).await;
         let current = VersionSelector::Current;
