@@ -15,6 +15,9 @@ const ALONE: Duration = Duration::from_secs(60);
 /// So often each is tried, lest a bound be met by what the node asks.
 const FEWEST: usize = 10;
 
+/// What it is called, how often it asks, and the one of a number.
+type Asking = (&'static str, usize, fn(usize) -> Request);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_request_asks_the_metadata_no_oftener_than_it_must() {
     let counted = Arc::new(Injecting::script(Arc::new(mem::kv()), []));
@@ -25,7 +28,7 @@ async fn each_request_asks_the_metadata_no_oftener_than_it_must() {
     world.ok(Request::get("/bucket/first")).await;
     let count = || counted.reads().exchanges;
     // As they are: fewer are better, and then the bounds here go down.
-    let requests: [(&str, usize, fn(usize) -> Request); 6] = [
+    let requests: [Asking; 6] = [
         ("PUT", 5, |number| Request::put(&format!("/bucket/new{number}")).body(vec![2; 4096])),
         ("overwrite", 7, |_| Request::put("/bucket/first").body(vec![3; 4096])),
         ("GET", 2, |_| Request::get("/bucket/first")),
