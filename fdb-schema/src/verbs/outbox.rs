@@ -70,8 +70,8 @@ pub(crate) async fn queue(tx: &mut Tx, target: &str, event: &Event) -> Outcome<(
     Ok(())
 }
 
-/// Notes how many wait by these counters, and returns the era, by one exchange with the store. Commits must not wait for
-/// each other because of the counters, so the bounds may be passed by as many as are committed at the same moment.
+/// Notes how many wait by these counters, and returns the era, by one exchange with the store. Commits must not wait
+/// for each other because of the counters, so as many as are committed at the same moment may pass the bounds.
 async fn look(tx: &mut Tx, counters: [&Bytes; 2]) -> Outcome<u32> {
     let era_key = keyspace::event_era();
     let unknown = counters.into_iter().filter(|key| !tx.noted.waiting.contains_key(*key));
