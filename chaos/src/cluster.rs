@@ -212,6 +212,10 @@ impl Cluster {
     fn certificates(&self, spec: &Spec) -> Result<(), ChaosError> {
         let tls = self.folder.join("tls");
         fs::create_dir_all(&tls).map_err(ChaosError::io("create the certificates' folder"))?;
+        for (name, before) in [("secrets.key", ""), ("objects.keys", "cairn/1 ")] {
+            let key: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
+            write_secret(&tls.join(name), &format!("{before}{key}\n")).map_err(ChaosError::io("write a key"))?;
+        }
         self.cairn(&["cert", "new-ca", "--dir", &tls.to_string_lossy()])?;
         let nodes = (1..=spec.racks).flat_map(|rack| (1..=spec.nodes_per_rack).map(move |n| node_id(rack, n)));
         for id in nodes.chain(["meta".to_owned()]) {
@@ -280,7 +284,7 @@ impl Cluster {
             text += &format!("[rates]\nrepair = \"{rate}\"\n");
         }
         text += &format!(
-            "[limits]\nmemory = \"{}\"\n[s3]\nlisten = \"{s3}\"\n[[s3.events.webhook]]\nname = \"nobody\"\nurl = \"http://127.0.0.1:1/\"\n[admin]\nlisten = \"{admin}\"\n",
+            "[limits]\nmemory = \"{}\"\n[s3]\nlisten = \"{s3}\"\n{KEYS}[[s3.events.webhook]]\nname = \"nobody\"\nurl = \"http://127.0.0.1:1/\"\n[admin]\nlisten = \"{admin}\"\n",
             spec.memory
         );
         let config = folder.join("node.toml");
@@ -528,6 +532,16 @@ impl Cluster {
 
 fn node_id(rack: usize, number: usize) -> String {
     format!("r{rack}n{number}")
+}
+
+/// What clients may ask of a node beyond plain objects: users with sessions, and encryption by the cluster's keys and
+/// their own.
+const KEYS: &str = "secrets_key_file = \"../tls/secrets.key\"\n[s3.encryption]\nkey_file = \"../tls/objects.keys\"\ncustomer_keys_over_http = true\n";
+
+/// Nodes refuse keys that others may read.
+fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())
 }
 
 fn tls_table(id: &str) -> String {

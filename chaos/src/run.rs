@@ -19,7 +19,7 @@ use crate::{
     judge::{self, Held, Verdict},
     report::{self, Report, data},
     s3::{Account, S3},
-    script::{MetadataKind, Scenario, schedule, units::Span},
+    script::{Drawn, MetadataKind, Place, Scenario, schedule, units::Span},
     traffic::{
         self, Book, Endpoints,
         client::{PLAIN, VERSIONED},
@@ -43,6 +43,8 @@ pub struct Order {
     /// Instead of what the file says.
     pub duration: Option<Span>,
     pub metadata: Option<MetadataKind>,
+    /// The cluster file of the FoundationDB, if the metadata are in one.
+    pub fdb: Option<PathBuf>,
     /// Where the report goes.
     pub report: Option<PathBuf>,
 }
@@ -53,6 +55,9 @@ pub async fn run(order: &Order) -> Result<Report, ChaosError> {
     let mut scenario = Scenario::parse(Path::new(&order.name), &order.text).map_err(refused)?;
     if let Some(metadata) = order.metadata {
         scenario.topology.metadata = metadata;
+        if let (MetadataKind::Fdb, Some(random)) = (metadata, &mut scenario.random) {
+            random.faults.retain(|Drawn(_, place)| *place != Place::Metadata);
+        }
         scenario.check(Path::new(&order.name)).map_err(refused)?;
     }
     let duration = order.duration.unwrap_or(scenario.duration);
@@ -62,7 +67,7 @@ pub async fn run(order: &Order) -> Result<Report, ChaosError> {
 
     let (began, start) = (time::OffsetDateTime::now_utc(), Instant::now());
     let folder = tempfile::tempdir().map_err(ChaosError::io("make a temporary folder"))?;
-    let cluster = Cluster::start(&order.binary, folder.path(), &spec(&scenario))?;
+    let cluster = Cluster::start(&order.binary, folder.path(), &spec(&scenario, order.fdb.as_deref())?)?;
     let version = cluster.cairn(&["--version"])?;
     until_up(&cluster, &scenario).await?;
     let s3 = |node: &crate::cluster::Node| {
@@ -148,9 +153,10 @@ pub async fn run(order: &Order) -> Result<Report, ChaosError> {
     Ok(report)
 }
 
-fn spec(scenario: &Scenario) -> Spec {
+fn spec(scenario: &Scenario, fdb: Option<&Path>) -> Result<Spec, ChaosError> {
     let topology = &scenario.topology;
-    Spec {
+    let no_fdb = || ChaosError::Workload("metadata in a FoundationDB: --fdb names its cluster file".into());
+    Ok(Spec {
         racks: topology.racks,
         nodes_per_rack: topology.nodes_per_rack,
         disks: topology.disks,
@@ -158,12 +164,13 @@ fn spec(scenario: &Scenario) -> Spec {
         metadata: match topology.metadata {
             MetadataKind::Embedded => Metadata::Embedded,
             MetadataKind::Remote => Metadata::Remote,
+            MetadataKind::Fdb => Metadata::fdb(fdb.ok_or_else(no_fdb)?),
         },
         reclaim_grace: topology.reclaim_grace.to_string(),
         scrub_interval: topology.scrub_interval.to_string(),
         repair_rate: None,
         memory: topology.memory.to_string(),
-    }
+    })
 }
 
 fn memory(scenario: &Scenario) -> u64 {

@@ -27,7 +27,7 @@ async fn a_grant_is_all_that_a_key_is_allowed_by_on_every_backend() {
     }
 }
 
-async fn a_grant_has_every_policy(name: &str, kv: SharedKv) {
+pub(crate) async fn a_grant_has_every_policy(name: &str, kv: SharedKv) {
     let meta = Meta::new(kv);
     assert_eq!(meta.grant("key").await.unwrap(), None, "{name}");
     meta.create_user(User::new("alice", 1)).await.unwrap();

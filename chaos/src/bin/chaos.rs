@@ -1,6 +1,10 @@
 //! `cairn-chaos`: runs scenarios against real Cairn processes.
 
-use std::{path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
 
 use cairn_chaos::{
     ChaosError,
@@ -125,7 +129,7 @@ struct RunArgs {
 }
 
 impl RunArgs {
-    fn order(self, binary: PathBuf, seed: u64) -> Result<Order, ChaosError> {
+    fn order(self, binary: PathBuf, seed: u64, fdb: Option<PathBuf>) -> Result<Order, ChaosError> {
         let file = if self.file.is_file() || self.file.extension().is_some() {
             self.file
         } else {
@@ -133,11 +137,12 @@ impl RunArgs {
         };
         let text = std::fs::read_to_string(&file).map_err(ChaosError::io(format!("read {}", file.display())))?;
         let (duration, metadata, report) = (self.duration, self.metadata, self.report);
-        Ok(Order { binary, name: file.display().to_string(), text, seed, duration, metadata, report })
+        Ok(Order { binary, name: file.display().to_string(), text, seed, duration, metadata, fdb, report })
     }
 }
 
-fn replayed(report: &std::path::Path, folder: Option<PathBuf>, binary: PathBuf) -> Result<Order, ChaosError> {
+fn replayed(report: &Path, folder: Option<PathBuf>, setting: &Setting) -> Result<Order, ChaosError> {
+    let (binary, fdb) = (setting.binary.clone(), setting.fdb.clone());
     let wrong = |why: String| ChaosError::Workload(format!("{}: {why}", report.display()));
     let text = std::fs::read(report).map_err(|error| wrong(error.to_string()))?;
     let of: Report = serde_json::from_slice(&text).map_err(|error| wrong(format!("no report: {error}")))?;
@@ -146,7 +151,7 @@ fn replayed(report: &std::path::Path, folder: Option<PathBuf>, binary: PathBuf) 
     }
     let duration = of.duration.parse().map_err(wrong)?;
     let (name, text, seed, metadata) = (of.name, of.file, of.seed, Some(of.metadata));
-    Ok(Order { binary, name, text, seed, duration: Some(duration), metadata, report: folder })
+    Ok(Order { binary, name, text, seed, duration: Some(duration), metadata, fdb, report: folder })
 }
 
 /// What a scenario is about, a line each.
@@ -207,8 +212,10 @@ async fn main() -> ExitCode {
 
 async fn run(setting: &Setting, scenario: Scenario) -> Result<(), ChaosError> {
     match scenario {
-        Scenario::Run(arguments) => judged(arguments.order(setting.binary.clone(), setting.seed)).await,
-        Scenario::Replay { report, folder } => judged(replayed(&report, folder, setting.binary.clone())).await,
+        Scenario::Run(arguments) => {
+            judged(arguments.order(setting.binary.clone(), setting.seed, setting.fdb.clone())).await
+        }
+        Scenario::Replay { report, folder } => judged(replayed(&report, folder, setting)).await,
         Scenario::List { scenarios } => list(&scenarios),
         Scenario::Clients => clients::run(setting).await,
         Scenario::Racks => racks::run(setting).await,

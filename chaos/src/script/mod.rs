@@ -4,7 +4,7 @@ pub mod file;
 pub mod schedule;
 pub mod units;
 
-pub use file::{Fault, FileError, Kind, MetadataKind, Mix, Must, Place, Random, Scenario, Topology, Workload};
+pub use file::{Drawn, Fault, FileError, Kind, MetadataKind, Mix, Must, Place, Random, Scenario, Topology, Workload};
 pub use schedule::{Step, Target, schedule};
 
 #[cfg(test)]

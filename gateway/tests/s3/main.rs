@@ -14,6 +14,7 @@ mod documents;
 mod encryption;
 mod errors;
 mod events;
+mod exchanges;
 mod forms;
 mod honour;
 mod kms;
