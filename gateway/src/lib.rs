@@ -39,6 +39,7 @@ mod shown;
 mod tls;
 mod turnstile;
 mod verified;
+mod web_identity;
 mod witness;
 mod xml;
 
@@ -52,6 +53,7 @@ pub use options::{GatewayError, GatewayLimits, GatewayOptions};
 pub use secrets::{SecretsKey, SecretsKeyError};
 pub use server::Gateway;
 pub use tls::Certificate;
+pub use web_identity::{RoleError, WebIdentities, WebIdentityOptions};
 
 /// What a `tracing` filter should say besides its own level: `s3s` logs every refused request as an error, which the
 /// gateway logs itself with its request id.

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::{audit::AuditLog, encryption::Keyring, events::EventTargets, pace::LeastPace, secrets::SecretsKey};
+use crate::{
+    audit::AuditLog, encryption::Keyring, events::EventTargets, pace::LeastPace, secrets::SecretsKey,
+    web_identity::WebIdentities,
+};
 
 /// What a gateway is started with.
 #[derive(Clone)]
@@ -17,6 +20,8 @@ pub struct GatewayOptions {
     pub secrets: Option<SecretsKey>,
     /// By which objects are encrypted. Without it nothing is, but with keys that clients keep.
     pub keyring: Option<Keyring>,
+    /// Roles of those whom providers of identities know. Without any nobody comes in so.
+    pub roles: Option<WebIdentities>,
     /// Whom events can be told to. Without any no bucket's notifications can be configured.
     pub targets: Option<EventTargets>,
     /// Whether such keys may come over plain HTTP: where nobody can listen.
@@ -40,6 +45,7 @@ impl GatewayOptions {
             root_secret_key: root_secret_key.into(),
             secrets: None,
             keyring: None,
+            roles: None,
             audit: None,
             targets: None,
             customer_keys_over_http: false,
@@ -62,6 +68,9 @@ impl GatewayOptions {
         }
         if self.region.is_empty() {
             return wrong("region", "it may not be empty");
+        }
+        if self.roles.is_some() && self.secrets.is_none() {
+            return wrong("web_identity", "temporary credentials need a key for secrets (secrets_key_file)");
         }
         let limits = &self.limits;
         if limits.connections == 0 || limits.requests_in_flight == 0 || limits.header_count == 0 {

@@ -16,6 +16,8 @@ mod errors;
 mod events;
 mod forms;
 mod honour;
+#[path = "../support/idp.rs"]
+mod idp;
 mod kms;
 mod listing;
 mod locks;
@@ -37,6 +39,7 @@ mod table;
 #[path = "../support/vault.rs"]
 mod vault;
 mod versions;
+mod web_identity;
 #[path = "../support/webhook.rs"]
 mod webhook;
 #[path = "../support/wire.rs"]
