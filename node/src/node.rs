@@ -24,7 +24,7 @@ use crate::{
     process::{Stop, stopped},
     renewal::Files,
     serve::{MAX_QUEUED_BYTES, MAX_QUEUED_READS, Plan, Serving},
-    targets,
+    roles, targets,
 };
 
 /// Runs until `stop`.
@@ -163,6 +163,7 @@ pub(crate) fn gateway_options(file: &NodeFile, keys: &RootKeys) -> Result<Gatewa
     };
     options.keyring = keys::keyring(&file.s3.encryption)?;
     options.targets = targets::of(file)?;
+    options.roles = roles::of(file)?;
     options.customer_keys_over_http = file.s3.encryption.customer_keys_over_http;
     options.secrets = file.s3.secrets_key_file.as_deref().map(keys::secrets_key).transpose()?;
     let pem = |path: &PathBuf| files::read_text(path);

@@ -10,6 +10,7 @@ mod problem;
 mod shared;
 mod stripes;
 mod values;
+mod web_identity;
 
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,7 @@ use serde::de::DeserializeOwned;
 pub(crate) use shared::{AuditSection, LogFormat, LogSection, TlsSection};
 pub(crate) use stripes::problems as policy_problems;
 pub(crate) use values::{Period, SchemeText, Size};
+pub(crate) use web_identity::WebIdentitySection;
 
 /// A file that is read, checked and then used.
 pub(crate) trait ConfigFile: DeserializeOwned {

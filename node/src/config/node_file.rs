@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::{
     ConfigFile, EncryptionSection, EventsSection, Findings, Period, SchemeText, Sharers, Shares, Size, TooSmall,
+    WebIdentitySection,
     shared::{
         AdminSection, AuditSection, LogSection, TlsSection, check_apart, check_dialled, check_host_port, check_label,
         check_version,
@@ -270,6 +271,8 @@ pub(crate) struct S3Section {
     pub encryption: EncryptionSection,
     #[serde(default)]
     pub events: EventsSection,
+    #[serde(default)]
+    pub web_identity: Vec<WebIdentitySection>,
     /// Certificate chain and key for https, PEM; both or neither.
     pub tls_cert: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
@@ -312,6 +315,7 @@ impl ConfigFile for NodeFile {
             audit.path = folder.join(&audit.path);
         }
         self.s3.events.resolve(folder);
+        self.s3.web_identity.iter_mut().for_each(|role| role.resolve(folder));
         let optional = [
             &mut self.s3.secret_key_file,
             &mut self.s3.secrets_key_file,
@@ -579,6 +583,10 @@ impl S3Section {
     fn check(&self, findings: &mut Findings<'_>) {
         self.encryption.check(findings);
         self.events.check(findings);
+        if !self.web_identity.is_empty() && self.secrets_key_file.is_none() {
+            let what = "needs s3.secrets_key_file: temporary credentials come of that key";
+            findings.refuse("s3.web_identity", what, "name the file of secrets, the same on all nodes");
+        }
         if self.region.is_empty() {
             findings.refuse("s3.region", "is empty", "leave it out for us-east-1");
         }

@@ -10,7 +10,7 @@ use crate::{
     failure::Failure,
     keys::{self, RootKeys},
     node::gateway_options,
-    targets,
+    roles, targets,
 };
 
 pub(super) fn check(file: &NodeFile, depth: Depth, findings: &mut Findings<'_>, notes: &mut Notes) {
@@ -31,7 +31,7 @@ pub(super) fn check(file: &NodeFile, depth: Depth, findings: &mut Findings<'_>, 
     if !check_encryption(file, findings) {
         return;
     }
-    if !check_events(file, findings) {
+    if !check_events(file, findings) || !check_roles(file, findings) {
         return;
     }
     let Some(keys) = root_keys(file, depth, findings, notes) else { return };
@@ -94,6 +94,24 @@ fn check_events(file: &NodeFile, findings: &mut Findings<'_>) -> bool {
         Err(failure) => failure.to_string(),
     };
     findings.refuse("s3.events", why, "ops/config has commented examples");
+    false
+}
+
+/// The same of the roles of web identities. Their providers are not asked: they may be away when a node starts.
+fn check_roles(file: &NodeFile, findings: &mut Findings<'_>) -> bool {
+    for (index, role) in file.s3.web_identity.iter().enumerate() {
+        if let Some(ca) = &role.ca
+            && read(&format!("s3.web_identity[{index}].ca"), ca, findings).is_none()
+        {
+            return false;
+        }
+    }
+    let why = match roles::of(file) {
+        Ok(_) => return true,
+        Err(Failure::Roles(why)) => why,
+        Err(failure) => failure.to_string(),
+    };
+    findings.refuse("s3.web_identity", why, "ops/config has commented examples");
     false
 }
 

@@ -102,7 +102,7 @@ pub(crate) const FLOORS: [(&str, &[&str]); 9] = [
             "preflight",
             "dev give_up meta_server node transfer",
             "named_store placement",
-            "certs cli keys metadata serve targets",
+            "certs cli keys metadata roles serve targets",
             "failure",
             "data_dir",
             "admin layout process ready_file",
