@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use crate::{
-    audit::AuditLog, encryption::Keyring, events::EventTargets, pace::LeastPace, secrets::SecretsKey,
+    audit::AuditLog, encryption::Keyring, events::EventTargets, network::Network, pace::LeastPace, secrets::SecretsKey,
     web_identity::WebIdentities,
 };
 
@@ -14,6 +14,10 @@ pub struct GatewayOptions {
     pub listen: SocketAddr,
     /// Certificate chain and private key, PEM. None serves plain HTTP.
     pub tls: Option<(String, String)>,
+    /// Certificates for clients that ask for these names; others are shown the one above.
+    pub certificates: Vec<NamedCertificate>,
+    /// Balancers: they say by the PROXY protocol whom they speak for, and whoever else does is refused.
+    pub balancers: Vec<Network>,
     pub root_access_key: String,
     pub root_secret_key: String,
     /// By which secrets of users are sealed. Without it no user comes in.
@@ -35,12 +39,23 @@ pub struct GatewayOptions {
     pub metrics: prometheus::Registry,
 }
 
+/// A certificate for clients that ask for one of some names.
+#[derive(Clone)]
+pub struct NamedCertificate {
+    /// Of hosts; `*.` before one stands for any single label.
+    pub names: Vec<String>,
+    /// Certificate chain and private key, PEM.
+    pub pem: (String, String),
+}
+
 impl GatewayOptions {
     /// Plain HTTP, region us-east-1, default limits and a registry of its own.
     pub fn new(listen: SocketAddr, root_access_key: &str, root_secret_key: &str) -> Self {
         Self {
             listen,
             tls: None,
+            certificates: Vec::new(),
+            balancers: Vec::new(),
             root_access_key: root_access_key.into(),
             root_secret_key: root_secret_key.into(),
             secrets: None,
@@ -65,6 +80,9 @@ impl GatewayOptions {
         }
         if self.root_access_key.contains(|c: char| !c.is_ascii_graphic() || c == '/' || c == ',') {
             return wrong("root_access_key", "want printable ASCII without '/' and ','");
+        }
+        if self.tls.is_none() && !self.certificates.is_empty() {
+            return wrong("certificates", "https needs one for clients that ask for no name, too (tls_cert, tls_key)");
         }
         if self.region.is_empty() {
             return wrong("region", "it may not be empty");
@@ -134,6 +152,16 @@ impl Default for GatewayLimits {
             body_timeout: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(120),
             least_bytes_per_second: 1024,
+        }
+    }
+}
+
+impl GatewayError {
+    /// Without the name of the part that it is about.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Tls(why) => why.clone(),
+            other => other.to_string(),
         }
     }
 }

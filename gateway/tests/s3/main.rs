@@ -15,6 +15,7 @@ mod encryption;
 mod errors;
 mod events;
 mod forms;
+mod front_door;
 mod honour;
 #[path = "../support/idp.rs"]
 mod idp;

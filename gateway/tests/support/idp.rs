@@ -7,6 +7,7 @@ use cairn_gateway::WebIdentityOptions;
 use parking_lot::Mutex;
 use ring::{
     rand::SystemRandom,
+    rsa::PublicKeyComponents,
     signature::{
         ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256,
         RsaKeyPair,
@@ -92,7 +93,7 @@ impl IdpKey {
                 json!({"kty": "OKP", "crv": "Ed25519", "x": encode(pair.public_key().as_ref())})
             }
             Signing::Rsa(pair) => {
-                let (n, e) = (self.modulus(), pair.public().exponent().big_endian_without_leading_zero().to_vec());
+                let PublicKeyComponents::<Vec<u8>> { n, e } = pair.public().into();
                 json!({"kty": "RSA", "n": encode(&n), "e": encode(&e)})
             }
         };
@@ -104,7 +105,7 @@ impl IdpKey {
     /// Of an RSA key: whoever takes a public key for a secret would take this.
     pub(crate) fn modulus(&self) -> Vec<u8> {
         let Signing::Rsa(pair) = &self.signing else { panic!("an RSA key is wanted") };
-        pair.public().modulus().big_endian_without_leading_zero().to_vec()
+        PublicKeyComponents::<Vec<u8>>::from(pair.public()).n
     }
 
     fn signature(&self, algorithm: &str, message: &[u8]) -> Vec<u8> {

@@ -21,7 +21,7 @@ pub(crate) use meta_file::MetaFile;
 pub(crate) use meta_memory::MetaShares;
 #[cfg(feature = "fdb")]
 pub(crate) use node_file::DEFAULT_PREFIX;
-pub(crate) use node_file::{DiskSection, MetadataKind, MetadataSection, NodeFile};
+pub(crate) use node_file::{CertificateSection, DiskSection, MetadataKind, MetadataSection, NodeFile};
 pub(crate) use problem::{ConfigError, Findings};
 use serde::de::DeserializeOwned;
 pub(crate) use shared::{AuditSection, LogFormat, LogSection, TlsSection};

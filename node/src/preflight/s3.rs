@@ -6,7 +6,7 @@ use cairn_gateway::{Gateway, GatewayError, KeyFile, SecretsKey};
 
 use super::look::{Depth, Notes, read};
 use crate::{
-    config::{Findings, NodeFile},
+    config::{CertificateSection, Findings, NodeFile},
     failure::Failure,
     keys::{self, RootKeys},
     node::gateway_options,
@@ -19,6 +19,13 @@ pub(super) fn check(file: &NodeFile, depth: Depth, findings: &mut Findings<'_>, 
         let key = read("s3.tls_key", key, findings);
         if cert.is_none() || key.is_none() {
             return;
+        }
+    }
+    for (index, CertificateSection { cert, key, .. }) in file.s3.certificates.iter().enumerate() {
+        for (name, path) in [("cert", cert), ("key", key)] {
+            if read(&format!("s3.certificates[{index}].{name}"), path, findings).is_none() {
+                return;
+            }
         }
     }
     if let Some(path) = &file.s3.secrets_key_file {

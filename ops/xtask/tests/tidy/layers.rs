@@ -92,7 +92,7 @@ pub(crate) const FLOORS: [(&str, &[&str]); 9] = [
             "connection key_desk metrics options public_access query session",
             "events",
             "shown",
-            "answer audit encryption expect fault http_date pace percent recent secrets turnstile verified web_identity xml",
+            "answer audit encryption expect fault http_date network pace percent recent secrets turnstile verified web_identity xml",
             "outbound",
         ],
     ),
