@@ -55,6 +55,7 @@ const READS: [&str; 51] = [
     "locate",
     "maintenance",
     "move_tail",
+    "named_policies",
     "nodes",
     "object_parts",
     "ping",
