@@ -128,6 +128,12 @@ pub fn answers(broken: &[Broken], samples: &[Sample]) -> Vec<Verdict> {
             "looked at each second while they were away".into(),
         ),
         Verdict::of(
+            "full disks",
+            "writes that find no room are refused with 503, reads and deletes go on, and then writes are taken again",
+            of(&["FULL"]),
+            "looked at while clients filled the cluster, if they did".into(),
+        ),
+        Verdict::of(
             "processes",
             "no process ends by itself, and each that is told to ends well",
             of(&["CRASH", "STOP"]),
@@ -171,7 +177,8 @@ pub fn silence(must: &Must, samples: &[Sample], events: &[Event], end_ms: u64) -
     let done = events.iter().filter(|event| matches!(event.outcome, Outcome::Done));
     let cut = done.filter(|event| {
         let kind = event.step.what;
-        matches!(event.step.target, Target::Metadata | Target::All) && matches!(kind, Kind::Kill | Kind::Freeze)
+        matches!(event.step.target, Target::Metadata | Target::All)
+            && (kind.is_partition() || matches!(kind, Kind::Kill | Kind::Freeze | Kind::PowerCut | Kind::Upgrade))
     });
     let cut = cut.map(|event| (event.began_ms, event.ended_ms.unwrap_or(end_ms) + RESUMED_MS));
     let cut = apart(cut.collect());
