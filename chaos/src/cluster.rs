@@ -307,9 +307,10 @@ impl Cluster {
         let folder = self.folder.join("meta");
         fs::create_dir_all(&folder).map_err(ChaosError::io("create the metadata folder"))?;
         let config = format!(
-            "version = 1\n[meta]\nid = \"meta\"\npath = \"store\"\nlisten = \"{quic}\"\n{}[admin]\nlisten = \"{}\"\n",
+            "version = 1\n[meta]\nid = \"meta\"\npath = \"store\"\nlisten = \"{quic}\"\n{}[admin]\nlisten = \"{}\"\nallow_remote = {}\n",
             tls_table(META),
             admin,
+            self.net.is_some(),
         );
         fs::write(folder.join("meta.toml"), config).map_err(ChaosError::io("write meta.toml"))?;
         let (volume, clock) = (self.volume(&folder.join("store"))?, self.clock(META)?);
@@ -353,8 +354,9 @@ impl Cluster {
             text += &format!("[rates]\nrepair = \"{rate}\"\n");
         }
         text += &format!(
-            "[limits]\nmemory = \"{}\"\n[s3]\nlisten = \"{s3}\"\n[[s3.events.webhook]]\nname = \"nobody\"\nurl = \"http://127.0.0.1:1/\"\n[admin]\nlisten = \"{admin_listen}\"\n",
-            spec.memory
+            "[limits]\nmemory = \"{}\"\n[s3]\nlisten = \"{s3}\"\n[[s3.events.webhook]]\nname = \"nobody\"\nurl = \"http://127.0.0.1:1/\"\n[admin]\nlisten = \"{admin_listen}\"\nallow_remote = {}\n",
+            spec.memory,
+            self.net.is_some()
         );
         let config = folder.join("node.toml");
         fs::write(&config, text).map_err(ChaosError::io("write node.toml"))?;
