@@ -627,13 +627,25 @@ impl Cluster {
 
     /// Runs `cairn admin give-up` with what it is to give up, such as `--node n1`.
     pub fn give_up(&self, which: &[&str]) -> Result<String, ChaosError> {
-        let config = self.any_config()?;
-        self.cairn(&[&["admin", "give-up", "--config", &config], which].concat())
+        self.cairn_as(0, &[&["admin", "give-up"], which].concat())
     }
 
     /// Prints where everything should be: `cairn admin metadata placement`.
     pub fn placement(&self) -> Result<String, ChaosError> {
-        self.cairn(&["admin", "metadata", "placement", "--config", &self.any_config()?])
+        self.placement_by(0)
+    }
+
+    /// The same, asked by a node that the metadata hear.
+    pub fn placement_by(&self, index: usize) -> Result<String, ChaosError> {
+        self.cairn_as(index, &["admin", "metadata", "placement"])
+    }
+
+    /// Runs a command of the administrator with the certificates and metadata of a node, where that is.
+    fn cairn_as(&self, index: usize, arguments: &[&str]) -> Result<String, ChaosError> {
+        let node = self.nodes.get(index).ok_or(ChaosError::Workload("a cluster without nodes".into()))?;
+        let mut command = self.program(&node.id, false);
+        command.args(arguments).arg("--config").arg(&node.config);
+        run(command, &format!("cairn {}", arguments.join(" ")))
     }
 
     /// Stops all nodes as an operator would, and not the metadata server. Those that had been killed before are gone
@@ -643,16 +655,10 @@ impl Cluster {
         processes.into_iter().try_for_each(|mut process| process.terminate(STOPPED))
     }
 
-    /// Of a node whose certificates and metadata commands may use.
-    fn any_config(&self) -> Result<String, ChaosError> {
-        let node = self.nodes.first().ok_or(ChaosError::Workload("a cluster without nodes".into()))?;
-        Ok(node.config.to_string_lossy().into_owned())
-    }
-
     /// Runs `cairn admin metadata check` as a node would reach the metadata; what it printed. Fails if it found
     /// anything wrong.
     pub fn check_metadata(&self) -> Result<String, ChaosError> {
-        self.cairn(&["admin", "metadata", "check", "--config", &self.any_config()?])
+        self.cairn_as(0, &["admin", "metadata", "check"])
     }
 
     /// Where the processes' folders are.

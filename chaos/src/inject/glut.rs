@@ -24,6 +24,8 @@ const OBJECT: usize = 4 << 20;
 const AT_ONCE: usize = 4;
 /// So many refusals in a row, by different nodes, and it is full.
 const REFUSALS: usize = 24;
+/// So many requests in a row without any answer, and somebody is away who should not be.
+const SILENT: usize = 40;
 /// More than any of these clusters holds.
 const MOST_OBJECTS: usize = 20_000;
 const PAUSE: Duration = Duration::from_millis(250);
@@ -79,27 +81,38 @@ impl Glut<'_> {
             return (Vec::new(), String::new());
         }
         let (mut written, mut refusals, mut refused) = (Vec::new(), 0, String::new());
+        let mut silent = 0;
         for first in (0..MOST_OBJECTS).step_by(AT_ONCE) {
             let writes = (first..first + AT_ONCE).map(|number| async move {
                 let s3 = self.endpoints.s3(number % self.endpoints.len());
                 (number, s3.put(GLUT, &key(number), body(number)).await)
             });
-            let before = written.len();
+            let before = refusals;
             for (number, answer) in futures::future::join_all(writes).await {
                 match answer {
-                    Ok(()) => written.push(number),
+                    Ok(()) => {
+                        written.push(number);
+                        (refusals, silent) = (0, 0);
+                    }
                     Err(S3Error::Status { status: StatusCode::SERVICE_UNAVAILABLE, body, .. }) => {
                         refusals += 1;
                         refused = format!("503 {}", crate::s3::elements(&body, "Code").next().unwrap_or_default());
                     }
+                    // On a machine that is too busy connections fail now and then.
+                    Err(error @ (S3Error::Transport { .. } | S3Error::Deadline { .. })) => {
+                        silent += 1;
+                        if silent >= SILENT {
+                            self.broken(format!("writes to a full cluster get no answer: {error}"));
+                            return (written, refused);
+                        }
+                    }
                     Err(error) => self.broken(format!("a write to a full cluster is not refused with 503: {error}")),
                 }
             }
-            if written.len() > before {
-                refusals = 0;
-            } else if refusals >= REFUSALS {
+            if refusals >= REFUSALS {
                 return (written, refused);
-            } else {
+            }
+            if refusals > before {
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -136,13 +149,23 @@ impl Glut<'_> {
                 (number, s3.delete(GLUT, &key(*number)).await)
             });
             for (number, answer) in futures::future::join_all(deletes).await {
-                match answer {
+                match self.again(*number, answer).await {
                     Ok(()) => deleted += 1,
                     Err(error) => self.broken(format!("{} cannot be deleted: {error}", key(*number))),
                 }
             }
         }
         deleted
+    }
+
+    /// Once more through another node, if nobody answered.
+    async fn again(&self, number: usize, answer: Result<(), S3Error>) -> Result<(), S3Error> {
+        match answer {
+            Err(S3Error::Transport { .. }) => {
+                self.endpoints.s3((number + 1) % self.endpoints.len()).delete(GLUT, &key(number)).await
+            }
+            answer => answer,
+        }
     }
 
     /// Each node takes a whole object again, within the time in which everything must be whole.

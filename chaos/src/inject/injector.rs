@@ -337,7 +337,9 @@ impl Injector {
     fn placement(&mut self) -> Result<&str, ChaosError> {
         let is_old = |(asked, _): &(Instant, String)| asked.elapsed() > PLACED;
         if self.placed.as_ref().is_none_or(is_old) {
-            let placement = tokio::task::block_in_place(|| self.cluster.placement())?;
+            let held: BTreeSet<usize> = self.active.iter().flat_map(|active| active.nodes.clone()).collect();
+            let node = (0..self.cluster.nodes.len()).find(|node| !held.contains(node)).unwrap_or(0);
+            let placement = tokio::task::block_in_place(|| self.cluster.placement_by(node))?;
             self.placed = Some((Instant::now(), placement));
         }
         Ok(self.placed.as_ref().map_or("", |(_, placement)| placement))
