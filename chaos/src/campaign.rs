@@ -90,7 +90,8 @@ fn append(state: &Path, ran: &Ran) -> Result<(), ChaosError> {
     let line = serde_json::to_string(ran).map_err(|error| ChaosError::Workload(error.to_string()))?;
     // Begins a line, because the last one may have been cut off.
     let file = OpenOptions::new().create(true).append(true).open(state);
-    let written = file.and_then(|mut file| file.write_all(format!("\n{line}").as_bytes()).and_then(|()| file.sync_all()));
+    let written =
+        file.and_then(|mut file| file.write_all(format!("\n{line}").as_bytes()).and_then(|()| file.sync_all()));
     written.map_err(ChaosError::io(format!("write {}", state.display())))
 }
 
@@ -295,7 +296,7 @@ mod tests {
         assert_eq!(smallest(all.clone(), 1000, fails).unwrap(), needed);
         assert!(count < 60, "{count}");
         // One that fails without any fault at all.
-        assert_eq!(smallest(all.clone(), 1000, |_| Ok::<_, ()>(true)).unwrap(), []);
+        assert_eq!(smallest(all.clone(), 1000, |_| Ok::<_, ()>(true)).unwrap(), Vec::<usize>::new());
         // When the tries are used up, what is left fails still.
         let left = smallest(all, 3, |some| Ok::<_, ()>(needed.iter().all(|step| some.contains(step)))).unwrap();
         assert!(needed.iter().all(|step| left.contains(step)));

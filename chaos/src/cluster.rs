@@ -225,8 +225,9 @@ impl Cluster {
             net: None,
             _leftovers: spec.metadata.leftovers(),
         };
-        let ids: Vec<String> =
-            (1..=spec.racks).flat_map(|rack| (1..=spec.nodes_per_rack).map(move |number| node_id(rack, number))).collect();
+        let ids: Vec<String> = (1..=spec.racks)
+            .flat_map(|rack| (1..=spec.nodes_per_rack).map(move |number| node_id(rack, number)))
+            .collect();
         if spec.lab.network {
             cluster.net = Some(Net::new(ids.iter().cloned().chain([META.to_owned()]).collect())?);
         }

@@ -145,7 +145,7 @@ pub async fn run(order: &Order, lab: &Lab) -> Result<Report, ChaosError> {
     verdicts.push(judge::figures(&scenario.must, memory(&scenario), &scene.most, &pages.broken));
     verdicts.push(judge::silence(&scenario.must, &pages.samples, &events, loaded_ms));
     let mut all = tokio::task::block_in_place(|| judge::histories(&pages.histories, &pages.broken, &unread)).to_vec();
-    all.extend(judge::answers(&pages.broken, &pages.samples));
+    all.extend(judge::answers(&pages.broken, &pages.samples, &events));
     all.extend(verdicts);
     let report = Report {
         format: Report::FORMAT,

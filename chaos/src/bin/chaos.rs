@@ -183,7 +183,10 @@ impl RunArgs {
             run_options.extend(value.into_iter().flat_map(|value| [format!("--{name}"), value]));
         };
         option("duration", self.duration.map(|span| span.to_string()));
-        option("metadata", self.metadata.and_then(|kind| kind.to_possible_value()).map(|value| value.get_name().into()));
+        option(
+            "metadata",
+            self.metadata.and_then(|kind| kind.to_possible_value()).map(|value| value.get_name().into()),
+        );
         option("program-before", self.program_before.map(|path| path.display().to_string()));
         if self.only.is_some() {
             return Err(ChaosError::Workload("--only is for one seed: each has steps of its own".into()));
@@ -319,9 +322,9 @@ fn main() -> ExitCode {
         fdb: arguments.fdb,
     };
     let done = match arguments.scenario {
-        Scenario::Run(run) => on_threads(prepared(run.order(setting.binary, seed)), async |(order, lab)| {
-            judged(&order, &lab).await
-        }),
+        Scenario::Run(run) => {
+            on_threads(prepared(run.order(setting.binary, seed)), async |(order, lab)| judged(&order, &lab).await)
+        }
         Scenario::Replay { report, folder } => {
             on_threads(prepared(replayed(&report, folder, setting.binary)), async |(order, lab)| {
                 judged(&order, &lab).await

@@ -29,6 +29,22 @@ const SILENT: usize = 40;
 /// More than any of these clusters holds.
 const MOST_OBJECTS: usize = 20_000;
 const PAUSE: Duration = Duration::from_millis(250);
+/// How long a read or a delete is tried again, as every client of S3 does, before it counts as refused.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Tries again what is answered with 503 or not at all.
+async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, S3Error>) -> Result<T, S3Error> {
+    let ends = Instant::now() + PATIENCE;
+    loop {
+        match ask().await {
+            Err(error) if error.status().is_some_and(|status| status != StatusCode::SERVICE_UNAVAILABLE) => {
+                return Err(error);
+            }
+            Err(_) if Instant::now() < ends => tokio::time::sleep(PAUSE).await,
+            answer => return answer,
+        }
+    }
+}
 
 struct Glut<'a> {
     endpoints: &'a Endpoints,
@@ -50,7 +66,7 @@ pub async fn glut(endpoints: Endpoints, book: Book, within: Duration) -> String 
     glut.taken_again().await;
     format!(
         "{} MiB were taken until {refused}; {deleted} objects were deleted in {:.1} s, and {:.1} s later writes were taken",
-        written.len() * OBJECT >> 20,
+        (written.len() * OBJECT) >> 20,
         (empty - was_full).as_secs_f64(),
         empty.elapsed().as_secs_f64()
     )
@@ -125,7 +141,7 @@ impl Glut<'_> {
         for node in 0..self.endpoints.len() {
             let s3 = self.endpoints.s3(node);
             for number in written.iter().skip(node).step_by(self.endpoints.len() * 4) {
-                match s3.get(GLUT, &key(*number)).await {
+                match patiently(async || s3.get(GLUT, &key(*number)).await).await {
                     Ok(bytes) => {
                         if let Err(why) = content::verify(&key(*number), label(*number), &bytes) {
                             self.broken(format!("{} of a full cluster, by node {}: {why}", key(*number), node + 1));
@@ -134,7 +150,7 @@ impl Glut<'_> {
                     Err(error) => self.broken(format!("a read of a full cluster, by node {}: {error}", node + 1)),
                 }
             }
-            if let Err(error) = s3.list(GLUT, "glut/").await {
+            if let Err(error) = patiently(async || s3.list(GLUT, "glut/").await).await {
                 self.broken(format!("a listing of a full cluster, by node {}: {error}", node + 1));
             }
         }
@@ -146,26 +162,16 @@ impl Glut<'_> {
         for some in written.chunks(AT_ONCE) {
             let deletes = some.iter().map(|number| async move {
                 let s3 = self.endpoints.s3(number % self.endpoints.len());
-                (number, s3.delete(GLUT, &key(*number)).await)
+                (number, patiently(async || s3.delete(GLUT, &key(*number)).await).await)
             });
             for (number, answer) in futures::future::join_all(deletes).await {
-                match self.again(*number, answer).await {
+                match answer {
                     Ok(()) => deleted += 1,
                     Err(error) => self.broken(format!("{} cannot be deleted: {error}", key(*number))),
                 }
             }
         }
         deleted
-    }
-
-    /// Once more through another node, if nobody answered.
-    async fn again(&self, number: usize, answer: Result<(), S3Error>) -> Result<(), S3Error> {
-        match answer {
-            Err(S3Error::Transport { .. }) => {
-                self.endpoints.s3((number + 1) % self.endpoints.len()).delete(GLUT, &key(number)).await
-            }
-            answer => answer,
-        }
     }
 
     /// Each node takes a whole object again, within the time in which everything must be whole.
@@ -185,7 +191,7 @@ impl Glut<'_> {
                     }
                 }
             }
-            if let Err(error) = s3.delete(GLUT, &key(number)).await {
+            if let Err(error) = patiently(async || s3.delete(GLUT, &key(number)).await).await {
                 self.broken(format!("{} cannot be deleted: {error}", key(number)));
             }
         }

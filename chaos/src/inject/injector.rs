@@ -360,7 +360,8 @@ impl Injector {
         let meta_is_away = !self.cluster.meta_serves() || self.active.iter().any(|active| self.is_of_meta(active));
         match step.target {
             Target::Metadata => {
-                let busy = meta_is_away || self.active.iter().any(|one| self.events[one.event].step.target == step.target);
+                let busy =
+                    meta_is_away || self.active.iter().any(|one| self.events[one.event].step.target == step.target);
                 return Ok(busy.then(|| "something goes on at the metadata server already".into()));
             }
             Target::All => {
@@ -413,7 +414,8 @@ impl Injector {
         let (step_again, outcome) = (step.clone(), Outcome::Done);
         self.events.push(Event { step: step_again, began_ms, ended_ms: None, healed_ms: None, waited, outcome });
         let (mut injection, mut deed) = (None, None);
-        let cutting = Cutting::of(step.what, &step.target, self.scenario.topology.nodes_per_rack, self.cluster.nodes.len());
+        let cutting =
+            Cutting::of(step.what, &step.target, self.scenario.topology.nodes_per_rack, self.cluster.nodes.len());
         match step.what {
             Kind::Kill if step.target == Target::Metadata => self.cluster.kill_meta(),
             Kind::Freeze if step.target == Target::Metadata => self.cluster.freeze_meta(),
@@ -489,7 +491,8 @@ impl Injector {
     /// Cuts what those that go on cut, and this one.
     fn cables(&self, also: Option<&Cutting>) -> Result<(), ChaosError> {
         let Some(net) = self.cluster.net() else { return Ok(()) };
-        let cuttings: Vec<&Cutting> = self.active.iter().filter_map(|active| active.cutting.as_ref()).chain(also).collect();
+        let cuttings: Vec<&Cutting> =
+            self.active.iter().filter_map(|active| active.cutting.as_ref()).chain(also).collect();
         tokio::task::block_in_place(|| cables::cut(net, &cuttings, self.cluster.nodes.len() + 1))
     }
 
@@ -547,10 +550,11 @@ impl Injector {
                 }
                 active.nodes.iter().try_for_each(|node| self.cluster.begin(*node))?;
             }
-            (Kind::Delay, _) => match (self.cluster.net(), &active.cutting) {
-                (Some(net), Some(cutting)) => cables::hasten(net, cutting)?,
-                _ => {}
-            },
+            (Kind::Delay, _) => {
+                if let (Some(net), Some(cutting)) = (self.cluster.net(), &active.cutting) {
+                    cables::hasten(net, cutting)?;
+                }
+            }
             (kind, _) if kind.needs() == [Needs::Network] => self.cables(None)?,
             (kind, _) if kind.is_of_clocks() => self.clocks(&step, &active.nodes, Clock::set_right)?,
             _ => tokio::task::block_in_place(|| drop(active.injection)),

@@ -70,7 +70,9 @@ impl Net {
     pub fn slow(&self, member: usize) -> Result<(), String> {
         let [delay, jitter] = DELAY;
         let queue = ["qdisc", "add", "dev", CABLE, "root", "netem", "delay", delay, jitter];
-        system("tc", &[&["-n", &self.members[member]], &queue[..]].concat()).map(drop).map_err(|error| error.to_string())
+        system("tc", &[&["-n", &self.members[member]], &queue[..]].concat())
+            .map(drop)
+            .map_err(|error| error.to_string())
     }
 
     pub fn hasten(&self, member: usize) -> Result<(), ChaosError> {

@@ -113,7 +113,8 @@ fn two_racks_at_once_are_two_and_each_is_every_node() {
 
 #[test]
 fn a_minority_is_what_may_be_away_a_pair_two_racks_and_an_upgrade_everything_in_its_turn() {
-    let fault = |what: &str, place: &str| format!("{LEAST}[[fault]]\nat = \"1 s\"\nwhat = \"{what}\"\nwhere = \"{place}\"\n");
+    let fault =
+        |what: &str, place: &str| format!("{LEAST}[[fault]]\nat = \"1 s\"\nwhat = \"{what}\"\nwhere = \"{place}\"\n");
     for seed in 0..20 {
         for (what, place) in [("cut", "minority"), ("part", "pair")] {
             let steps = schedule(&parse(&fault(what, place)).unwrap(), Span::seconds(60), seed);

@@ -105,7 +105,18 @@ impl Client {
     pub fn new(number: usize, endpoints: Endpoints, book: Book, workload: Workload, seed: u64) -> Self {
         let rng = StdRng::seed_from_u64(seed ^ ((number as u64 + 1) << 32));
         let (fixed, is_stubborn) = (None, false);
-        Self { number, endpoints, fixed, is_stubborn, book, workload, rng, serial: 0, tags: HashMap::new(), once: Vec::new() }
+        Self {
+            number,
+            endpoints,
+            fixed,
+            is_stubborn,
+            book,
+            workload,
+            rng,
+            serial: 0,
+            tags: HashMap::new(),
+            once: Vec::new(),
+        }
     }
 
     /// The same, asking one node only.

@@ -26,7 +26,8 @@ pub struct Endpoints {
 
 impl Endpoints {
     pub fn new(all: Vec<S3>) -> Self {
-        let one = |s3| One { s3, fit: AtomicBool::new(true), doubtful: AtomicBool::new(false), changes: AtomicU64::new(0) };
+        let one =
+            |s3| One { s3, fit: AtomicBool::new(true), doubtful: AtomicBool::new(false), changes: AtomicU64::new(0) };
         Self { all: Arc::new(all.into_iter().map(one).collect()) }
     }
 

@@ -250,9 +250,7 @@ fn accounting(cluster: &Cluster, counted: &BTreeMap<&'static str, Counted>) -> V
     let mut faults = Vec::new();
     let mut said = Vec::new();
     for (bucket, Counted { objects, bytes }) in counted {
-        let shown = tokio::task::block_in_place(|| {
-            cluster.cairn_at(0, &["admin", "bucket", "show", bucket, "--json"])
-        });
+        let shown = tokio::task::block_in_place(|| cluster.cairn_at(0, &["admin", "bucket", "show", bucket, "--json"]));
         let shown: Value = match shown.map(|text| serde_json::from_str(&text)) {
             Ok(Ok(shown)) => shown,
             Ok(Err(error)) => {
