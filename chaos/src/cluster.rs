@@ -16,6 +16,11 @@ use serde_json::Value;
 use crate::{
     admin,
     error::ChaosError,
+    lab::{
+        clock::{Clock, Library},
+        net::Net,
+        volume::Volume,
+    },
     process::{Process, run},
 };
 
@@ -39,6 +44,21 @@ pub struct Spec {
     pub repair_rate: Option<String>,
     /// What each node may have resident.
     pub memory: String,
+    /// What the run makes besides, where it may.
+    pub lab: Outfit,
+}
+
+/// What of a laboratory a cluster is given. This process must have entered namespaces of its own for it.
+#[derive(Clone, Debug, Default)]
+pub struct Outfit {
+    /// Each process has an address and a cable of its own.
+    pub network: bool,
+    /// Each disk, and the metadata, is a file system of its own, of so many bytes.
+    pub disk_bytes: Option<u64>,
+    /// Each process has a clock of its own.
+    pub clocks: Option<Library>,
+    /// What runs until it is upgraded.
+    pub before: Option<PathBuf>,
 }
 
 impl Spec {
@@ -59,6 +79,7 @@ impl Spec {
             scrub_interval: "1 h".into(),
             repair_rate: None,
             memory: "128 MiB".into(),
+            lab: Outfit::default(),
         }
     }
 }
@@ -114,9 +135,14 @@ pub struct Node {
     pub rack: String,
     pub s3: String,
     pub admin: String,
+    /// The admin port as it is reached from where the node is.
+    own_admin: String,
     config: PathBuf,
     folder: PathBuf,
     disks: usize,
+    volumes: Vec<Volume>,
+    clock: Option<Clock>,
+    is_old: bool,
     process: Option<Process>,
 }
 
@@ -162,6 +188,8 @@ pub struct Cluster {
     meta: Option<MetaServer>,
     binary: PathBuf,
     folder: PathBuf,
+    lab: Outfit,
+    net: Option<Net>,
     /// Dropped last, when no process writes any more.
     _leftovers: Option<Leftovers>,
 }
@@ -169,8 +197,16 @@ pub struct Cluster {
 /// `cairn meta`, and what it needs to run again in the same place.
 struct MetaServer {
     folder: PathBuf,
+    volume: Option<Volume>,
+    clock: Option<Clock>,
+    is_old: bool,
     process: Option<Process>,
 }
+
+/// The name of the metadata server.
+const META: &str = "meta";
+/// In a network of its own each process has all ports for itself.
+const OWN_PORTS: [u16; 4] = [9000, 9001, 7000, 7001];
 
 /// How long a process may take until it serves: machines are small and may be busy.
 const READY: Duration = Duration::from_secs(90);
@@ -185,14 +221,22 @@ impl Cluster {
             meta: None,
             binary: binary.into(),
             folder: folder.into(),
+            lab: spec.lab.clone(),
+            net: None,
             _leftovers: spec.metadata.leftovers(),
         };
-        cluster.certificates(spec)?;
+        let ids: Vec<String> = (1..=spec.racks)
+            .flat_map(|rack| (1..=spec.nodes_per_rack).map(move |number| node_id(rack, number)))
+            .collect();
+        if spec.lab.network {
+            cluster.net = Some(Net::new(ids.iter().cloned().chain([META.to_owned()]).collect())?);
+        }
+        cluster.certificates(&ids)?;
         let metadata = cluster.metadata(&spec.metadata)?;
         let mut seeds: Vec<String> = Vec::new();
         for rack in 1..=spec.racks {
             for number in 1..=spec.nodes_per_rack {
-                let gossip = free_udp()?;
+                let gossip = cluster.places(&node_id(rack, number))?[3].clone();
                 let node = cluster.configure(spec, rack, number, &gossip, &seeds, &metadata)?;
                 if seeds.len() < 3 {
                     seeds.push(gossip);
@@ -209,7 +253,31 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn certificates(&self, spec: &Spec) -> Result<(), ChaosError> {
+    /// Addresses for S3, the admin port, QUIC and gossip; those of gossip are the same each time it is asked only in a
+    /// network of one's own.
+    fn places(&self, id: &str) -> Result<[String; 4], ChaosError> {
+        match &self.net {
+            Some(net) => Ok(OWN_PORTS.map(|port| format!("{}:{port}", net.address(id)))),
+            None => Ok([free_tcp()?, free_tcp()?, free_udp()?, free_udp()?]),
+        }
+    }
+
+    /// Runs the newer program, or the older one, where this member is.
+    fn program(&self, id: &str, is_old: bool) -> Command {
+        let binary = self.lab.before.as_ref().filter(|_| is_old).unwrap_or(&self.binary);
+        self.net.as_ref().map_or_else(|| Command::new(binary), |net| net.command(id, binary))
+    }
+
+    fn clock(&self, id: &str) -> Result<Option<Clock>, ChaosError> {
+        let control = self.folder.join(format!("{id}.clock"));
+        self.lab.clocks.as_ref().map(|library| Clock::new(library, control)).transpose()
+    }
+
+    fn volume(&self, at: &Path) -> Result<Option<Volume>, ChaosError> {
+        self.lab.disk_bytes.map(|bytes| Volume::new(at, bytes)).transpose()
+    }
+
+    fn certificates(&self, ids: &[String]) -> Result<(), ChaosError> {
         let tls = self.folder.join("tls");
         fs::create_dir_all(&tls).map_err(ChaosError::io("create the certificates' folder"))?;
         for (name, before) in [("secrets.key", ""), ("objects.keys", "cairn/1 ")] {
@@ -217,9 +285,8 @@ impl Cluster {
             write_secret(&tls.join(name), &format!("{before}{key}\n")).map_err(ChaosError::io("write a key"))?;
         }
         self.cairn(&["cert", "new-ca", "--dir", &tls.to_string_lossy()])?;
-        let nodes = (1..=spec.racks).flat_map(|rack| (1..=spec.nodes_per_rack).map(move |n| node_id(rack, n)));
-        for id in nodes.chain(["meta".to_owned()]) {
-            self.cairn(&["cert", "new-node", "--dir", &tls.to_string_lossy(), "--id", &id])?;
+        for id in ids.iter().map(String::as_str).chain([META]) {
+            self.cairn(&["cert", "new-node", "--dir", &tls.to_string_lossy(), "--id", id])?;
         }
         Ok(())
     }
@@ -239,17 +306,21 @@ impl Cluster {
                 return Ok(format!("kind = \"fdb\"\ncluster_file = {file:?}\nprefix = {prefix:?}\n"));
             }
             Metadata::Embedded => return Ok("kind = \"embedded\"\npath = \"metadata\"\n".into()),
-            Metadata::Remote => free_udp()?,
+            Metadata::Remote => self.places(META)?[2].clone(),
         };
+        let admin = self.places(META)?[1].clone();
         let folder = self.folder.join("meta");
         fs::create_dir_all(&folder).map_err(ChaosError::io("create the metadata folder"))?;
         let config = format!(
-            "version = 1\n[meta]\nid = \"meta\"\npath = \"store\"\nlisten = \"{quic}\"\n{}[admin]\nlisten = \"{}\"\n",
-            tls_table("meta"),
-            free_tcp()?,
+            "version = 1\n[meta]\nid = \"meta\"\npath = \"store\"\nlisten = \"{quic}\"\n{}[admin]\nlisten = \"{}\"\nallow_remote = {}\n",
+            tls_table(META),
+            admin,
+            self.net.is_some(),
         );
         fs::write(folder.join("meta.toml"), config).map_err(ChaosError::io("write meta.toml"))?;
-        self.meta = Some(MetaServer { folder, process: None });
+        let (volume, clock) = (self.volume(&folder.join("store"))?, self.clock(META)?);
+        let is_old = self.lab.before.is_some();
+        self.meta = Some(MetaServer { folder, volume, clock, is_old, process: None });
         self.revive_meta()?;
         Ok(format!("kind = \"remote\"\naddress = \"{quic}\"\nserver = \"meta\"\n"))
     }
@@ -266,12 +337,16 @@ impl Cluster {
         let id = node_id(rack, number);
         let folder = self.folder.join(&id);
         fs::create_dir_all(&folder).map_err(ChaosError::io(format!("create the folder of {id}")))?;
-        let (s3, admin) = (free_tcp()?, free_tcp()?);
+        let [s3, admin, quic, _] = self.places(&id)?;
+        let own_admin = if self.net.is_some() { format!("127.0.0.1:{}", OWN_PORTS[1]) } else { admin.clone() };
+        // Behind cables of one's own nobody else is there.
+        let admin_listen = if self.net.is_some() { format!("0.0.0.0:{}", OWN_PORTS[1]) } else { admin.clone() };
+        let segment = if spec.lab.disk_bytes.is_some() { "16 MiB" } else { "64 MiB" };
         let mut text = format!("version = 1\n[node]\nid = \"{id}\"\nrack = \"r{rack}\"\nzone = \"z1\"\n");
         for disk in 1..=spec.disks {
-            text += &format!("[[disks]]\npath = \"disk{disk}\"\nreserved = \"16 MiB\"\nsegment = \"64 MiB\"\n");
+            text += &format!("[[disks]]\npath = \"disk{disk}\"\nreserved = \"16 MiB\"\nsegment = \"{segment}\"\n");
         }
-        text += &format!("[listen]\nquic = \"{}\"\ngossip = \"{gossip}\"\n[gossip]\nseeds = {seeds:?}\n", free_udp()?);
+        text += &format!("[listen]\nquic = \"{quic}\"\ngossip = \"{gossip}\"\n[gossip]\nseeds = {seeds:?}\n");
         text += &tls_table(&id);
         let domain = if matches!(spec.metadata, Metadata::Embedded) { "disk" } else { "rack" };
         text +=
@@ -284,28 +359,42 @@ impl Cluster {
             text += &format!("[rates]\nrepair = \"{rate}\"\n");
         }
         text += &format!(
-            "[limits]\nmemory = \"{}\"\n[s3]\nlisten = \"{s3}\"\n{KEYS}[[s3.events.webhook]]\nname = \"nobody\"\nurl = \"http://127.0.0.1:1/\"\n[admin]\nlisten = \"{admin}\"\n",
-            spec.memory
+            "[limits]\nmemory = \"{}\"\n[s3]\nlisten = \"{s3}\"\n{KEYS}[[s3.events.webhook]]\nname = \"nobody\"\nurl = \"http://127.0.0.1:1/\"\n[admin]\nlisten = \"{admin_listen}\"\nallow_remote = {}\n",
+            spec.memory,
+            self.net.is_some()
         );
         let config = folder.join("node.toml");
         fs::write(&config, text).map_err(ChaosError::io("write node.toml"))?;
+        let mut places: Vec<PathBuf> = (1..=spec.disks).map(|disk| folder.join(format!("disk{disk}"))).collect();
+        if matches!(spec.metadata, Metadata::Embedded) {
+            places.push(folder.join("metadata"));
+        }
+        let volumes: Result<Vec<_>, _> = places.iter().filter_map(|at| self.volume(at).transpose()).collect();
+        let (volumes, clock, is_old) = (volumes?, self.clock(&id)?, self.lab.before.is_some());
         Ok(Node {
             id,
             rack: format!("r{rack}"),
             s3: format!("http://{s3}"),
             admin: format!("http://{admin}"),
+            own_admin: format!("http://{own_admin}"),
             config,
             folder,
             disks: spec.disks,
+            volumes,
+            clock,
+            is_old,
             process: None,
         })
     }
 
     fn spawn(&mut self, index: usize) -> Result<(), ChaosError> {
+        let mut command = self.program(&self.nodes[index].id, self.nodes[index].is_old);
         let node = &mut self.nodes[index];
         let ready = node.folder.join("ready.json");
         let _ = fs::remove_file(&ready);
-        let mut command = Command::new(&self.binary);
+        if let Some(clock) = &node.clock {
+            clock.into(&mut command);
+        }
         command.arg("node").arg("--config").arg(&node.config).arg("--ready-file").arg(&ready);
         command.env("CAIRN_ROOT_ACCESS_KEY", ACCESS_KEY).env("CAIRN_ROOT_SECRET_KEY", SECRET_KEY);
         node.process = Some(Process::start(&node.id, command, &node.folder.join("log"))?);
@@ -447,13 +536,90 @@ impl Cluster {
 
     /// Starts the metadata server as it was, without waiting until it serves.
     pub fn begin_meta(&mut self) -> Result<(), ChaosError> {
+        let is_old = self.meta.as_ref().is_some_and(|meta| meta.is_old);
+        let mut command = self.program(META, is_old);
         let Some(meta) = self.meta.as_mut().filter(|meta| meta.process.is_none()) else { return Ok(()) };
         let ready = meta.folder.join("ready.json");
         let _ = fs::remove_file(&ready);
-        let mut command = Command::new(&self.binary);
+        if let Some(clock) = &meta.clock {
+            clock.into(&mut command);
+        }
         command.arg("meta").arg("--config").arg(meta.folder.join("meta.toml")).arg("--ready-file").arg(&ready);
-        meta.process = Some(Process::start("meta", command, &meta.folder.join("log"))?);
+        meta.process = Some(Process::start(META, command, &meta.folder.join("log"))?);
         Ok(())
+    }
+
+    /// Runs one `cairn` command where a node is, which some commands must, asking its admin port.
+    pub fn cairn_at(&self, index: usize, arguments: &[&str]) -> Result<String, ChaosError> {
+        let node = &self.nodes[index];
+        let mut command = self.program(&node.id, false);
+        command.args(arguments).args(["--admin", &node.own_admin]);
+        run(command, &format!("cairn {}", arguments.join(" ")))
+    }
+
+    /// Stops the metadata server as an operator would.
+    pub fn stop_meta(&mut self) -> Result<(), ChaosError> {
+        let process = self.meta.as_mut().and_then(|meta| meta.process.take());
+        process.map_or(Ok(()), |mut process| process.terminate(STOPPED))
+    }
+
+    /// From their next start on these nodes run the newer program.
+    pub fn upgrade(&mut self, nodes: &[usize]) {
+        nodes.iter().for_each(|node| self.nodes[*node].is_old = false);
+    }
+
+    pub fn upgrade_meta(&mut self) {
+        self.meta.iter_mut().for_each(|meta| meta.is_old = false);
+    }
+
+    /// The cables, if each process has one. Members are the nodes in their order, and after them the metadata server.
+    pub fn net(&self) -> Option<&Net> {
+        self.net.as_ref()
+    }
+
+    /// The file system of a disk, from 1, if it has one of its own.
+    pub fn disk_volume(&mut self, node: usize, disk: usize) -> Option<&mut Volume> {
+        self.nodes.get_mut(node)?.volumes.get_mut(disk.checked_sub(1)?)
+    }
+
+    /// All of a node's disks.
+    pub fn disk_volumes(&self, node: usize) -> &[Volume] {
+        let node = &self.nodes[node];
+        &node.volumes[..node.disks.min(node.volumes.len())]
+    }
+
+    /// The clocks of these nodes.
+    pub fn clocks(&self, nodes: &[usize]) -> Vec<&Clock> {
+        nodes.iter().filter_map(|node| self.nodes[*node].clock.as_ref()).collect()
+    }
+
+    pub fn meta_clock(&self) -> Option<&Clock> {
+        self.meta.as_ref()?.clock.as_ref()
+    }
+
+    /// The power of these nodes, and perhaps of the metadata server, goes all at once: what they had not synced is
+    /// lost, or will be when they have power again.
+    pub fn cut_power(&mut self, nodes: &[usize], of_meta: bool) -> Result<(), ChaosError> {
+        // First nobody acknowledges anything any more.
+        nodes.iter().for_each(|node| self.nodes[*node].freeze());
+        if of_meta {
+            self.freeze_meta();
+        }
+        let meta = self.meta.as_ref().filter(|_| of_meta).and_then(|meta| meta.volume.as_ref());
+        let volumes = nodes.iter().flat_map(|node| &self.nodes[*node].volumes);
+        let cut = volumes.chain(meta).try_for_each(Volume::cut_power);
+        nodes.iter().for_each(|node| self.kill_node(*node));
+        if of_meta {
+            self.kill_meta();
+        }
+        cut
+    }
+
+    /// After [`Cluster::cut_power`]; nothing is started yet.
+    pub fn restore_power(&mut self, nodes: &[usize], of_meta: bool) -> Result<(), ChaosError> {
+        let meta = self.meta.as_mut().filter(|_| of_meta).and_then(|meta| meta.volume.as_mut());
+        meta.into_iter().try_for_each(Volume::mount_again)?;
+        nodes.iter().try_for_each(|node| self.nodes[*node].volumes.iter_mut().try_for_each(Volume::mount_again))
     }
 
     /// `kill -9` of every node.
@@ -466,13 +632,25 @@ impl Cluster {
 
     /// Runs `cairn admin give-up` with what it is to give up, such as `--node n1`.
     pub fn give_up(&self, which: &[&str]) -> Result<String, ChaosError> {
-        let config = self.any_config()?;
-        self.cairn(&[&["admin", "give-up", "--config", &config], which].concat())
+        self.cairn_as(0, &[&["admin", "give-up"], which].concat())
     }
 
     /// Prints where everything should be: `cairn admin metadata placement`.
     pub fn placement(&self) -> Result<String, ChaosError> {
-        self.cairn(&["admin", "metadata", "placement", "--config", &self.any_config()?])
+        self.placement_by(0)
+    }
+
+    /// The same, asked by a node that the metadata hear.
+    pub fn placement_by(&self, index: usize) -> Result<String, ChaosError> {
+        self.cairn_as(index, &["admin", "metadata", "placement"])
+    }
+
+    /// Runs a command of the administrator with the certificates and metadata of a node, where that is.
+    fn cairn_as(&self, index: usize, arguments: &[&str]) -> Result<String, ChaosError> {
+        let node = self.nodes.get(index).ok_or(ChaosError::Workload("a cluster without nodes".into()))?;
+        let mut command = self.program(&node.id, false);
+        command.args(arguments).arg("--config").arg(&node.config);
+        run(command, &format!("cairn {}", arguments.join(" ")))
     }
 
     /// Stops all nodes as an operator would, and not the metadata server. Those that had been killed before are gone
@@ -482,16 +660,10 @@ impl Cluster {
         processes.into_iter().try_for_each(|mut process| process.terminate(STOPPED))
     }
 
-    /// Of a node whose certificates and metadata commands may use.
-    fn any_config(&self) -> Result<String, ChaosError> {
-        let node = self.nodes.first().ok_or(ChaosError::Workload("a cluster without nodes".into()))?;
-        Ok(node.config.to_string_lossy().into_owned())
-    }
-
     /// Runs `cairn admin metadata check` as a node would reach the metadata; what it printed. Fails if it found
     /// anything wrong.
     pub fn check_metadata(&self) -> Result<String, ChaosError> {
-        self.cairn(&["admin", "metadata", "check", "--config", &self.any_config()?])
+        self.cairn_as(0, &["admin", "metadata", "check"])
     }
 
     /// Where the processes' folders are.

@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod campaign;
 pub mod cluster;
 pub mod dev;
 pub mod disk_files;
@@ -12,6 +13,7 @@ pub mod history;
 pub mod inject;
 pub mod inspect;
 pub mod judge;
+pub mod lab;
 pub mod load;
 pub mod process;
 pub mod prometheus;

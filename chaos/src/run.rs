@@ -11,15 +11,16 @@ use serde_json::Value;
 
 use crate::{
     admin,
-    cluster::{ACCESS_KEY, Cluster, Metadata, SECRET_KEY, Spec},
+    cluster::{ACCESS_KEY, Cluster, Metadata, Outfit, SECRET_KEY, Spec},
     error::ChaosError,
     history::picture::MOST,
     inject::{Injector, Shared, watch},
     inspect,
     judge::{self, Held, Verdict},
+    lab::{Lab, clock::Library},
     report::{self, Report, data},
     s3::{Account, S3},
-    script::{Drawn, MetadataKind, Place, Scenario, schedule, units::Span},
+    script::{Drawn, MetadataKind, Needs, Place, Scenario, Step, schedule, units::Span},
     traffic::{
         self, Book, Endpoints,
         client::{PLAIN, VERSIONED},
@@ -45,29 +46,56 @@ pub struct Order {
     pub metadata: Option<MetadataKind>,
     /// The cluster file of the FoundationDB, if the metadata are in one.
     pub fdb: Option<PathBuf>,
+    /// An older program, which nodes run until they are upgraded.
+    pub before: Option<PathBuf>,
+    /// Of the schedule just these steps, by their numbers.
+    pub only: Option<Vec<usize>>,
     /// Where the report goes.
     pub report: Option<PathBuf>,
 }
 
-/// Runs it. Whether all held, as the report says.
-pub async fn run(order: &Order) -> Result<Report, ChaosError> {
-    let refused = |error: crate::script::FileError| ChaosError::Workload(error.to_string());
-    let mut scenario = Scenario::parse(Path::new(&order.name), &order.text).map_err(refused)?;
-    if let Some(metadata) = order.metadata {
-        scenario.topology.metadata = metadata;
-        if let (MetadataKind::Fdb, Some(random)) = (metadata, &mut scenario.random) {
-            random.faults.retain(|Drawn(_, place)| *place != Place::Metadata);
+impl Order {
+    /// What is asked for, as it is run.
+    pub fn scenario(&self) -> Result<Scenario, ChaosError> {
+        let refused = |error: crate::script::FileError| ChaosError::Workload(error.to_string());
+        let mut scenario = Scenario::parse(Path::new(&self.name), &self.text).map_err(refused)?;
+        if let Some(metadata) = self.metadata {
+            scenario.topology.metadata = metadata;
+            if let (MetadataKind::Fdb, Some(random)) = (metadata, &mut scenario.random) {
+                random.faults.retain(|Drawn(_, place)| *place != Place::Metadata);
+            }
+            scenario.check(Path::new(&self.name)).map_err(refused)?;
         }
-        scenario.check(Path::new(&order.name)).map_err(refused)?;
+        if scenario.needs(Needs::Before) && self.before.is_none() {
+            let why = "upgrade needs --program-before PATH: an older cairn, which runs until it is upgraded";
+            return Err(ChaosError::Workload(format!("{}: {why}", self.name)));
+        }
+        Ok(scenario)
     }
+
+    fn steps(&self, scenario: &Scenario, duration: Span) -> Vec<Step> {
+        let mut steps = schedule(scenario, duration, self.seed);
+        if let Some(only) = &self.only {
+            steps.retain(|step| only.contains(&step.number));
+        }
+        steps
+    }
+}
+
+/// Runs it. Whether all held, as the report says. `lab`: whether this process has entered namespaces of its own, which
+/// it must have done for scenarios that need them.
+pub async fn run(order: &Order, lab: &Lab) -> Result<Report, ChaosError> {
+    let scenario = order.scenario()?;
     let duration = order.duration.unwrap_or(scenario.duration);
-    let steps = schedule(&scenario, duration, order.seed);
+    let steps = order.steps(&scenario, duration);
     println!("   {} clients for {duration}, {} steps:", scenario.workload.clients, steps.len());
     steps.iter().for_each(|step| println!("   {step}"));
 
     let (began, start) = (time::OffsetDateTime::now_utc(), Instant::now());
     let folder = tempfile::tempdir().map_err(ChaosError::io("make a temporary folder"))?;
-    let cluster = Cluster::start(&order.binary, folder.path(), &spec(&scenario, order.fdb.as_deref())?)?;
+    let (outfit, lacking) = outfit(order, &scenario, lab, folder.path());
+    let spec = Spec { lab: outfit, ..spec(&scenario, order.fdb.as_deref())? };
+    let cluster = Cluster::start(&order.binary, folder.path(), &spec)?;
     let version = cluster.cairn(&["--version"])?;
     until_up(&cluster, &scenario).await?;
     let s3 = |node: &crate::cluster::Node| {
@@ -82,7 +110,7 @@ pub async fn run(order: &Order) -> Result<Report, ChaosError> {
     let looking = tokio::spawn(watch(shared.clone(), book.clone()));
     let load = traffic::start(&endpoints, &book, &scenario.workload, order.seed);
     let told = (endpoints.clone(), book.clone(), shared.clone());
-    let mut injector = Injector::new(cluster, &scenario, steps, told, folder.path().into());
+    let mut injector = Injector::new(cluster, &scenario, steps, told, folder.path().into(), lacking);
     tokio::time::sleep(REST).await;
     let ran = injector.run(duration.0).await;
     // Clients go on while what was hurt is healed.
@@ -123,7 +151,7 @@ pub async fn run(order: &Order) -> Result<Report, ChaosError> {
     verdicts.push(judge::figures(&scenario.must, memory(&scenario), &scene.most, &pages.broken));
     verdicts.push(judge::silence(&scenario.must, &pages.samples, &events, loaded_ms));
     let mut all = tokio::task::block_in_place(|| judge::histories(&pages.histories, &pages.broken, &unread)).to_vec();
-    all.extend(judge::answers(&pages.broken, &pages.samples));
+    all.extend(judge::answers(&pages.broken, &pages.samples, &events));
     all.extend(verdicts);
     let report = Report {
         format: Report::FORMAT,
@@ -133,6 +161,8 @@ pub async fn run(order: &Order) -> Result<Report, ChaosError> {
         seed: order.seed,
         duration: duration.to_string(),
         metadata: scenario.topology.metadata,
+        before: order.before.clone(),
+        only: order.only.clone(),
         version,
         began: began.format(&time::format_description::well_known::Rfc3339).unwrap_or_default(),
         took_seconds: start.elapsed().as_secs_f64(),
@@ -170,7 +200,37 @@ fn spec(scenario: &Scenario, fdb: Option<&Path>) -> Result<Spec, ChaosError> {
         scrub_interval: topology.scrub_interval.to_string(),
         repair_rate: None,
         memory: topology.memory.to_string(),
+        lab: Outfit::default(),
     })
+}
+
+/// What the cluster is given of what the scenario needs, and what cannot be given to it, and why.
+fn outfit(order: &Order, scenario: &Scenario, lab: &Lab, folder: &Path) -> (Outfit, Vec<(Needs, String)>) {
+    let mut lacking = Vec::new();
+    let mut outfit = Outfit { before: order.before.clone(), ..Outfit::default() };
+    if scenario.needs(Needs::Network) {
+        match lab {
+            Ok(()) => outfit.network = true,
+            Err(why) => lacking.push((Needs::Network, why.clone())),
+        }
+    }
+    if let Some(size) = scenario.topology.disk_size {
+        match lab {
+            Ok(()) => outfit.disk_bytes = Some(size.0),
+            Err(why) => lacking.push((Needs::FileSystems, why.clone())),
+        }
+    }
+    if scenario.needs(Needs::Clocks) {
+        match Library::compile(folder) {
+            Ok(library) => outfit.clocks = Some(library),
+            Err(why) => lacking.push((Needs::Clocks, format!("clocks need a C compiler: {why}"))),
+        }
+    }
+    let network = if outfit.network { "a network namespace for each process" } else { "loopback addresses" };
+    let disks = if outfit.disk_bytes.is_some() { "a file system for each disk" } else { "folders for disks" };
+    println!("   {network}, {disks}");
+    lacking.iter().for_each(|(_, why)| println!("   SKIPPED is what needs more: {why}"));
+    (outfit, lacking)
 }
 
 fn memory(scenario: &Scenario) -> u64 {

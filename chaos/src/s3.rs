@@ -270,7 +270,7 @@ impl S3 {
         if let Some(length) = length {
             request.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
         }
-        let answer = self.http.request(request).await.map_err(|error| failed(error.to_string()))?;
+        let answer = self.http.request(request).await.map_err(|error| failed(whole(&error)))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);
@@ -279,6 +279,12 @@ impl S3 {
         let body = String::from_utf8_lossy(&body).chars().take(500).collect();
         Err(S3Error::Status { method: method.clone(), path: path.to_owned(), status, body })
     }
+}
+
+/// An error with all that caused it.
+fn whole(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// The texts of the elements of a name, none of which is nested in another.

@@ -27,7 +27,7 @@ pub enum Target {
         binary: PathBuf,
         folder: PathBuf,
     },
-    Nodes(Cluster),
+    Nodes(Box<Cluster>),
 }
 
 impl Target {
@@ -35,7 +35,7 @@ impl Target {
         if let Some(cluster_file) = &setting.fdb {
             // As `cairn dev`: two fragments of every stripe may be damaged at a time.
             let spec = Spec::six_racks(Metadata::fdb(cluster_file));
-            return Ok(Self::Nodes(Cluster::start(&setting.binary, folder, &spec)?));
+            return Ok(Self::Nodes(Box::new(Cluster::start(&setting.binary, folder, &spec)?)));
         }
         let cluster = DevCluster::start(&setting.binary, folder, &[])?;
         Ok(Self::Dev { cluster: Some(cluster), binary: setting.binary.clone(), folder: folder.into() })

@@ -11,14 +11,20 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{atlas, scene::Shared};
+use super::{
+    atlas,
+    cables::{self, Cutting},
+    glut::glut,
+    scene::Shared,
+};
 use crate::{
     admin,
     cluster::Cluster,
     disk_files::{HEAD, flip_bit, segments},
     error::ChaosError,
+    lab::{clock::Clock, volume::Volume},
     process,
-    script::{Kind, MetadataKind, Scenario, Step, Target},
+    script::{Kind, MetadataKind, Needs, Scenario, Step, Target},
     strace::Injection,
     traffic::{Book, Endpoints},
 };
@@ -32,6 +38,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const ROTTEN: usize = 20;
 /// A group that is new since then has members of what worked then, no more of a rack than it can lose.
 const PLACED: Duration = Duration::from_millis(500);
+/// How wrong a clock is.
+const OFF: Duration = Duration::from_secs(24 * 3600);
+/// How many seconds a clock that is too fast gains in each.
+const FAST: i64 = 3600;
 const READS: &str = "pread64,preadv,preadv2";
 /// After a fault it takes a moment until others see what it did; what they say before that is not believed.
 const SEEN: Duration = Duration::from_secs(3);
@@ -65,6 +75,9 @@ struct Active {
     ends: Instant,
     nodes: Vec<usize>,
     injection: Option<Injection>,
+    cutting: Option<Cutting>,
+    /// What it does by itself; it is over when that is done.
+    deed: Option<tokio::task::JoinHandle<String>>,
 }
 
 /// A node whose fault is over, until everything on it is whole.
@@ -83,6 +96,8 @@ pub struct Injector {
     book: Book,
     shared: Shared,
     aside: PathBuf,
+    /// Of what faults need, what is not there, and why.
+    lacking: Vec<(Needs, String)>,
     steps: VecDeque<Step>,
     active: Vec<Active>,
     mending: BTreeMap<usize, Mending>,
@@ -100,6 +115,7 @@ impl Injector {
         steps: Vec<Step>,
         (endpoints, book, shared): (Endpoints, Book, Shared),
         aside: PathBuf,
+        lacking: Vec<(Needs, String)>,
     ) -> Self {
         let mut injector = Self {
             cluster,
@@ -109,6 +125,7 @@ impl Injector {
             book,
             shared,
             aside,
+            lacking,
             steps: steps.into(),
             active: Vec::new(),
             mending: BTreeMap::new(),
@@ -126,6 +143,12 @@ impl Injector {
         while begin.elapsed() < duration {
             self.tick().await?;
             while let Some(step) = self.steps.front().filter(|step| step.at.0 <= begin.elapsed()).cloned() {
+                if let Some((_, why)) = self.lacking.iter().find(|(needs, _)| step.what.needs().contains(needs)) {
+                    let why = why.clone();
+                    self.steps.pop_front();
+                    self.skip(step, why);
+                    continue;
+                }
                 match self.choose(&step)? {
                     Ok(step) => self.begin(step).await?,
                     Err(why) => {
@@ -191,13 +214,19 @@ impl Injector {
         }
         for active in &self.active {
             let what = self.events[active.event].step.what;
-            if matches!(what, Kind::Kill | Kind::Freeze) && active.began.elapsed() > NOTICED {
+            let is_away = matches!(what, Kind::Kill | Kind::Freeze | Kind::PowerCut);
+            let is_doubtful = what.is_partition() || what.is_of_clocks();
+            if (is_away || is_doubtful) && active.began.elapsed() > NOTICED {
                 active.nodes.iter().for_each(|node| self.endpoints.set_fit(*node, false));
+                active.nodes.iter().for_each(|node| self.endpoints.set_doubtful(*node, is_doubtful));
             }
         }
-        let over = |active: &Active| Instant::now() >= active.ends;
+        let over = |active: &Active| match &active.deed {
+            Some(deed) => deed.is_finished(),
+            None => Instant::now() >= active.ends,
+        };
         for active in self.active.extract_if(.., |active| over(active)).collect::<Vec<_>>() {
-            self.end(active)?;
+            self.end(active).await?;
         }
         // Whoever fell by itself goes on, so that there is more to be seen.
         if !self.active.iter().any(|active| self.is_of_meta(active)) {
@@ -207,7 +236,7 @@ impl Injector {
         for node in (0..self.cluster.nodes.len()).filter(|node| !held.contains(node)) {
             self.cluster.begin(node)?;
         }
-        for node in self.mending.keys().copied().collect::<Vec<_>>() {
+        for node in self.mending.keys().copied().filter(|node| !held.contains(node)).collect::<Vec<_>>() {
             if self.cluster.is_serving(node) {
                 self.endpoints.set_fit(node, true);
             }
@@ -232,14 +261,27 @@ impl Injector {
         let answering = (0..self.cluster.nodes.len()).filter(answers);
         let answering = answering.map(|node| self.cluster.nodes[node].admin.clone()).collect();
         let meta_is_away = !self.cluster.meta_serves() || self.active.iter().any(|active| self.is_of_meta(active));
+        let lonely = |active: &&Active| self.events[active.event].step.what.is_partition();
+        let lonely: BTreeSet<usize> = self.active.iter().filter(lonely).flat_map(|one| one.nodes.clone()).collect();
         let mut scene = self.shared.scene();
+        let admins: BTreeSet<String> = lonely.into_iter().map(|node| self.cluster.nodes[node].admin.clone()).collect();
+        scene.lonely.retain(|admin, _| admins.contains(admin));
+        for admin in admins {
+            scene.lonely.entry(admin).or_insert_with(Instant::now);
+        }
         scene.processes = self.cluster.processes();
         scene.answering = answering;
         scene.metadata_away_since = meta_is_away.then(|| scene.metadata_away_since.unwrap_or_else(Instant::now));
     }
 
+    /// Whether it takes the metadata away.
     fn is_of_meta(&self, active: &Active) -> bool {
-        self.events[active.event].step.target == Target::Metadata
+        let step = &self.events[active.event].step;
+        match step.target {
+            Target::Metadata => !step.what.is_of_clocks(),
+            Target::All => step.what == Kind::PowerCut && self.scenario.topology.metadata == MetadataKind::Remote,
+            _ => false,
+        }
     }
 
     /// Whether all that was hurt on a node is whole, as the cluster tells it a while after the fault.
@@ -295,7 +337,9 @@ impl Injector {
     fn placement(&mut self) -> Result<&str, ChaosError> {
         let is_old = |(asked, _): &(Instant, String)| asked.elapsed() > PLACED;
         if self.placed.as_ref().is_none_or(is_old) {
-            let placement = tokio::task::block_in_place(|| self.cluster.placement())?;
+            let held: BTreeSet<usize> = self.active.iter().flat_map(|active| active.nodes.clone()).collect();
+            let node = (0..self.cluster.nodes.len()).find(|node| !held.contains(node)).unwrap_or(0);
+            let placement = tokio::task::block_in_place(|| self.cluster.placement_by(node))?;
             self.placed = Some((Instant::now(), placement));
         }
         Ok(self.placed.as_ref().map_or("", |(_, placement)| placement))
@@ -315,10 +359,14 @@ impl Injector {
         }
         let meta_is_away = !self.cluster.meta_serves() || self.active.iter().any(|active| self.is_of_meta(active));
         match step.target {
-            Target::Metadata => return Ok(meta_is_away.then(|| "the metadata server is away already".into())),
+            Target::Metadata => {
+                let busy =
+                    meta_is_away || self.active.iter().any(|one| self.events[one.event].step.target == step.target);
+                return Ok(busy.then(|| "something goes on at the metadata server already".into()));
+            }
             Target::All => {
                 let why = "all nodes are done at once only when nothing else goes on";
-                return Ok((!held.is_empty()).then(|| why.into()));
+                return Ok((!self.active.is_empty()).then(|| why.into()));
             }
             _ => {}
         }
@@ -328,7 +376,7 @@ impl Injector {
         if step.what == Kind::Drain {
             return Ok(self.is_drained().then(|| "something is drained already".into()));
         }
-        if is_quiet {
+        if is_quiet && !matches!(step.target, Target::Racks(_)) {
             // PLC-1: any one failure domain may go.
             return Ok(None);
         }
@@ -365,13 +413,49 @@ impl Injector {
         let (event, began_ms) = (self.events.len(), self.now());
         let (step_again, outcome) = (step.clone(), Outcome::Done);
         self.events.push(Event { step: step_again, began_ms, ended_ms: None, healed_ms: None, waited, outcome });
-        let mut injection = None;
+        let (mut injection, mut deed) = (None, None);
+        let cutting =
+            Cutting::of(step.what, &step.target, self.scenario.topology.nodes_per_rack, self.cluster.nodes.len());
         match step.what {
             Kind::Kill if step.target == Target::Metadata => self.cluster.kill_meta(),
             Kind::Freeze if step.target == Target::Metadata => self.cluster.freeze_meta(),
             Kind::Kill => nodes.iter().for_each(|node| self.cluster.kill_node(*node)),
             Kind::Freeze => nodes.iter().for_each(|node| self.cluster.nodes[*node].freeze()),
             Kind::Restart => self.restart(&nodes)?,
+            Kind::Upgrade => {
+                if step.target == Target::Metadata {
+                    self.restart_meta()?;
+                }
+                self.cluster.upgrade(&nodes);
+                self.restart(&nodes)?;
+            }
+            Kind::Fill => self.volumes(&step, Volume::fill)?,
+            Kind::ReadOnly => self.volumes(&step, Volume::turn_read_only)?,
+            Kind::Glut => {
+                let (endpoints, book) = (self.endpoints.clone(), self.book.clone());
+                deed = Some(tokio::spawn(glut(endpoints, book, self.scenario.must.heal_within.0)));
+            }
+            Kind::PowerCut => {
+                let of_meta = step.target == Target::All;
+                tokio::task::block_in_place(|| self.cluster.cut_power(&nodes, of_meta))?;
+            }
+            Kind::Cut | Kind::Deaf | Kind::Mute | Kind::CutMetadata | Kind::Part | Kind::Loss => {
+                self.cables(cutting.as_ref())?;
+            }
+            Kind::Delay => {
+                let slowed = match (self.cluster.net(), &cutting) {
+                    (Some(net), Some(cutting)) => cables::slow(net, cutting),
+                    _ => Ok(()),
+                };
+                if let Err(why) = slowed {
+                    println!("   SKIPPED: {why}");
+                    self.events[event].outcome = Outcome::Skipped(why);
+                    return Ok(());
+                }
+            }
+            Kind::ClockAhead => self.clocks(&step, &nodes, |clock| clock.jump(OFF, true))?,
+            Kind::ClockBehind => self.clocks(&step, &nodes, |clock| clock.jump(OFF, false))?,
+            Kind::ClockFast => self.clocks(&step, &nodes, |clock| clock.drift(FAST))?,
             Kind::Eio | Kind::Slow | Kind::Hang => match self.sicken(&step) {
                 Ok(made) => injection = Some(made),
                 Err(why) => {
@@ -397,14 +481,54 @@ impl Injector {
         }
         let lasts = if step.what.is_momentary() { Duration::ZERO } else { step.lasts.0 };
         let began = Instant::now();
-        // What is drained works on.
-        let nodes = if step.what == Kind::Drain { Vec::new() } else { nodes };
-        self.active.push(Active { event, began, ends: began + lasts, nodes, injection });
+        // What is drained, or filled by clients, works on.
+        let nodes = if matches!(step.what, Kind::Drain | Kind::Glut) { Vec::new() } else { nodes };
+        self.active.push(Active { event, began, ends: began + lasts, nodes, injection, cutting, deed });
         self.tell();
         Ok(())
     }
 
-    fn end(&mut self, active: Active) -> Result<(), ChaosError> {
+    /// Cuts what those that go on cut, and this one.
+    fn cables(&self, also: Option<&Cutting>) -> Result<(), ChaosError> {
+        let Some(net) = self.cluster.net() else { return Ok(()) };
+        let cuttings: Vec<&Cutting> =
+            self.active.iter().filter_map(|active| active.cutting.as_ref()).chain(also).collect();
+        tokio::task::block_in_place(|| cables::cut(net, &cuttings, self.cluster.nodes.len() + 1))
+    }
+
+    fn clocks(
+        &self,
+        step: &Step,
+        nodes: &[usize],
+        set: impl Fn(&Clock) -> Result<(), ChaosError>,
+    ) -> Result<(), ChaosError> {
+        let of_meta = matches!(step.target, Target::Metadata | Target::All);
+        let meta = self.cluster.meta_clock().filter(|_| of_meta);
+        self.cluster.clocks(nodes).into_iter().chain(meta).try_for_each(set)
+    }
+
+    /// Of the disk that is the target, or of all.
+    fn volumes(&self, step: &Step, act: impl Fn(&Volume) -> Result<(), ChaosError>) -> Result<(), ChaosError> {
+        let all = |node: usize| self.cluster.disk_volumes(node).iter();
+        tokio::task::block_in_place(|| match step.target {
+            Target::Disk(node, disk) => all(node).skip(disk - 1).take(1).try_for_each(act),
+            _ => (0..self.cluster.nodes.len()).flat_map(all).try_for_each(act),
+        })
+    }
+
+    /// As an operator does whose disk came back read-only: the node is stopped, the disk mounted anew.
+    fn mount_again(&mut self, step: &Step) -> Result<(), ChaosError> {
+        let Target::Disk(node, disk) = step.target else { return Ok(()) };
+        tokio::task::block_in_place(|| {
+            if let Err(error) = self.cluster.stop_node(node) {
+                self.book.broken("STOP", error.to_string());
+            }
+            self.cluster.disk_volume(node, disk).map_or(Ok(()), Volume::mount_again)
+        })?;
+        self.cluster.begin(node)
+    }
+
+    async fn end(&mut self, mut active: Active) -> Result<(), ChaosError> {
         let step = self.events[active.event].step.clone();
         if step.what == Kind::Drain && self.cancel().is_err() {
             // While the metadata are away nothing can be cancelled.
@@ -416,8 +540,29 @@ impl Injector {
             (Kind::Freeze, Target::Metadata) => self.cluster.thaw_meta(),
             (Kind::Kill, _) => active.nodes.iter().try_for_each(|node| self.cluster.begin(*node))?,
             (Kind::Freeze, _) => active.nodes.iter().for_each(|node| self.cluster.nodes[*node].thaw()),
+            (Kind::Fill, _) => self.volumes(&step, Volume::relieve)?,
+            (Kind::ReadOnly, _) => self.mount_again(&step)?,
+            (Kind::PowerCut, target) => {
+                let of_meta = *target == Target::All;
+                tokio::task::block_in_place(|| self.cluster.restore_power(&active.nodes, of_meta))?;
+                if of_meta {
+                    self.cluster.begin_meta()?;
+                }
+                active.nodes.iter().try_for_each(|node| self.cluster.begin(*node))?;
+            }
+            (Kind::Delay, _) => {
+                if let (Some(net), Some(cutting)) = (self.cluster.net(), &active.cutting) {
+                    cables::hasten(net, cutting)?;
+                }
+            }
+            (kind, _) if kind.needs() == [Needs::Network] => self.cables(None)?,
+            (kind, _) if kind.is_of_clocks() => self.clocks(&step, &active.nodes, Clock::set_right)?,
             _ => tokio::task::block_in_place(|| drop(active.injection)),
         }
+        if let Some(deed) = active.deed.take() {
+            println!("   {}", deed.await.unwrap_or_else(|error| error.to_string()));
+        }
+        active.nodes.iter().for_each(|node| self.endpoints.set_doubtful(*node, false));
         self.events[active.event].ended_ms = Some(self.now());
         let by_scrub = matches!(step.what, Kind::Rot | Kind::LoseSegments);
         for node in active.nodes {
@@ -435,8 +580,7 @@ impl Injector {
         let answers = |node: &usize| self.cluster.is_serving(*node) && !held.contains(node);
         let node = (0..self.cluster.nodes.len()).find(answers);
         let node = node.ok_or_else(|| ChaosError::Workload("no node answers".into()))?;
-        let address = ["--admin", &self.cluster.nodes[node].admin];
-        tokio::task::block_in_place(|| self.cluster.cairn(&[&["admin"], arguments, &address].concat()))
+        tokio::task::block_in_place(|| self.cluster.cairn_at(node, &[&["admin"], arguments].concat()))
     }
 
     fn drain(&self, step: &Step) -> Result<String, ChaosError> {
@@ -462,6 +606,14 @@ impl Injector {
 
     fn is_drained(&self) -> bool {
         self.active.iter().any(|active| self.events[active.event].step.what == Kind::Drain)
+    }
+
+    fn restart_meta(&mut self) -> Result<(), ChaosError> {
+        if let Err(error) = tokio::task::block_in_place(|| self.cluster.stop_meta()) {
+            self.book.broken("STOP", error.to_string());
+        }
+        self.cluster.upgrade_meta();
+        self.cluster.begin_meta()
     }
 
     /// One after another, as an operator does.

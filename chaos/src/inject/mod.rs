@@ -1,6 +1,8 @@
 //! Does what a schedule says to a cluster that runs, never more at once than the scheme survives.
 
 pub mod atlas;
+pub mod cables;
+pub mod glut;
 pub mod injector;
 pub mod scene;
 

@@ -48,6 +48,8 @@ pub struct Scene {
     /// Admin addresses of the nodes that should answer.
     pub answering: Vec<String>,
     pub metadata_away_since: Option<Instant>,
+    /// Admin addresses of the nodes that are cut off from the metadata, and since when.
+    pub lonely: BTreeMap<String, Instant>,
     /// The last status, and when it was asked for.
     pub status: Option<(Instant, Value)>,
     pub seconds: Vec<Second>,
@@ -76,9 +78,9 @@ pub async fn watch(shared: Shared, book: Book) {
     while !shared.stop.load(Ordering::Relaxed) {
         let next = tokio::time::Instant::now() + EVERY;
         turn += 1;
-        let (admins, away) = {
+        let (admins, away, lonely) = {
             let scene = shared.scene();
-            (scene.answering.clone(), scene.metadata_away_since)
+            (scene.answering.clone(), scene.metadata_away_since, scene.lonely.clone())
         };
         let asked = Instant::now();
         let status = match admins.get(turn % admins.len().max(1)) {
@@ -91,6 +93,9 @@ pub async fn watch(shared: Shared, book: Book) {
                 honest(&shared, &book, url).await;
             }
         }
+        for (url, _) in lonely.iter().filter(|(_, since)| since.elapsed() > UNREADY) {
+            honest(&shared, &book, url).await;
+        }
         tokio::time::sleep_until(next).await;
     }
 }
@@ -102,7 +107,10 @@ async fn patiently<T, E>(asking: impl Future<Output = Result<T, E>>) -> Option<T
 /// A node calls itself ready if a write can be made durable now; without metadata none can.
 async fn honest(shared: &Shared, book: &Book, url: &str) {
     let is_ready = patiently(admin::get(&format!("{url}/readyz"))).await.is_some();
-    let away = shared.scene().metadata_away_since;
+    let away = {
+        let scene = shared.scene();
+        scene.metadata_away_since.or_else(|| scene.lonely.get(url).copied())
+    };
     if let Some(since) = away.filter(|since| is_ready && since.elapsed() > UNREADY) {
         let seconds = since.elapsed().as_secs();
         book.broken("READY", format!("{url} calls itself ready, and the metadata are away for {seconds} s"));

@@ -106,13 +106,20 @@ pub fn histories(histories: &BTreeMap<Key, Vec<Op>>, broken: &[Broken], unread: 
     [linear, Verdict::of("durability (DUR-1, DUR-2)", must, lost, looked)]
 }
 
-/// What single answers broke.
-pub fn answers(broken: &[Broken], samples: &[Sample]) -> Vec<Verdict> {
+/// What single answers broke. Only where a clock was wrong may a node call ours wrong.
+pub fn answers(broken: &[Broken], samples: &[Sample], events: &[Event]) -> Vec<Verdict> {
     let of = |ids: &[&str]| -> Vec<String> {
         let those = broken.iter().filter(|broken| ids.contains(&broken.invariant));
         those.map(|broken| format!("{}: {}", broken.invariant, broken.what)).collect()
     };
     let count = |name: &[&str]| samples.iter().filter(|sample| name.contains(&sample.name)).count();
+    let mut honesty = of(&["READY"]);
+    let is_wrong = |event: &Event| event.step.what.is_of_clocks() && matches!(event.outcome, Outcome::Done);
+    let skewed = samples.iter().filter(|sample| sample.class == Class::Skewed).count();
+    if skewed > 0 && !events.iter().any(is_wrong) {
+        honesty
+            .push(format!("{skewed} requests were refused with 403 as too old or too new, and every clock was right"));
+    }
     let read = format!("{} reads", count(&["GET", "GET of a version", "HEAD"]));
     vec![
         Verdict::of(
@@ -123,9 +130,15 @@ pub fn answers(broken: &[Broken], samples: &[Sample]) -> Vec<Verdict> {
         ),
         Verdict::of(
             "honesty",
-            "no node calls itself ready while the metadata have been away for longer than a request waits for them",
-            of(&["READY"]),
+            "no node calls itself ready while the metadata have been away from it for longer than a request waits for them",
+            honesty,
             "looked at each second while they were away".into(),
+        ),
+        Verdict::of(
+            "full disks",
+            "writes that find no room are refused with 503, reads and deletes go on, and then writes are taken again",
+            of(&["FULL"]),
+            "looked at while clients filled the cluster, if they did".into(),
         ),
         Verdict::of(
             "processes",
@@ -171,7 +184,8 @@ pub fn silence(must: &Must, samples: &[Sample], events: &[Event], end_ms: u64) -
     let done = events.iter().filter(|event| matches!(event.outcome, Outcome::Done));
     let cut = done.filter(|event| {
         let kind = event.step.what;
-        matches!(event.step.target, Target::Metadata | Target::All) && matches!(kind, Kind::Kill | Kind::Freeze)
+        matches!(event.step.target, Target::Metadata | Target::All)
+            && (kind.is_partition() || matches!(kind, Kind::Kill | Kind::Freeze | Kind::PowerCut | Kind::Upgrade))
     });
     let cut = cut.map(|event| (event.began_ms, event.ended_ms.unwrap_or(end_ms) + RESUMED_MS));
     let cut = apart(cut.collect());
@@ -242,6 +256,17 @@ mod tests {
         let verdict = figures(&Must::default(), 128 << 20, &most, &[]);
         assert!(verdict.held == Held::No && verdict.evidence[0].contains("r1n1 had 200 MiB"), "{verdict:?}");
         assert!(figures(&Must::default(), 160 << 20, &most, &[]).is_good());
+    }
+
+    #[test]
+    fn who_is_refused_for_the_time_while_every_clock_is_right_is_told() {
+        let sample = Sample { ended: 1, took: 1, name: "GET", class: Class::Skewed };
+        let verdicts = answers(&[], &[sample], &[]);
+        let broken: Vec<_> = verdicts.iter().filter(|verdict| !verdict.is_good()).collect();
+        assert!(broken.len() == 1 && broken[0].evidence[0].contains("every clock was right"), "{verdicts:?}");
+        let full = Broken { invariant: "FULL", what: "x".into() };
+        let verdicts = answers(&[full], &[], &[]);
+        assert!(verdicts.iter().any(|verdict| verdict.name == "full disks" && verdict.held == Held::No));
     }
 
     #[test]

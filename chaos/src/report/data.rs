@@ -1,6 +1,6 @@
 //! The report as `report.json` has it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,12 @@ pub struct Report {
     /// As it was run, whatever the file says.
     pub duration: String,
     pub metadata: MetadataKind,
+    /// An older program that ran at first.
+    #[serde(default)]
+    pub before: Option<PathBuf>,
+    /// The steps of the schedule that were done, by their numbers; None: all.
+    #[serde(default)]
+    pub only: Option<Vec<usize>>,
     /// What the binary said of itself.
     pub version: String,
     /// UTC.
@@ -111,6 +117,7 @@ fn class(class: Class) -> &'static str {
     match class {
         Class::Succeeded => "succeeded",
         Class::Unavailable => "503",
+        Class::Skewed => "403 skewed",
         Class::Internal => "500",
         Class::Transport => "transport",
         Class::Deadline => "deadline",

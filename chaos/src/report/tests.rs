@@ -32,6 +32,8 @@ fn report() -> Report {
         seed: 7,
         duration: "40 s".into(),
         metadata: MetadataKind::Remote,
+        before: None,
+        only: None,
         version: "cairn 0\n".into(),
         began: "2026-01-01T00:00:00Z".into(),
         took_seconds: 3.0,

@@ -8,7 +8,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::units::{Size, Span};
+use super::{
+    kind::{Drawn, Kind, Needs, Place},
+    units::{Size, Span},
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -22,6 +25,10 @@ pub enum FileError {
 
 /// With what rots at rest, so that a run sees a whole pass.
 const MOST_SCRUB_INTERVAL: Span = Span::seconds(60);
+
+/// Of a disk that is a file system of its own.
+const LEAST_DISK: Size = Size(64 << 20);
+const MOST_DISK: Size = Size(8 << 30);
 
 /// One scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,6 +66,8 @@ pub struct Topology {
     pub scrub_interval: Span,
     /// How long deleted bytes are kept.
     pub reclaim_grace: Span,
+    /// Each disk, and the store of the metadata, is a file system of its own, of that size (needs root).
+    pub disk_size: Option<Size>,
 }
 
 impl Default for Topology {
@@ -72,6 +81,7 @@ impl Default for Topology {
             memory: Size(128 << 20),
             scrub_interval: Span::seconds(3600),
             reclaim_grace: Span::seconds(3600),
+            disk_size: None,
         }
     }
 }
@@ -196,44 +206,6 @@ fn one() -> u32 {
     1
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// SIGKILL; started again after `for`.
-    Kill,
-    /// SIGTERM, which must end well, and started again at once.
-    Restart,
-    /// SIGSTOP, and SIGCONT after `for`.
-    Freeze,
-    /// The segments of a disk cannot be read.
-    Eio,
-    /// Each call on the segments of a disk takes 50 ms longer.
-    Slow,
-    /// Calls on the segments of a disk do not come back.
-    Hang,
-    /// Bits flip in some fragments of a disk, at rest.
-    Rot,
-    /// The segment files of a disk are deleted.
-    LoseSegments,
-    /// Groups are moved away, and after `for` the job is cancelled, done or not.
-    Drain,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Place {
-    /// One disk of a node.
-    Disk,
-    Node,
-    Rack,
-    /// Each node in its turn, one after another.
-    Each,
-    /// Every node at once.
-    All,
-    /// The metadata server.
-    Metadata,
-}
-
 /// Faults drawn by the seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -245,33 +217,6 @@ pub struct Random {
     /// Each lasts something between these.
     pub shortest: Span,
     pub longest: Span,
-}
-
-/// `kill/rack`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Drawn(pub Kind, pub Place);
-
-impl TryFrom<String> for Drawn {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let parsed = text.split_once('/').and_then(|(what, place)| {
-            let what = serde_json::from_value(what.into()).ok()?;
-            Some(Self(what, serde_json::from_value(place.into()).ok()?))
-        });
-        parsed.ok_or_else(|| {
-            format!(
-                "{text:?} is not WHAT/WHERE, with WHAT one of kill, restart, freeze, eio, slow, hang, rot, lose-segments, drain and WHERE one of disk, node, rack, each, all, metadata"
-            )
-        })
-    }
-}
-
-impl From<Drawn> for String {
-    fn from(drawn: Drawn) -> Self {
-        format!("{}/{}", drawn.0, drawn.1)
-    }
 }
 
 /// What must hold, besides that nothing is lost, wrong or out of order.
@@ -303,52 +248,6 @@ impl Default for Must {
     }
 }
 
-impl std::fmt::Display for Kind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Kill => "kill",
-            Self::Restart => "restart",
-            Self::Freeze => "freeze",
-            Self::Eio => "eio",
-            Self::Slow => "slow",
-            Self::Hang => "hang",
-            Self::Rot => "rot",
-            Self::LoseSegments => "lose-segments",
-            Self::Drain => "drain",
-        })
-    }
-}
-
-impl std::fmt::Display for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Disk => "disk",
-            Self::Node => "node",
-            Self::Rack => "rack",
-            Self::Each => "each",
-            Self::All => "all",
-            Self::Metadata => "metadata",
-        })
-    }
-}
-
-impl Kind {
-    /// Where it can be done.
-    pub fn places(self) -> &'static [Place] {
-        match self {
-            Self::Kill | Self::Freeze => &[Place::Node, Place::Rack, Place::All, Place::Metadata],
-            Self::Restart => &[Place::Node, Place::Rack, Place::Each],
-            Self::Drain => &[Place::Node, Place::Rack],
-            Self::Eio | Self::Slow | Self::Hang | Self::Rot | Self::LoseSegments => &[Place::Disk],
-        }
-    }
-
-    /// Whether it needs no time: it is over as soon as it is done, but for healing.
-    pub fn is_momentary(self) -> bool {
-        matches!(self, Self::Restart | Self::Rot | Self::LoseSegments)
-    }
-}
-
 impl Scenario {
     pub fn read(file: &Path) -> Result<Self, FileError> {
         let text = fs::read_to_string(file)
@@ -376,6 +275,12 @@ impl Scenario {
         self.scheme().map_or(0, |(_, parity)| parity)
     }
 
+    /// What any of its faults needs.
+    pub fn needs(&self, what: Needs) -> bool {
+        let drawn = self.random.iter().flat_map(|random| random.faults.iter().map(|Drawn(kind, _)| *kind));
+        self.fault.iter().map(|fault| fault.what).chain(drawn).any(|kind| kind.needs().contains(&what))
+    }
+
     fn scheme(&self) -> Option<(usize, usize)> {
         let (data, parity) = self.topology.scheme.split_once('+')?;
         Some((data.parse().ok()?, parity.parse().ok()?))
@@ -399,6 +304,11 @@ impl Scenario {
             let wrong = !(1..=most).contains(&value);
             wrong.then(|| (format!("topology.{key}"), format!("{value} is not between 1 and {most}")))
         };
+        let size = self.topology.disk_size.filter(|size| !(LEAST_DISK..=MOST_DISK).contains(size));
+        if let Some(size) = size {
+            let why = format!("{size} is not between {LEAST_DISK} and {MOST_DISK}");
+            return Some(("topology.disk_size".into(), why));
+        }
         let counts = between("racks", racks, 16)
             .or_else(|| between("nodes_per_rack", nodes_per_rack, 8))
             .or_else(|| between("disks", disks, 16));
@@ -478,6 +388,12 @@ impl Scenario {
             let allowed: Vec<String> = what.places().iter().map(|place| format!("{:?}", place.to_string())).collect();
             return Some(format!("{what} cannot be done to {:?}; allowed: {}", place.to_string(), allowed.join(", ")));
         }
+        if what.needs().contains(&Needs::FileSystems) && self.topology.disk_size.is_none() {
+            return Some(format!("{what} needs topology.disk_size: each disk a file system of its own"));
+        }
+        if matches!(place, Place::Pair | Place::Minority) && self.topology.racks < 3 {
+            return Some(format!("{what} of {:?} needs three racks at least", place.to_string()));
+        }
         let scrubbed = self.topology.scrub_interval;
         if matches!(what, Kind::Rot | Kind::LoseSegments) && scrubbed > MOST_SCRUB_INTERVAL {
             let most = format!("topology.scrub_interval is {scrubbed}, and may be {MOST_SCRUB_INTERVAL} at most");
@@ -487,7 +403,7 @@ impl Scenario {
             return Some(format!("{what} of \"metadata\": the FoundationDB is not the scenario's"));
         }
         let embedded = self.topology.metadata == MetadataKind::Embedded;
-        (embedded && matches!(place, Place::Metadata | Place::Rack | Place::Node | Place::Each))
+        (embedded && !matches!(place, Place::All | Place::Disk))
             .then(|| format!("{what} of {:?}: there is one node; allowed: \"all\", \"disk\"", place.to_string()))
     }
 
@@ -498,7 +414,7 @@ impl Scenario {
             Place::Node | Place::Disk => {
                 (1..=racks).any(|rack| (1..=nodes_per_rack).any(|node| name == format!("r{rack}n{node}")))
             }
-            Place::Each | Place::All | Place::Metadata => false,
+            Place::Each | Place::All | Place::Metadata | Place::Pair | Place::Minority => false,
         };
         (!fits).then(|| {
             format!("there is no {place} {name:?}; racks are r1 to r{racks}, nodes r1n1 to r{racks}n{nodes_per_rack}")

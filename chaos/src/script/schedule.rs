@@ -11,7 +11,8 @@ use rand::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    file::{Drawn, Fault, Kind, Place, Scenario},
+    file::{Fault, Scenario},
+    kind::{Drawn, Kind, Place},
     units::Span,
 };
 
@@ -22,6 +23,8 @@ pub enum Target {
     Disk(usize, usize),
     Node(usize),
     Rack(usize),
+    /// Several racks: two between which something is, or all that are on one side.
+    Racks(Vec<usize>),
     All,
     Metadata,
 }
@@ -32,6 +35,9 @@ impl Target {
         match self {
             Self::Disk(node, _) | Self::Node(node) => vec![*node],
             Self::Rack(rack) => (rack * nodes_per_rack..(rack + 1) * nodes_per_rack).collect(),
+            Self::Racks(racks) => {
+                racks.iter().flat_map(|rack| rack * nodes_per_rack..(rack + 1) * nodes_per_rack).collect()
+            }
             Self::All => (0..all).collect(),
             Self::Metadata => Vec::new(),
         }
@@ -61,6 +67,10 @@ impl fmt::Display for Step {
             Target::Disk(node, disk) => write!(f, "{number}: at {at} {what} of disk {disk} of node {}", node + 1)?,
             Target::Node(node) => write!(f, "{number}: at {at} {what} of node {}", node + 1)?,
             Target::Rack(rack) => write!(f, "{number}: at {at} {what} of rack r{}", rack + 1)?,
+            Target::Racks(racks) => {
+                let names: Vec<String> = racks.iter().map(|rack| format!("r{}", rack + 1)).collect();
+                write!(f, "{number}: at {at} {what} of racks {}", names.join(" and "))?;
+            }
             Target::All => write!(f, "{number}: at {at} {what} of all nodes")?,
             Target::Metadata => write!(f, "{number}: at {at} {what} of the metadata server")?,
         }
@@ -111,7 +121,10 @@ struct Draw<'a> {
 impl Draw<'_> {
     fn timed(&mut self, fault: &Fault) {
         if fault.place == Place::Each {
-            // One after another, each when the one before is whole again.
+            // One after another, each when the one before is whole again. Servers of metadata are upgraded first.
+            if fault.what == Kind::Upgrade {
+                self.push(fault, Target::Metadata, fault.at, true);
+            }
             for node in 0..self.nodes() {
                 self.push(fault, Target::Node(node), fault.at, true);
             }
@@ -136,6 +149,7 @@ impl Draw<'_> {
             Target::Rack(_) => (0..self.scenario.topology.racks).map(Target::Rack).collect(),
             Target::Node(_) => (0..self.nodes()).map(Target::Node).collect(),
             Target::Disk(_, disk) => (0..self.nodes()).map(|node| Target::Disk(node, *disk)).collect(),
+            Target::Racks(racks) => self.groups(racks.len()),
             Target::All | Target::Metadata => Vec::new(),
         };
         others.retain(|other| other != target);
@@ -159,6 +173,9 @@ impl Draw<'_> {
         match fault.place {
             Place::All => Target::All,
             Place::Metadata => Target::Metadata,
+            Place::Pair => self.any_racks(2),
+            // As many as may be away at once.
+            Place::Minority => self.any_racks(self.scenario.budget().min(self.scenario.topology.racks.div_ceil(2) - 1)),
             Place::Rack => Target::Rack(named.map_or_else(|| self.free_node(fault) / per_rack, |(rack, _)| rack)),
             Place::Node | Place::Each => {
                 Target::Node(named.map_or_else(|| self.free_node(fault), |(rack, node)| rack * per_rack + node))
@@ -167,6 +184,24 @@ impl Draw<'_> {
                 let node = named.map_or_else(|| self.free_node(fault), |(rack, node)| rack * per_rack + node);
                 Target::Disk(node, self.rng.random_range(1..=disks))
             }
+        }
+    }
+
+    fn any_racks(&mut self, count: usize) -> Target {
+        let mut racks: Vec<usize> = (0..self.scenario.topology.racks).collect();
+        racks.shuffle(&mut self.rng);
+        racks.truncate(count);
+        racks.sort_unstable();
+        Target::Racks(racks)
+    }
+
+    /// All choices of so many racks, if they are one or two; of more, none.
+    fn groups(&self, count: usize) -> Vec<Target> {
+        let racks = self.scenario.topology.racks;
+        match count {
+            1 => (0..racks).map(|rack| Target::Racks(vec![rack])).collect(),
+            2 => (0..racks).flat_map(|one| (one + 1..racks).map(move |two| Target::Racks(vec![one, two]))).collect(),
+            _ => Vec::new(),
         }
     }
 

@@ -46,6 +46,18 @@ fn what_a_file_gets_wrong_is_refused_with_the_file_the_key_and_what_is_allowed()
         ),
         (fault("what = \"kill\"\nwhere = \"rack\"\n").replace("1 s", "2 min"), vec!["fault 1, at: 2 min"]),
         (fault("what = \"rot\"\nwhere = \"disk\""), vec!["topology.scrub_interval is 1 h, and may be 1 min at most"]),
+        (fault("what = \"fill\"\nwhere = \"disk\""), vec!["fault 1, where: fill needs topology.disk_size"]),
+        (fault("what = \"glut\"\nwhere = \"disk\""), vec!["fault 1, where: glut", "allowed: \"all\""]),
+        (fault("what = \"part\"\nwhere = \"rack\""), vec!["fault 1, where: part", "allowed: \"pair\""]),
+        (fault("what = \"upgrade\"\nwhere = \"node\""), vec!["fault 1, where: upgrade", "allowed: \"each\""]),
+        (
+            format!("{LEAST}[topology]\ndisk_size = \"1 MiB\""),
+            vec!["topology.disk_size: 1 MiB is not between 64 MiB and 8 GiB"],
+        ),
+        (
+            fault("what = \"cut\"\nwhere = \"minority\"") + "[topology]\nracks = 2\nscheme = \"2+2\"",
+            vec!["fault 1, where: cut of \"minority\" needs three racks"],
+        ),
         (
             format!(
                 "{LEAST}[random]\nfaults = [\"kill/moon\"]\nevery = \"1 s\"\nshortest = \"1 s\"\nlongest = \"2 s\""
@@ -104,6 +116,26 @@ fn two_racks_at_once_are_two_and_each_is_every_node() {
 }
 
 #[test]
+fn a_minority_is_what_may_be_away_a_pair_two_racks_and_an_upgrade_everything_in_its_turn() {
+    let fault =
+        |what: &str, place: &str| format!("{LEAST}[[fault]]\nat = \"1 s\"\nwhat = \"{what}\"\nwhere = \"{place}\"\n");
+    for seed in 0..20 {
+        for (what, place) in [("cut", "minority"), ("part", "pair")] {
+            let steps = schedule(&parse(&fault(what, place)).unwrap(), Span::seconds(60), seed);
+            let Target::Racks(racks) = &steps[0].target else { panic!("{steps:?}") };
+            assert!(racks.len() == 2 && racks[0] < racks[1] && racks[1] < 6, "{racks:?}");
+            // All other pairs may stand in.
+            assert_eq!(steps[0].instead.len(), 14);
+            assert_eq!(steps[0].target.nodes(1, 6), *racks);
+        }
+    }
+    let steps = schedule(&parse(&fault("upgrade", "each")).unwrap(), Span::seconds(60), 1);
+    let targets: Vec<Target> = steps.iter().map(|step| step.target.clone()).collect();
+    assert_eq!(targets, [Target::Metadata].into_iter().chain((0..6).map(Target::Node)).collect::<Vec<_>>());
+    assert!(steps.iter().all(|step| step.when_whole));
+}
+
+#[test]
 fn times_and_sizes_are_written_as_they_are_read() {
     for text in ["250 ms", "10 s", "5 min", "2 h", "0 s"] {
         assert_eq!(text.parse::<Span>().unwrap().to_string(), text);
@@ -122,5 +154,5 @@ fn every_scenario_of_the_catalogue_can_be_read() {
         assert!(!schedule(&scenario, scenario.duration, 1).is_empty());
         count += 1;
     }
-    assert!(count >= 8, "{count}");
+    assert!(count >= 23, "{count}");
 }

@@ -54,8 +54,10 @@ impl Traffic {
 pub fn start(endpoints: &Endpoints, book: &Book, workload: &Workload, seed: u64) -> Traffic {
     let stop = Arc::new(AtomicBool::new(false));
     let between = Duration::from_secs_f64(workload.clients as f64 / f64::from(workload.requests_per_second));
-    let tasks = (0..workload.clients).map(|number| {
+    // One more asks whom nobody should ask.
+    let tasks = (0..=workload.clients).map(|number| {
         let client = Client::new(number, endpoints.clone(), book.clone(), workload.clone(), seed);
+        let client = Client { is_stubborn: number == workload.clients, ..client };
         tokio::spawn(client.work(stop.clone(), between))
     });
     Traffic { tasks: tasks.collect(), stop }
@@ -88,6 +90,8 @@ pub struct Client {
     endpoints: Endpoints,
     /// Ask this one only.
     fixed: Option<usize>,
+    /// Ask only nodes that are cut off.
+    is_stubborn: bool,
     book: Book,
     workload: Workload,
     rng: StdRng,
@@ -100,7 +104,19 @@ pub struct Client {
 impl Client {
     pub fn new(number: usize, endpoints: Endpoints, book: Book, workload: Workload, seed: u64) -> Self {
         let rng = StdRng::seed_from_u64(seed ^ ((number as u64 + 1) << 32));
-        Self { number, endpoints, fixed: None, book, workload, rng, serial: 0, tags: HashMap::new(), once: Vec::new() }
+        let (fixed, is_stubborn) = (None, false);
+        Self {
+            number,
+            endpoints,
+            fixed,
+            is_stubborn,
+            book,
+            workload,
+            rng,
+            serial: 0,
+            tags: HashMap::new(),
+            once: Vec::new(),
+        }
     }
 
     /// The same, asking one node only.
@@ -114,6 +130,9 @@ impl Client {
         while !stop.load(Ordering::Relaxed) {
             tokio::time::sleep_until(next).await;
             next = (next + between).max(tokio::time::Instant::now());
+            if self.is_stubborn && self.endpoints.choose_doubtful(&mut self.rng).is_none() {
+                continue;
+            }
             if self.step().await.is_err() {
                 tokio::time::sleep(PAUSE).await;
             }
@@ -195,7 +214,10 @@ impl Client {
     fn ask(&mut self, name: &'static str) -> Asked {
         let (node, mark) = match self.fixed {
             Some(node) => (node, u64::MAX),
-            None => self.endpoints.choose(&mut self.rng),
+            None => {
+                let doubtful = self.is_stubborn.then(|| self.endpoints.choose_doubtful(&mut self.rng)).flatten();
+                doubtful.unwrap_or_else(|| self.endpoints.choose(&mut self.rng))
+            }
         };
         Asked { name, node, mark, begun: self.book.now() }
     }
@@ -218,6 +240,8 @@ impl Client {
                 StatusCode::SERVICE_UNAVAILABLE => Class::Unavailable,
                 StatusCode::INTERNAL_SERVER_ERROR => Class::Internal,
                 StatusCode::CONFLICT if body.contains("ConditionalRequestConflict") => Class::Unavailable,
+                // As AWS answers whoever is more than 15 minutes off; a HEAD has no body that tells.
+                StatusCode::FORBIDDEN if body.is_empty() || body.contains("RequestTimeTooSkewed") => Class::Skewed,
                 status @ StatusCode::PRECONDITION_FAILED => return (Class::Succeeded, Err(Refusal::Status(status))),
                 // A HEAD has no body that tells more.
                 status @ StatusCode::NOT_FOUND if body.is_empty() || body.contains("NoSuchKey") => {
@@ -230,7 +254,7 @@ impl Client {
             },
             S3Error::Transport { .. } => Class::Transport,
             S3Error::Deadline { .. } => {
-                if self.fixed.is_none() && self.endpoints.was_fit_since(asked.node, asked.mark) {
+                if self.fixed.is_none() && self.endpoints.could_answer_since(asked.node, asked.mark) {
                     self.book.broken("BND-1", format!("{}: {error}, of a node that works", asked.name));
                 }
                 Class::Deadline

@@ -5,13 +5,15 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use rand::Rng;
+use rand::{Rng, seq::IteratorRandom};
 
 use crate::s3::S3;
 
 struct One {
     s3: S3,
     fit: AtomicBool,
+    /// Not fit, and yet it can be asked: it must answer something true.
+    doubtful: AtomicBool,
     /// Grows with each change of `fit`.
     changes: AtomicU64,
 }
@@ -24,13 +26,22 @@ pub struct Endpoints {
 
 impl Endpoints {
     pub fn new(all: Vec<S3>) -> Self {
-        let one = |s3| One { s3, fit: AtomicBool::new(true), changes: AtomicU64::new(0) };
+        let one =
+            |s3| One { s3, fit: AtomicBool::new(true), doubtful: AtomicBool::new(false), changes: AtomicU64::new(0) };
         Self { all: Arc::new(all.into_iter().map(one).collect()) }
     }
 
     pub fn set_fit(&self, node: usize, fit: bool) {
         if let Some(one) = self.all.get(node)
             && one.fit.swap(fit, Ordering::Relaxed) != fit
+        {
+            one.changes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub fn set_doubtful(&self, node: usize, doubtful: bool) {
+        if let Some(one) = self.all.get(node)
+            && one.doubtful.swap(doubtful, Ordering::Relaxed) != doubtful
         {
             one.changes.fetch_add(1, Ordering::Relaxed);
         }
@@ -55,9 +66,17 @@ impl Endpoints {
         (node, self.all[node].changes.load(Ordering::Relaxed))
     }
 
-    /// Whether it was fit all the time since it was chosen.
-    pub fn was_fit_since(&self, node: usize, mark: u64) -> bool {
+    /// One of those that a load balancer does not ask any more, and that could be asked.
+    pub fn choose_doubtful(&self, rng: &mut impl Rng) -> Option<(usize, u64)> {
+        let doubtful = (0..self.len()).filter(|node| self.all[*node].doubtful.load(Ordering::Relaxed));
+        let node = doubtful.choose(rng)?;
+        Some((node, self.all[node].changes.load(Ordering::Relaxed)))
+    }
+
+    /// Whether it could answer all the time since it was chosen.
+    pub fn could_answer_since(&self, node: usize, mark: u64) -> bool {
         let one = &self.all[node];
-        one.fit.load(Ordering::Relaxed) && one.changes.load(Ordering::Relaxed) == mark
+        let could = one.fit.load(Ordering::Relaxed) || one.doubtful.load(Ordering::Relaxed);
+        could && one.changes.load(Ordering::Relaxed) == mark
     }
 }

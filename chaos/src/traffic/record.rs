@@ -15,6 +15,8 @@ pub enum Class {
     Succeeded,
     /// 503
     Unavailable,
+    /// The node's clock is not ours.
+    Skewed,
     /// 500
     Internal,
     /// The connection was refused or cut.

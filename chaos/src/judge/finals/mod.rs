@@ -248,12 +248,9 @@ async fn versions(
 /// The counters of the buckets against what the listings add up to.
 fn accounting(cluster: &Cluster, counted: &BTreeMap<&'static str, Counted>) -> Verdict {
     let mut faults = Vec::new();
-    let admin = cluster.nodes.first().map(|node| node.admin.clone()).unwrap_or_default();
     let mut said = Vec::new();
     for (bucket, Counted { objects, bytes }) in counted {
-        let shown = tokio::task::block_in_place(|| {
-            cluster.cairn(&["admin", "bucket", "show", bucket, "--json", "--admin", &admin])
-        });
+        let shown = tokio::task::block_in_place(|| cluster.cairn_at(0, &["admin", "bucket", "show", bucket, "--json"]));
         let shown: Value = match shown.map(|text| serde_json::from_str(&text)) {
             Ok(Ok(shown)) => shown,
             Ok(Err(error)) => {

@@ -203,7 +203,7 @@ async fn accused(lie: Lie) -> Vec<String> {
         vec![listing(&endpoints, &holds).await.unwrap(), super::versions(&endpoints, &book).await.unwrap().0];
     let pages = book.pages();
     verdicts.extend(histories(&pages.histories, &pages.broken, &unread));
-    verdicts.extend(answers(&pages.broken, &pages.samples));
+    verdicts.extend(answers(&pages.broken, &pages.samples, &[]));
     let bad = verdicts.into_iter().filter(|verdict| verdict.held != Held::Yes);
     bad.map(|verdict| format!("{}: {:?}", verdict.name, verdict.evidence)).collect()
 }

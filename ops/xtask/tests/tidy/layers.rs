@@ -112,13 +112,14 @@ pub(crate) const FLOORS: [(&str, &[&str]); 9] = [
     (
         "chaos",
         &[
-            "run scenario",
+            "campaign run scenario",
             "report",
             "judge",
             "inject",
             "inspect target",
             "dev fdb prometheus traffic",
             "cluster load registers",
+            "lab",
             "admin audit disk_files process",
             "error",
             "history s3 script setting strace",
