@@ -239,7 +239,7 @@ async fn what_is_not_said_of_us_and_now_by_the_provider_is_refused() {
     let (role, name, token) = (("RoleArn", ROLE), ("RoleSessionName", "job-1"), ("WebIdentityToken", right.as_str()));
     let none = ("RoleArn", "arn:aws:iam::000000000000:role/none");
     type Parameters<'a> = &'a [(&'a str, &'a str)];
-    let cases: &[(Parameters, u16, &str)] = &[
+    let cases: &[(Parameters<'_>, u16, &str)] = &[
         (&[none, name, token], 403, "AccessDenied"),
         (&[("RoleArn", "staff"), name, token], 400, "ValidationError"),
         (&[role, token], 400, "ValidationError"),
