@@ -18,7 +18,7 @@ use cairn_schema::{
 use common::*;
 
 /// Verbs that write nothing.
-const READS: [&str; 51] = [
+const READS: [&str; 52] = [
     "access_key",
     "access_policies",
     "access_policy",
