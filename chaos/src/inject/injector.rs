@@ -35,6 +35,8 @@ const NOTICED: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A group that is new since then has members of what worked then, no more of a rack than it can lose.
 const PLACED: Duration = Duration::from_millis(500);
+/// What clients do by itself, such as filling the cluster, must end in this time.
+const DEEDS: Duration = Duration::from_secs(1800);
 /// How wrong a clock is.
 const OFF: Duration = Duration::from_secs(24 * 3600);
 /// How many seconds a clock that is too fast gains in each.
@@ -149,6 +151,12 @@ impl Injector {
 
     /// Ends all that goes on, and waits until everything is whole.
     pub async fn heal(&mut self) -> Result<Duration, ChaosError> {
+        // What clients do by itself is no healing, and takes as long as the machine makes it.
+        let deeds_end = Instant::now() + DEEDS;
+        while self.active.iter().any(|active| active.deed.is_some()) && Instant::now() < deeds_end {
+            self.tick().await?;
+            tokio::time::sleep(TICK).await;
+        }
         let now = Instant::now();
         self.active.iter_mut().for_each(|active| active.ends = now);
         let within = self.scenario.must.heal_within.0;
