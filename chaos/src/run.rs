@@ -20,7 +20,7 @@ use crate::{
     lab::{Lab, clock::Library},
     report::{self, Report, data},
     s3::{Account, S3},
-    script::{MetadataKind, Needs, Scenario, Step, schedule, units::Span},
+    script::{Drawn, MetadataKind, Needs, Place, Scenario, Step, schedule, units::Span},
     traffic::{
         self, Book, Endpoints,
         client::{PLAIN, VERSIONED},
@@ -44,6 +44,8 @@ pub struct Order {
     /// Instead of what the file says.
     pub duration: Option<Span>,
     pub metadata: Option<MetadataKind>,
+    /// The cluster file of the FoundationDB, if the metadata are in one.
+    pub fdb: Option<PathBuf>,
     /// An older program, which nodes run until they are upgraded.
     pub before: Option<PathBuf>,
     /// Of the schedule just these steps, by their numbers.
@@ -59,6 +61,9 @@ impl Order {
         let mut scenario = Scenario::parse(Path::new(&self.name), &self.text).map_err(refused)?;
         if let Some(metadata) = self.metadata {
             scenario.topology.metadata = metadata;
+            if let (MetadataKind::Fdb, Some(random)) = (metadata, &mut scenario.random) {
+                random.faults.retain(|Drawn(_, place)| *place != Place::Metadata);
+            }
             scenario.check(Path::new(&self.name)).map_err(refused)?;
         }
         if scenario.needs(Needs::Before) && self.before.is_none() {
@@ -89,7 +94,8 @@ pub async fn run(order: &Order, lab: &Lab) -> Result<Report, ChaosError> {
     let (began, start) = (time::OffsetDateTime::now_utc(), Instant::now());
     let folder = tempfile::tempdir().map_err(ChaosError::io("make a temporary folder"))?;
     let (outfit, lacking) = outfit(order, &scenario, lab, folder.path());
-    let cluster = Cluster::start(&order.binary, folder.path(), &Spec { lab: outfit, ..spec(&scenario) })?;
+    let spec = Spec { lab: outfit, ..spec(&scenario, order.fdb.as_deref())? };
+    let cluster = Cluster::start(&order.binary, folder.path(), &spec)?;
     let version = cluster.cairn(&["--version"])?;
     until_up(&cluster, &scenario).await?;
     let s3 = |node: &crate::cluster::Node| {
@@ -177,9 +183,10 @@ pub async fn run(order: &Order, lab: &Lab) -> Result<Report, ChaosError> {
     Ok(report)
 }
 
-fn spec(scenario: &Scenario) -> Spec {
+fn spec(scenario: &Scenario, fdb: Option<&Path>) -> Result<Spec, ChaosError> {
     let topology = &scenario.topology;
-    Spec {
+    let no_fdb = || ChaosError::Workload("metadata in a FoundationDB: --fdb names its cluster file".into());
+    Ok(Spec {
         racks: topology.racks,
         nodes_per_rack: topology.nodes_per_rack,
         disks: topology.disks,
@@ -187,13 +194,14 @@ fn spec(scenario: &Scenario) -> Spec {
         metadata: match topology.metadata {
             MetadataKind::Embedded => Metadata::Embedded,
             MetadataKind::Remote => Metadata::Remote,
+            MetadataKind::Fdb => Metadata::fdb(fdb.ok_or_else(no_fdb)?),
         },
         reclaim_grace: topology.reclaim_grace.to_string(),
         scrub_interval: topology.scrub_interval.to_string(),
         repair_rate: None,
         memory: topology.memory.to_string(),
         lab: Outfit::default(),
-    }
+    })
 }
 
 /// What the cluster is given of what the scenario needs, and what cannot be given to it, and why.

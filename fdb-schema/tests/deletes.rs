@@ -9,6 +9,7 @@ use cairn_schema::{
     Meta, MetaError,
     ids::*,
     kv::{
+        SharedKv,
         embedded::{self, EmbeddedOptions},
         inject::{Fault, Injecting},
     },
@@ -128,18 +129,21 @@ async fn after_any_fault_each_is_done_once() {
     for fault in faults {
         // So often that the transaction is given up and they are made one by one.
         for times in [1, 2, 3, 5] {
-            let kv = mem_kv();
-            let plain = Meta::new(kv.clone());
-            plain.create_bucket(bucket("b", Versioning::Enabled)).await.unwrap();
-            let faulty = Meta::new(Arc::new(Injecting::script(kv, vec![fault; times])));
-            let requests = (0..30).map(|index| delete("b", &index.to_string(), VersionSelector::Current)).collect();
-            for answer in faulty.delete_objects(requests).await {
-                assert!(answer.as_ref().is_ok_and(|deleted| deleted.delete_marker), "{fault:?}, {times}: {answer:?}");
-            }
-            let query = ListVersionsQuery { bucket: "b".into(), limit: 1000, ..Default::default() };
-            assert_eq!(plain.list_versions(&query).await.unwrap().entries.len(), 30, "{fault:?}, {times}");
+            each_delete_is_done_once(mem_kv(), fault, times).await;
         }
     }
+}
+
+pub(crate) async fn each_delete_is_done_once(kv: SharedKv, fault: Fault, times: usize) {
+    let plain = Meta::new(kv.clone());
+    plain.create_bucket(bucket("b", Versioning::Enabled)).await.unwrap();
+    let faulty = Meta::new(Arc::new(Injecting::script(kv, vec![fault; times])));
+    let requests = (0..30).map(|index| delete("b", &index.to_string(), VersionSelector::Current)).collect();
+    for answer in faulty.delete_objects(requests).await {
+        assert!(answer.as_ref().is_ok_and(|deleted| deleted.delete_marker), "{fault:?}, {times}: {answer:?}");
+    }
+    let query = ListVersionsQuery { bucket: "b".into(), limit: 1000, ..Default::default() };
+    assert_eq!(plain.list_versions(&query).await.unwrap().entries.len(), 30, "{fault:?}, {times}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use cairn_schema::{
     Meta, MetaError, keyspace,
     kv::{
-        Kv,
+        Kv, SharedKv,
         inject::{Fault, Injecting},
         mem,
     },
@@ -24,32 +24,36 @@ fn body(bytes: usize) -> Vec<u8> {
 async fn documents_of_every_length_are_read_as_they_were_written() {
     let (kvs, _directory) = every_kv();
     for (name, kv) in kvs {
-        let meta = Meta::new(kv);
-        meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
-        meta.create_bucket(bucket("b0", Versioning::Off)).await.unwrap();
-        let read = async |document| meta.bucket_document("b", document).await.unwrap();
-        meta.set_bucket_document("b", BucketDocument::Cors, Some(body(9))).await.unwrap();
-        meta.set_bucket_document("b0", BucketDocument::Policy, Some(body(8))).await.unwrap();
-        // Longer and shorter in turn: nothing of an earlier one is left.
-        for length in [0, 1, CHUNK_BYTES, CHUNK_BYTES + 1, MAX_BYTES, 3 * CHUNK_BYTES, 100_000, 5, MAX_BYTES - 1] {
-            meta.set_bucket_document("b", BucketDocument::Policy, Some(body(length))).await.unwrap();
-            assert_eq!(read(BucketDocument::Policy).await, Some(body(length)), "{name}: {length}");
-        }
-        let over = meta.set_bucket_document("b", BucketDocument::Policy, Some(body(MAX_BYTES + 1))).await;
-        let (actual, limit) = (MAX_BYTES as u64 + 1, MAX_BYTES as u64);
-        assert_eq!(over, Err(MetaError::TooLarge { what: "bucket document", actual, limit }), "{name}");
-        assert_eq!(read(BucketDocument::Policy).await, Some(body(MAX_BYTES - 1)), "{name}: nothing is changed");
-        meta.set_bucket_document("b", BucketDocument::Policy, None).await.unwrap();
-        assert_eq!(read(BucketDocument::Policy).await, None, "{name}");
-        assert_eq!(read(BucketDocument::Cors).await, Some(body(9)), "{name}");
-        assert_eq!(meta.bucket_document("b0", BucketDocument::Policy).await.unwrap(), Some(body(8)), "{name}");
-        let nowhere = meta.set_bucket_document("c", BucketDocument::Policy, Some(body(1))).await;
-        assert_eq!(nowhere, Err(MetaError::NoSuchBucket("c".into())), "{name}");
-        meta.set_bucket_document("b", BucketDocument::Policy, Some(body(MAX_BYTES))).await.unwrap();
-        meta.delete_bucket("b").await.unwrap();
-        meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
-        assert_eq!(read(BucketDocument::Policy).await, None, "{name}: a new bucket has none");
+        documents_of_every_length(name, kv).await;
     }
+}
+
+pub(crate) async fn documents_of_every_length(name: &str, kv: SharedKv) {
+    let meta = Meta::new(kv);
+    meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+    meta.create_bucket(bucket("b0", Versioning::Off)).await.unwrap();
+    let read = async |document| meta.bucket_document("b", document).await.unwrap();
+    meta.set_bucket_document("b", BucketDocument::Cors, Some(body(9))).await.unwrap();
+    meta.set_bucket_document("b0", BucketDocument::Policy, Some(body(8))).await.unwrap();
+    // Longer and shorter in turn: nothing of an earlier one is left.
+    for length in [0, 1, CHUNK_BYTES, CHUNK_BYTES + 1, MAX_BYTES, 3 * CHUNK_BYTES, 100_000, 5, MAX_BYTES - 1] {
+        meta.set_bucket_document("b", BucketDocument::Policy, Some(body(length))).await.unwrap();
+        assert_eq!(read(BucketDocument::Policy).await, Some(body(length)), "{name}: {length}");
+    }
+    let over = meta.set_bucket_document("b", BucketDocument::Policy, Some(body(MAX_BYTES + 1))).await;
+    let (actual, limit) = (MAX_BYTES as u64 + 1, MAX_BYTES as u64);
+    assert_eq!(over, Err(MetaError::TooLarge { what: "bucket document", actual, limit }), "{name}");
+    assert_eq!(read(BucketDocument::Policy).await, Some(body(MAX_BYTES - 1)), "{name}: nothing is changed");
+    meta.set_bucket_document("b", BucketDocument::Policy, None).await.unwrap();
+    assert_eq!(read(BucketDocument::Policy).await, None, "{name}");
+    assert_eq!(read(BucketDocument::Cors).await, Some(body(9)), "{name}");
+    assert_eq!(meta.bucket_document("b0", BucketDocument::Policy).await.unwrap(), Some(body(8)), "{name}");
+    let nowhere = meta.set_bucket_document("c", BucketDocument::Policy, Some(body(1))).await;
+    assert_eq!(nowhere, Err(MetaError::NoSuchBucket("c".into())), "{name}");
+    meta.set_bucket_document("b", BucketDocument::Policy, Some(body(MAX_BYTES))).await.unwrap();
+    meta.delete_bucket("b").await.unwrap();
+    meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+    assert_eq!(read(BucketDocument::Policy).await, None, "{name}: a new bucket has none");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
-use cairn_schema::{Meta, MetaError, ids::*, record::*, verbs::*};
+use cairn_schema::{Meta, MetaError, ids::*, kv::SharedKv, record::*, verbs::*};
 use common::*;
 
 /// An object of 100,000 bytes that are sealed.
@@ -13,8 +13,8 @@ fn sealed(group: &Group, key: &str) -> CommitObject {
     CommitObject { version, blob: Some(blob(group, stored)), ..put(group, "b", key, 1) }
 }
 
-async fn world() -> (Meta, Group) {
-    let meta = Meta::new(mem_kv());
+async fn world(kv: SharedKv) -> (Meta, Group) {
+    let meta = Meta::new(kv);
     meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
     let group = group(&meta).await;
     (meta, group)
@@ -26,7 +26,14 @@ async fn kept(meta: &Meta, key: &str) -> Option<Encryption> {
 
 #[tokio::test]
 async fn lengths_are_those_of_what_was_sealed() {
-    let (meta, group) = world().await;
+    let (kvs, _directory) = every_kv();
+    for (name, kv) in kvs {
+        lengths_of_what_is_sealed(name, kv).await;
+    }
+}
+
+pub(crate) async fn lengths_of_what_is_sealed(name: &str, kv: SharedKv) {
+    let (meta, group) = world(kv).await;
     meta.commit_object(sealed(&group, "k")).await.unwrap();
     let located = meta.locate("b", "k", VersionSelector::Current, RangeRequest::Suffix(10)).await.unwrap();
     assert_eq!((located.range, located.version.size), (99_990..100_000, 100_000));
@@ -45,12 +52,19 @@ async fn lengths_are_those_of_what_was_sealed() {
     let part = meta.put_part(part(26)).await.unwrap();
     let done = meta.complete_upload(complete(&upload, &[part])).await.unwrap();
     assert_eq!((done.version.size, done.version.encryption), (10, Some(encryption(1))));
-    audited(&meta, "sealed").await;
+    audited(&meta, name).await;
 }
 
 #[tokio::test]
 async fn copies_share_what_was_looked_at_and_take_its_key_along() {
-    let (meta, group) = world().await;
+    let (kvs, _directory) = every_kv();
+    for (name, kv) in kvs {
+        copies_take_keys_along(name, kv).await;
+    }
+}
+
+pub(crate) async fn copies_take_keys_along(name: &str, kv: SharedKv) {
+    let (meta, group) = world(kv).await;
     meta.commit_object(sealed(&group, "k")).await.unwrap();
     let copied = |encryption| CopyObject { encryption, ..copy(("b", "k"), ("b", "copy")) };
     for other in [None, Some(encryption(2))] {
@@ -69,12 +83,19 @@ async fn copies_share_what_was_looked_at_and_take_its_key_along() {
         let request = copy_part(&meta, ("b", from), RangeRequest::All, to, 1).await;
         assert_eq!(meta.copy_part(request).await, Err(MetaError::Stale("copy source")), "{from}");
     }
-    audited(&meta, "copies").await;
+    audited(&meta, name).await;
 }
 
 #[tokio::test]
 async fn a_key_is_wrapped_again_only_where_it_is_what_it_was() {
-    let (meta, group) = world().await;
+    let (kvs, _directory) = every_kv();
+    for (name, kv) in kvs {
+        keys_are_wrapped_again(name, kv).await;
+    }
+}
+
+pub(crate) async fn keys_are_wrapped_again(name: &str, kv: SharedKv) {
+    let (meta, group) = world(kv).await;
     let version = meta.commit_object(sealed(&group, "k")).await.unwrap().version;
     let begun = Upload { encryption: Some(encryption(1)), ..upload("b", "mp") };
     meta.create_upload(begun.clone()).await.unwrap();
@@ -99,5 +120,5 @@ async fn a_key_is_wrapped_again_only_where_it_is_what_it_was() {
     assert_eq!(meta.upload("b", "mp", begun.id).await.unwrap().encryption, Some(encryption(2)));
     meta.abort_upload("b", "mp", begun.id).await.unwrap();
     assert!(!meta.rewrap(rewrap("mp", of, 2, 3)).await.unwrap());
-    audited(&meta, "wrapped again").await;
+    audited(&meta, name).await;
 }

@@ -8,7 +8,10 @@ use cairn_schema::{
     Meta, MetaError,
     ids::*,
     keyspace::EVENT_STRIPES,
-    kv::inject::{Fault, Injecting},
+    kv::{
+        SharedKv,
+        inject::{Fault, Injecting},
+    },
     record::*,
     verbs::*,
 };
@@ -58,86 +61,96 @@ async fn count(meta: &Meta, target: &str) -> EventCounts {
 #[tokio::test]
 async fn every_kind_of_change_is_told_once_and_says_what_it_was() {
     for versioning in [Versioning::Off, Versioning::Enabled] {
-        let meta = Meta::in_memory();
-        let group = group(&meta).await;
-        meta.create_bucket(bucket("b", versioning)).await.unwrap();
-        told(&meta, "b", vec![rule("t", &EventKind::ALL, "", "")]).await;
-        let made =
-            CommitObject { cause: Cause::new(EventKind::CreatedByPost, origin("put")), ..put(&group, "b", "k", 5) };
-        let made = meta.commit_object(made).await.unwrap().version;
-        meta.copy_object(copy(("b", "k"), ("b", "copy"))).await.unwrap();
-        let tagged = Cause::new(EventKind::TagsDeleted, Origin::default());
-        meta.set_tags("b", "k", VersionSelector::Current, Vec::new(), tagged).await.unwrap();
-        let begun = upload("b", "parts");
-        meta.create_upload(begun.clone()).await.unwrap();
-        let part = meta.put_part(put_part(&group, &begun, 1, 9)).await.unwrap();
-        meta.complete_upload(complete(&begun, std::slice::from_ref(&part))).await.unwrap();
-        meta.complete_upload(complete(&begun, &[part])).await.unwrap();
-        meta.delete_object(delete("b", "k", VersionSelector::Current)).await.unwrap();
-        meta.delete_object(delete("b", "none", VersionSelector::Id(VersionId::NULL))).await.unwrap();
-        let copied = meta.locate("b", "copy", VersionSelector::Current, RangeRequest::Nothing).await.unwrap().version;
-        let (attempt, ending) = (AttemptId::random(), Ending::Current);
-        let end = EndVersion { attempt, bucket: "b".into(), key: "copy".into(), version: copied.clone(), ending };
-        assert!(meta.end_version(end).await.unwrap());
-        let versioned = versioning == Versioning::Enabled;
-        let (deleted, expired) = match versioned {
-            true => (EventKind::Marked, EventKind::ExpiredByMarker),
-            false => (EventKind::Removed, EventKind::Expired),
-        };
-        let mut expected = vec![
-            (EventKind::CreatedByPost, "k".to_owned()),
-            (EventKind::CreatedByCopy, "copy".to_owned()),
-            (EventKind::TagsDeleted, "k".to_owned()),
-            (EventKind::CreatedByUpload, "parts".to_owned()),
-            (deleted, "k".to_owned()),
-            (expired, "copy".to_owned()),
-        ];
-        if versioned {
-            meta.delete_object(delete("b", "k", VersionSelector::Id(made.id))).await.unwrap();
-            let noncurrent = EndVersion {
-                attempt: AttemptId::random(),
-                bucket: "b".into(),
-                key: "copy".into(),
-                version: copied,
-                ending: Ending::Noncurrent,
-            };
-            assert!(meta.end_version(noncurrent).await.unwrap());
-            expected.extend([(EventKind::Removed, "k".to_owned()), (EventKind::Expired, "copy".to_owned())]);
+        let (kvs, _directory) = every_kv();
+        for (name, kv) in kvs {
+            every_kind_of_change(name, kv, versioning).await;
         }
-        assert_eq!(shown(&meta, "t").await, expected);
-        let first = &waiting(&meta, "t").await[0].event;
-        let object = EventObject { etag: made.etag, size: 5 };
-        assert_eq!((first.object, first.version), (Some(object), versioned.then_some(made.id)));
-        assert_eq!((&first.origin, first.rule.as_str()), (&origin("put"), "t *"));
-        audited(&meta, "every kind").await;
     }
+}
+
+pub(crate) async fn every_kind_of_change(name: &str, kv: SharedKv, versioning: Versioning) {
+    let meta = Meta::new(kv);
+    let group = group(&meta).await;
+    meta.create_bucket(bucket("b", versioning)).await.unwrap();
+    told(&meta, "b", vec![rule("t", &EventKind::ALL, "", "")]).await;
+    let made = CommitObject { cause: Cause::new(EventKind::CreatedByPost, origin("put")), ..put(&group, "b", "k", 5) };
+    let made = meta.commit_object(made).await.unwrap().version;
+    meta.copy_object(copy(("b", "k"), ("b", "copy"))).await.unwrap();
+    let tagged = Cause::new(EventKind::TagsDeleted, Origin::default());
+    meta.set_tags("b", "k", VersionSelector::Current, Vec::new(), tagged).await.unwrap();
+    let begun = upload("b", "parts");
+    meta.create_upload(begun.clone()).await.unwrap();
+    let part = meta.put_part(put_part(&group, &begun, 1, 9)).await.unwrap();
+    meta.complete_upload(complete(&begun, std::slice::from_ref(&part))).await.unwrap();
+    meta.complete_upload(complete(&begun, &[part])).await.unwrap();
+    meta.delete_object(delete("b", "k", VersionSelector::Current)).await.unwrap();
+    meta.delete_object(delete("b", "none", VersionSelector::Id(VersionId::NULL))).await.unwrap();
+    let copied = meta.locate("b", "copy", VersionSelector::Current, RangeRequest::Nothing).await.unwrap().version;
+    let (attempt, ending) = (AttemptId::random(), Ending::Current);
+    let end = EndVersion { attempt, bucket: "b".into(), key: "copy".into(), version: copied.clone(), ending };
+    assert!(meta.end_version(end).await.unwrap());
+    let versioned = versioning == Versioning::Enabled;
+    let (deleted, expired) = match versioned {
+        true => (EventKind::Marked, EventKind::ExpiredByMarker),
+        false => (EventKind::Removed, EventKind::Expired),
+    };
+    let mut expected = vec![
+        (EventKind::CreatedByPost, "k".to_owned()),
+        (EventKind::CreatedByCopy, "copy".to_owned()),
+        (EventKind::TagsDeleted, "k".to_owned()),
+        (EventKind::CreatedByUpload, "parts".to_owned()),
+        (deleted, "k".to_owned()),
+        (expired, "copy".to_owned()),
+    ];
+    if versioned {
+        meta.delete_object(delete("b", "k", VersionSelector::Id(made.id))).await.unwrap();
+        let noncurrent = EndVersion {
+            attempt: AttemptId::random(),
+            bucket: "b".into(),
+            key: "copy".into(),
+            version: copied,
+            ending: Ending::Noncurrent,
+        };
+        assert!(meta.end_version(noncurrent).await.unwrap());
+        expected.extend([(EventKind::Removed, "k".to_owned()), (EventKind::Expired, "copy".to_owned())]);
+    }
+    assert_eq!(shown(&meta, "t").await, expected);
+    let first = &waiting(&meta, "t").await[0].event;
+    let object = EventObject { etag: made.etag, size: 5 };
+    assert_eq!((first.object, first.version), (Some(object), versioned.then_some(made.id)));
+    assert_eq!((&first.origin, first.rule.as_str()), (&origin("put"), "t *"));
+    audited(&meta, name).await;
 }
 
 #[tokio::test]
 async fn events_of_a_key_are_in_the_order_of_its_versions_on_every_store() {
     let (kvs, _directory) = every_kv();
     for (name, kv) in kvs {
-        let meta = Meta::new(kv);
-        let group = group(&meta).await;
-        meta.create_bucket(bucket("b", Versioning::Enabled)).await.unwrap();
-        told(&meta, "b", vec![rule("t", &[EventKind::CreatedByPut, EventKind::Marked], "", "")]).await;
-        let puts = (1..=24u64).map(|size| meta.commit_object(put(&group, "b", "k", size)));
-        for committed in futures::future::join_all(puts).await {
-            committed.unwrap();
-        }
-        // Many of one transaction have the same stamp.
-        let deletes = (0..40).map(|_| delete("b", "k", VersionSelector::Current)).collect();
-        assert!(meta.delete_objects(deletes).await.iter().all(Result::is_ok), "{name}");
-        let query = ListVersionsQuery { bucket: "b".into(), limit: 1000, ..Default::default() };
-        let versions = meta.list_versions(&query).await.unwrap().entries.into_iter().rev().map(|entry| match entry {
-            ListVersionsEntry::Version { version, .. } => Some(version.id),
-            ListVersionsEntry::CommonPrefix(_) => None,
-        });
-        let events = waiting(&meta, "t").await;
-        assert_eq!(events.len(), 64, "{name}");
-        assert!(events.iter().map(|queued| queued.event.version).eq(versions), "{name}");
-        audited(&meta, name).await;
+        events_are_in_order(name, kv).await;
     }
+}
+
+pub(crate) async fn events_are_in_order(name: &str, kv: SharedKv) {
+    let meta = Meta::new(kv);
+    let group = group(&meta).await;
+    meta.create_bucket(bucket("b", Versioning::Enabled)).await.unwrap();
+    told(&meta, "b", vec![rule("t", &[EventKind::CreatedByPut, EventKind::Marked], "", "")]).await;
+    let puts = (1..=24u64).map(|size| meta.commit_object(put(&group, "b", "k", size)));
+    for committed in futures::future::join_all(puts).await {
+        committed.unwrap();
+    }
+    // Many of one transaction have the same stamp.
+    let deletes = (0..40).map(|_| delete("b", "k", VersionSelector::Current)).collect();
+    assert!(meta.delete_objects(deletes).await.iter().all(Result::is_ok), "{name}");
+    let query = ListVersionsQuery { bucket: "b".into(), limit: 1000, ..Default::default() };
+    let versions = meta.list_versions(&query).await.unwrap().entries.into_iter().rev().map(|entry| match entry {
+        ListVersionsEntry::Version { version, .. } => Some(version.id),
+        ListVersionsEntry::CommonPrefix(_) => None,
+    });
+    let events = waiting(&meta, "t").await;
+    assert_eq!(events.len(), 64, "{name}");
+    assert!(events.iter().map(|queued| queued.event.version).eq(versions), "{name}");
+    audited(&meta, name).await;
 }
 
 #[tokio::test]
@@ -146,30 +159,39 @@ async fn there_is_one_event_for_every_committed_change_whatever_becomes_of_its_c
     let faults = [None, Conflict, UnknownApplied, UnknownNotApplied, UnknownBeforeNext, UnknownAfterNext];
     for first in faults {
         for second in faults {
-            let case = format!("{first:?}, {second:?}");
-            let kv = mem_kv();
-            let plain = Meta::new(kv.clone());
-            let group = group(&plain).await;
-            plain.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
-            told(&plain, "b", vec![rule("t", &EventKind::ALL, "", "")]).await;
-            let faulty = || Meta::new(Arc::new(Injecting::script(kv.clone(), [first, second])));
-            faulty().commit_object(put(&group, "b", "k", 5)).await.expect(&case);
-            faulty().delete_object(delete("b", "k", VersionSelector::Current)).await.expect(&case);
-            let refused = CommitObject {
-                precondition: Precondition { if_match: Some(EtagMatch::Any), if_none_match: Option::None },
-                ..put(&group, "b", "k", 6)
-            };
-            faulty().commit_object(refused).await.expect_err(&case);
-            let kinds = [(EventKind::CreatedByPut, "k".to_owned()), (EventKind::Removed, "k".to_owned())];
-            assert_eq!(shown(&plain, "t").await, kinds, "{case}");
-            audited(&plain, &case).await;
+            one_event_for_each_change(mem_kv(), [first, second], &format!("{first:?}, {second:?}")).await;
         }
     }
 }
 
+pub(crate) async fn one_event_for_each_change(kv: SharedKv, faults: [Fault; 2], case: &str) {
+    let plain = Meta::new(kv.clone());
+    let group = group(&plain).await;
+    plain.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+    told(&plain, "b", vec![rule("t", &EventKind::ALL, "", "")]).await;
+    let faulty = || Meta::new(Arc::new(Injecting::script(kv.clone(), faults)));
+    faulty().commit_object(put(&group, "b", "k", 5)).await.expect(case);
+    faulty().delete_object(delete("b", "k", VersionSelector::Current)).await.expect(case);
+    let refused = CommitObject {
+        precondition: Precondition { if_match: Some(EtagMatch::Any), if_none_match: Option::None },
+        ..put(&group, "b", "k", 6)
+    };
+    faulty().commit_object(refused).await.expect_err(case);
+    let kinds = [(EventKind::CreatedByPut, "k".to_owned()), (EventKind::Removed, "k".to_owned())];
+    assert_eq!(shown(&plain, "t").await, kinds, "{case}");
+    audited(&plain, case).await;
+}
+
 #[tokio::test]
 async fn bnd_1_events_past_the_bound_are_counted_and_the_change_is_made() {
-    let meta = Meta::in_memory().with_event_limits(2, 3);
+    let (kvs, _directory) = every_kv();
+    for (name, kv) in kvs {
+        events_are_bounded(name, kv).await;
+    }
+}
+
+pub(crate) async fn events_are_bounded(name: &str, kv: SharedKv) {
+    let meta = Meta::new(kv).with_event_limits(2, 3);
     let group = group(&meta).await;
     for name in ["a", "b"] {
         meta.create_bucket(bucket(name, Versioning::Off)).await.unwrap();
@@ -191,12 +213,19 @@ async fn bnd_1_events_past_the_bound_are_counted_and_the_change_is_made() {
     meta.events_delivered("t", &places).await.unwrap();
     meta.commit_object(put(&group, "a", "4", 5)).await.unwrap();
     assert_eq!(shown(&meta, "t").await, [(EventKind::CreatedByPut, "4".to_owned())]);
-    audited(&meta, "bounded").await;
+    audited(&meta, name).await;
 }
 
 #[tokio::test]
 async fn dead_events_are_kept_and_taken_up_again_where_they_stood() {
-    let meta = Meta::in_memory();
+    let (kvs, _directory) = every_kv();
+    for (name, kv) in kvs {
+        dead_events_are_kept(name, kv).await;
+    }
+}
+
+pub(crate) async fn dead_events_are_kept(name: &str, kv: SharedKv) {
+    let meta = Meta::new(kv);
     let group = group(&meta).await;
     meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
     told(&meta, "b", vec![rule("t", &[EventKind::CreatedByPut], "", "")]).await;
@@ -215,7 +244,7 @@ async fn dead_events_are_kept_and_taken_up_again_where_they_stood() {
     meta.redeliver_events("t", &places[1..2]).await.unwrap();
     meta.redeliver_events("t", &places[1..2]).await.unwrap();
     assert_eq!(waiting(&meta, "t").await.iter().map(|queued| queued.place).collect::<Vec<_>>(), places[1..]);
-    audited(&meta, "one again").await;
+    audited(&meta, name).await;
     meta.discard_events("t", &places).await.unwrap();
     assert_eq!(meta.dead_events("t", None, 10).await.unwrap(), []);
     // What a bucket has waiting outlives it, and its counter does not.
@@ -224,12 +253,19 @@ async fn dead_events_are_kept_and_taken_up_again_where_they_stood() {
     assert_eq!(meta.bucket_events().await.unwrap()[0].waiting, 2);
     meta.events_delivered("t", &places).await.unwrap();
     assert_eq!(meta.bucket_events().await.unwrap(), []);
-    audited(&meta, "none").await;
+    audited(&meta, name).await;
 }
 
 #[tokio::test]
 async fn what_waits_goes_along_with_an_export_and_what_comes_later_comes_after() {
-    let meta = Meta::in_memory();
+    let (kvs, _directory) = every_kv();
+    for (name, kv) in kvs {
+        what_waits_is_exported(name, kv).await;
+    }
+}
+
+pub(crate) async fn what_waits_is_exported(name: &str, kv: SharedKv) {
+    let meta = Meta::new(kv);
     let group = group(&meta).await;
     meta.cluster(policy()).await.unwrap();
     meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
@@ -248,12 +284,19 @@ async fn what_waits_goes_along_with_an_export_and_what_comes_later_comes_after()
     let after = waiting(&moved, "t").await;
     assert_eq!((after.len(), &after[..50]), (51, &before[..]));
     assert_eq!(after[50].event.object.unwrap().size, 51);
-    audited(&moved, "moved").await;
+    audited(&moved, name).await;
 }
 
 #[tokio::test]
 async fn a_configuration_is_set_whole_or_not_at_all_and_its_targets_are_tested() {
-    let meta = Meta::in_memory();
+    let (kvs, _directory) = every_kv();
+    for (name, kv) in kvs {
+        a_configuration_is_set_whole(name, kv).await;
+    }
+}
+
+pub(crate) async fn a_configuration_is_set_whole(name: &str, kv: SharedKv) {
+    let meta = Meta::new(kv);
     meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
     let put = [EventKind::CreatedByPut];
     let rules = vec![rule("t", &put, "a/", ""), rule("u", &put, "b/", ""), rule("t", &put, "c/", "")];
@@ -275,6 +318,7 @@ async fn a_configuration_is_set_whole_or_not_at_all_and_its_targets_are_tested()
     assert_eq!(nowhere, Err(MetaError::NoSuchBucket("none".into())));
     meta.set_notifications("b", None, Vec::new(), None).await.unwrap();
     assert_eq!(meta.bucket_document("b", document).await.unwrap(), None);
+    audited(&meta, name).await;
 }
 
 fn kinds() -> impl Strategy<Value = Vec<EventKind>> {

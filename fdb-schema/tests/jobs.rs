@@ -53,7 +53,7 @@ async fn a_drain_marks_its_disks_and_lets_go_of_them_when_it_is_cancelled() {
     }
 }
 
-async fn drains(name: &str, kv: SharedKv) {
+pub(crate) async fn drains(name: &str, kv: SharedKv) {
     let (meta, group) = furnished(kv).await;
     let [first, second, _] = group.members[..] else { panic!("three members") };
     let revision = meta.placement_revision().await.unwrap();
@@ -116,7 +116,14 @@ async fn drains(name: &str, kv: SharedKv) {
 
 #[tokio::test]
 async fn bnd_1_jobs_that_are_over_are_forgotten_in_the_end_and_few_are_under_way() {
-    let (meta, _) = furnished(mem_kv()).await;
+    let (kvs, _directory) = every_kv();
+    for (name, kv) in kvs {
+        jobs_are_forgotten(name, kv).await;
+    }
+}
+
+pub(crate) async fn jobs_are_forgotten(name: &str, kv: SharedKv) {
+    let (meta, _) = furnished(kv).await;
     for _ in 0..200 {
         let job = rebalance(&meta).await;
         meta.set_job_state(job, JobState::Cancelled).await.unwrap();
@@ -129,6 +136,7 @@ async fn bnd_1_jobs_that_are_over_are_forgotten_in_the_end_and_few_are_under_way
         let started = meta.start_job(new_job(JobKind::Drain, &[(FailureDomain::Node, &node)])).await;
         assert_eq!(started.is_ok(), number < 16, "{started:?}");
     }
+    audited(&meta, name).await;
 }
 
 /// What holds a disk, in the order in which it goes: member, repair that copies from it, move.
@@ -136,39 +144,50 @@ async fn bnd_1_jobs_that_are_over_are_forgotten_in_the_end_and_few_are_under_way
 async fn gc_1_a_disk_is_taken_out_only_when_nothing_is_left_of_it() {
     let (kvs, _directory) = every_kv();
     for (name, kv) in kvs {
-        let (meta, group) = furnished(kv).await;
-        meta.commit_object(put(&group, "b", "k", 5)).await.unwrap();
-        let old = group.members[0];
-        meta.start_job(new_job(JobKind::Drain, &[(FailureDomain::Node, "n0")])).await.unwrap();
-        let held = |why: &'static str| {
-            let meta = meta.clone();
-            async move {
-                let error = meta.remove_disks(&[old]).await.unwrap_err().to_string();
-                assert!(error.contains(why), "{error}");
-            }
-        };
-        held("1 of the groups").await;
-        let members = [&[disk(&meta, "n7").await], &group.members[1..]].concat();
-        let replaced = meta.replace_members(group.id, 1, members, MissingCause::DiskLost).await.unwrap();
-        held("the repair of group").await;
-        let repair = meta.group_repair(group.id).await.unwrap().unwrap();
-        let last = meta.placed_blobs(group.id, None, 10).await.unwrap().pop().map(|placed| placed.blob.id);
-        let step = GroupRepairStep { group: group.id, epoch: replaced.epoch, from: repair.cursor, to: last };
-        assert_eq!(meta.advance_group_repair(step).await.unwrap(), None, "{name}");
-        let removed = meta.remove_disks(&[old]).await.unwrap();
-        assert_eq!(removed[0].state, DiskState::Removed, "{name}");
-        // A second time it is so already; its node may register it as often as it likes.
-        assert_eq!(meta.remove_disks(&[old]).await.unwrap(), removed, "{name}");
-        assert_eq!(meta.register_disk(removed[0].clone()).await.unwrap().state, DiskState::Removed, "{name}");
-        let unknown = meta.remove_disks(&[DiskId::random()]).await.unwrap_err();
-        assert!(matches!(unknown, MetaError::NoSuchEntry { .. }), "{name}: {unknown}");
-        audited(&meta, name).await;
+        a_disk_is_taken_out(name, kv).await;
     }
+}
+
+pub(crate) async fn a_disk_is_taken_out(name: &str, kv: SharedKv) {
+    let (meta, group) = furnished(kv).await;
+    meta.commit_object(put(&group, "b", "k", 5)).await.unwrap();
+    let old = group.members[0];
+    meta.start_job(new_job(JobKind::Drain, &[(FailureDomain::Node, "n0")])).await.unwrap();
+    let held = |why: &'static str| {
+        let meta = meta.clone();
+        async move {
+            let error = meta.remove_disks(&[old]).await.unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    };
+    held("1 of the groups").await;
+    let members = [&[disk(&meta, "n7").await], &group.members[1..]].concat();
+    let replaced = meta.replace_members(group.id, 1, members, MissingCause::DiskLost).await.unwrap();
+    held("the repair of group").await;
+    let repair = meta.group_repair(group.id).await.unwrap().unwrap();
+    let last = meta.placed_blobs(group.id, None, 10).await.unwrap().pop().map(|placed| placed.blob.id);
+    let step = GroupRepairStep { group: group.id, epoch: replaced.epoch, from: repair.cursor, to: last };
+    assert_eq!(meta.advance_group_repair(step).await.unwrap(), None, "{name}");
+    let removed = meta.remove_disks(&[old]).await.unwrap();
+    assert_eq!(removed[0].state, DiskState::Removed, "{name}");
+    // A second time it is so already; its node may register it as often as it likes.
+    assert_eq!(meta.remove_disks(&[old]).await.unwrap(), removed, "{name}");
+    assert_eq!(meta.register_disk(removed[0].clone()).await.unwrap().state, DiskState::Removed, "{name}");
+    let unknown = meta.remove_disks(&[DiskId::random()]).await.unwrap_err();
+    assert!(matches!(unknown, MetaError::NoSuchEntry { .. }), "{name}: {unknown}");
+    audited(&meta, name).await;
 }
 
 #[tokio::test]
 async fn a_group_that_is_under_repair_changed_or_told_of_disks_that_are_away_is_not_moved() {
-    let (meta, group) = furnished(mem_kv()).await;
+    let (kvs, _directory) = every_kv();
+    for (name, kv) in kvs {
+        what_is_not_moved(name, kv).await;
+    }
+}
+
+pub(crate) async fn what_is_not_moved(name: &str, kv: SharedKv) {
+    let (meta, group) = furnished(kv).await;
     meta.commit_object(put(&group, "b", "k", 5)).await.unwrap();
     let (job, to) = (rebalance(&meta).await, disk(&meta, "n7").await);
     let begin = |epoch, job, position, to| {
@@ -207,7 +226,7 @@ async fn a_group_that_is_under_repair_changed_or_told_of_disks_that_are_away_is_
     meta.begin_move(second.id, 1, job, BTreeMap::from([(0, other)])).await.unwrap();
     meta.set_job_state(job, JobState::Paused).await.unwrap();
     assert_eq!((meta.group_moves().await.unwrap(), meta.group(second.id).await.unwrap()), (vec![], Some(second)));
-    audited(&meta, "after moves").await;
+    audited(&meta, name).await;
 }
 
 /// What was copied to a disk that was away since may be gone from it: it is no member by a walk from before.

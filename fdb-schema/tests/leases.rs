@@ -113,30 +113,38 @@ async fn two_holders_never_both_hold() {
 async fn a_holder_whose_clock_is_a_day_ahead_blocks_nobody_after_its_lease() {
     let (kvs, _directory) = every_kv();
     for (name, kv) in kvs {
-        let time = Arc::new(AtomicU64::new(1000));
-        let ahead = with_clocks(kv.clone(), &time, 2 * DAY_MS, 7);
-        let other = with_clocks(kv.clone(), &time, DAY_MS, 0);
-        assert_eq!(ahead.lease("l", "ahead", 100).await.unwrap().unwrap().term, 1, "{name}");
-        // It dies. Its row must be seen unchanged for the whole time of the lease.
-        assert_eq!(other.lease("l", "other", 100).await.unwrap(), None, "{name}");
-        time.fetch_add(99, Ordering::SeqCst);
-        assert_eq!(other.lease("l", "other", 100).await.unwrap(), None, "{name}");
-        time.fetch_add(1, Ordering::SeqCst);
-        assert_eq!(other.lease("l", "other", 100).await.unwrap().unwrap().term, 2, "{name}");
+        a_clock_a_day_ahead(name, kv).await;
     }
+}
+
+pub(crate) async fn a_clock_a_day_ahead(name: &str, kv: SharedKv) {
+    let time = Arc::new(AtomicU64::new(1000));
+    let ahead = with_clocks(kv.clone(), &time, 2 * DAY_MS, 7);
+    let other = with_clocks(kv.clone(), &time, DAY_MS, 0);
+    assert_eq!(ahead.lease("l", "ahead", 100).await.unwrap().unwrap().term, 1, "{name}");
+    // It dies. Its row must be seen unchanged for the whole time of the lease.
+    assert_eq!(other.lease("l", "other", 100).await.unwrap(), None, "{name}");
+    time.fetch_add(99, Ordering::SeqCst);
+    assert_eq!(other.lease("l", "other", 100).await.unwrap(), None, "{name}");
+    time.fetch_add(1, Ordering::SeqCst);
+    assert_eq!(other.lease("l", "other", 100).await.unwrap().unwrap().term, 2, "{name}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_holder_whose_clock_stands_still_keeps_what_it_renews() {
     let (kvs, _directory) = every_kv();
     for (name, kv) in kvs {
-        let time = Arc::new(AtomicU64::new(1000));
-        let holder = with_clocks(kv.clone(), &time, DAY_MS, 0);
-        let other = with_clocks(kv.clone(), &time, 2 * DAY_MS, 0);
-        for _ in 0..10 {
-            assert!(holder.lease("l", "holder", 100).await.unwrap().is_some(), "{name}");
-            assert_eq!(other.lease("l", "other", 100).await.unwrap(), None, "{name}");
-            time.fetch_add(60, Ordering::SeqCst);
-        }
+        a_clock_that_stands_still(name, kv).await;
+    }
+}
+
+pub(crate) async fn a_clock_that_stands_still(name: &str, kv: SharedKv) {
+    let time = Arc::new(AtomicU64::new(1000));
+    let holder = with_clocks(kv.clone(), &time, DAY_MS, 0);
+    let other = with_clocks(kv.clone(), &time, 2 * DAY_MS, 0);
+    for _ in 0..10 {
+        assert!(holder.lease("l", "holder", 100).await.unwrap().is_some(), "{name}");
+        assert_eq!(other.lease("l", "other", 100).await.unwrap(), None, "{name}");
+        time.fetch_add(60, Ordering::SeqCst);
     }
 }

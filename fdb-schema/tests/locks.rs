@@ -365,7 +365,7 @@ impl World {
     }
 }
 
-async fn run(name: &str, kv: SharedKv, seed: u64, steps: usize) {
+pub(crate) async fn run(name: &str, kv: SharedKv, seed: u64, steps: usize) {
     println!("{name}: CAIRN_SEED={seed}");
     let mut world = World::new(kv, seed).await;
     for _ in 0..steps {

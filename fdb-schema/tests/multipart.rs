@@ -245,7 +245,7 @@ async fn ten_thousand_parts_of_as_many_lengths_complete_and_are_tagged_and_copie
     }
 }
 
-async fn ten_thousand_lengths(name: &str, kv: SharedKv) {
+pub(crate) async fn ten_thousand_lengths(name: &str, kv: SharedKv) {
     let meta = Meta::new(kv);
     meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
     let group = group(&meta).await;

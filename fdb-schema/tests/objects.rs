@@ -197,35 +197,40 @@ async fn a_group_that_changed_under_the_writer_fails_the_commit() {
 async fn what_is_over_a_limit_changes_nothing() {
     let (kvs, _directory) = every_kv();
     for (name, kv) in kvs {
-        let meta = Meta::new(kv);
-        meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
-        let group = group(&meta).await;
-        let long = "k".repeat(1025);
-        let error = MetaError::KeyTooLong { bytes: 1025, limit: 1024 };
-        assert_eq!(meta.commit_object(put(&group, "b", &long, 5)).await, Err(error.clone()), "{name}");
-        assert_eq!(meta.create_upload(upload("b", &long)).await, Err(error), "{name}");
-        let mut heavy = put(&group, "b", "k", 5);
-        heavy.version.attributes.user_metadata = vec![("n".into(), "v".repeat(200_000))];
-        let refused = meta.commit_object(heavy).await;
-        assert!(matches!(refused, Err(MetaError::TooLarge { what: "value", .. })), "{name}: {refused:?}");
-        // More fragments missing than one transaction can note.
-        let mut missing = put(&group, "b", "k", 5);
-        let new = missing.blob.as_mut().unwrap();
-        let fragment = |stripe| FragmentName { group: group.id, blob: new.blob.id, stripe, position: 0 };
-        new.missing = (0..200_000).map(fragment).collect();
-        let refused = meta.commit_object(missing.clone()).await;
-        assert!(matches!(refused, Err(MetaError::TooLarge { what: "transaction", .. })), "{name}: {refused:?}");
-        let named = meta.create_bucket(bucket(&"n".repeat(256), Versioning::Off)).await;
-        assert!(matches!(named, Err(MetaError::Invalid { what: "bucket name", .. })), "{name}: {named:?}");
-        assert!(keys(&meta, "b").await.is_empty(), "{name}");
-        let audit = meta.audit().await.unwrap();
-        assert_eq!((audit.problems, audit.blobs, audit.versions), (0, 0, 0), "{name}: {:?}", audit.first_problems);
-        // As many as it can, with the longest rows besides.
-        missing.blob.as_mut().unwrap().missing.truncate(most_absent(0));
-        missing.version.attributes.user_metadata = vec![("n".into(), "v".repeat(98_000))];
-        meta.commit_object(missing).await.unwrap();
-        assert_eq!(meta.ledger_len().await.unwrap(), most_absent(0) as u64, "{name}");
+        what_is_over_a_limit(name, kv, 0).await;
     }
+}
+
+/// The store has at most `prefix_bytes` of its own before every key.
+pub(crate) async fn what_is_over_a_limit(name: &str, kv: SharedKv, prefix_bytes: usize) {
+    let meta = Meta::new(kv);
+    meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+    let group = group(&meta).await;
+    let long = "k".repeat(1025);
+    let error = MetaError::KeyTooLong { bytes: 1025, limit: 1024 };
+    assert_eq!(meta.commit_object(put(&group, "b", &long, 5)).await, Err(error.clone()), "{name}");
+    assert_eq!(meta.create_upload(upload("b", &long)).await, Err(error), "{name}");
+    let mut heavy = put(&group, "b", "k", 5);
+    heavy.version.attributes.user_metadata = vec![("n".into(), "v".repeat(200_000))];
+    let refused = meta.commit_object(heavy).await;
+    assert!(matches!(refused, Err(MetaError::TooLarge { what: "value", .. })), "{name}: {refused:?}");
+    // More fragments missing than one transaction can note.
+    let mut missing = put(&group, "b", "k", 5);
+    let new = missing.blob.as_mut().unwrap();
+    let fragment = |stripe| FragmentName { group: group.id, blob: new.blob.id, stripe, position: 0 };
+    new.missing = (0..200_000).map(fragment).collect();
+    let refused = meta.commit_object(missing.clone()).await;
+    assert!(matches!(refused, Err(MetaError::TooLarge { what: "transaction", .. })), "{name}: {refused:?}");
+    let named = meta.create_bucket(bucket(&"n".repeat(256), Versioning::Off)).await;
+    assert!(matches!(named, Err(MetaError::Invalid { what: "bucket name", .. })), "{name}: {named:?}");
+    assert!(keys(&meta, "b").await.is_empty(), "{name}");
+    let audit = meta.audit().await.unwrap();
+    assert_eq!((audit.problems, audit.blobs, audit.versions), (0, 0, 0), "{name}: {:?}", audit.first_problems);
+    // As many as it can, with the longest rows besides.
+    missing.blob.as_mut().unwrap().missing.truncate(most_absent(prefix_bytes));
+    missing.version.attributes.user_metadata = vec![("n".into(), "v".repeat(98_000))];
+    meta.commit_object(missing).await.unwrap();
+    assert_eq!(meta.ledger_len().await.unwrap(), most_absent(prefix_bytes) as u64, "{name}");
 }
 
 /// How many stripes a group holds is counted with the blobs, through copies, deletes, reclaim, export and import.
@@ -288,37 +293,41 @@ async fn stripes_that_were_not_counted_from_the_beginning_are_not_told() {
 async fn gc_1_a_blob_is_either_committed_or_condemned() {
     let (kvs, _directory) = every_kv();
     for (name, kv) in kvs {
-        let meta = Meta::new(kv);
-        meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
-        let group = group(&meta).await;
-        let (committed, late) = (put(&group, "b", "k", 10), put(&group, "b", "late", 10));
-        let id = |put: &CommitObject| put.blob.as_ref().unwrap().blob.id;
-        meta.commit_object(committed.clone()).await.unwrap();
-        assert!(!meta.condemn(id(&committed)).await.unwrap(), "{name}");
-        assert!(located(&meta, "k").await.is_ok());
-
-        assert!(meta.condemn(id(&late)).await.unwrap(), "{name}");
-        assert!(meta.condemn(id(&late)).await.unwrap(), "{name}: again");
-        assert!(matches!(meta.commit_object(late.clone()).await, Err(MetaError::Stale(_))), "{name}");
-        assert_eq!(located(&meta, "late").await.unwrap_err(), MetaError::NoSuchKey("late".into()));
-        // Forgotten when nobody can come any more.
-        assert_eq!(meta.forget_condemned(0, None, 10).await.unwrap(), None);
-        assert!(matches!(meta.commit_object(late.clone()).await, Err(MetaError::Stale(_))), "{name}: too early");
-        assert_eq!(meta.forget_condemned(u64::MAX, None, 10).await.unwrap(), None);
-        assert!(meta.commit_object(late).await.is_ok(), "{name}");
-
-        let many: Vec<BlobId> = (0..25).map(|_| BlobId::random()).collect();
-        for id in &many {
-            meta.condemn(*id).await.unwrap();
-        }
-        let (mut after, mut pages) = (None, 0);
-        loop {
-            after = meta.forget_condemned(u64::MAX, after, 10).await.unwrap();
-            pages += 1;
-            if after.is_none() {
-                break;
-            }
-        }
-        assert_eq!(pages, 3, "{name}");
+        committed_or_condemned(name, kv).await;
     }
+}
+
+pub(crate) async fn committed_or_condemned(name: &str, kv: SharedKv) {
+    let meta = Meta::new(kv);
+    meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
+    let group = group(&meta).await;
+    let (committed, late) = (put(&group, "b", "k", 10), put(&group, "b", "late", 10));
+    let id = |put: &CommitObject| put.blob.as_ref().unwrap().blob.id;
+    meta.commit_object(committed.clone()).await.unwrap();
+    assert!(!meta.condemn(id(&committed)).await.unwrap(), "{name}");
+    assert!(located(&meta, "k").await.is_ok());
+
+    assert!(meta.condemn(id(&late)).await.unwrap(), "{name}");
+    assert!(meta.condemn(id(&late)).await.unwrap(), "{name}: again");
+    assert!(matches!(meta.commit_object(late.clone()).await, Err(MetaError::Stale(_))), "{name}");
+    assert_eq!(located(&meta, "late").await.unwrap_err(), MetaError::NoSuchKey("late".into()));
+    // Forgotten when nobody can come any more.
+    assert_eq!(meta.forget_condemned(0, None, 10).await.unwrap(), None);
+    assert!(matches!(meta.commit_object(late.clone()).await, Err(MetaError::Stale(_))), "{name}: too early");
+    assert_eq!(meta.forget_condemned(u64::MAX, None, 10).await.unwrap(), None);
+    assert!(meta.commit_object(late).await.is_ok(), "{name}");
+
+    let many: Vec<BlobId> = (0..25).map(|_| BlobId::random()).collect();
+    for id in &many {
+        meta.condemn(*id).await.unwrap();
+    }
+    let (mut after, mut pages) = (None, 0);
+    loop {
+        after = meta.forget_condemned(u64::MAX, after, 10).await.unwrap();
+        pages += 1;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, 3, "{name}");
 }

@@ -11,7 +11,10 @@ use cairn_schema::{
     Meta, MetaError,
     ids::*,
     keyspace::RECLAIM_BUCKETS,
-    kv::inject::{Fault, Injecting},
+    kv::{
+        SharedKv,
+        inject::{Fault, Injecting},
+    },
     record::*,
     verbs::*,
 };
@@ -48,64 +51,68 @@ async fn gone(meta: &Meta, key: &str) {
 async fn copied_parts_share_blobs_until_the_last_reference_goes() {
     let (kvs, _directory) = every_kv();
     for (name, kv) in kvs {
-        let meta = Meta::new(kv);
-        // Enough parts for rows of their own.
-        world(&meta, 20).await;
-        let to = upload("b", "to");
-        meta.create_upload(to.clone()).await.unwrap();
-        let whole = names(&meta, "one", RangeRequest::All).await;
-        let across = names(&meta, "many", RangeRequest::Inclusive(5, 64)).await;
-        assert_eq!(
-            across.iter().map(|slice| (slice.blob_offset, slice.length)).collect::<Vec<_>>(),
-            [(5, 5), (0, 10), (0, 10), (0, 10), (0, 10), (0, 10), (0, 5)]
-        );
-        let mut parts = Vec::new();
-        for (number, from, range) in [
-            (1, "one", RangeRequest::All),
-            (2, "many", RangeRequest::Inclusive(5, 64)),
-            (3, "one", RangeRequest::Inclusive(10, 29)),
-            (4, "many", RangeRequest::Inclusive(30, 39)),
-        ] {
-            let request = copy_part(&meta, ("b", from), range, &to, number).await;
-            let part = meta.copy_part(request.clone()).await.unwrap();
-            assert_eq!(meta.copy_part(request).await.unwrap(), part, "{name}: one attempt, one part");
-            parts.push(part);
-        }
-        audited(&meta, name).await;
-        assert_eq!(parts.iter().map(|part| part.length).collect::<Vec<_>>(), [100, 60, 20, 10]);
-        gone(&meta, "one").await;
-        gone(&meta, "many").await;
-        audited(&meta, name).await;
-        meta.complete_upload(complete(&to, &parts)).await.unwrap();
-        audited(&meta, name).await;
-        assert_eq!(meta.usage("b").await.unwrap(), Usage { objects: 1, bytes: 190 }, "{name}");
-        // Only what no part shares is reclaimed: of `many`, parts 8 to 20.
-        assert_eq!(queued(&meta).await.len(), 13, "{name}: GC-1");
-        audited(&meta, name).await;
-
-        let all = located(&meta, "to", RangeRequest::All).await;
-        assert_eq!(all.parts.iter().map(|part| part.slices.len()).collect::<Vec<_>>(), [1, 7, 1, 1], "{name}");
-        assert_eq!(names(&meta, "to", RangeRequest::Part(1)).await, whole, "{name}");
-        assert_eq!(names(&meta, "to", RangeRequest::Part(2)).await, across, "{name}");
-        let within = names(&meta, "to", RangeRequest::Inclusive(112, 161)).await;
-        assert_eq!(within[0], SliceName { blob_offset: 7, length: 3, ..across[1] }, "{name}");
-        assert_eq!(within.last(), Some(&SliceName { blob_offset: 10, length: 2, ..whole[0] }), "{name}");
-        assert_eq!(within.iter().map(|slice| slice.length).sum::<u64>(), 50, "{name}");
-
-        // A copy of a copy, then both go.
-        meta.copy_object(copy(("b", "to"), ("b", "again"))).await.unwrap();
-        let third = upload("b", "third");
-        meta.create_upload(third.clone()).await.unwrap();
-        meta.copy_part(copy_part(&meta, ("b", "to"), RangeRequest::All, &third, 1).await).await.unwrap();
-        gone(&meta, "to").await;
-        gone(&meta, "again").await;
-        assert_eq!(queued(&meta).await.len(), 13, "{name}: GC-1");
-        audited(&meta, name).await;
-        meta.abort_upload("b", "third", third.id).await.unwrap();
-        audited(&meta, name).await;
-        assert_eq!(queued(&meta).await.len(), 21, "{name}: GC-2");
-        audited(&meta, name).await;
+        copied_parts_share_blobs(name, kv).await;
     }
+}
+
+pub(crate) async fn copied_parts_share_blobs(name: &str, kv: SharedKv) {
+    let meta = Meta::new(kv);
+    // Enough parts for rows of their own.
+    world(&meta, 20).await;
+    let to = upload("b", "to");
+    meta.create_upload(to.clone()).await.unwrap();
+    let whole = names(&meta, "one", RangeRequest::All).await;
+    let across = names(&meta, "many", RangeRequest::Inclusive(5, 64)).await;
+    assert_eq!(
+        across.iter().map(|slice| (slice.blob_offset, slice.length)).collect::<Vec<_>>(),
+        [(5, 5), (0, 10), (0, 10), (0, 10), (0, 10), (0, 10), (0, 5)]
+    );
+    let mut parts = Vec::new();
+    for (number, from, range) in [
+        (1, "one", RangeRequest::All),
+        (2, "many", RangeRequest::Inclusive(5, 64)),
+        (3, "one", RangeRequest::Inclusive(10, 29)),
+        (4, "many", RangeRequest::Inclusive(30, 39)),
+    ] {
+        let request = copy_part(&meta, ("b", from), range, &to, number).await;
+        let part = meta.copy_part(request.clone()).await.unwrap();
+        assert_eq!(meta.copy_part(request).await.unwrap(), part, "{name}: one attempt, one part");
+        parts.push(part);
+    }
+    audited(&meta, name).await;
+    assert_eq!(parts.iter().map(|part| part.length).collect::<Vec<_>>(), [100, 60, 20, 10]);
+    gone(&meta, "one").await;
+    gone(&meta, "many").await;
+    audited(&meta, name).await;
+    meta.complete_upload(complete(&to, &parts)).await.unwrap();
+    audited(&meta, name).await;
+    assert_eq!(meta.usage("b").await.unwrap(), Usage { objects: 1, bytes: 190 }, "{name}");
+    // Only what no part shares is reclaimed: of `many`, parts 8 to 20.
+    assert_eq!(queued(&meta).await.len(), 13, "{name}: GC-1");
+    audited(&meta, name).await;
+
+    let all = located(&meta, "to", RangeRequest::All).await;
+    assert_eq!(all.parts.iter().map(|part| part.slices.len()).collect::<Vec<_>>(), [1, 7, 1, 1], "{name}");
+    assert_eq!(names(&meta, "to", RangeRequest::Part(1)).await, whole, "{name}");
+    assert_eq!(names(&meta, "to", RangeRequest::Part(2)).await, across, "{name}");
+    let within = names(&meta, "to", RangeRequest::Inclusive(112, 161)).await;
+    assert_eq!(within[0], SliceName { blob_offset: 7, length: 3, ..across[1] }, "{name}");
+    assert_eq!(within.last(), Some(&SliceName { blob_offset: 10, length: 2, ..whole[0] }), "{name}");
+    assert_eq!(within.iter().map(|slice| slice.length).sum::<u64>(), 50, "{name}");
+
+    // A copy of a copy, then both go.
+    meta.copy_object(copy(("b", "to"), ("b", "again"))).await.unwrap();
+    let third = upload("b", "third");
+    meta.create_upload(third.clone()).await.unwrap();
+    meta.copy_part(copy_part(&meta, ("b", "to"), RangeRequest::All, &third, 1).await).await.unwrap();
+    gone(&meta, "to").await;
+    gone(&meta, "again").await;
+    assert_eq!(queued(&meta).await.len(), 13, "{name}: GC-1");
+    audited(&meta, name).await;
+    meta.abort_upload("b", "third", third.id).await.unwrap();
+    audited(&meta, name).await;
+    assert_eq!(queued(&meta).await.len(), 21, "{name}: GC-2");
+    audited(&meta, name).await;
 }
 
 #[tokio::test]
@@ -231,37 +238,41 @@ async fn bnd_1_an_object_of_more_pieces_than_a_reader_can_hold_is_not_made() {
 async fn gc_1_a_shared_blob_has_its_grace_period_from_its_last_reference_on() {
     let (kvs, _directory) = every_kv();
     for (name, kv) in kvs {
-        let now = Arc::new(AtomicU64::new(1000));
-        let clock = now.clone();
-        let meta = Meta::new(kv).with_clock(move || clock.load(Relaxed));
-        let group = world(&meta, 3).await;
-        let shared = names(&meta, "one", RangeRequest::All).await[0].blob;
-        let to = upload("b", "to");
-        meta.create_upload(to.clone()).await.unwrap();
-        meta.copy_part(copy_part(&meta, ("b", "one"), RangeRequest::All, &to, 1).await).await.unwrap();
-        let own = put_part(&group, &to, 2, 10);
-        let own_blob = own.blob.as_ref().unwrap().blob.id;
-        meta.put_part(own).await.unwrap();
-
-        // The list of parts is queued, and not looked at until long after; meanwhile `one` is still read.
-        meta.abort_upload("b", "to", to.id).await.unwrap();
-        now.store(5000, Relaxed);
-        gone(&meta, "one").await;
-        now.store(6000, Relaxed);
-        let reclaimable = async |before_ms| {
-            let mut found = Vec::new();
-            // Twice: a list in one bucket becomes blobs of others.
-            for bucket in (0..RECLAIM_BUCKETS).chain(0..RECLAIM_BUCKETS) {
-                found.extend(meta.reclaimable(bucket, before_ms, 100).await.unwrap());
-            }
-            found.sort_by_key(|reclaim| reclaim.queued_ms);
-            found.dedup();
-            found.into_iter().map(|reclaim| reclaim.blob.id).collect::<Vec<_>>()
-        };
-        assert_eq!(reclaimable(5000).await, [own_blob], "{name}");
-        assert_eq!(reclaimable(6001).await, [own_blob, shared], "{name}: GC-2");
-        audited(&meta, name).await;
+        a_shared_blob_has_its_grace_period(name, kv).await;
     }
+}
+
+pub(crate) async fn a_shared_blob_has_its_grace_period(name: &str, kv: SharedKv) {
+    let now = Arc::new(AtomicU64::new(1000));
+    let clock = now.clone();
+    let meta = Meta::new(kv).with_clock(move || clock.load(Relaxed));
+    let group = world(&meta, 3).await;
+    let shared = names(&meta, "one", RangeRequest::All).await[0].blob;
+    let to = upload("b", "to");
+    meta.create_upload(to.clone()).await.unwrap();
+    meta.copy_part(copy_part(&meta, ("b", "one"), RangeRequest::All, &to, 1).await).await.unwrap();
+    let own = put_part(&group, &to, 2, 10);
+    let own_blob = own.blob.as_ref().unwrap().blob.id;
+    meta.put_part(own).await.unwrap();
+
+    // The list of parts is queued, and not looked at until long after; meanwhile `one` is still read.
+    meta.abort_upload("b", "to", to.id).await.unwrap();
+    now.store(5000, Relaxed);
+    gone(&meta, "one").await;
+    now.store(6000, Relaxed);
+    let reclaimable = async |before_ms| {
+        let mut found = Vec::new();
+        // Twice: a list in one bucket becomes blobs of others.
+        for bucket in (0..RECLAIM_BUCKETS).chain(0..RECLAIM_BUCKETS) {
+            found.extend(meta.reclaimable(bucket, before_ms, 100).await.unwrap());
+        }
+        found.sort_by_key(|reclaim| reclaim.queued_ms);
+        found.dedup();
+        found.into_iter().map(|reclaim| reclaim.blob.id).collect::<Vec<_>>()
+    };
+    assert_eq!(reclaimable(5000).await, [own_blob], "{name}");
+    assert_eq!(reclaimable(6001).await, [own_blob, shared], "{name}: GC-2");
+    audited(&meta, name).await;
 }
 
 #[tokio::test]

@@ -158,7 +158,7 @@ async fn dur_1_plc_1_what_was_done_by_a_policy_that_is_over_is_neither_committed
     }
 }
 
-async fn nothing_is_done_by_a_policy_that_is_over(name: &str, kv: SharedKv) {
+pub(crate) async fn nothing_is_done_by_a_policy_that_is_over(name: &str, kv: SharedKv) {
     let meta = Meta::new(kv);
     meta.create_bucket(bucket("b", Versioning::Off)).await.unwrap();
     let group = group(&meta).await;

@@ -140,7 +140,7 @@ impl World {
     }
 }
 
-async fn run(name: &str, kv: SharedKv, seed: u64, steps: usize) {
+pub(crate) async fn run(name: &str, kv: SharedKv, seed: u64, steps: usize) {
     println!("{name}: CAIRN_SEED={seed}");
     let (meta, group) = world(kv).await;
     let (rng, quota) = (StdRng::seed_from_u64(seed), Quota::default());
@@ -168,49 +168,60 @@ async fn bnd_1_a_bucket_never_grows_beyond_its_quota() {
 async fn bnd_1_writers_at_the_same_time_fill_a_quota_to_the_last_byte() {
     let (kvs, _directory) = every_kv();
     for (name, kv) in kvs {
-        let (meta, group) = world(kv).await;
-        let limit = quota(301, 40);
-        meta.set_quota(BUCKET, limit).await.unwrap();
-        let writers = (0..12u64).map(|writer| {
-            let (meta, group) = (meta.clone(), group.clone());
-            tokio::spawn(async move {
-                let mut refused = 0;
-                for number in 0..40u64 {
-                    let key = format!("{writer}/{}", number % 15);
-                    if number % 7 == 6 {
-                        meta.delete_object(delete(BUCKET, &key, VersionSelector::Current)).await.unwrap();
-                        continue;
-                    }
-                    match meta.commit_object(put(&group, BUCKET, &key, 1 + number % 11)).await {
-                        Ok(_) => {}
-                        Err(MetaError::QuotaExceeded { .. }) => refused += 1,
-                        Err(error) => panic!("{error}"),
-                    }
-                    let usage = meta.usage(BUCKET).await.unwrap();
-                    assert!(limit.admits(usage), "{usage:?}");
-                }
-                refused
-            })
-        });
-        let mut refused = 0;
-        for writer in writers.collect::<Vec<_>>() {
-            refused += writer.await.unwrap();
-        }
-        assert!(refused > 0, "{name}: the quota was never met");
-        // Objects of one byte fill what is left of one bound or the other.
-        let mut fill = 0;
-        while !is_refused(&meta.commit_object(put(&group, BUCKET, &format!("fill/{fill}"), 1)).await) {
-            fill += 1;
-        }
-        let usage = meta.usage(BUCKET).await.unwrap();
-        assert!(usage.bytes == 301 || usage.objects == 40, "{name}: {usage:?}");
-        audited(&meta, name).await;
+        writers_fill_a_quota(name, kv).await;
     }
+}
+
+pub(crate) async fn writers_fill_a_quota(name: &str, kv: SharedKv) {
+    let (meta, group) = world(kv).await;
+    let limit = quota(301, 40);
+    meta.set_quota(BUCKET, limit).await.unwrap();
+    let writers = (0..12u64).map(|writer| {
+        let (meta, group) = (meta.clone(), group.clone());
+        tokio::spawn(async move {
+            let mut refused = 0;
+            for number in 0..40u64 {
+                let key = format!("{writer}/{}", number % 15);
+                if number % 7 == 6 {
+                    meta.delete_object(delete(BUCKET, &key, VersionSelector::Current)).await.unwrap();
+                    continue;
+                }
+                match meta.commit_object(put(&group, BUCKET, &key, 1 + number % 11)).await {
+                    Ok(_) => {}
+                    Err(MetaError::QuotaExceeded { .. }) => refused += 1,
+                    Err(error) => panic!("{error}"),
+                }
+                let usage = meta.usage(BUCKET).await.unwrap();
+                assert!(limit.admits(usage), "{usage:?}");
+            }
+            refused
+        })
+    });
+    let mut refused = 0;
+    for writer in writers.collect::<Vec<_>>() {
+        refused += writer.await.unwrap();
+    }
+    assert!(refused > 0, "{name}: the quota was never met");
+    // Objects of one byte fill what is left of one bound or the other.
+    let mut fill = 0;
+    while !is_refused(&meta.commit_object(put(&group, BUCKET, &format!("fill/{fill}"), 1)).await) {
+        fill += 1;
+    }
+    let usage = meta.usage(BUCKET).await.unwrap();
+    assert!(usage.bytes == 301 || usage.objects == 40, "{name}: {usage:?}");
+    audited(&meta, name).await;
 }
 
 #[tokio::test]
 async fn a_quota_below_what_there_is_takes_only_what_makes_it_less() {
-    let (meta, group) = world(mem_kv()).await;
+    let (kvs, _directory) = every_kv();
+    for (name, kv) in kvs {
+        a_quota_below_what_there_is(name, kv).await;
+    }
+}
+
+pub(crate) async fn a_quota_below_what_there_is(name: &str, kv: SharedKv) {
+    let (meta, group) = world(kv).await;
     for key in KEYS {
         meta.commit_object(put(&group, BUCKET, key, 10)).await.unwrap();
     }
@@ -230,7 +241,7 @@ async fn a_quota_below_what_there_is_takes_only_what_makes_it_less() {
     meta.set_quota(BUCKET, Quota::default()).await.unwrap();
     assert_eq!(meta.bucket(BUCKET).await.unwrap().quota, None);
     meta.commit_object(put(&group, BUCKET, "new", 1000)).await.unwrap();
-    audited(&meta, "after all").await;
+    audited(&meta, name).await;
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ async fn a_grant_is_all_that_a_key_is_allowed_by_on_every_backend() {
     }
 }
 
-async fn a_grant_has_every_policy(name: &str, kv: SharedKv) {
+pub(crate) async fn a_grant_has_every_policy(name: &str, kv: SharedKv) {
     let meta = Meta::new(kv);
     assert_eq!(meta.grant("key").await.unwrap(), None, "{name}");
     meta.create_user(User::new("alice", 1)).await.unwrap();
@@ -48,6 +48,13 @@ async fn a_grant_has_every_policy(name: &str, kv: SharedKv) {
     let texts: Vec<_> = grant.policies.iter().map(|found| (found.group.as_deref(), found.text.as_str())).collect();
     assert_eq!(texts, [(None, "3"), (None, "2"), (Some("one"), "1"), (Some("two"), "4")], "{name}");
     assert_eq!((grant.key, grant.user.access_keys), (key, vec!["key".to_owned()]), "{name}");
+
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let named = meta.named_policies(&names(&["q", "none"]), &names(&["two", "none", "one"])).await.unwrap();
+    let texts: Vec<_> = named.granted.iter().map(|found| (found.group.as_deref(), found.text.as_str())).collect();
+    assert_eq!(texts, [(None, "2"), (Some("two"), "4"), (Some("one"), "1")], "{name}");
+    assert_eq!((named.policies, named.groups), (names(&["q"]), names(&["two", "one"])), "{name}");
+    assert_eq!(meta.named_policies(&[], &[]).await.unwrap(), NamedPolicies::default(), "{name}");
 
     meta.put_access_policy("p", "6").await.unwrap();
     meta.change_user("alice", UserChange::Leave("two".into())).await.unwrap();

@@ -70,6 +70,8 @@ pub(crate) enum CutOff {
     Idle,
     #[error("an answer was read too slowly")]
     Answer,
+    #[error("a balancer did not say whom it speaks for")]
+    Proxy,
 }
 
 impl CutOff {
@@ -79,6 +81,7 @@ impl CutOff {
             Self::Headers => "headers",
             Self::Idle => "idle",
             Self::Answer => "answer",
+            Self::Proxy => "proxy",
         }
     }
 }

@@ -22,6 +22,7 @@ mod honour;
 mod http_date;
 mod key_desk;
 mod metrics;
+mod network;
 mod op;
 mod options;
 mod outbound;
@@ -39,6 +40,7 @@ mod shown;
 mod tls;
 mod turnstile;
 mod verified;
+mod web_identity;
 mod witness;
 mod xml;
 
@@ -47,11 +49,13 @@ pub use audit::AuditLog;
 pub use encryption::{KeyFile, KeyFileError, Keyring, KeyringStatus, VaultError, VaultOptions};
 pub use events::{EventOptions, EventTargets, TIMEOUTS as EVENT_TIMEOUTS, TargetError, WebhookError, WebhookOptions};
 pub use key_desk::{KeyDesk, KeyDeskError, RewrapPlace, RewrapStep};
+pub use network::{Network, NetworkError};
 pub use op::OBJECT_MAX_BYTES;
-pub use options::{GatewayError, GatewayLimits, GatewayOptions};
+pub use options::{GatewayError, GatewayLimits, GatewayOptions, NamedCertificate};
 pub use secrets::{SecretsKey, SecretsKeyError};
 pub use server::Gateway;
 pub use tls::Certificate;
+pub use web_identity::{RoleError, WebIdentities, WebIdentityOptions};
 
 /// What a `tracing` filter should say besides its own level: `s3s` logs every refused request as an error, which the
 /// gateway logs itself with its request id.

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::{audit::AuditLog, encryption::Keyring, events::EventTargets, pace::LeastPace, secrets::SecretsKey};
+use crate::{
+    audit::AuditLog, encryption::Keyring, events::EventTargets, network::Network, pace::LeastPace, secrets::SecretsKey,
+    web_identity::WebIdentities,
+};
 
 /// What a gateway is started with.
 #[derive(Clone)]
@@ -11,12 +14,18 @@ pub struct GatewayOptions {
     pub listen: SocketAddr,
     /// Certificate chain and private key, PEM. None serves plain HTTP.
     pub tls: Option<(String, String)>,
+    /// Certificates for clients that ask for these names; others are shown the one above.
+    pub certificates: Vec<NamedCertificate>,
+    /// Balancers: they say by the PROXY protocol whom they speak for, and whoever else does is refused.
+    pub balancers: Vec<Network>,
     pub root_access_key: String,
     pub root_secret_key: String,
     /// By which secrets of users are sealed. Without it no user comes in.
     pub secrets: Option<SecretsKey>,
     /// By which objects are encrypted. Without it nothing is, but with keys that clients keep.
     pub keyring: Option<Keyring>,
+    /// Roles of those whom providers of identities know. Without any nobody comes in so.
+    pub roles: Option<WebIdentities>,
     /// Whom events can be told to. Without any no bucket's notifications can be configured.
     pub targets: Option<EventTargets>,
     /// Whether such keys may come over plain HTTP: where nobody can listen.
@@ -30,16 +39,28 @@ pub struct GatewayOptions {
     pub metrics: prometheus::Registry,
 }
 
+/// A certificate for clients that ask for one of some names.
+#[derive(Clone)]
+pub struct NamedCertificate {
+    /// Of hosts; `*.` before one stands for any single label.
+    pub names: Vec<String>,
+    /// Certificate chain and private key, PEM.
+    pub pem: (String, String),
+}
+
 impl GatewayOptions {
     /// Plain HTTP, region us-east-1, default limits and a registry of its own.
     pub fn new(listen: SocketAddr, root_access_key: &str, root_secret_key: &str) -> Self {
         Self {
             listen,
             tls: None,
+            certificates: Vec::new(),
+            balancers: Vec::new(),
             root_access_key: root_access_key.into(),
             root_secret_key: root_secret_key.into(),
             secrets: None,
             keyring: None,
+            roles: None,
             audit: None,
             targets: None,
             customer_keys_over_http: false,
@@ -60,8 +81,14 @@ impl GatewayOptions {
         if self.root_access_key.contains(|c: char| !c.is_ascii_graphic() || c == '/' || c == ',') {
             return wrong("root_access_key", "want printable ASCII without '/' and ','");
         }
+        if self.tls.is_none() && !self.certificates.is_empty() {
+            return wrong("certificates", "https needs one for clients that ask for no name, too (tls_cert, tls_key)");
+        }
         if self.region.is_empty() {
             return wrong("region", "it may not be empty");
+        }
+        if self.roles.is_some() && self.secrets.is_none() {
+            return wrong("web_identity", "temporary credentials need a key for secrets (secrets_key_file)");
         }
         let limits = &self.limits;
         if limits.connections == 0 || limits.requests_in_flight == 0 || limits.header_count == 0 {
@@ -125,6 +152,16 @@ impl Default for GatewayLimits {
             body_timeout: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(120),
             least_bytes_per_second: 1024,
+        }
+    }
+}
+
+impl GatewayError {
+    /// Without the name of the part that it is about.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Tls(why) => why.clone(),
+            other => other.to_string(),
         }
     }
 }

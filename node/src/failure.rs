@@ -96,6 +96,8 @@ pub(crate) enum Failure {
     EventsRefused(String),
     #[error("s3.events: {0}")]
     Targets(String),
+    #[error("s3.web_identity: {0}")]
+    Roles(String),
     #[error("it is not done: {0}")]
     JobRefused(String),
     #[error("nothing was changed: {0}")]

@@ -23,6 +23,7 @@ mod preflight;
 mod process;
 mod ready_file;
 mod renewal;
+mod roles;
 mod serve;
 mod targets;
 mod transfer;

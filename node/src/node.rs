@@ -10,12 +10,12 @@ use cairn_actors::{
     disk::{DiskOptions, IndexMemory},
     runtime::{Identity, NodeMemory, NodeOptions, Timings},
 };
-use cairn_gateway::{AuditLog, GatewayLimits, GatewayOptions};
+use cairn_gateway::{AuditLog, GatewayLimits, GatewayOptions, NamedCertificate};
 use cairn_schema::ids::ClusterId;
 
 use crate::{
     certs,
-    config::{AuditSection, NodeFile},
+    config::{AuditSection, CertificateSection, NodeFile},
     failure::Failure,
     files::{self, FileError},
     keys::{self, RootKeys},
@@ -23,6 +23,7 @@ use crate::{
     metadata::{self, Network},
     process::{Stop, stopped},
     renewal::Files,
+    roles,
     serve::{MAX_QUEUED_BYTES, MAX_QUEUED_READS, Plan, Serving},
     targets,
 };
@@ -58,7 +59,7 @@ pub(crate) async fn run(
         nodes: vec![options],
         gateway,
         audit,
-        certificate: file.s3.tls_cert.clone().zip(file.s3.tls_key.clone()).map(|(cert, key)| Files::new(cert, key)),
+        certificates: certificate_files(file).map(|(cert, key)| Files::new(cert, key)).collect(),
         admin: file.admin.listen,
         prefix_bytes: file.metadata.prefix_bytes(),
         memory: (shares, index),
@@ -148,6 +149,13 @@ fn timings(file: &NodeFile) -> Timings {
     }
 }
 
+/// Of the default certificate, then of the others, as the gateway has them.
+fn certificate_files(file: &NodeFile) -> impl Iterator<Item = (PathBuf, PathBuf)> {
+    let default = file.s3.tls_cert.clone().zip(file.s3.tls_key.clone());
+    let others = file.s3.certificates.iter().map(|one| (one.cert.clone(), one.key.clone()));
+    default.into_iter().chain(others)
+}
+
 pub(crate) fn gateway_options(file: &NodeFile, keys: &RootKeys) -> Result<GatewayOptions, Failure> {
     let mut options = GatewayOptions::new(file.s3.listen, &keys.access, &keys.secret);
     options.region = file.s3.region.clone();
@@ -163,11 +171,16 @@ pub(crate) fn gateway_options(file: &NodeFile, keys: &RootKeys) -> Result<Gatewa
     };
     options.keyring = keys::keyring(&file.s3.encryption)?;
     options.targets = targets::of(file)?;
+    options.roles = roles::of(file)?;
     options.customer_keys_over_http = file.s3.encryption.customer_keys_over_http;
     options.secrets = file.s3.secrets_key_file.as_deref().map(keys::secrets_key).transpose()?;
     let pem = |path: &PathBuf| files::read_text(path);
     if let (Some(cert), Some(key)) = (&file.s3.tls_cert, &file.s3.tls_key) {
         options.tls = Some((pem(cert)?, pem(key)?));
     }
+    for CertificateSection { names, cert, key } in &file.s3.certificates {
+        options.certificates.push(NamedCertificate { names: names.clone(), pem: (pem(cert)?, pem(key)?) });
+    }
+    options.balancers = file.s3.balancers();
     Ok(options)
 }

@@ -1,6 +1,10 @@
 //! `cairn-chaos`: runs scenarios against real Cairn processes.
 
-use std::{path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
 
 use cairn_chaos::{
     ChaosError,
@@ -169,14 +173,15 @@ impl RunArgs {
         Ok((file, text))
     }
 
-    fn order(self, binary: PathBuf, seed: u64) -> Result<Order, ChaosError> {
+    fn order(self, binary: PathBuf, seed: u64, fdb: Option<PathBuf>) -> Result<Order, ChaosError> {
         let (file, text) = self.read()?;
         let Self { duration, metadata, program_before: before, only, report, .. } = self;
-        Ok(Order { binary, name: file.display().to_string(), text, seed, duration, metadata, before, only, report })
+        let name = file.display().to_string();
+        Ok(Order { binary, name, text, seed, duration, metadata, fdb, before, only, report })
     }
 
     /// For each of many seeds.
-    fn campaign(self, binary: &std::path::Path) -> Result<Campaign, ChaosError> {
+    fn campaign(self, binary: &Path) -> Result<Campaign, ChaosError> {
         let (file, text) = self.read()?;
         let mut run_options = Vec::new();
         let mut option = |name: &str, value: Option<String>| {
@@ -199,7 +204,7 @@ impl RunArgs {
 }
 
 fn campaign(
-    binary: &std::path::Path,
+    binary: &Path,
     file: PathBuf,
     text: String,
     run_options: Vec<String>,
@@ -225,7 +230,7 @@ fn seeds(campaign: &Campaign, seeds: &Seeds, shard: Shard, state: Option<PathBuf
     if failed.is_empty() { Ok(()) } else { Err(ChaosError::Workload(format!("{} seeds failed", failed.len()))) }
 }
 
-fn shrink(report: &std::path::Path, folder: PathBuf, tries: usize, binary: &std::path::Path) -> Result<(), ChaosError> {
+fn shrink(report: &Path, folder: PathBuf, tries: usize, binary: &Path) -> Result<(), ChaosError> {
     let of = read_report(report)?;
     let broken = cairn_chaos::campaign::broken(&of);
     if broken.is_empty() {
@@ -251,7 +256,7 @@ fn shrink(report: &std::path::Path, folder: PathBuf, tries: usize, binary: &std:
     Ok(())
 }
 
-fn read_report(report: &std::path::Path) -> Result<Report, ChaosError> {
+fn read_report(report: &Path) -> Result<Report, ChaosError> {
     let wrong = |why: String| ChaosError::Workload(format!("{}: {why}", report.display()));
     let text = std::fs::read(report).map_err(|error| wrong(error.to_string()))?;
     let of: Report = serde_json::from_slice(&text).map_err(|error| wrong(format!("no report: {error}")))?;
@@ -261,16 +266,17 @@ fn read_report(report: &std::path::Path) -> Result<Report, ChaosError> {
     Ok(of)
 }
 
-fn replayed(report: &std::path::Path, folder: Option<PathBuf>, binary: PathBuf) -> Result<Order, ChaosError> {
+fn replayed(report: &Path, folder: Option<PathBuf>, setting: &Setting) -> Result<Order, ChaosError> {
     let of = read_report(report)?;
     let duration = of.duration.parse().map_err(|why| ChaosError::Workload(format!("{}: {why}", report.display())))?;
     let (name, text, seed, metadata) = (of.name, of.file, of.seed, Some(of.metadata));
     let (before, only, duration) = (of.before, of.only, Some(duration));
-    Ok(Order { binary, name, text, seed, duration, metadata, before, only, report: folder })
+    let (binary, fdb) = (setting.binary.clone(), setting.fdb.clone());
+    Ok(Order { binary, name, text, seed, duration, metadata, fdb, before, only, report: folder })
 }
 
 /// What a scenario is about, a line each.
-fn list(folder: &std::path::Path) -> Result<(), ChaosError> {
+fn list(folder: &Path) -> Result<(), ChaosError> {
     let files = std::fs::read_dir(folder).map_err(ChaosError::io(format!("read {}", folder.display())))?;
     let mut files: Vec<PathBuf> = files.filter_map(|file| Some(file.ok()?.path())).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
@@ -323,12 +329,12 @@ fn main() -> ExitCode {
     };
     let done = match arguments.scenario {
         Scenario::Run(run) => {
-            on_threads(prepared(run.order(setting.binary, seed)), async |(order, lab)| judged(&order, &lab).await)
-        }
-        Scenario::Replay { report, folder } => {
-            on_threads(prepared(replayed(&report, folder, setting.binary)), async |(order, lab)| {
+            on_threads(prepared(run.order(setting.binary, seed, setting.fdb)), async |(order, lab)| {
                 judged(&order, &lab).await
             })
+        }
+        Scenario::Replay { report, folder } => {
+            on_threads(prepared(replayed(&report, folder, &setting)), async |(order, lab)| judged(&order, &lab).await)
         }
         Scenario::Seeds { run, seeds: wanted, shard, state } => run
             .campaign(&setting.binary)

@@ -180,6 +180,10 @@ impl Cluster {
     fn certificates(&self, ids: &[String]) -> Result<(), ChaosError> {
         let tls = self.folder.join("tls");
         fs::create_dir_all(&tls).map_err(ChaosError::io("create the certificates' folder"))?;
+        for (name, before) in [("secrets.key", ""), ("objects.keys", "cairn/1 ")] {
+            let key: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
+            write_secret(&tls.join(name), &format!("{before}{key}\n")).map_err(ChaosError::io("write a key"))?;
+        }
         self.cairn(&["cert", "new-ca", "--dir", &tls.to_string_lossy()])?;
         for id in ids.iter().map(String::as_str).chain([META]) {
             self.cairn(&["cert", "new-node", "--dir", &tls.to_string_lossy(), "--id", id])?;
@@ -255,7 +259,7 @@ impl Cluster {
             text += &format!("[rates]\nrepair = \"{rate}\"\n");
         }
         text += &format!(
-            "[limits]\nmemory = \"{}\"\n[s3]\nlisten = \"{s3}\"\n[[s3.events.webhook]]\nname = \"nobody\"\nurl = \"http://127.0.0.1:1/\"\n[admin]\nlisten = \"{admin_listen}\"\nallow_remote = {}\n",
+            "[limits]\nmemory = \"{}\"\n[s3]\nlisten = \"{s3}\"\n{KEYS}[[s3.events.webhook]]\nname = \"nobody\"\nurl = \"http://127.0.0.1:1/\"\n[admin]\nlisten = \"{admin_listen}\"\nallow_remote = {}\n",
             spec.memory,
             self.net.is_some()
         );
@@ -541,6 +545,16 @@ impl Cluster {
 
 fn node_id(rack: usize, number: usize) -> String {
     format!("r{rack}n{number}")
+}
+
+/// What clients may ask of a node beyond plain objects: users with sessions, and encryption by the cluster's keys and
+/// their own.
+const KEYS: &str = "secrets_key_file = \"../tls/secrets.key\"\n[s3.encryption]\nkey_file = \"../tls/objects.keys\"\ncustomer_keys_over_http = true\n";
+
+/// Nodes refuse keys that others may read.
+fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())
 }
 
 fn tls_table(id: &str) -> String {

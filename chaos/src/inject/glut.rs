@@ -7,10 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
 use http::StatusCode;
 
 use crate::{
-    s3::{S3, S3Error},
+    s3::S3Error,
     traffic::{
         Book, Endpoints,
         content::{self, Label},
@@ -32,24 +33,11 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// How long a read or a delete is tried again, as every client of S3 does, before it counts as refused.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is tried again.
-#[derive(Clone, Copy)]
-enum Ask {
-    Get,
-    List,
-    Delete,
-}
-
-/// Tries again what is answered with 503 or not at all; only what is got has bytes.
-async fn patiently(s3: &S3, ask: Ask, key: &str) -> Result<Bytes, S3Error> {
+/// Tries again what is answered with 503 or not at all.
+async fn patiently<'a, T>(ask: impl Fn() -> BoxFuture<'a, Result<T, S3Error>>) -> Result<T, S3Error> {
     let ends = Instant::now() + PATIENCE;
     loop {
-        let answer = match ask {
-            Ask::Get => s3.get(GLUT, key).await,
-            Ask::List => s3.list(GLUT, key).await.map(|_| Bytes::new()),
-            Ask::Delete => s3.delete(GLUT, key).await.map(|()| Bytes::new()),
-        };
-        match answer {
+        match ask().await {
             Err(error) if error.status().is_some_and(|status| status != StatusCode::SERVICE_UNAVAILABLE) => {
                 return Err(error);
             }
@@ -154,16 +142,17 @@ impl Glut<'_> {
         for node in 0..self.endpoints.len() {
             let s3 = self.endpoints.s3(node);
             for number in written.iter().skip(node).step_by(self.endpoints.len() * 4) {
-                match patiently(s3, Ask::Get, &key(*number)).await {
+                let key = key(*number);
+                match patiently(|| s3.get(GLUT, &key).boxed()).await {
                     Ok(bytes) => {
-                        if let Err(why) = content::verify(&key(*number), label(*number), &bytes) {
-                            self.broken(format!("{} of a full cluster, by node {}: {why}", key(*number), node + 1));
+                        if let Err(why) = content::verify(&key, label(*number), &bytes) {
+                            self.broken(format!("{key} of a full cluster, by node {}: {why}", node + 1));
                         }
                     }
                     Err(error) => self.broken(format!("a read of a full cluster, by node {}: {error}", node + 1)),
                 }
             }
-            if let Err(error) = patiently(s3, Ask::List, "glut/").await {
+            if let Err(error) = patiently(|| s3.list(GLUT, "glut/").boxed()).await {
                 self.broken(format!("a listing of a full cluster, by node {}: {error}", node + 1));
             }
         }
@@ -174,12 +163,12 @@ impl Glut<'_> {
         let mut deleted = 0;
         for some in written.chunks(AT_ONCE) {
             let deletes = some.iter().map(|number| async move {
-                let s3 = self.endpoints.s3(number % self.endpoints.len());
-                (number, patiently(s3, Ask::Delete, &key(*number)).await)
+                let (s3, key) = (self.endpoints.s3(number % self.endpoints.len()), key(*number));
+                (number, patiently(|| s3.delete(GLUT, &key).boxed()).await)
             });
             for (number, answer) in futures::future::join_all(deletes).await {
                 match answer {
-                    Ok(_) => deleted += 1,
+                    Ok(()) => deleted += 1,
                     Err(error) => self.broken(format!("{} cannot be deleted: {error}", key(*number))),
                 }
             }
@@ -204,8 +193,9 @@ impl Glut<'_> {
                     }
                 }
             }
-            if let Err(error) = patiently(s3, Ask::Delete, &key(number)).await {
-                self.broken(format!("{} cannot be deleted: {error}", key(number)));
+            let key = key(number);
+            if let Err(error) = patiently(|| s3.delete(GLUT, &key).boxed()).await {
+                self.broken(format!("{key} cannot be deleted: {error}"));
             }
         }
     }

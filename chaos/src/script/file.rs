@@ -95,6 +95,8 @@ pub enum MetadataKind {
     /// In a `cairn meta` of the cluster's own.
     #[default]
     Remote,
+    /// In a FoundationDB that runs already and to which nothing is done.
+    Fdb,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -396,6 +398,9 @@ impl Scenario {
         if matches!(what, Kind::Rot | Kind::LoseSegments) && scrubbed > MOST_SCRUB_INTERVAL {
             let most = format!("topology.scrub_interval is {scrubbed}, and may be {MOST_SCRUB_INTERVAL} at most");
             return Some(format!("{what} is found by scrub alone: {most}"));
+        }
+        if self.topology.metadata == MetadataKind::Fdb && place == Place::Metadata {
+            return Some(format!("{what} of \"metadata\": the FoundationDB is not the scenario's"));
         }
         let embedded = self.topology.metadata == MetadataKind::Embedded;
         (embedded && !matches!(place, Place::All | Place::Disk))

@@ -6,7 +6,7 @@ pub mod schedule;
 pub mod units;
 
 pub use file::{Fault, FileError, MetadataKind, Mix, Must, Random, Scenario, Topology, Workload};
-pub use kind::{Kind, Needs, Place};
+pub use kind::{Drawn, Kind, Needs, Place};
 pub use schedule::{Step, Target, schedule};
 
 #[cfg(test)]

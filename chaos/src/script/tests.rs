@@ -30,7 +30,11 @@ fn what_a_file_gets_wrong_is_refused_with_the_file_the_key_and_what_is_allowed()
         (format!("{LEAST}[topology]\nscheme = \"4-2\""), vec!["topology.scheme", "4+2"]),
         (format!("{LEAST}[topology]\nscheme = \"8+2\"\nracks = 4"), vec!["topology.scheme: 4 racks cannot hold 8+2"]),
         (format!("{LEAST}[topology]\nmetadata = \"embedded\""), vec!["topology.metadata", "racks = 1", "\"remote\""]),
-        (format!("{LEAST}[topology]\nmetadata = \"fdb\""), vec!["a.toml", "`fdb`", "`embedded` or `remote`"]),
+        (format!("{LEAST}[topology]\nmetadata = \"etcd\""), vec!["a.toml", "`etcd`", "`embedded`, `remote`, `fdb`"]),
+        (
+            fault("what = \"kill\"\nwhere = \"metadata\"\n[topology]\nmetadata = \"fdb\""),
+            vec!["fault 1, where: kill of \"metadata\"", "not the scenario's"],
+        ),
         (format!("{LEAST}[workload]\nclients = 0"), vec!["workload.clients: must be between 1 and 256"]),
         (format!("{LEAST}[workload]\nsizes = [\"1 MB\"]"), vec!["a.toml", "no size", "KiB"]),
         (format!("{LEAST}[workload.mix]\n"), vec!["workload.mix"]),

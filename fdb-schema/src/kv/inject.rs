@@ -43,6 +43,9 @@ pub struct Reads {
     pub ranges: usize,
     /// That the ranges returned.
     pub rows: usize,
+    /// What a FoundationDB would be asked: for the version that a transaction reads at, for each read that is waited
+    /// for, of however many rows, and for each commit of writes.
+    pub exchanges: usize,
 }
 
 #[derive(Clone)]
@@ -102,7 +105,7 @@ impl Injecting {
 impl Kv for Injecting {
     async fn begin(&self) -> Result<Box<dyn Transaction>, KvError> {
         let inner = self.inner.begin().await?;
-        Ok(Box::new(InjectingTransaction { inner, faults: self.faults.clone() }))
+        Ok(Box::new(InjectingTransaction { inner, faults: self.faults.clone(), versioned: false }))
     }
 
     async fn long_snapshot(&self) -> Result<Option<Box<dyn Transaction>>, KvError> {
@@ -117,21 +120,34 @@ impl Kv for Injecting {
 struct InjectingTransaction {
     inner: Box<dyn Transaction>,
     faults: Faults,
+    /// Whether the version that it reads at has been asked for.
+    versioned: bool,
+}
+
+impl InjectingTransaction {
+    /// Counts an exchange, and the one before the first of a transaction.
+    fn exchange(&mut self) {
+        let first = !std::mem::replace(&mut self.versioned, true);
+        self.faults.reads.lock().exchanges += 1 + usize::from(first);
+    }
 }
 
 #[async_trait]
 impl Transaction for InjectingTransaction {
     async fn get(&mut self, key: &[u8], snapshot: bool) -> Result<Option<Bytes>, KvError> {
+        self.exchange();
         self.faults.reads.lock().gets += 1;
         self.inner.get(key, snapshot).await
     }
 
     async fn get_many(&mut self, keys: &[Bytes], snapshot: bool) -> Result<Vec<Option<Bytes>>, KvError> {
+        self.exchange();
         self.faults.reads.lock().gets += keys.len();
         self.inner.get_many(keys, snapshot).await
     }
 
     async fn range(&mut self, query: RangeQuery) -> Result<RangePage, KvError> {
+        self.exchange();
         let page = self.inner.range(query).await?;
         let mut reads = self.faults.reads.lock();
         reads.ranges += 1;
@@ -171,10 +187,11 @@ impl Transaction for InjectingTransaction {
         self.inner.bytes()
     }
 
-    async fn commit(self: Box<Self>) -> Result<CommitVersion, KvError> {
+    async fn commit(mut self: Box<Self>) -> Result<CommitVersion, KvError> {
         if self.inner.bytes() == 0 {
             return self.inner.commit().await;
         }
+        self.exchange();
         let faults = self.faults.clone();
         let done = self.commit_with_fault().await;
         if matches!(done, Err(KvError::CommitUnknown(_))) {

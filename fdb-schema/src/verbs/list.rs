@@ -23,7 +23,9 @@ pub(crate) const PAGE_BYTES: usize = 8 << 20;
 /// Rows read in one transaction, so that it ends in time however many delete markers it passes.
 const MAX_EXAMINED: usize = 20_000;
 const FEWEST_ROWS: usize = 16;
-const MOST_ROWS: usize = 1000;
+/// A whole page of a listing and the row that says whether another comes: one read, where a thousand rows would be
+/// followed by a second thousand for the sake of that one.
+const MOST_ROWS: usize = MAX_ENTRIES + 1;
 /// The first page of a scan is small: with a delimiter, most of a large one would be jumped over.
 const FIRST_ROWS: usize = 64;
 /// The most rows of a page where each may have 100 kB, the limit of the store: how long earlier rows were says nothing

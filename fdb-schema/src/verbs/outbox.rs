@@ -9,6 +9,7 @@
 use bytes::Bytes;
 
 use crate::{
+    codec::Stored,
     error::MetaError,
     keyspace::{self, EventField},
     kv::counter,
@@ -46,17 +47,14 @@ pub(crate) async fn note(
 pub(crate) async fn queue(tx: &mut Tx, target: &str, event: &Event) -> Outcome<()> {
     let of_bucket = keyspace::event_count(EventField::BucketWaiting, &event.bucket);
     let of_target = keyspace::event_count(EventField::Waiting, target);
+    let era = look(tx, [&of_bucket, &of_target]).await?;
+    let waiting = |key: &Bytes| tx.noted.waiting.get(key).copied().unwrap_or_default();
     let (most_of_bucket, most_of_target) = tx.event_limits;
-    if waiting(tx, &of_bucket).await? >= most_of_bucket || waiting(tx, &of_target).await? >= most_of_target {
+    if waiting(&of_bucket) >= most_of_bucket || waiting(&of_target) >= most_of_target {
         tx.add(keyspace::event_count(EventField::BucketLost, &event.bucket), 1);
         tx.add(keyspace::event_count(EventField::Lost, target), 1);
         return Ok(());
     }
-    let era = match tx.noted.era {
-        Some(era) => era,
-        None => era(tx).await?,
-    };
-    tx.noted.era = Some(era);
     let number = tx.noted.number;
     tx.noted.number = number.checked_add(1).ok_or_else(|| {
         let most = u64::from(u16::MAX);
@@ -72,20 +70,26 @@ pub(crate) async fn queue(tx: &mut Tx, target: &str, event: &Event) -> Outcome<(
     Ok(())
 }
 
-/// How many wait by a counter. Commits must not wait for each other because of it, so the bound may be passed by as
-/// many as are committed at the same moment.
-async fn waiting(tx: &mut Tx, key: &Bytes) -> Outcome<u64> {
-    if let Some(known) = tx.noted.waiting.get(key) {
-        return Ok(*known);
+/// Notes how many wait by these counters, and returns the era, by one exchange with the store. Commits must not wait
+/// for each other because of the counters, so as many as are committed at the same moment may pass the bounds.
+async fn look(tx: &mut Tx, counters: [&Bytes; 2]) -> Outcome<u32> {
+    let era_key = keyspace::event_era();
+    let unknown = counters.into_iter().filter(|key| !tx.noted.waiting.contains_key(*key));
+    let mut keys: Vec<Bytes> = unknown.cloned().collect();
+    if tx.noted.era.is_none() {
+        keys.push(era_key.clone());
     }
-    let value = tx.raw_snapshot(key).await?;
-    let waiting = u64::try_from(counter(value.as_deref())).unwrap_or_default();
-    tx.noted.waiting.insert(key.clone(), waiting);
-    Ok(waiting)
-}
-
-/// Stamps of another store may be larger than those of this one will ever be.
-async fn era(tx: &mut Tx) -> Outcome<u32> {
-    let stored = tx.get::<u64>(&keyspace::event_era()).await?;
-    Ok(u32::try_from(stored.unwrap_or_default()).unwrap_or(u32::MAX))
+    let values = tx.raw_many_snapshot(&keys).await?;
+    for (key, value) in keys.into_iter().zip(values) {
+        if key == era_key {
+            // Stamps of another store may be larger than those of this one will ever be.
+            let stored = value.map(|bytes| u64::read(&key, &bytes)).transpose()?.unwrap_or_default();
+            tx.noted.era = Some(u32::try_from(stored).unwrap_or(u32::MAX));
+            tx.conflict_if_changed(&key);
+        } else {
+            let waiting = u64::try_from(counter(value.as_deref())).unwrap_or_default();
+            tx.noted.waiting.insert(key, waiting);
+        }
+    }
+    Ok(tx.noted.era.unwrap_or_default())
 }

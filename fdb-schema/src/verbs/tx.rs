@@ -93,9 +93,17 @@ impl Tx {
         Ok(Self::in_time(self.deadline, self.inner.get(key, false)).await?)
     }
 
-    /// As it was when the transaction began: it may be another at the commit.
-    pub(crate) async fn raw_snapshot(&mut self, key: &Bytes) -> Outcome<Option<Bytes>> {
-        Ok(Self::in_time(self.deadline, self.inner.get(key, true)).await?)
+    /// As they were when the transaction began: they may be others at the commit. None are asked for if none are named.
+    pub(crate) async fn raw_many_snapshot(&mut self, keys: &[Bytes]) -> Outcome<Vec<Option<Bytes>>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(Self::in_time(self.deadline, self.inner.get_many(keys, true)).await?)
+    }
+
+    /// Conflict if a row changes before the commit, though it was read as it was when the transaction began.
+    pub(crate) fn conflict_if_changed(&mut self, key: &Bytes) {
+        self.inner.add_read_conflict(key.clone(), key_after(key));
     }
 
     pub(crate) async fn get<R: Stored>(&mut self, key: &Bytes) -> Outcome<Option<R>> {

@@ -12,6 +12,7 @@ use cairn_schema::{
     kv::{
         Kv, KvError, RangeQuery,
         fdb::{FdbKv, FdbOptions, OpenError},
+        inject::Fault,
         limits,
     },
     record::*,
@@ -25,11 +26,41 @@ use super::harness::{Case, Server, clear};
 #[path = "../common/mod.rs"]
 mod common;
 #[allow(dead_code, unused_imports)]
+#[path = "../deletes.rs"]
+mod deletes;
+#[allow(dead_code, unused_imports)]
+#[path = "../documents.rs"]
+mod documents;
+#[allow(dead_code, unused_imports)]
+#[path = "../encryption.rs"]
+mod encryption;
+#[allow(dead_code, unused_imports)]
+#[path = "../events.rs"]
+mod events;
+#[allow(dead_code, unused_imports)]
+#[path = "../exchanges.rs"]
+mod exchanges;
+#[allow(dead_code, unused_imports)]
 #[path = "../faults.rs"]
 mod faults;
 #[allow(dead_code, unused_imports)]
 #[path = "../group_repair.rs"]
 mod group_repair;
+#[allow(dead_code, unused_imports)]
+#[path = "../idempotent.rs"]
+mod idempotent;
+#[allow(dead_code, unused_imports)]
+#[path = "../jobs.rs"]
+mod jobs;
+#[allow(dead_code, unused_imports)]
+#[path = "../leases.rs"]
+mod leases;
+#[allow(dead_code, unused_imports)]
+#[path = "../lifecycle.rs"]
+mod lifecycle;
+#[allow(dead_code, unused_imports)]
+#[path = "../locks.rs"]
+mod locks;
 #[allow(dead_code, unused_imports)]
 #[path = "../maintenance.rs"]
 mod maintenance;
@@ -40,14 +71,26 @@ mod multipart;
 #[path = "../objects.rs"]
 mod objects;
 #[allow(dead_code, unused_imports)]
+#[path = "../part_copy.rs"]
+mod part_copy;
+#[allow(dead_code, unused_imports)]
 #[path = "../policy.rs"]
 mod policies;
+#[allow(dead_code, unused_imports)]
+#[path = "../quotas.rs"]
+mod quotas;
 #[allow(dead_code, unused_imports)]
 #[path = "../rates.rs"]
 mod rates;
 #[allow(dead_code, unused_imports)]
+#[path = "../readiness.rs"]
+mod readiness;
+#[allow(dead_code, unused_imports)]
 #[path = "../transfer.rs"]
 mod transfer;
+#[allow(dead_code, unused_imports)]
+#[path = "../users.rs"]
+mod users;
 
 macro_rules! cases {
     ($($name:ident),* $(,)?) => { &[$((stringify!($name), |server| $name(server).boxed_local())),*] };
@@ -68,6 +111,29 @@ pub(crate) const CASES: &[Case] = cases![
     the_policy_is_one_for_all_and_changes_by_command,
     rates_of_the_cluster_are_set_and_reset,
     nodes_are_under_maintenance,
+    dur_1_plc_1_nothing_is_done_by_a_policy_that_is_over,
+    every_verb_that_writes_is_done_once,
+    what_others_did_stays,
+    each_delete_is_done_once,
+    documents_of_every_length,
+    versions_that_are_sealed,
+    every_kind_of_change_is_told_once,
+    events_are_in_the_order_of_their_commits,
+    one_event_for_each_change,
+    bnd_1_events_are_bounded_and_dead_ones_kept,
+    jobs_begin_and_end,
+    gc_1_what_is_left_of_disks,
+    red_1_new_members_have_everything,
+    leases_go_by_no_clock,
+    a_version_ends_as_it_was_judged,
+    gc_1_what_is_locked_stays,
+    gc_1_copied_parts_share_blobs,
+    bnd_1_a_bucket_never_grows_beyond_its_quota,
+    a_grant_has_every_policy,
+    what_is_over_a_limit_changes_nothing,
+    gc_1_a_blob_is_committed_or_condemned,
+    a_proof_is_one_row,
+    exchanges_are_few,
 ];
 
 async fn conformance_suite(server: Arc<Server>) {
@@ -92,6 +158,7 @@ async fn nodes_are_under_maintenance(server: Arc<Server>) {
 
 async fn ten_thousand_parts(server: Arc<Server>) {
     multipart::ten_thousand_parts("fdb", server.kv()).await;
+    multipart::ten_thousand_lengths("fdb", server.kv()).await;
 }
 
 async fn a_lost_disk_is_one_row_and_the_ledger_counts_exactly(server: Arc<Server>) {
@@ -118,6 +185,127 @@ async fn counters_equal_a_recount_after_random_work_under_faults(server: Arc<Ser
 
 async fn an_export_arrives_and_leaves_again(server: Arc<Server>) {
     transfer::an_export_arrives_and_leaves_again("fdb", server.kv()).await;
+}
+
+async fn dur_1_plc_1_nothing_is_done_by_a_policy_that_is_over(server: Arc<Server>) {
+    policies::nothing_is_done_by_a_policy_that_is_over("fdb", server.kv()).await;
+}
+
+const UNKNOWN: [Fault; 4] =
+    [Fault::UnknownApplied, Fault::UnknownNotApplied, Fault::UnknownBeforeNext, Fault::UnknownAfterNext];
+
+async fn every_verb_that_writes_is_done_once(server: Arc<Server>) {
+    for first in [Fault::None, Fault::Conflict].into_iter().chain(UNKNOWN) {
+        for second in [Fault::None, first] {
+            idempotent::every_verb(server.kv(), [first, second], &format!("fdb, {first:?}, {second:?}")).await;
+        }
+    }
+}
+
+async fn what_others_did_stays(server: Arc<Server>) {
+    idempotent::what_others_did_stays("fdb", server.kv()).await;
+}
+
+async fn each_delete_is_done_once(server: Arc<Server>) {
+    for fault in UNKNOWN {
+        for times in [1, 5] {
+            deletes::each_delete_is_done_once(server.kv(), fault, times).await;
+        }
+    }
+}
+
+async fn documents_of_every_length(server: Arc<Server>) {
+    documents::documents_of_every_length("fdb", server.kv()).await;
+}
+
+async fn versions_that_are_sealed(server: Arc<Server>) {
+    encryption::lengths_of_what_is_sealed("fdb", server.kv()).await;
+    encryption::copies_take_keys_along("fdb", server.kv()).await;
+    encryption::keys_are_wrapped_again("fdb", server.kv()).await;
+}
+
+async fn every_kind_of_change_is_told_once(server: Arc<Server>) {
+    for versioning in [Versioning::Off, Versioning::Enabled] {
+        events::every_kind_of_change("fdb", server.kv(), versioning).await;
+    }
+    events::a_configuration_is_set_whole("fdb", server.kv()).await;
+}
+
+async fn events_are_in_the_order_of_their_commits(server: Arc<Server>) {
+    events::events_are_in_order("fdb", server.kv()).await;
+    events::what_waits_is_exported("fdb", server.kv()).await;
+}
+
+async fn one_event_for_each_change(server: Arc<Server>) {
+    for first in [Fault::None, Fault::Conflict].into_iter().chain(UNKNOWN) {
+        for second in [Fault::None, Fault::Conflict].into_iter().chain(UNKNOWN) {
+            let case = format!("fdb, {first:?}, {second:?}");
+            events::one_event_for_each_change(server.kv(), [first, second], &case).await;
+        }
+    }
+}
+
+async fn bnd_1_events_are_bounded_and_dead_ones_kept(server: Arc<Server>) {
+    events::events_are_bounded("fdb", server.kv()).await;
+    events::dead_events_are_kept("fdb", server.kv()).await;
+}
+
+async fn jobs_begin_and_end(server: Arc<Server>) {
+    jobs::drains("fdb", server.kv()).await;
+    jobs::jobs_are_forgotten("fdb", server.kv()).await;
+}
+
+async fn gc_1_what_is_left_of_disks(server: Arc<Server>) {
+    jobs::a_disk_is_taken_out("fdb", server.kv()).await;
+    jobs::what_is_not_moved("fdb", server.kv()).await;
+}
+
+async fn red_1_new_members_have_everything(server: Arc<Server>) {
+    jobs::random_moves(server.kv(), seed()).await;
+}
+
+async fn leases_go_by_no_clock(server: Arc<Server>) {
+    leases::a_clock_a_day_ahead("fdb", server.kv()).await;
+    leases::a_clock_that_stands_still("fdb", server.kv()).await;
+}
+
+async fn a_version_ends_as_it_was_judged(server: Arc<Server>) {
+    lifecycle::a_version_ends_as_it_was_judged("fdb", server.kv()).await;
+}
+
+async fn gc_1_what_is_locked_stays(server: Arc<Server>) {
+    locks::run("fdb", server.kv(), seed(), 120).await;
+}
+
+async fn gc_1_copied_parts_share_blobs(server: Arc<Server>) {
+    part_copy::copied_parts_share_blobs("fdb", server.kv()).await;
+    part_copy::a_shared_blob_has_its_grace_period("fdb", server.kv()).await;
+}
+
+async fn bnd_1_a_bucket_never_grows_beyond_its_quota(server: Arc<Server>) {
+    quotas::run("fdb", server.kv(), seed(), 200).await;
+    quotas::writers_fill_a_quota("fdb", server.kv()).await;
+    quotas::a_quota_below_what_there_is("fdb", server.kv()).await;
+}
+
+async fn a_grant_has_every_policy(server: Arc<Server>) {
+    users::a_grant_has_every_policy("fdb", server.kv()).await;
+}
+
+async fn what_is_over_a_limit_changes_nothing(server: Arc<Server>) {
+    objects::what_is_over_a_limit("fdb", server.kv(), limits::PREFIX_BYTES).await;
+}
+
+async fn gc_1_a_blob_is_committed_or_condemned(server: Arc<Server>) {
+    objects::committed_or_condemned("fdb", server.kv()).await;
+}
+
+async fn a_proof_is_one_row(server: Arc<Server>) {
+    readiness::a_proof_is_one_row(server.kv()).await;
+}
+
+async fn exchanges_are_few(server: Arc<Server>) {
+    exchanges::exchanges_are_few("fdb", server.kv()).await;
 }
 
 /// CON-1: what was committed is located and listed, what was deleted is not.

@@ -167,12 +167,12 @@ const RETENTIONS: &[&str] =
 
 /// Whoever decides requests must say these of each request of the actions, whenever the request has them: a statement
 /// that denies by a key that nobody tells would deny nothing.
-pub(crate) const CONDITION_KEYS: [ConditionKey; 45] = [
+pub(crate) const CONDITION_KEYS: [ConditionKey; 48] = [
     every("aws:CurrentTime"),
     every("aws:EpochTime"),
     every("aws:PrincipalAccount"),
     every("aws:PrincipalArn"),
-    // Account, User or Anonymous.
+    // Account, User, AssumedRole or Anonymous.
     every("aws:PrincipalType"),
     every("aws:Referer"),
     every("aws:SecureTransport"),
@@ -180,6 +180,10 @@ pub(crate) const CONDITION_KEYS: [ConditionKey; 45] = [
     every("aws:UserAgent"),
     every("aws:userid"),
     every("aws:username"),
+    // Of those whom a provider of identities knows: who the provider, the subject and the audience of the token are.
+    every("jwt:aud"),
+    every("jwt:iss"),
+    every("jwt:sub"),
     every("s3:ResourceAccount"),
     every("s3:TlsVersion"),
     // REST-HEADER, REST-QUERY-STRING or POST.

@@ -40,6 +40,8 @@ impl Admission {
             Caller::Anonymous => (Lane::Anonymous, RequestLimits::default()),
             Caller::Root => (Lane::Root, RequestLimits::default()),
             Caller::User(user) | Caller::Session(user, _) => (Lane::User(user.name().into()), user.limits()),
+            // No user has a name with a slash.
+            Caller::Role(holder) => (Lane::User(holder.opened.holder().into()), RequestLimits::default()),
         };
         let bucket = bucket.filter(|(_, rules)| !rules.limits.is_unset());
         let bucket = bucket.map(|(name, rules)| (Lane::Bucket(name.into()), rules.limits));

@@ -2,32 +2,31 @@
 
 use std::sync::Arc;
 
-use cairn_iam::{Policy, PolicyKind, Principal};
-use cairn_schema::{
-    Meta,
-    clock::now_ms,
-    record::{Grant, RequestLimits},
-};
+use cairn_iam::{Policy, Principal};
+use cairn_schema::{Meta, clock::now_ms, record::Grant};
 use s3s::{
     S3Error, S3Result,
     auth::{S3Auth, SecretKey},
     s3_error,
 };
 
-use super::account::{ACCOUNT, ROOT_ARN, user_arn};
+use super::{
+    account::{ACCOUNT, Identity, ROOT_ARN},
+    known_user::KnownUser,
+    roles::{self, RoleBook, RoleHolder},
+};
 use crate::{
     error::from_meta,
     recent::Recent,
     secrets::{SecretError, SecretsKey},
-    session::{self, OpenedSession, Session},
+    session::{self, OpenedSession, Session, Whose},
+    web_identity::{Holder, WebIdentities},
 };
 
 /// Longer access keys are unknown without asking.
 const ACCESS_KEY_MAX_BYTES: usize = 128;
 /// About what an entry takes besides its policies.
 const ENTRY_BYTES: usize = 1024;
-/// A policy that has been read takes about so many times as much as its text, which is kept, too.
-const READ_TIMES: usize = 8;
 
 #[derive(Clone)]
 pub(crate) enum Caller {
@@ -36,28 +35,8 @@ pub(crate) enum Caller {
     User(Arc<KnownUser>),
     /// The user, by the access key that the session was asked for by, and the session.
     Session(Arc<KnownUser>, Arc<OpenedSession>),
-}
-
-/// A user, as one of the user's access keys shows.
-pub(crate) struct KnownUser {
-    /// As it was read: when it is read again and is the same, nothing else need be done again.
-    grant: Grant,
-    arn: String,
-    id: String,
-    /// Of the user and the groups.
-    identity: Vec<Policy>,
-    session: Option<Policy>,
-    /// Some of these could not be read: they may have denied anything.
-    broken: bool,
-    secret: Result<SecretKey, NoSecret>,
-}
-
-/// Who somebody is.
-pub(crate) struct Identity {
-    /// None for the root.
-    pub(crate) user: Option<String>,
-    pub(crate) id: String,
-    pub(crate) arn: String,
+    /// One of a role, whom a provider of identities knows.
+    Role(Arc<RoleHolder>),
 }
 
 /// What somebody asks a session to be.
@@ -77,14 +56,6 @@ pub(crate) struct NewSession {
     pub(crate) identity: Identity,
 }
 
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-enum NoSecret {
-    #[error("this node has no key for secrets: give it s3.secrets_key_file")]
-    NoKey,
-    #[error(transparent)]
-    Unreadable(#[from] SecretError),
-}
-
 impl Caller {
     pub(super) fn principal(&self) -> Principal<'_> {
         match self {
@@ -94,12 +65,14 @@ impl Caller {
             Self::User(user) | Self::Session(user, _) => {
                 Principal::User { account: ACCOUNT, arn: &user.arn, id: &user.id }
             }
+            Self::Role(holder) => Principal::User { account: ACCOUNT, arn: &holder.arn, id: &holder.id },
         }
     }
 
     pub(super) fn identity(&self) -> Vec<&Policy> {
         match self {
             Self::User(user) | Self::Session(user, _) => user.identity.iter().collect(),
+            Self::Role(holder) => holder.rights.identity.iter().collect(),
             Self::Anonymous | Self::Root => Vec::new(),
         }
     }
@@ -109,12 +82,17 @@ impl Caller {
         match self {
             Self::User(user) => user.session.iter().collect(),
             Self::Session(user, opened) => user.session.iter().chain(&opened.policy).collect(),
+            Self::Role(holder) => holder.opened.policy.iter().collect(),
             Self::Anonymous | Self::Root => Vec::new(),
         }
     }
 
     pub(super) fn is_broken(&self) -> bool {
-        matches!(self, Self::User(user) | Self::Session(user, _) if user.broken)
+        match self {
+            Self::User(user) | Self::Session(user, _) => user.broken,
+            Self::Role(holder) => holder.rights.broken,
+            Self::Anonymous | Self::Root => false,
+        }
     }
 
     /// Who it is, as it is told to the audit log.
@@ -124,25 +102,15 @@ impl Caller {
             Self::Root => ROOT_ARN.to_owned(),
             Self::User(user) => user.arn.clone(),
             Self::Session(user, opened) => user.identity_in(&opened.session.name).arn,
+            Self::Role(holder) => holder.identity().arn,
         }
     }
 
     pub(super) fn name(&self) -> Option<&str> {
         match self {
             Self::User(user) | Self::Session(user, _) => Some(user.name()),
-            Self::Anonymous | Self::Root => None,
+            Self::Anonymous | Self::Root | Self::Role(_) => None,
         }
-    }
-}
-
-impl KnownUser {
-    pub(super) fn name(&self) -> &str {
-        &self.grant.user.name
-    }
-
-    /// Of all the user's requests together.
-    pub(super) fn limits(&self) -> RequestLimits {
-        self.grant.user.limits
     }
 }
 
@@ -157,6 +125,7 @@ struct Keys {
     meta: Meta,
     /// None: there is no such key.
     known: Recent<Option<Arc<KnownUser>>>,
+    roles: RoleBook,
 }
 
 impl Credentials {
@@ -165,9 +134,11 @@ impl Credentials {
         root_access_key: String,
         root_secret_key: String,
         secrets: Option<SecretsKey>,
+        roles: Option<WebIdentities>,
     ) -> Self {
         let root_secret_key = root_secret_key.into();
-        Self(Arc::new(Keys { root_access_key, root_secret_key, secrets, meta, known: Recent::default() }))
+        let (known, roles) = (Recent::default(), RoleBook::new(roles));
+        Self(Arc::new(Keys { root_access_key, root_secret_key, secrets, meta, known, roles }))
     }
 
     /// Who has a key by which something was signed. A session's key comes with the session's token, and a token with
@@ -182,8 +153,14 @@ impl Credentials {
             (Some(root), None) if root == self.0.root_access_key => Ok(Caller::Root),
             (Some(access_key), None) => self.user(access_key).await.map(Caller::User),
             (Some(access_key), Some(opened)) if access_key == opened.session.access_key => {
-                let user = self.user(&opened.session.parent).await?;
-                if user.grant.user.id.0 != opened.session.user {
+                let (parent, id) = match &opened.session.of {
+                    Whose::User { parent, user } => (parent, user),
+                    Whose::WebIdentity(web) => {
+                        return self.0.roles.holder(&self.0.meta, web, opened).await.map(Caller::Role);
+                    }
+                };
+                let user = self.user(parent).await?;
+                if user.grant.user.id.0 != *id {
                     return Err(s3_error!(InvalidAccessKeyId));
                 }
                 Ok(Caller::Session(user, opened.clone()))
@@ -216,6 +193,7 @@ impl Credentials {
             }
             Caller::User(user) => user.identity_in(""),
             Caller::Session(user, opened) => user.identity_in(&opened.session.name),
+            Caller::Role(holder) => holder.identity(),
         })
     }
 
@@ -228,30 +206,39 @@ impl Credentials {
         if access_key == self.0.root_access_key {
             return Err(s3_error!(AccessDenied, "The root may have no temporary credentials; make a user for that."));
         }
-        let Some(secrets) = &self.0.secrets else {
-            return Err(s3_error!(
-                NotImplemented,
-                "This node gives no temporary credentials: it has no key for secrets (s3.secrets_key_file)."
-            ));
-        };
+        let secrets = self.sealing()?;
         let user = self.user(access_key).await?;
         let issued_ms = self.0.meta.now_ms();
+        let ends_ms = issued_ms.saturating_add(wanted.seconds.saturating_mul(1000));
+        let expires_ms = user.grant.key.expires_ms.map_or(ends_ms, |key_ends_ms| key_ends_ms.min(ends_ms));
+        let of = Whose::User { parent: access_key.to_owned(), user: user.grant.user.id.0 };
+        made(secrets, of, &wanted, (issued_ms, expires_ms), user.assumed(wanted.name))
+    }
+
+    /// A new session of one who holds a token of a role's provider, and whom both give something here.
+    ///
+    /// # Errors
+    /// NotImplemented as above; AccessDenied if there is nothing that the holder would be allowed.
+    pub(crate) async fn role_session(
+        &self,
+        role: &str,
+        holder: Holder,
+        wanted: WantedSession<'_>,
+    ) -> S3Result<NewSession> {
+        let secrets = self.sealing()?;
+        let web = roles::session_of(&self.0.meta, role, holder).await?;
+        let issued_ms = self.0.meta.now_ms();
         let expires_ms = issued_ms.saturating_add(wanted.seconds.saturating_mul(1000));
-        let session = Session {
-            access_key: session::new_access_key().map_err(not_made)?,
-            parent: access_key.to_owned(),
-            user: user.grant.user.id.0,
-            name: wanted.name.to_owned(),
-            issued_ms,
-            expires_ms: user.grant.key.expires_ms.map_or(expires_ms, |ends_ms| ends_ms.min(expires_ms)),
-            policy: wanted.policy.map(ToOwned::to_owned),
-        };
-        Ok(NewSession {
-            secret_key: session::secret_of(&session.access_key, secrets),
-            token: session.seal(secrets).map_err(not_made)?,
-            identity: user.assumed(wanted.name),
-            access_key: session.access_key,
-            expires_ms: session.expires_ms,
+        let identity = Identity::of_role(role, &web.unique_id(), wanted.name);
+        made(secrets, Whose::WebIdentity(web), &wanted, (issued_ms, expires_ms), identity)
+    }
+
+    fn sealing(&self) -> S3Result<&SecretsKey> {
+        self.0.secrets.as_ref().ok_or_else(|| {
+            s3_error!(
+                NotImplemented,
+                "This node gives no temporary credentials: it has no key for secrets (s3.secrets_key_file)."
+            )
         })
     }
 
@@ -285,57 +272,23 @@ impl Credentials {
     }
 }
 
-impl KnownUser {
-    fn of(grant: Grant, secrets: Option<&SecretsKey>) -> Self {
-        let (access_key, user) = (&grant.key.access_key, &grant.user.name);
-        let mut broken = false;
-        let mut read = |kind, name: &str, text: &str| {
-            let policy = Policy::parse(kind, text.as_bytes());
-            if let Err(error) = &policy {
-                tracing::error!(user, policy = name, %error, "a policy cannot be read: its user may do nothing");
-                broken = true;
-            }
-            policy.ok()
-        };
-        let identity = grant.policies.iter();
-        let identity =
-            identity.filter_map(|granted| read(PolicyKind::Identity, &granted.name, &granted.text)).collect();
-        let session = grant.key.session_policy.as_deref();
-        let session = session.and_then(|text| read(PolicyKind::Session, "of the access key", text));
-        let secret = match secrets {
-            None => Err(NoSecret::NoKey),
-            Some(secrets) => secrets.open(access_key, &grant.key.secret).map_err(NoSecret::from),
-        };
-        if let Err(error) = &secret {
-            tracing::error!(access_key, user, %error, "the secret of an access key cannot be read");
-        }
-        let (arn, id) = (user_arn(user), grant.user.id.to_string());
-        Self { grant, arn, id, identity, session, broken, secret }
-    }
-
-    /// As one who took a session of that name.
-    /// In a session, or in none, which has no name.
-    fn identity_in(&self, session: &str) -> Identity {
-        match session {
-            "" => Identity { user: Some(self.name().to_owned()), id: self.id.clone(), arn: self.arn.clone() },
-            name => self.assumed(name),
-        }
-    }
-
-    fn assumed(&self, session: &str) -> Identity {
-        let name = self.name();
-        Identity {
-            user: Some(name.to_owned()),
-            id: format!("{}:{session}", self.id),
-            arn: format!("arn:aws:sts::{ACCOUNT}:assumed-role/{name}/{session}"),
-        }
-    }
-
-    fn weight(&self) -> usize {
-        let policies = self.grant.policies.iter().map(|granted| granted.text.len()).sum::<usize>();
-        let session = self.grant.key.session_policy.as_ref().map_or(0, String::len);
-        (policies + session) * READ_TIMES
-    }
+fn made(
+    secrets: &SecretsKey,
+    of: Whose,
+    wanted: &WantedSession<'_>,
+    (issued_ms, expires_ms): (u64, u64),
+    identity: Identity,
+) -> S3Result<NewSession> {
+    let access_key = session::new_access_key().map_err(not_made)?;
+    let (name, policy) = (wanted.name.to_owned(), wanted.policy.map(ToOwned::to_owned));
+    let session = Session { access_key, of, name, issued_ms, expires_ms, policy };
+    Ok(NewSession {
+        secret_key: session::secret_of(&session.access_key, secrets),
+        token: session.seal(secrets).map_err(not_made)?,
+        access_key: session.access_key,
+        expires_ms,
+        identity,
+    })
 }
 
 /// One that is of no session, or of another than the access key is.

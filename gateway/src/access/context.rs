@@ -8,7 +8,7 @@ use super::{
     asking::Asking,
     callers::Caller,
 };
-use crate::copy_source::CopySource;
+use crate::{copy_source::CopySource, session::Whose};
 
 /// Headers whose condition keys are called as they are.
 const HEADERS: [&str; 18] = [
@@ -103,7 +103,15 @@ fn of_caller(gathered: &mut Gathered<'_, '_>, caller: &Caller) {
             };
             ("User", id, caller.name().map(user_arn))
         }
+        Caller::Role(holder) => ("AssumedRole", holder.id.clone(), Some(holder.arn.clone())),
     };
+    if let Caller::Role(holder) = caller
+        && let Whose::WebIdentity(web) = &holder.opened.session.of
+    {
+        for (key, value) in [("jwt:iss", &web.issuer), ("jwt:sub", &web.subject), ("jwt:aud", &web.audience)] {
+            gathered.add(key, || Some(value.clone()));
+        }
+    }
     gathered.add("aws:PrincipalType", || Some(kind.to_owned()));
     gathered.add("aws:userid", || Some(id));
     gathered.add("aws:PrincipalAccount", || arn.is_some().then(|| ACCOUNT.to_owned()));

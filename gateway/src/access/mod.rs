@@ -14,10 +14,12 @@ mod callers;
 mod context;
 mod desk;
 mod judge;
+mod known_user;
+mod roles;
 
-pub(crate) use account::{ACCOUNT, ROOT_USER};
+pub(crate) use account::{ACCOUNT, Identity, ROOT_USER};
 pub(crate) use admission::Admission;
 pub(crate) use asking::{Asking, BodyFacts};
-pub(crate) use callers::{Credentials, Identity, NewSession, WantedSession, invalid_token};
+pub(crate) use callers::{Credentials, NewSession, WantedSession, invalid_token};
 pub use desk::{AccessDesk, DeskError, Explanation, NewAccessKey, Question};
 pub(crate) use judge::{Access, Verdict};

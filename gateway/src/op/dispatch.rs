@@ -51,6 +51,7 @@ impl Operations {
             options.root_access_key.clone(),
             options.root_secret_key.clone(),
             options.secrets.clone(),
+            options.roles.clone(),
         );
         let admission = Admission::new(options.limits.requests_in_flight, metrics.limited_requests.clone());
         let access = Access::new(meta.clone(), credentials.clone(), admission);
@@ -65,6 +66,7 @@ impl Operations {
             lifecycles: Arc::default(),
             encryptions: Arc::default(),
             keyring: options.keyring.clone(),
+            roles: options.roles.clone(),
             targets: options.targets.clone(),
             customer_keys_over_http: options.customer_keys_over_http,
             region,

@@ -45,6 +45,7 @@ mod tag_set;
 mod tags;
 pub(crate) mod token_service;
 mod uploads;
+mod web_tokens;
 
 use std::sync::Arc;
 
@@ -61,6 +62,7 @@ use crate::{
     events::EventTargets,
     recent::Recent,
     verified::restore,
+    web_identity::WebIdentities,
 };
 
 /// Largest body of a PUT or a part.
@@ -78,6 +80,8 @@ pub(crate) struct Api {
     /// The same.
     encryptions: Arc<Recent<(Option<Arc<default_encryption::BucketEncryption>>, usize)>>,
     keyring: Option<Keyring>,
+    /// Roles of those whom others know.
+    roles: Option<WebIdentities>,
     /// Whom events can be told to.
     targets: Option<EventTargets>,
     customer_keys_over_http: bool,
@@ -106,8 +110,9 @@ impl Api {
 /// All sessions that came of an access key have that key's share together: there may be any number of them.
 fn requester(extensions: &Extensions, access_key: Option<&str>) -> Requester {
     let context = RequestContext::of(extensions);
-    let parent = context.and_then(RequestContext::session).map(|opened| opened.session.parent.as_str());
-    Requester::new(context.and_then(RequestContext::peer), parent.or(access_key).map(Into::into))
+    let holder = context.and_then(RequestContext::session).map(|opened| opened.holder());
+    let holder = holder.or_else(|| access_key.map(ToOwned::to_owned));
+    Requester::new(context.and_then(RequestContext::peer), holder.map(Into::into))
 }
 
 /// Keeps how an operation ends, for the service to write.

@@ -71,8 +71,8 @@ impl Api {
 /// Requests by a session tell the key that asked for it, and those without a signature nobody's.
 pub(super) fn origin(extensions: &Extensions, access_key: Option<&str>) -> Origin {
     let context = RequestContext::of(extensions);
-    let parent = context.and_then(RequestContext::session).map(|opened| opened.session.parent.as_str());
-    let principal = match parent.or(access_key) {
+    let holder = context.and_then(RequestContext::session).map(|opened| opened.holder());
+    let principal = match holder.as_deref().or(access_key) {
         Some(key) => format!("AWS:{key}"),
         None => "Anonymous".to_owned(),
     };

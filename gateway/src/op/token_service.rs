@@ -1,6 +1,6 @@
 //! The token service (STS), at the same address: temporary credentials for users, who get their own rights or less.
 //!
-//! There are no roles. A user assumes what the user is: `arn:aws:iam::000000000000:user/NAME`, or a role of the same
+//! There are no roles but those of web identities (`web_tokens`). A user assumes what the user is: `arn:aws:iam::000000000000:user/NAME`, or a role of the same
 //! name for clients that take no other address. Whoever is a user may; the root may not, nor may a session, whose time
 //! would never end else. What AWS knows besides (managed policies, tags, external ids, MFA) is refused.
 //!
@@ -23,19 +23,20 @@ use crate::{
     xml::Writer,
 };
 
-const API_VERSION: &str = "2011-06-15";
+pub(super) const API_VERSION: &str = "2011-06-15";
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
+pub(super) const WITH_WEB_IDENTITY: &str = "AssumeRoleWithWebIdentity";
 /// As much as the verifier of signatures reads of such a request.
 const BODY_MAX_BYTES: usize = 8192;
 const SECONDS: &[FormatItem<'_>] = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
 /// What AWS allows a role, and a session of GetSessionToken.
-const ROLE_SECONDS: Seconds = Seconds { least: 900, most: 43_200, unsaid: 3600 };
+pub(super) const ROLE_SECONDS: Seconds = Seconds { least: 900, most: 43_200, unsaid: 3600 };
 const SESSION_SECONDS: Seconds = Seconds { least: 900, most: 129_600, unsaid: 43_200 };
 
-struct Seconds {
-    least: u64,
-    most: u64,
-    unsaid: u64,
+pub(super) struct Seconds {
+    pub(super) least: u64,
+    pub(super) most: u64,
+    pub(super) unsaid: u64,
 }
 
 /// Whether a request is one to the token service: S3 has nothing that is posted to its root.
@@ -53,18 +54,17 @@ impl Api {
     pub(super) async fn token_service(&self, mut request: S3Request<Body>) -> S3Result<S3Response<Body>> {
         let context = RequestContext::of(&request.extensions).cloned();
         let access_key = request.credentials.as_ref().map(|credentials| credentials.access_key.clone());
-        let access_key = access_key.ok_or_else(|| s3_error!(MissingSecurityHeader))?;
+        let Some(access_key) = access_key else { return self.web_tokens(request).await };
         demand_signed_body(&request)?;
-        let body = request.input.store_all_limited(BODY_MAX_BYTES).await;
-        let body = body.map_err(|_| invalid("The request's body is too long, or was not sent to its end."))?;
-        let asked = std::str::from_utf8(&body).ok().and_then(Query::parse);
-        let asked = asked.ok_or_else(|| invalid("The request's body is not written as a form."))?;
+        let asked = read_form(&mut request.input, BODY_MAX_BYTES).await?;
         let action = one(&asked, "Action")?.unwrap_or_default();
+        if action == WITH_WEB_IDENTITY {
+            return self.assume_with_web_identity(&asked, context.as_ref()).await;
+        }
         let known = ["AssumeRole", "GetSessionToken", "GetCallerIdentity"].contains(&action);
         let version = one(&asked, "Version")?.unwrap_or_default();
         if !known || version != API_VERSION {
-            let message = format!("Could not find operation {action} for version {version}");
-            return Err(custom("InvalidAction", StatusCode::BAD_REQUEST, message));
+            return Err(invalid_action(action, version));
         }
         if let Some(context) = &context {
             context.set_operation(action);
@@ -130,8 +130,21 @@ impl Api {
     }
 }
 
+/// The parameters that are posted.
+pub(super) async fn read_form(body: &mut Body, most_bytes: usize) -> S3Result<Query> {
+    let body = body.store_all_limited(most_bytes).await;
+    let body = body.map_err(|_| invalid("The request's body is too long, or was not sent to its end."))?;
+    let asked = std::str::from_utf8(&body).ok().and_then(Query::parse);
+    asked.ok_or_else(|| invalid("The request's body is not written as a form."))
+}
+
+pub(super) fn invalid_action(action: &str, version: &str) -> S3Error {
+    let message = format!("Could not find operation {action} for version {version}");
+    custom("InvalidAction", StatusCode::BAD_REQUEST, message)
+}
+
 impl Seconds {
-    fn of(&self, asked: &Query) -> S3Result<u64> {
+    pub(super) fn of(&self, asked: &Query) -> S3Result<u64> {
         let Some(text) = one(asked, "DurationSeconds")? else { return Ok(self.unsaid) };
         let seconds = text.parse().ok().filter(|seconds| (self.least..=self.most).contains(seconds));
         seconds.ok_or_else(|| {
@@ -158,7 +171,7 @@ fn demand_signed_body(request: &S3Request<Body>) -> S3Result<()> {
 }
 
 /// The user's name in the address of a role.
-fn assumed_name(role: &str) -> S3Result<&str> {
+pub(super) fn assumed_name(role: &str) -> S3Result<&str> {
     let who = role.strip_prefix("arn:aws:iam::").and_then(|rest| rest.strip_prefix(ACCOUNT)?.strip_prefix(':'));
     let name = who.and_then(|who| who.strip_prefix("user/").or_else(|| who.strip_prefix("role/")));
     name.filter(|name| !name.is_empty()).ok_or_else(|| {
@@ -168,7 +181,7 @@ fn assumed_name(role: &str) -> S3Result<&str> {
     })
 }
 
-fn check_session_name(name: &str) -> S3Result<()> {
+pub(super) fn check_session_name(name: &str) -> S3Result<()> {
     let right = |char: char| char.is_ascii_alphanumeric() || "_+=,.@-".contains(char);
     if (2..=64).contains(&name.len()) && name.chars().all(right) {
         return Ok(());
@@ -176,7 +189,7 @@ fn check_session_name(name: &str) -> S3Result<()> {
     Err(invalid(format!("Value '{name}' at 'roleSessionName' must have 2 to 64 characters of [\\w+=,.@-]")))
 }
 
-fn check_policy(policy: &str) -> S3Result<()> {
+pub(super) fn check_policy(policy: &str) -> S3Result<()> {
     if policy.is_empty() || policy.len() > POLICY_MAX_BYTES {
         let message = format!("Value at 'policy' has {} bytes; it must have 1 to {POLICY_MAX_BYTES}", policy.len());
         return Err(invalid(message));
@@ -188,31 +201,31 @@ fn check_policy(policy: &str) -> S3Result<()> {
 }
 
 /// Whoever is told nothing would believe that it was done.
-fn demand_known(asked: &Query, known: &[&str]) -> S3Result<()> {
+pub(super) fn demand_known(asked: &Query, known: &[&str]) -> S3Result<()> {
     let unknown = asked.names().find(|name| !known.contains(name) && !["Action", "Version"].contains(name));
     unknown.map_or(Ok(()), |name| Err(invalid(format!("The parameter {name} is not supported"))))
 }
 
-fn one<'a>(asked: &'a Query, name: &str) -> S3Result<Option<&'a str>> {
+pub(super) fn one<'a>(asked: &'a Query, name: &str) -> S3Result<Option<&'a str>> {
     asked.get(name).map_err(|_| invalid(format!("The parameter {name} is given twice")))
 }
 
-fn required<'a>(asked: &'a Query, name: &str) -> S3Result<&'a str> {
+pub(super) fn required<'a>(asked: &'a Query, name: &str) -> S3Result<&'a str> {
     one(asked, name)?.ok_or_else(|| invalid(format!("The parameter {name} is missing")))
 }
 
-fn invalid(message: impl Into<String>) -> S3Error {
+pub(super) fn invalid(message: impl Into<String>) -> S3Error {
     custom("ValidationError", StatusCode::BAD_REQUEST, message)
 }
 
-fn answer(action: &str, request_id: &str, content: impl FnOnce(&mut Writer)) -> Bytes {
+pub(super) fn answer(action: &str, request_id: &str, content: impl FnOnce(&mut Writer)) -> Bytes {
     Writer::document_of(STS_NAMESPACE, &format!("{action}Response"), |xml| {
         xml.element(&format!("{action}Result"), content);
         xml.element("ResponseMetadata", |xml| xml.text("RequestId", request_id));
     })
 }
 
-fn write_credentials(xml: &mut Writer, made: &NewSession) {
+pub(super) fn write_credentials(xml: &mut Writer, made: &NewSession) {
     let seconds = i64::try_from(made.expires_ms / 1000).unwrap_or(i64::MAX);
     let expires = OffsetDateTime::from_unix_timestamp(seconds).ok().and_then(|at| at.format(SECONDS).ok());
     xml.element("Credentials", |xml| {

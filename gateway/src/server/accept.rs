@@ -17,10 +17,11 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::socket::ClientSocket;
+use super::{proxied, socket::ClientSocket};
 use crate::{
-    connection::{Connection, PhaseLimits},
+    connection::{Connection, CutOff, PhaseLimits},
     metrics::Metrics,
+    network::Network,
     options::GatewayLimits,
     service::Service,
 };
@@ -37,6 +38,8 @@ pub(super) struct Acceptor {
     pub(super) http: Arc<Builder<TokioExecutor>>,
     pub(super) connections: Arc<Semaphore>,
     pub(super) tls: Option<TlsAcceptor>,
+    /// Balancers, who must say whom they speak for.
+    pub(super) balancers: Vec<Network>,
     pub(super) limits: GatewayLimits,
     pub(super) metrics: Metrics,
     /// Ends accepting; connections finish what they are at.
@@ -74,20 +77,24 @@ impl Acceptor {
         };
         prepare(&stream, peer);
         let phases = PhaseLimits { headers: self.limits.header_timeout, idle: self.limits.idle_timeout };
-        let client = Client {
-            connection: Connection::new(peer, phases),
-            service: self.service.clone(),
-            http: self.http.clone(),
-            limits: self.limits.clone(),
-            metrics: self.metrics.clone(),
-            stop: self.stop.clone(),
-            _permit: permit,
-        };
-        let (tls, kill, handshake_timeout) = (self.tls.clone(), self.kill.clone(), self.limits.header_timeout);
+        let is_balancer = self.balancers.iter().any(|network| network.has(peer.ip()));
+        let (service, http, limits) = (self.service.clone(), self.http.clone(), self.limits.clone());
+        let (metrics, stop, header_timeout) = (self.metrics.clone(), self.stop.clone(), self.limits.header_timeout);
+        let (tls, kill) = (self.tls.clone(), self.kill.clone());
         tasks.spawn(async move {
             let serve = async move {
+                let mut stream = stream;
+                let peer = match is_balancer {
+                    false => peer,
+                    true => match behind(&mut stream, peer, header_timeout).await {
+                        Some(client) => client,
+                        None => return metrics.cut_off_connections.with_label_values(&[CutOff::Proxy.label()]).inc(),
+                    },
+                };
+                let connection = Connection::new(peer, phases);
+                let client = Client { connection, service, http, limits, metrics, stop, _permit: permit };
                 let Some(tls) = tls else { return client.serve(stream).await };
-                match tokio::time::timeout(handshake_timeout, tls.accept(stream)).await {
+                match tokio::time::timeout(header_timeout, tls.accept(stream)).await {
                     Ok(Ok(stream)) => {
                         client.connection.speaks_tls(tls_version(stream.get_ref().1.protocol_version()));
                         client.serve(stream).await;
@@ -102,6 +109,17 @@ impl Acceptor {
             }
         });
     }
+}
+
+/// For whom a balancer speaks, which it says first; it may speak for itself. None if it does not say so in time.
+async fn behind(stream: &mut TcpStream, balancer: SocketAddr, within: Duration) -> Option<SocketAddr> {
+    let why = match tokio::time::timeout(within, proxied::read(stream)).await {
+        Ok(Ok(client)) => return Some(client.unwrap_or(balancer)),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("it said nothing within {within:?}"),
+    };
+    tracing::debug!(%balancer, why, "a balancer does not say whom it speaks for");
+    None
 }
 
 /// As policies name it.

@@ -1,6 +1,7 @@
 //! The HTTP server under the S3 service.
 
 mod accept;
+mod proxied;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,7 @@ use crate::{
     op::dispatch::Operations,
     options::{GatewayError, GatewayLimits, GatewayOptions},
     service::Service,
-    tls::Certificate,
+    tls::{Certificate, Certificates},
 };
 
 /// What hyper may read ahead on one HTTP/1 connection.
@@ -42,7 +43,7 @@ const LISTEN_BACKLOG: u32 = 4096;
 /// A running gateway. Dropping it closes the listener and every connection; [`Gateway::stop`] lets requests finish.
 pub struct Gateway {
     local_addr: SocketAddr,
-    certificate: Option<Certificate>,
+    certificates: Vec<Certificate>,
     stop: CancellationToken,
     accepting: JoinHandle<TaskTracker>,
     /// Cancelled when the accepting task ends, by whatever way.
@@ -55,7 +56,7 @@ impl Gateway {
     pub fn check(options: &GatewayOptions) -> Result<(), GatewayError> {
         options.check()?;
         match &options.tls {
-            Some((cert_pem, key_pem)) => Certificate::read(cert_pem, key_pem)?.acceptor().map(drop),
+            Some(default) => Certificates::read(default, &options.certificates)?.acceptor().map(drop),
             None => Ok(()),
         }
     }
@@ -76,9 +77,9 @@ impl Gateway {
         options: GatewayOptions,
         metrics: Metrics,
     ) -> Result<Self, GatewayError> {
-        let read = |(cert_pem, key_pem): &(String, String)| Certificate::read(cert_pem, key_pem);
-        let certificate = options.tls.as_ref().map(read).transpose()?;
-        let tls = certificate.as_ref().map(Certificate::acceptor).transpose()?;
+        let read = |default: &(String, String)| Certificates::read(default, &options.certificates);
+        let certificates = options.tls.as_ref().map(read).transpose()?;
+        let tls = certificates.as_ref().map(Certificates::acceptor).transpose()?;
         let listener = listen(options.listen).map_err(|error| GatewayError::Listen(options.listen, error))?;
         let local_addr = listener.local_addr().map_err(|error| GatewayError::Listen(options.listen, error))?;
         let limits = options.limits.clone();
@@ -91,6 +92,7 @@ impl Gateway {
             http: Arc::new(http_builder(&limits)),
             connections: Arc::new(Semaphore::new(limits.connections)),
             tls,
+            balancers: options.balancers,
             limits,
             metrics,
             stop: stop.clone(),
@@ -103,7 +105,8 @@ impl Gateway {
             acceptor.run(listener).await
         });
         tracing::info!(%local_addr, tls = options.tls.is_some(), "S3 is served");
-        Ok(Self { local_addr, certificate, stop, accepting, ended, kill: kill.drop_guard() })
+        let certificates = certificates.map(|certificates| certificates.all()).unwrap_or_default();
+        Ok(Self { local_addr, certificates, stop, accepting, ended, kill: kill.drop_guard() })
     }
 
     /// Where it really listens.
@@ -111,9 +114,9 @@ impl Gateway {
         self.local_addr
     }
 
-    /// What clients are shown; None without TLS.
-    pub fn certificate(&self) -> Option<Certificate> {
-        self.certificate.clone()
+    /// What clients are shown: the default certificate, then those of the options in their order; none without TLS.
+    pub fn certificates(&self) -> Vec<Certificate> {
+        self.certificates.clone()
     }
 
     /// Waits until no connection is accepted any more: a gateway that nobody told to stop cannot go on then.

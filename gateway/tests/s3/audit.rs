@@ -118,7 +118,7 @@ async fn a_renewed_certificate_is_shown_to_who_comes_and_others_go_on() {
     })
     .await;
     let mut early = over_tls(&world, first.cert.der().clone()).await;
-    let certificate = world.gateway.certificate().unwrap();
+    let certificate = world.gateway.certificates().remove(0);
     certificate.renew(&second.cert.pem(), &first.signing_key.serialize_pem()).unwrap_err();
     certificate.renew(&second.cert.pem(), &second.signing_key.serialize_pem()).unwrap();
     let mut late = over_tls(&world, second.cert.der().clone()).await;

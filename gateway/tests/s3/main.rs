@@ -14,8 +14,12 @@ mod documents;
 mod encryption;
 mod errors;
 mod events;
+mod exchanges;
 mod forms;
+mod front_door;
 mod honour;
+#[path = "../support/idp.rs"]
+mod idp;
 mod kms;
 mod listing;
 mod locks;
@@ -37,6 +41,7 @@ mod table;
 #[path = "../support/vault.rs"]
 mod vault;
 mod versions;
+mod web_identity;
 #[path = "../support/webhook.rs"]
 mod webhook;
 #[path = "../support/wire.rs"]

@@ -20,7 +20,7 @@ use cairn_schema::{
     Meta,
     clock::now_ms,
     ids::NodeId,
-    kv,
+    kv::{self, SharedKv},
     record::{ErasureCode, FailureDomain, Scheme, User},
     verbs::UserChange,
 };
@@ -53,11 +53,16 @@ impl World {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut GatewayOptions)) -> Self {
+        Self::start_over(Arc::new(kv::mem::kv()), change).await
+    }
+
+    /// With its metadata in a store.
+    pub(crate) async fn start_over(store: SharedKv, change: impl FnOnce(&mut GatewayOptions)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ahead_ms = Arc::new(AtomicU64::new(0));
         let ahead = ahead_ms.clone();
         let clock = move || now_ms() + ahead.load(Ordering::Relaxed);
-        let meta = Meta::new(Arc::new(kv::mem::kv())).with_clock(clock);
+        let meta = Meta::new(store).with_clock(clock);
         let mut options = GatewayOptions::new("127.0.0.1:0".parse().unwrap(), ACCESS_KEY, SECRET_KEY);
         let secrets = SecretsKey::parse(&SecretsKey::generate().unwrap()).unwrap();
         options.secrets = Some(secrets.clone());

@@ -10,6 +10,7 @@ mod problem;
 mod shared;
 mod stripes;
 mod values;
+mod web_identity;
 
 use std::path::{Path, PathBuf};
 
@@ -20,12 +21,13 @@ pub(crate) use meta_file::MetaFile;
 pub(crate) use meta_memory::MetaShares;
 #[cfg(feature = "fdb")]
 pub(crate) use node_file::DEFAULT_PREFIX;
-pub(crate) use node_file::{DiskSection, MetadataKind, MetadataSection, NodeFile};
+pub(crate) use node_file::{CertificateSection, DiskSection, MetadataKind, MetadataSection, NodeFile};
 pub(crate) use problem::{ConfigError, Findings};
 use serde::de::DeserializeOwned;
 pub(crate) use shared::{AuditSection, LogFormat, LogSection, TlsSection};
 pub(crate) use stripes::problems as policy_problems;
 pub(crate) use values::{Period, SchemeText, Size};
+pub(crate) use web_identity::WebIdentitySection;
 
 /// A file that is read, checked and then used.
 pub(crate) trait ConfigFile: DeserializeOwned {

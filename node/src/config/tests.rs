@@ -70,6 +70,19 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     ("reclaim_grace = \"24 h\"", "reclaim_grace = \"31 d\"", "timings.reclaim_grace", "too long"),
     ("# abort_uploads_after = \"30 d\"", "abort_uploads_after = \"1 h\"", "timings.abort_uploads_after", "too short"),
     ("filter = \"info\"", "filter = \"a=b=c\"", "log.filter", "not a log filter"),
+    ("region = \"us-east-1\"", "proxy_protocol_from = [\"10.0.0.1/8\"]", "s3.proxy_protocol_from[0]", "is no network"),
+    (
+        "# [[s3.certificates]]\n# names = [\"s3.example.org\", \"*.s3.example.org\"]\n# cert = \"/etc/cairn/tls/example.pem\"\n# key",
+        "[[s3.certificates]]\nnames = []\ncert = \"a\"\nkey",
+        "s3.certificates",
+        "without a default",
+    ),
+    (
+        "# [[s3.web_identity]]\n# name = \"staff\"\n# issuer",
+        "[[s3.web_identity]]\nname = \"staff\"\nclient_ids = []\nissuer",
+        "s3.web_identity",
+        "needs s3.secrets_key_file",
+    ),
     ("region = \"us-east-1\"", "tls_cert = \"a.pem\"", "s3.tls_cert", "stands alone"),
 ];
 

@@ -67,7 +67,7 @@ pub(crate) async fn run(args: &DevArgs, max_fds: Option<u64>, json: bool, mut st
         nodes,
         gateway,
         audit: None,
-        certificate: None,
+        certificates: Vec::new(),
         admin: args.admin,
         prefix_bytes: 0,
         memory: (shares, index),

@@ -6,11 +6,11 @@ use cairn_gateway::{Gateway, GatewayError, KeyFile, SecretsKey};
 
 use super::look::{Depth, Notes, read};
 use crate::{
-    config::{Findings, NodeFile},
+    config::{CertificateSection, Findings, NodeFile},
     failure::Failure,
     keys::{self, RootKeys},
     node::gateway_options,
-    targets,
+    roles, targets,
 };
 
 pub(super) fn check(file: &NodeFile, depth: Depth, findings: &mut Findings<'_>, notes: &mut Notes) {
@@ -19,6 +19,13 @@ pub(super) fn check(file: &NodeFile, depth: Depth, findings: &mut Findings<'_>, 
         let key = read("s3.tls_key", key, findings);
         if cert.is_none() || key.is_none() {
             return;
+        }
+    }
+    for (index, CertificateSection { cert, key, .. }) in file.s3.certificates.iter().enumerate() {
+        for (name, path) in [("cert", cert), ("key", key)] {
+            if read(&format!("s3.certificates[{index}].{name}"), path, findings).is_none() {
+                return;
+            }
         }
     }
     if let Some(path) = &file.s3.secrets_key_file {
@@ -31,7 +38,7 @@ pub(super) fn check(file: &NodeFile, depth: Depth, findings: &mut Findings<'_>, 
     if !check_encryption(file, findings) {
         return;
     }
-    if !check_events(file, findings) {
+    if !check_events(file, findings) || !check_roles(file, findings) {
         return;
     }
     let Some(keys) = root_keys(file, depth, findings, notes) else { return };
@@ -94,6 +101,24 @@ fn check_events(file: &NodeFile, findings: &mut Findings<'_>) -> bool {
         Err(failure) => failure.to_string(),
     };
     findings.refuse("s3.events", why, "ops/config has commented examples");
+    false
+}
+
+/// The same of the roles of web identities. Their providers are not asked: they may be away when a node starts.
+fn check_roles(file: &NodeFile, findings: &mut Findings<'_>) -> bool {
+    for (index, role) in file.s3.web_identity.iter().enumerate() {
+        if let Some(ca) = &role.ca
+            && read(&format!("s3.web_identity[{index}].ca"), ca, findings).is_none()
+        {
+            return false;
+        }
+    }
+    let why = match roles::of(file) {
+        Ok(_) => return true,
+        Err(Failure::Roles(why)) => why,
+        Err(failure) => failure.to_string(),
+    };
+    findings.refuse("s3.web_identity", why, "ops/config has commented examples");
     false
 }
 

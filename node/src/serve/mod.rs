@@ -51,8 +51,8 @@ pub(crate) struct Plan {
     pub gateway: GatewayOptions,
     /// Where changes are told of that operators make.
     pub audit: Option<AuditLog>,
-    /// Where the gateway's certificate was read, and may be renewed.
-    pub certificate: Option<Files>,
+    /// Where the gateway's certificates were read, in their order, and may be renewed.
+    pub certificates: Vec<Files>,
     pub admin: SocketAddr,
     /// Bytes that stand before every key of the metadata.
     pub prefix_bytes: usize,
@@ -70,7 +70,7 @@ pub(crate) struct Serving {
     admin: Option<AdminServer>,
     nodes: Vec<(NodeId, NodeRuntime)>,
     gateway: Option<Gateway>,
-    renewal: Option<AbortOnDropHandle<()>>,
+    renewals: Vec<AbortOnDropHandle<()>>,
     audit: Option<AuditLog>,
 }
 
@@ -149,8 +149,8 @@ impl Serving {
         if let Some((_, first)) = self.nodes.first() {
             let gateway = Gateway::start(first.store(), plan.gateway).await?;
             tracing::info!(address = %gateway.local_addr(), "4. S3 gateway listens");
-            let files = plan.certificate.zip(gateway.certificate());
-            self.renewal = files.map(|(files, certificate)| files.follow(certificate));
+            let files = plan.certificates.into_iter().zip(gateway.certificates());
+            self.renewals = files.map(|(files, certificate)| files.follow(certificate)).collect();
             self.gateway = Some(gateway);
         }
         admin.open();
@@ -188,7 +188,7 @@ impl Serving {
     /// The reverse of the start, every step with its own bound.
     pub(crate) async fn stop(self) {
         let begun = Instant::now();
-        drop(self.renewal);
+        drop(self.renewals);
         if let Some(gateway) = self.gateway {
             gateway.stop(GATEWAY_GRACE).await;
             tracing::info!("S3 gateway stopped");

@@ -70,7 +70,7 @@ async fn plan(root: &Path, meta: &Meta) -> Plan {
         nodes: vec![node],
         gateway: GatewayOptions::new(ANY, "root", "rootsecret"),
         audit: None,
-        certificate: None,
+        certificates: Vec::new(),
         admin: ANY,
         prefix_bytes: 0,
         memory: (shares, index),

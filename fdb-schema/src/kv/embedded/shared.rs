@@ -6,11 +6,14 @@ use fjall::{Keyspace, Snapshot};
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 
+use crate::kv::embedded::superseded::Superseded;
+
 #[derive(Default)]
 pub(super) struct Counters {
     pub commits: AtomicU64,
     pub syncs: AtomicU64,
     pub conflicts: AtomicU64,
+    pub early_tables: AtomicU64,
 }
 
 /// What readers see: everything committed up to `version`, and nothing of the commit being written.
@@ -29,4 +32,5 @@ pub(super) struct Shared {
     pub reads: Arc<Semaphore>,
     pub queue: Arc<Semaphore>,
     pub counters: Counters,
+    pub superseded: Superseded,
 }

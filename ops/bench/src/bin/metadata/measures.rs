@@ -25,6 +25,7 @@ const FILLERS: usize = 256;
 /// Times that what takes long is measured.
 const TIMES: usize = 7;
 const PAGE: usize = 1000;
+const OVERWRITES: [u64; 3] = [0, 10, 100];
 /// Of each verb: a store that stalls is slow here, not broken.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Keys of the bucket that has the big one's folders with little in them.
@@ -206,6 +207,7 @@ impl Bench<'_> {
             table.set(&name(&below[0]), took);
             table.set(&name(&below[1]), thin);
         }
+        self.overwritten(table).await?;
         let mut query = ListQuery { bucket: "big".into(), limit: PAGE, ..ListQuery::default() };
         let started = Instant::now();
         let mut found = 0;
@@ -226,6 +228,21 @@ impl Bench<'_> {
             &format!("LIST full walk, {} keys", thousands(keys)),
             format!("{:.2} s, {rate} keys/s", took.as_secs_f64()),
         );
+        Ok(())
+    }
+
+    /// What a page costs must not depend on how often its keys were written.
+    async fn overwritten(&self, table: &mut Table) -> Result<(), Failure> {
+        self.meta.create_bucket(bucket("over")).await?;
+        let mut written = 0;
+        for times in OVERWRITES {
+            while written <= times {
+                self.fill("over", (0..PAGE as u64).map(key)).await?;
+                written += 1;
+            }
+            let (entries, took) = self.page("over", "", false).await?;
+            table.set(&format!("LIST of {entries} keys, each overwritten {times} times"), took);
+        }
         Ok(())
     }
 
