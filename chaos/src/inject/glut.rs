@@ -1,5 +1,5 @@
-//! A full cluster and back: clients write until nothing more fits. Then reads must go on, deletes must be done, and when
-//! everything they wrote is deleted, writes must be taken again.
+//! A full cluster and back: clients write until nothing more fits. Then reads must go on, deletes must be done, and
+//! when everything they wrote is deleted, writes must be taken again.
 
 use std::{
     ops::Range,

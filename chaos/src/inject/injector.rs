@@ -7,23 +7,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
     atlas,
     cables::{self, Cutting},
+    disks,
+    event::{Event, Outcome},
     glut::glut,
-    scene::Shared,
+    scene::{Shared, brief, scrub_ages},
 };
 use crate::{
     admin,
     cluster::Cluster,
-    disk_files::{HEAD, flip_bit, segments},
+    disk_files::segments,
     error::ChaosError,
     lab::{clock::Clock, volume::Volume},
-    process,
     script::{Kind, MetadataKind, Needs, Scenario, Step, Target},
     strace::Injection,
     traffic::{Book, Endpoints},
@@ -34,40 +33,16 @@ const TICK: Duration = Duration::from_millis(100);
 const NOTICED: Duration = Duration::from_secs(1);
 /// A step that cannot be done for so long is left out.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How many fragments of a disk rot at once.
-const ROTTEN: usize = 20;
 /// A group that is new since then has members of what worked then, no more of a rack than it can lose.
 const PLACED: Duration = Duration::from_millis(500);
+/// What clients do by itself, such as filling the cluster, must end in this time.
+const DEEDS: Duration = Duration::from_secs(1800);
 /// How wrong a clock is.
 const OFF: Duration = Duration::from_secs(24 * 3600);
 /// How many seconds a clock that is too fast gains in each.
 const FAST: i64 = 3600;
-const READS: &str = "pread64,preadv,preadv2";
 /// After a fault it takes a moment until others see what it did; what they say before that is not believed.
 const SEEN: Duration = Duration::from_secs(3);
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    Done,
-    /// Why it was not: the budget, or what the machine lacks.
-    Skipped(String),
-}
-
-/// What became of a step.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Event {
-    pub step: Step,
-    /// Milliseconds since the run began.
-    pub began_ms: u64,
-    pub ended_ms: Option<u64>,
-    /// When what it hurt was whole again.
-    pub healed_ms: Option<u64>,
-    /// What it waited for first, if it came later than the schedule says.
-    #[serde(default)]
-    pub waited: Option<String>,
-    pub outcome: Outcome,
-}
 
 struct Active {
     event: usize,
@@ -176,6 +151,12 @@ impl Injector {
 
     /// Ends all that goes on, and waits until everything is whole.
     pub async fn heal(&mut self) -> Result<Duration, ChaosError> {
+        // What clients do by itself is no healing, and takes as long as the machine makes it.
+        let deeds_end = Instant::now() + DEEDS;
+        while self.active.iter().any(|active| active.deed.is_some()) && Instant::now() < deeds_end {
+            self.tick().await?;
+            tokio::time::sleep(TICK).await;
+        }
         let now = Instant::now();
         self.active.iter_mut().for_each(|active| active.ends = now);
         let within = self.scenario.must.heal_within.0;
@@ -429,8 +410,8 @@ impl Injector {
                 self.cluster.upgrade(&nodes);
                 self.restart(&nodes)?;
             }
-            Kind::Fill => self.volumes(&step, Volume::fill)?,
-            Kind::ReadOnly => self.volumes(&step, Volume::turn_read_only)?,
+            Kind::Fill => disks::volumes(&self.cluster, &step.target, Volume::fill)?,
+            Kind::ReadOnly => disks::volumes(&self.cluster, &step.target, Volume::turn_read_only)?,
             Kind::Glut => {
                 let (endpoints, book) = (self.endpoints.clone(), self.book.clone());
                 deed = Some(tokio::spawn(glut(endpoints, book, self.scenario.must.heal_within.0)));
@@ -453,10 +434,10 @@ impl Injector {
                     return Ok(());
                 }
             }
-            Kind::ClockAhead => self.clocks(&step, &nodes, |clock| clock.jump(OFF, true))?,
-            Kind::ClockBehind => self.clocks(&step, &nodes, |clock| clock.jump(OFF, false))?,
-            Kind::ClockFast => self.clocks(&step, &nodes, |clock| clock.drift(FAST))?,
-            Kind::Eio | Kind::Slow | Kind::Hang => match self.sicken(&step) {
+            Kind::ClockAhead => disks::clocks(&self.cluster, &step.target, &nodes, |clock| clock.jump(OFF, true))?,
+            Kind::ClockBehind => disks::clocks(&self.cluster, &step.target, &nodes, |clock| clock.jump(OFF, false))?,
+            Kind::ClockFast => disks::clocks(&self.cluster, &step.target, &nodes, |clock| clock.drift(FAST))?,
+            Kind::Eio | Kind::Slow | Kind::Hang => match disks::sicken(&self.cluster, &step, &self.disk(&step)) {
                 Ok(made) => injection = Some(made),
                 Err(why) => {
                     println!("   SKIPPED: {why}");
@@ -464,7 +445,7 @@ impl Injector {
                     return Ok(());
                 }
             },
-            Kind::Rot => self.rot(&step)?,
+            Kind::Rot => disks::rot(&self.cluster, &step, &self.disk(&step), &self.aside)?,
             Kind::Drain => {
                 if let Err(error) = self.drain(&step) {
                     let why = error.to_string();
@@ -496,26 +477,6 @@ impl Injector {
         tokio::task::block_in_place(|| cables::cut(net, &cuttings, self.cluster.nodes.len() + 1))
     }
 
-    fn clocks(
-        &self,
-        step: &Step,
-        nodes: &[usize],
-        set: impl Fn(&Clock) -> Result<(), ChaosError>,
-    ) -> Result<(), ChaosError> {
-        let of_meta = matches!(step.target, Target::Metadata | Target::All);
-        let meta = self.cluster.meta_clock().filter(|_| of_meta);
-        self.cluster.clocks(nodes).into_iter().chain(meta).try_for_each(set)
-    }
-
-    /// Of the disk that is the target, or of all.
-    fn volumes(&self, step: &Step, act: impl Fn(&Volume) -> Result<(), ChaosError>) -> Result<(), ChaosError> {
-        let all = |node: usize| self.cluster.disk_volumes(node).iter();
-        tokio::task::block_in_place(|| match step.target {
-            Target::Disk(node, disk) => all(node).skip(disk - 1).take(1).try_for_each(act),
-            _ => (0..self.cluster.nodes.len()).flat_map(all).try_for_each(act),
-        })
-    }
-
     /// As an operator does whose disk came back read-only: the node is stopped, the disk mounted anew.
     fn mount_again(&mut self, step: &Step) -> Result<(), ChaosError> {
         let Target::Disk(node, disk) = step.target else { return Ok(()) };
@@ -540,7 +501,7 @@ impl Injector {
             (Kind::Freeze, Target::Metadata) => self.cluster.thaw_meta(),
             (Kind::Kill, _) => active.nodes.iter().try_for_each(|node| self.cluster.begin(*node))?,
             (Kind::Freeze, _) => active.nodes.iter().for_each(|node| self.cluster.nodes[*node].thaw()),
-            (Kind::Fill, _) => self.volumes(&step, Volume::relieve)?,
+            (Kind::Fill, _) => disks::volumes(&self.cluster, &step.target, Volume::relieve)?,
             (Kind::ReadOnly, _) => self.mount_again(&step)?,
             (Kind::PowerCut, target) => {
                 let of_meta = *target == Target::All;
@@ -556,7 +517,9 @@ impl Injector {
                 }
             }
             (kind, _) if kind.needs() == [Needs::Network] => self.cables(None)?,
-            (kind, _) if kind.is_of_clocks() => self.clocks(&step, &active.nodes, Clock::set_right)?,
+            (kind, _) if kind.is_of_clocks() => {
+                disks::clocks(&self.cluster, &step.target, &active.nodes, Clock::set_right)?
+            }
             _ => tokio::task::block_in_place(|| drop(active.injection)),
         }
         if let Some(deed) = active.deed.take() {
@@ -632,68 +595,4 @@ impl Injector {
         let Target::Disk(node, disk) = step.target else { return PathBuf::new() };
         self.cluster.nodes[node].folder().join(format!("disk{disk}"))
     }
-
-    fn sicken(&self, step: &Step) -> Result<Injection, String> {
-        let Target::Disk(node, _) = step.target else { return Err("it is not done to a disk".into()) };
-        let what = match step.what {
-            Kind::Eio => format!("{READS}:error=EIO"),
-            Kind::Slow => format!("{READS},fdatasync:delay_enter=50000"),
-            _ => format!("{READS},fdatasync:delay_enter=300000000"),
-        };
-        let files = segments(&self.disk(step)).map_err(|error| error.to_string())?;
-        let files: Vec<PathBuf> = files.into_values().collect();
-        let pid = self.cluster.nodes[node].pid().ok_or("the node does not run")?;
-        tokio::task::block_in_place(|| Injection::into(pid, &what, &files))
-    }
-
-    /// Which fragments there are is read from a copy of the disk, made while its node stands still.
-    fn rot(&self, step: &Step) -> Result<(), ChaosError> {
-        let Target::Disk(node, _) = step.target else { return Ok(()) };
-        let (disk, node) = (self.disk(step), &self.cluster.nodes[node]);
-        let image = tempfile::tempdir_in(&self.aside).map_err(ChaosError::io("make a folder for an image"))?;
-        let copy = image.path().join("disk");
-        let mut command = std::process::Command::new("cp");
-        command.arg("-a").arg(&disk).arg(&copy);
-        let list = tokio::task::block_in_place(|| {
-            node.freeze();
-            let copied = process::run(command, "copy a disk");
-            node.thaw();
-            copied?;
-            self.cluster.cairn(&["disk", "list", "--json", &copy.to_string_lossy()])
-        })?;
-        let lines = list.lines().skip(1).filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let place = |line: Value| Some((line["segment"].as_u64()?, line["offset"].as_u64()?, line["bytes"].as_u64()?));
-        let mut places: Vec<(u64, u64, u64)> = lines.filter_map(place).collect();
-        let mut rng = StdRng::seed_from_u64(step.seed);
-        places.shuffle(&mut rng);
-        let files = segments(&disk)?;
-        let mut flipped = 0;
-        for (segment, offset, bytes) in places.into_iter().take(ROTTEN) {
-            let (at, bit) = (offset + rng.random_range(0..HEAD + bytes), rng.random_range(0..8));
-            // A segment may have been emptied meanwhile.
-            flipped += files.get(&segment).map_or(0, |file| usize::from(flip_bit(file, at, bit).is_ok()));
-        }
-        println!("   {flipped} fragments of a disk of {} are rotten", node.id);
-        Ok(())
-    }
-}
-
-/// How long ago the bytes of each disk of a node were verified, at the longest.
-async fn scrub_ages(url: &str) -> Option<Vec<f64>> {
-    let text = admin::get(&format!("{url}/metrics")).await.ok()?;
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let lines = text.lines().filter(|line| line.starts_with("cairn_scrub_oldest_seconds{"));
-    Some(lines.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect())
-}
-
-/// Of a status, what says how far healing is.
-fn brief(status: &Value) -> String {
-    let disks = ["up", "down", "lost"].map(|state| format!("{} {state}", admin::disks_in(status, state)));
-    format!(
-        "{} fragments missing {}, {} members lost; disks: {}",
-        status["missing_fragments"],
-        status["ledger_by_cause"],
-        status["lost_members"],
-        disks.join(", ")
-    )
 }

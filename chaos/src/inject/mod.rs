@@ -2,9 +2,12 @@
 
 pub mod atlas;
 pub mod cables;
+pub mod disks;
+pub mod event;
 pub mod glut;
 pub mod injector;
 pub mod scene;
 
-pub use injector::{Event, Injector, Outcome};
+pub use event::{Event, Outcome};
+pub use injector::Injector;
 pub use scene::{Scene, Second, Shared, Taken, watch};

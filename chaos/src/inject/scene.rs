@@ -144,3 +144,23 @@ fn taken(pid: u32) -> Option<Taken> {
     let count = |folder: &str| Some(fs::read_dir(format!("/proc/{pid}/{folder}")).ok()?.count() as u64);
     Some(Taken { rss_bytes: rss_bytes(pid)?, threads: count("task")?, handles: count("fd")? })
 }
+
+/// How long ago the bytes of each disk of a node were verified, at the longest.
+pub(super) async fn scrub_ages(url: &str) -> Option<Vec<f64>> {
+    let text = admin::get(&format!("{url}/metrics")).await.ok()?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let lines = text.lines().filter(|line| line.starts_with("cairn_scrub_oldest_seconds{"));
+    Some(lines.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect())
+}
+
+/// Of a status, what says how far healing is.
+pub(super) fn brief(status: &Value) -> String {
+    let disks = ["up", "down", "lost"].map(|state| format!("{} {state}", admin::disks_in(status, state)));
+    format!(
+        "{} fragments missing {}, {} members lost; disks: {}",
+        status["missing_fragments"],
+        status["ledger_by_cause"],
+        status["lost_members"],
+        disks.join(", ")
+    )
+}

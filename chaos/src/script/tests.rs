@@ -55,7 +55,7 @@ fn what_a_file_gets_wrong_is_refused_with_the_file_the_key_and_what_is_allowed()
             vec!["topology.disk_size: 1 MiB is not between 64 MiB and 8 GiB"],
         ),
         (
-            fault("what = \"cut\"\nwhere = \"minority\"") + "[topology]\nracks = 2\nscheme = \"2+2\"",
+            fault("what = \"cut\"\nwhere = \"minority\"") + "\n[topology]\nracks = 2\nscheme = \"2+2\"",
             vec!["fault 1, where: cut of \"minority\" needs three racks"],
         ),
         (

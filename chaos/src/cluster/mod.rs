@@ -2,132 +2,32 @@
 //! ports.
 
 use std::{
-    collections::BTreeSet,
     fs,
-    net::{SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::Command,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
+mod outfit;
+mod ports;
+mod spec;
+
+pub use ports::free_tcp;
+use ports::free_udp;
+use spec::Leftovers;
+pub use spec::{Metadata, Outfit, Spec};
+
 use crate::{
     admin,
     error::ChaosError,
-    lab::{
-        clock::{Clock, Library},
-        net::Net,
-        volume::Volume,
-    },
+    lab::{clock::Clock, net::Net, volume::Volume},
     process::{Process, run},
 };
 
 pub const ACCESS_KEY: &str = "chaosroot";
 pub const SECRET_KEY: &str = "chaosrootsecret";
-
-/// What a cluster is made of.
-#[derive(Clone, Debug)]
-pub struct Spec {
-    pub racks: usize,
-    pub nodes_per_rack: usize,
-    pub disks: usize,
-    /// As in the configuration: `4+2`.
-    pub scheme: String,
-    /// Where the metadata is.
-    pub metadata: Metadata,
-    /// How long deleted bytes are kept; short in tests that wait for them to go.
-    pub reclaim_grace: String,
-    pub scrub_interval: String,
-    /// What repair may read and write on each node in a second; None: as much as a node does that is told nothing.
-    pub repair_rate: Option<String>,
-    /// What each node may have resident.
-    pub memory: String,
-    /// What the run makes besides, where it may.
-    pub lab: Outfit,
-}
-
-/// What of a laboratory a cluster is given. This process must have entered namespaces of its own for it.
-#[derive(Clone, Debug, Default)]
-pub struct Outfit {
-    /// Each process has an address and a cable of its own.
-    pub network: bool,
-    /// Each disk, and the metadata, is a file system of its own, of so many bytes.
-    pub disk_bytes: Option<u64>,
-    /// Each process has a clock of its own.
-    pub clocks: Option<Library>,
-    /// What runs until it is upgraded.
-    pub before: Option<PathBuf>,
-}
-
-impl Spec {
-    /// Six nodes with two disks each, in six racks, two of which 4+2 may lose.
-    pub fn six_racks(metadata: Metadata) -> Self {
-        Self { racks: 6, scheme: "4+2".into(), metadata, ..Self::small() }
-    }
-
-    /// Three nodes in three racks: the least that keeps every object when any node dies.
-    pub fn small() -> Self {
-        Self {
-            racks: 3,
-            nodes_per_rack: 1,
-            disks: 2,
-            scheme: "2+1".into(),
-            metadata: Metadata::Remote,
-            reclaim_grace: "1 h".into(),
-            scrub_interval: "1 h".into(),
-            repair_rate: None,
-            memory: "128 MiB".into(),
-            lab: Outfit::default(),
-        }
-    }
-}
-
-#[derive(Clone, Debug)]
-pub enum Metadata {
-    /// One `cairn meta`, which is part of the cluster.
-    Remote,
-    /// In the store of the one node that there is; its disks are the failure domains.
-    Embedded,
-    /// A FoundationDB that runs already; the binary must have the `fdb` feature. Each cluster has a prefix of its own.
-    Fdb { cluster_file: PathBuf, prefix: String },
-}
-
-/// Forgets what a cluster wrote to a FoundationDB that outlives it.
-struct Leftovers {
-    cli: PathBuf,
-    cluster_file: PathBuf,
-    prefix: String,
-}
-
-impl Drop for Leftovers {
-    fn drop(&mut self) {
-        // The last byte of the prefix is a slash, and the next one is a zero.
-        let end = format!("{}0", self.prefix.trim_end_matches('/'));
-        let commands = format!("writemode on; clearrange {} {end}", self.prefix);
-        let mut command = Command::new(&self.cli);
-        command.arg("-C").arg(&self.cluster_file).args(["--timeout", "10", "--exec", &commands]);
-        if !command.output().is_ok_and(|output| output.status.success()) {
-            eprintln!("what was written below {} was left in FoundationDB", self.prefix);
-        }
-    }
-}
-
-impl Metadata {
-    /// In the FoundationDB of a cluster file, apart from whatever else is there.
-    pub fn fdb(cluster_file: &Path) -> Self {
-        Self::Fdb { cluster_file: cluster_file.into(), prefix: format!("cairn-chaos/{:016x}/", rand::random::<u64>()) }
-    }
-
-    /// If there is an `fdbcli`, beside the server of the environment or on the path.
-    fn leftovers(&self) -> Option<Leftovers> {
-        let Self::Fdb { cluster_file, prefix } = self else { return None };
-        let beside = std::env::var_os("CAIRN_FDB_SERVER").map(|server| Path::new(&server).with_file_name("fdbcli"));
-        let cli = beside.unwrap_or_else(|| "fdbcli".into());
-        Some(Leftovers { cli, cluster_file: cluster_file.clone(), prefix: prefix.clone() })
-    }
-}
 
 /// One node: its process while it runs, and what it needs to run again in the same place.
 pub struct Node {
@@ -563,65 +463,6 @@ impl Cluster {
         process.map_or(Ok(()), |mut process| process.terminate(STOPPED))
     }
 
-    /// From their next start on these nodes run the newer program.
-    pub fn upgrade(&mut self, nodes: &[usize]) {
-        nodes.iter().for_each(|node| self.nodes[*node].is_old = false);
-    }
-
-    pub fn upgrade_meta(&mut self) {
-        self.meta.iter_mut().for_each(|meta| meta.is_old = false);
-    }
-
-    /// The cables, if each process has one. Members are the nodes in their order, and after them the metadata server.
-    pub fn net(&self) -> Option<&Net> {
-        self.net.as_ref()
-    }
-
-    /// The file system of a disk, from 1, if it has one of its own.
-    pub fn disk_volume(&mut self, node: usize, disk: usize) -> Option<&mut Volume> {
-        self.nodes.get_mut(node)?.volumes.get_mut(disk.checked_sub(1)?)
-    }
-
-    /// All of a node's disks.
-    pub fn disk_volumes(&self, node: usize) -> &[Volume] {
-        let node = &self.nodes[node];
-        &node.volumes[..node.disks.min(node.volumes.len())]
-    }
-
-    /// The clocks of these nodes.
-    pub fn clocks(&self, nodes: &[usize]) -> Vec<&Clock> {
-        nodes.iter().filter_map(|node| self.nodes[*node].clock.as_ref()).collect()
-    }
-
-    pub fn meta_clock(&self) -> Option<&Clock> {
-        self.meta.as_ref()?.clock.as_ref()
-    }
-
-    /// The power of these nodes, and perhaps of the metadata server, goes all at once: what they had not synced is
-    /// lost, or will be when they have power again.
-    pub fn cut_power(&mut self, nodes: &[usize], of_meta: bool) -> Result<(), ChaosError> {
-        // First nobody acknowledges anything any more.
-        nodes.iter().for_each(|node| self.nodes[*node].freeze());
-        if of_meta {
-            self.freeze_meta();
-        }
-        let meta = self.meta.as_ref().filter(|_| of_meta).and_then(|meta| meta.volume.as_ref());
-        let volumes = nodes.iter().flat_map(|node| &self.nodes[*node].volumes);
-        let cut = volumes.chain(meta).try_for_each(Volume::cut_power);
-        nodes.iter().for_each(|node| self.kill_node(*node));
-        if of_meta {
-            self.kill_meta();
-        }
-        cut
-    }
-
-    /// After [`Cluster::cut_power`]; nothing is started yet.
-    pub fn restore_power(&mut self, nodes: &[usize], of_meta: bool) -> Result<(), ChaosError> {
-        let meta = self.meta.as_mut().filter(|_| of_meta).and_then(|meta| meta.volume.as_mut());
-        meta.into_iter().try_for_each(Volume::mount_again)?;
-        nodes.iter().try_for_each(|node| self.nodes[*node].volumes.iter_mut().try_for_each(Volume::mount_again))
-    }
-
     /// `kill -9` of every node.
     pub fn kill_all(&mut self) {
         for process in self.nodes.iter_mut().filter_map(|node| node.process.as_mut()) {
@@ -735,36 +576,4 @@ pub fn wait_for_file(file: &Path, process: &mut Process) -> Result<(), ChaosErro
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
-}
-
-/// Ports below those that systems give to whoever asks for any: none of the connections that the nodes open can take
-/// one of them between the moment it was found free and that at which its node listens.
-const PORTS: std::ops::Range<u16> = 12_000..30_000;
-const PORT_TRIES: usize = 1000;
-
-/// A port that was free a moment ago. Restarted nodes must come back at the same place, so they can't pick one
-/// themselves.
-pub fn free_tcp() -> Result<String, ChaosError> {
-    free("find a free TCP port", |address| TcpListener::bind(address).and_then(|socket| socket.local_addr()))
-}
-
-fn free_udp() -> Result<String, ChaosError> {
-    free("find a free UDP port", |address| UdpSocket::bind(address).and_then(|socket| socket.local_addr()))
-}
-
-/// Ports given out by this process: until their owner listens they look free, and the dice would come to one of them
-/// again.
-static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-
-fn free(what: &str, bind: impl Fn(SocketAddr) -> std::io::Result<SocketAddr>) -> Result<String, ChaosError> {
-    let any = || {
-        let port = rand::random_range(PORTS);
-        if !GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port) {
-            return Err(std::io::ErrorKind::AddrInUse.into());
-        }
-        bind(SocketAddr::from(([127, 0, 0, 1], port)))
-    };
-    let mut tries = (1..PORT_TRIES).map(|_| any());
-    let free = tries.find(Result::is_ok).unwrap_or_else(any);
-    free.map(|address| address.to_string()).map_err(ChaosError::io(what))
 }
