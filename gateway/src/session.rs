@@ -7,8 +7,8 @@
 //! | 2 | one who holds a web identity | likewise |
 //!
 //! Sealed are: when it was issued and when it ends (8 bytes each, ms since the Unix epoch); of a user the id (16); and,
-//! each with its length before it in 2 bytes, texts: the access key, the access key of the user that it was asked for by,
-//! the session's name and its policy (empty: none). In format 2 these are the access key, the role, the issuer, the
+//! each with its length before it in 2 bytes, texts: the access key, the access key of the user that it was asked for
+//! by, the session's name and its policy (empty: none). In format 2 these are the access key, the role, the issuer, the
 //! subject, the audience, the session's name and its policy, and then the names of policies and those of groups, each
 //! with their number before them in a byte. Numbers are big-endian.
 //!

@@ -1,8 +1,9 @@
 //! The token service (STS), at the same address: temporary credentials for users, who get their own rights or less.
 //!
-//! There are no roles but those of web identities (`web_tokens`). A user assumes what the user is: `arn:aws:iam::000000000000:user/NAME`, or a role of the same
-//! name for clients that take no other address. Whoever is a user may; the root may not, nor may a session, whose time
-//! would never end else. What AWS knows besides (managed policies, tags, external ids, MFA) is refused.
+//! There are no roles but those of web identities (`web_tokens`). A user assumes what the user is:
+//! `arn:aws:iam::000000000000:user/NAME`, or a role of the same name for clients that take no other address. Whoever is
+//! a user may; the root may not, nor may a session, whose time would never end else. What AWS knows besides (managed
+//! policies, tags, external ids, MFA) is refused.
 //!
 //! <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
 

@@ -1,5 +1,5 @@
-//! Temporary credentials for those whom a provider of identities knows: `AssumeRoleWithWebIdentity`, which nobody signs.
-//! The token that comes with it is what counts.
+//! Temporary credentials for those whom a provider of identities knows: `AssumeRoleWithWebIdentity`, which nobody
+//! signs. The token that comes with it is what counts.
 //!
 //! <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html>
 

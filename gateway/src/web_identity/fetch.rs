@@ -1,5 +1,5 @@
-//! Documents of providers, fetched with bounds: over TLS, or over HTTP from this machine, and never from where an answer
-//! points to.
+//! Documents of providers, fetched with bounds: over TLS, or over HTTP from this machine, and never from where an
+//! answer points to.
 
 use std::sync::Arc;
 

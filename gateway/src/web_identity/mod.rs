@@ -1,10 +1,11 @@
 //! Who holds a token of a provider of identities (OpenID Connect), and what that is worth.
 //!
 //! Operators name *roles* in the configuration: a provider, whom its tokens must be meant for, and which policies and
-//! groups whoever holds one gets, by a claim of the token or by the role itself. Whoever asks names the role, so a token
-//! is only ever taken for what its role says. Nobody here connects anywhere but to what operators have named and to the
-//! key set that this names in turn.
+//! groups whoever holds one gets, by a claim of the token or by the role itself. Whoever asks names the role, so a
+//! token is only ever taken for what its role says. Nobody here connects anywhere but to what operators have named and
+//! to the key set that this names in turn.
 
+mod error;
 mod fetch;
 mod keys;
 mod provider;
@@ -24,6 +25,7 @@ use parking_lot::Mutex;
 use provider::Provider;
 use token::{Claims, Token, is_name};
 
+pub(crate) use error::WebIdentityError;
 pub(crate) use token::TOKEN_MAX_BYTES;
 
 const MOST_ROLES: usize = 16;
@@ -70,18 +72,6 @@ pub enum RoleError {
     SameName(String),
     #[error("role {0}: {1}")]
     Role(String, String),
-}
-
-/// Why a token gets nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum WebIdentityError {
-    /// It is none of the provider's, or not for us.
-    Invalid(String),
-    Expired,
-    /// The provider's keys are not known and cannot be fetched.
-    Away(String),
-    /// It says more than is looked at.
-    Rejected(String),
 }
 
 /// What a verified token says.

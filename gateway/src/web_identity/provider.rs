@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::{
-    WebIdentityError,
+    error::WebIdentityError,
     fetch::Fetch,
     keys::{KeySet, Unverified},
     token::Token,
@@ -67,8 +67,8 @@ impl Provider {
         Ok(Arc::new(Self { issuer, fetch, keys_age, kept: Mutex::default(), ended }))
     }
 
-    /// Whether one of the provider's keys signed this. Keys that are old, or that do not have the one that is meant, are
-    /// fetched first, if they were not fetched just now.
+    /// Whether one of the provider's keys signed this. Keys that are old, or that do not have the one that is meant,
+    /// are fetched first, if they were not fetched just now.
     pub(super) async fn verify(self: &Arc<Self>, token: &Token<'_>) -> Result<(), WebIdentityError> {
         let id = token.key_id.as_deref();
         let keys = self.keys(|keys| keys.may_have(id, token.algorithm)).await?;

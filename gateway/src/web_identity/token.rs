@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{WebIdentityError, keys::Algorithm};
+use super::{error::WebIdentityError, keys::Algorithm};
 
 /// As much as STS takes.
 pub(crate) const TOKEN_MAX_BYTES: usize = 20_000;
@@ -97,8 +97,8 @@ fn check_times(all: &Map<String, Value>, now_ms: u64) -> Result<(), WebIdentityE
     }
 }
 
-/// The first of its audiences that is ours. Whoever the token was issued to (`azp`) must be one of ours, too, if it says
-/// whom: a token that another client got of the same provider is not for us.
+/// The first of its audiences that is ours. Whoever the token was issued to (`azp`) must be one of ours, too, if it
+/// says whom: a token that another client got of the same provider is not for us.
 fn audience(all: &Map<String, Value>, ours: &[String]) -> Option<String> {
     let is_ours = |name: &str| ours.iter().any(|other| other == name);
     match all.get("azp") {

@@ -7,6 +7,7 @@ mod meta_file;
 mod meta_memory;
 mod node_file;
 mod problem;
+mod s3_section;
 mod shared;
 mod stripes;
 mod values;
@@ -21,8 +22,9 @@ pub(crate) use meta_file::MetaFile;
 pub(crate) use meta_memory::MetaShares;
 #[cfg(feature = "fdb")]
 pub(crate) use node_file::DEFAULT_PREFIX;
-pub(crate) use node_file::{CertificateSection, DiskSection, MetadataKind, MetadataSection, NodeFile};
+pub(crate) use node_file::{DiskSection, MetadataKind, MetadataSection, NodeFile};
 pub(crate) use problem::{ConfigError, Findings};
+pub(crate) use s3_section::CertificateSection;
 use serde::de::DeserializeOwned;
 pub(crate) use shared::{AuditSection, LogFormat, LogSection, TlsSection};
 pub(crate) use stripes::problems as policy_problems;

@@ -259,7 +259,8 @@ impl Committer {
         }
         match rows.rotate_memtable() {
             Ok(rotated) => drop(self.shared.counters.early_tables.fetch_add(rotated.into(), Ordering::Relaxed)),
-            // Nothing was written and nothing is lost: what is in memory stays there, and the next write meets the same error.
+            // Nothing was written and nothing is lost: what is in memory stays there, and the next write meets the same
+            // error.
             Err(error) => tracing::warn!(%error, "the metadata store cannot make a table of what it has in memory"),
         }
     }
