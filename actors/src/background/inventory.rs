@@ -108,7 +108,7 @@ pub(super) fn names_in(blob: &Blob, group: GroupId, position: u8) -> impl Iterat
 }
 
 /// A name that no fragment of the group lies between and `name`: lists are asked for what comes after.
-fn before(name: FragmentName) -> Option<FragmentName> {
+pub(super) fn before(name: FragmentName) -> Option<FragmentName> {
     if name.stripe > 0 {
         return Some(FragmentName { stripe: name.stripe - 1, position: u8::MAX, ..name });
     }

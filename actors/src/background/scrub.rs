@@ -4,7 +4,8 @@
 //! verified; damaged ones go to the ledger; those whose blob has no row, and that are older than the grace period by
 //! the disk's own clock, are deleted (GC-2). Then every group the disk is in: what the metadata expects there and the
 //! disk has not goes to the ledger (RED-1). How far a pass has come is kept on the disk, so that a restart goes on with
-//! it. Each pass goes in the same order, so what comes next is what was verified longest ago.
+//! it. Each pass goes in the same order, so what comes next is what was verified longest ago. What a busy disk gave no
+//! answer for is looked at again at the end: a pass that must leave something out has not verified the disk.
 //!
 //! Besides, the blobs that begin on the disk are decoded as wholes, some in each pass ([`deep`](super::deep)).
 //!
@@ -25,7 +26,7 @@ use super::{
     Context,
     deep::has_turn,
     deep_queue::{Decoded, DeepQueue, existing, settle},
-    inventory::GroupCheck,
+    inventory::{GroupCheck, before},
     scrub_position::Position,
 };
 use crate::{
@@ -41,6 +42,8 @@ const BYTES_PER_STEP: u64 = 8 << 20;
 const TRIES: u32 = 3;
 /// How often it is looked whether inconsistent blobs still exist.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// After a pass that left something out, the next begins after this part of the usual time.
+const SOONER: u32 = 8;
 /// How much of a pass a restart may repeat.
 const SAVE_EVERY: Duration = Duration::from_secs(30);
 
@@ -54,6 +57,17 @@ enum Stage {
     Deep { queue: DeepQueue, after: FragmentName },
     /// Comparing the disk with its groups; the last is next.
     Groups { left: Vec<(GroupId, u8)>, check: Option<GroupCheck> },
+    /// Looking again at what was skipped; the last is next.
+    Again { left: Vec<FragmentName> },
+}
+
+/// Some fragments that were looked at.
+struct Window {
+    last: FragmentName,
+    /// Blobs to be decoded first.
+    queue: DeepQueue,
+    /// What could not be looked at.
+    skipped: Vec<FragmentName>,
 }
 
 /// Reads every fragment of one of this node's disks now and then.
@@ -71,6 +85,8 @@ pub struct Scrub {
     /// How often the present step has failed.
     tries: u32,
     begin_at: Instant,
+    /// No pass begins before.
+    rest_until: Instant,
     /// When inconsistent blobs are looked for next.
     look_at: Instant,
 }
@@ -81,7 +97,8 @@ impl Scrub {
         let begin_at = Instant::now() + delay;
         let (rows, stage) = (Arc::default(), Stage::Rest);
         let (codecs, look_at) = (Codecs::default(), Instant::now());
-        Self { ctx, disk, folder, rows, codecs, stage, position: None, saved: None, tries: 0, begin_at, look_at }
+        let (position, saved, tries, rest_until) = (None, None, 0, begin_at);
+        Self { ctx, disk, folder, rows, codecs, stage, position, saved, tries, begin_at, rest_until, look_at }
     }
 
     /// Where the scrub is, from the disk if that was not read yet.
@@ -125,7 +142,8 @@ impl Scrub {
         let interval = u64::try_from(self.ctx.timings.scrub_interval.as_millis()).unwrap_or(u64::MAX);
         let now = now_ms();
         // A clock that was wrong must not put it off for ever.
-        position.verified_ms.is_none_or(|began| began > now || now - began >= interval)
+        let is_due = position.verified_ms.is_none_or(|began| began > now || now - began >= interval);
+        is_due && Instant::now() >= self.rest_until
     }
 
     fn show_age(&self, position: &Position) {
@@ -134,13 +152,12 @@ impl Scrub {
         self.ctx.metrics.scrub_oldest_seconds.with_label_values(&[&self.disk.to_string()]).set(age);
     }
 
-    /// The next fragments. Returns the bytes read and where to go on, with the blobs to be decoded first; None after
-    /// the last.
+    /// The next fragments. Returns the bytes read and where to go on; None after the last.
     async fn fragments(
         &self,
         after: Option<FragmentName>,
         position: &Position,
-    ) -> Result<(u64, Option<(FragmentName, DeepQueue)>), StepError> {
+    ) -> Result<(u64, Option<Window>), StepError> {
         let disk = self.disk;
         let listed = self.ctx.fragments.list(disk, None, after, FRAGMENTS_PER_STEP, self.ctx.deadline()).await?;
         let mut bytes = 0;
@@ -153,7 +170,8 @@ impl Scrub {
             count += 1;
         }
         let some = &listed[..count];
-        let blobs = self.check(disk, some).await?;
+        let mut skipped = Vec::new();
+        let blobs = self.check(disk, some, position, &mut skipped).await?;
         let Some(last) = some.last() else { return Ok((bytes, None)) };
         let begin_here = some.iter().filter(|info| info.name.stripe == 0 && info.name.position == 0);
         let to_decode = begin_here.filter_map(|info| {
@@ -161,18 +179,30 @@ impl Scrub {
             let turn = has_turn(blob.id, position.pass, self.ctx.timings.deep_scrub_passes);
             (turn || position.inconsistent.contains(&blob.id)).then(|| Arc::new(blob.clone()))
         });
-        Ok((bytes, Some((last.name, DeepQueue::new(to_decode.collect())))))
+        let queue = DeepQueue::new(to_decode.collect());
+        Ok((bytes, Some(Window { last: last.name, queue, skipped })))
     }
 
-    /// The blobs that these are of, as far as there are any.
-    async fn check(&self, disk: DiskId, fragments: &[FragmentInfo]) -> Result<HashMap<BlobId, Blob>, StepError> {
+    /// The blobs that these are of, as far as there are any. Notes which of them could not be looked at.
+    async fn check(
+        &self,
+        disk: DiskId,
+        fragments: &[FragmentInfo],
+        position: &Position,
+        skipped: &mut Vec<FragmentName>,
+    ) -> Result<HashMap<BlobId, Blob>, StepError> {
         let mut ids: Vec<BlobId> = fragments.iter().map(|info| info.name.blob).collect();
         ids.dedup();
         let known = self.ctx.meta.blobs(&ids).await?;
         let blobs: HashMap<BlobId, Blob> = known.into_iter().flatten().map(|blob| (blob.id, blob)).collect();
         for info in fragments {
             match blobs.get(&info.name.blob) {
-                Some(blob) if self.belongs(disk, blob, info.name) => self.verify(disk, info).await?,
+                Some(blob) if self.belongs(disk, blob, info.name) => {
+                    let may_skip = position.may_skip(skipped.len() + 1);
+                    if !self.verify(disk, info, may_skip).await? {
+                        skipped.push(info.name);
+                    }
+                }
                 Some(blob) if group_of(blob, info.name.stripe) != Some(info.name.group) => {
                     self.other_group(disk, info).await?;
                 }
@@ -188,12 +218,13 @@ impl Scrub {
         place == Some(&disk) && group_of(blob, name.stripe) == Some(name.group)
     }
 
-    async fn verify(&self, disk: DiskId, info: &FragmentInfo) -> Result<(), StepError> {
+    /// Whether it could be looked at.
+    async fn verify(&self, disk: DiskId, info: &FragmentInfo, may_skip: bool) -> Result<bool, StepError> {
         let cause = match self.ctx.fragments.verify(disk, info.name, self.ctx.deadline()).await {
             Ok(_) => {
                 self.ctx.metrics.scrubbed_fragments.inc();
                 self.ctx.metrics.scrubbed_bytes.inc_by(info.length.into());
-                return Ok(());
+                return Ok(true);
             }
             Err(TransportError::Disk(error)) if error.is_damage() => {
                 tracing::error!(%disk, fragment = %info.name, %error, "scrub found damage");
@@ -201,12 +232,13 @@ impl Scrub {
                 MissingCause::Corrupt
             }
             // Deleted since it was listed, or gone: the second half of the pass tells which.
-            Err(TransportError::Disk(DiskError::NotFound(_))) => return Ok(()),
-            Err(error) => return self.step_over(info.name, error),
+            Err(TransportError::Disk(DiskError::NotFound(_))) => return Ok(true),
+            Err(error) if may_skip => return self.step_over(info.name, error).map(|()| false),
+            Err(error) => return Err(error.into()),
         };
         let entry = LedgerEntry { fragment: info.name, cause, since_ms: now_ms() };
         self.ctx.meta.ledger_add(&[entry]).await?;
-        Ok(())
+        Ok(true)
     }
 
     /// A fragment that cannot be looked at is tried a few times; then those behind it have their turn, for it must not
@@ -215,7 +247,7 @@ impl Scrub {
         if self.tries < TRIES {
             return Err(error.into());
         }
-        tracing::warn!(fragment = %name, %error, "scrub cannot look at a fragment and goes on without it until the next pass");
+        tracing::warn!(fragment = %name, %error, "scrub cannot look at a fragment now and goes on without it: it comes again at the end of the pass");
         self.found("skipped");
         Ok(())
     }
@@ -278,6 +310,28 @@ impl Scrub {
             Err(error) => self.step_over(name, error)?,
         }
         Ok(())
+    }
+
+    /// Looks again at what was skipped; whether that could be done.
+    async fn look_again(&self, name: FragmentName, position: &Position) -> Result<bool, StepError> {
+        let deadline = self.ctx.deadline();
+        let listed = self.ctx.fragments.list(self.disk, Some(name.group), before(name), 1, deadline).await?;
+        let mut skipped = Vec::new();
+        if listed.first().is_some_and(|info| info.name == name) {
+            self.check(self.disk, &listed, position, &mut skipped).await?;
+        }
+        Ok(skipped.is_empty())
+    }
+
+    /// The pass is over; the next begins sooner if it had to leave something out.
+    async fn finish(&mut self, position: Position) {
+        let left_out = position.skipped.len();
+        self.note(position.finish(), true).await;
+        if left_out == 0 {
+            return tracing::info!(disk = %self.disk, "scrub pass finished");
+        }
+        self.rest_until = Instant::now() + self.ctx.timings.scrub_interval / SOONER;
+        tracing::warn!(disk = %self.disk, left_out, "a scrub pass finished without some fragments: it does not count");
     }
 
     /// None after the last group.
@@ -346,11 +400,14 @@ impl Scrub {
             }
             Stage::Fragments { after } => {
                 let (bytes, last) = self.fragments(after, &position).await?;
-                let Some((last, queue)) = last else {
+                let Some(Window { last, queue, skipped }) = last else {
                     let left = self.rows.positions_of(self.disk);
                     return Ok((Stage::Groups { left, check: None }, bytes));
                 };
+                let mut position = position;
+                position.skipped.extend(skipped);
                 if !queue.is_empty() {
+                    self.position = Some(position);
                     // Only when its blobs are decoded the window is behind us.
                     return Ok((Stage::Deep { queue, after: last }, bytes));
                 }
@@ -366,12 +423,20 @@ impl Scrub {
             },
             Stage::Groups { left, check } => match self.step_groups(left, check).await? {
                 Some(stage) => Ok((stage, 0)),
-                None => {
-                    self.note(position.finish(), true).await;
-                    tracing::info!(disk = %self.disk, "scrub pass finished");
-                    Ok((Stage::Rest, 0))
-                }
+                None => Ok((Stage::Again { left: position.skipped.into_iter().collect() }, 0)),
             },
+            Stage::Again { mut left } => {
+                let Some(name) = left.pop() else {
+                    self.finish(position).await;
+                    return Ok((Stage::Rest, 0));
+                };
+                if self.look_again(name, &position).await? {
+                    let mut position = position;
+                    position.skipped.remove(&name);
+                    self.note(position, false).await;
+                }
+                Ok((Stage::Again { left }, 0))
+            }
         }
     }
 }
@@ -398,6 +463,7 @@ impl Worker for Scrub {
             Stage::Fragments { after } => Stage::Fragments { after: *after },
             Stage::Deep { queue, after } => Stage::Deep { queue: queue.clone(), after: *after },
             Stage::Groups { .. } => Stage::Groups { left: self.rows.positions_of(self.disk), check: None },
+            Stage::Again { left } => Stage::Again { left: left.clone() },
         };
         match self.advance(stage, position).await {
             Ok((stage, bytes)) => {

@@ -3,12 +3,13 @@
 //! begins at the beginning.
 //!
 //! ```text
-//! cairn scrub 2                          the format; 1 had neither passes nor inconsistent blobs
+//! cairn scrub 3                          the format; 2 had nothing skipped, 1 neither passes nor inconsistent blobs
 //! pass 17                                how many passes have begun
 //! verified 1700000000000                 when the last whole pass began: all was verified since (ms since 1970)
 //! began 1700000000000                    when the pass under way began
 //! after 7/00112233445566778899aabbccddeeff/3/1
 //! inconsistent 00112233445566778899aabbccddeeff    a blob that is not what was written; any number of these
+//! skipped 7/00112233445566778899aabbccddeeff/2/1   what the pass under way could not look at yet; any number
 //! ```
 
 use std::{collections::BTreeSet, fs::File, io::Write, path::Path};
@@ -16,10 +17,12 @@ use std::{collections::BTreeSet, fs::File, io::Write, path::Path};
 use cairn_schema::ids::{BlobId, FragmentName, GroupId};
 
 const FILE: &str = "scrub";
-const FORMAT: &str = "cairn scrub 2";
-const FORMAT_BEFORE: &str = "cairn scrub 1";
+const FORMAT: &str = "cairn scrub 3";
+const FORMATS_BEFORE: [&str; 2] = ["cairn scrub 2", "cairn scrub 1"];
 /// Inconsistent blobs that are remembered; more are only counted when they are found.
 const MOST_INCONSISTENT: usize = 1000;
+/// Of a disk that does not answer for more than these no more is skipped (BND-1).
+const MOST_SKIPPED: usize = 1000;
 
 /// Where the scrub of one disk is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub(super) struct Position {
     pub after: Option<FragmentName>,
     /// Blobs that deep scrub found not to be what was written, and could not mend.
     pub inconsistent: BTreeSet<BlobId>,
+    /// What the pass under way went on without, and must look at before it was a whole one.
+    pub skipped: BTreeSet<FragmentName>,
 }
 
 /// Why a position was not read.
@@ -48,12 +53,19 @@ pub(super) enum PositionError {
 impl Position {
     /// A pass begins.
     pub(super) fn begin(self, now_ms: u64) -> Self {
-        Self { pass: self.pass.wrapping_add(1), began_ms: Some(now_ms), after: None, ..self }
+        let skipped = BTreeSet::new();
+        Self { pass: self.pass.wrapping_add(1), began_ms: Some(now_ms), after: None, skipped, ..self }
     }
 
-    /// The pass under way was the whole disk.
+    /// The pass under way is over. It was of the whole disk if it left nothing out.
     pub(super) fn finish(self) -> Self {
-        Self { verified_ms: self.began_ms, began_ms: None, after: None, ..self }
+        let verified_ms = if self.skipped.is_empty() { self.began_ms } else { self.verified_ms };
+        Self { verified_ms, began_ms: None, after: None, skipped: BTreeSet::new(), ..self }
+    }
+
+    /// Whether so many more may be skipped.
+    pub(super) fn may_skip(&self, more: usize) -> bool {
+        self.skipped.len() + more <= MOST_SKIPPED
     }
 
     pub(super) fn note_inconsistent(&mut self, blob: BlobId) {
@@ -94,8 +106,10 @@ impl Position {
         for (word, ms) in times.into_iter().filter_map(|(word, ms)| Some((word, ms?))) {
             text += &format!("{word} {ms}\n");
         }
-        if let Some(FragmentName { group, blob, stripe, position }) = self.after {
-            text += &format!("after {}/{blob}/{stripe}/{position}\n", group.0);
+        let names = self.after.iter().map(|name| ("after", name));
+        for (word, name) in names.chain(self.skipped.iter().map(|name| ("skipped", name))) {
+            let FragmentName { group, blob, stripe, position } = name;
+            text += &format!("{word} {}/{blob}/{stripe}/{position}\n", group.0);
         }
         for blob in &self.inconsistent {
             text += &format!("inconsistent {blob}\n");
@@ -108,7 +122,7 @@ impl Position {
         let mut position = Self::default();
         let mut lines = text.lines().enumerate();
         match lines.next() {
-            Some((_, FORMAT | FORMAT_BEFORE)) => {}
+            Some((_, format)) if format == FORMAT || FORMATS_BEFORE.contains(&format) => {}
             other => return Err((1, other.map_or("", |(_, line)| line))),
         }
         for (number, line) in lines {
@@ -120,6 +134,7 @@ impl Position {
                 "verified" => position.verified_ms = Some(value.parse().map_err(|_| wrong)?),
                 "began" => position.began_ms = Some(value.parse().map_err(|_| wrong)?),
                 "after" => position.after = Some(name(value).ok_or(wrong)?),
+                "skipped" if position.may_skip(1) => drop(position.skipped.insert(name(value).ok_or(wrong)?)),
                 _ => return Err(wrong),
             }
         }
@@ -153,29 +168,38 @@ mod tests {
             began_ms: Some(1_700_000_000_000),
             after: Some(after),
             inconsistent: [after.blob, BlobId([9; 16])].into(),
+            skipped: [FragmentName { stripe: 2, ..after }].into(),
         }
     }
 
     /// A change here is a change of format: it needs another first line.
     #[test]
     fn the_golden_file() {
-        let golden = "cairn scrub 2\npass 17\nverified 1600000000000\nbegan 1700000000000\n\
+        let golden = "cairn scrub 3\npass 17\nverified 1600000000000\nbegan 1700000000000\n\
             after 7/000102030405060708090a0b0c0d0e0f/3/1\n\
+            skipped 7/000102030405060708090a0b0c0d0e0f/2/1\n\
             inconsistent 000102030405060708090a0b0c0d0e0f\n\
             inconsistent 09090909090909090909090909090909\n";
         assert_eq!(somewhere().text(), golden);
         assert_eq!(Position::parse(golden), Ok(somewhere()));
-        assert_eq!(Position::default().text(), "cairn scrub 2\npass 0\n");
+        assert_eq!(Position::default().text(), "cairn scrub 3\npass 0\n");
+        let before =
+            golden.replace("scrub 3", "scrub 2").replace("skipped 7/000102030405060708090a0b0c0d0e0f/2/1\n", "");
+        assert_eq!(Position::parse(&before), Ok(Position { skipped: BTreeSet::new(), ..somewhere() }));
         let before = "cairn scrub 1\nverified 1600000000000\nbegan 1700000000000\n\
             after 7/000102030405060708090a0b0c0d0e0f/3/1\n";
-        assert_eq!(Position::parse(before), Ok(Position { pass: 0, inconsistent: BTreeSet::new(), ..somewhere() }));
+        assert_eq!(
+            Position::parse(before),
+            Ok(Position { pass: 0, inconsistent: BTreeSet::new(), skipped: BTreeSet::new(), ..somewhere() })
+        );
     }
 
     #[test]
     fn what_is_not_known_is_refused_by_its_line() {
         for (text, line) in [
             ("", 1),
-            ("cairn scrub 3\n", 1),
+            ("cairn scrub 4\n", 1),
+            ("cairn scrub 3\nskipped 7\n", 2),
             ("cairn scrub 2\ninconsistent 7\n", 2),
             ("cairn scrub 1\nbegan soon\n", 2),
             ("cairn scrub 1\nbegan 1\nlater 2\n", 3),

@@ -68,13 +68,19 @@ pub async fn run(setting: &Setting) -> Result<(), ChaosError> {
 
     // Another pass finds nothing that the first did not.
     let (found, whole_at) = (findings(&cluster).await?, Instant::now());
-    if found < flipped as f64 / 2.0 {
-        return Err(ChaosError::Workload(format!("scrub found {found} fragments amiss of {flipped}")));
+    let [corrupt, missing] = found;
+    if corrupt + missing < flipped as f64 / 2.0 {
+        let what = format!("scrub found {corrupt} fragments corrupt and {missing} missing, of {flipped}");
+        return Err(ChaosError::Workload(what));
     }
     until_scrubbed(&cluster, whole_at).await?;
-    let again = findings(&cluster).await? - found;
-    if again > 0.0 {
-        let what = format!("{again} fragments were found amiss when the ledger was empty already");
+    let again = findings(&cluster).await?;
+    if again != found {
+        let what = format!(
+            "{} fragments were found corrupt and {} missing when the ledger was empty already",
+            again[0] - corrupt,
+            again[1] - missing
+        );
         return Err(ChaosError::Violated { invariant: "RED-2", what });
     }
     for (number, object) in objects.iter().enumerate() {
@@ -185,11 +191,11 @@ async fn until_scrubbed(cluster: &Cluster, since: Instant) -> Result<(), ChaosEr
     admin::until("a pass of scrub over every disk", SCRUBBED, ages, scrubbed).await.map(drop)
 }
 
-/// How many fragments scrub has found damaged or missing.
-async fn findings(cluster: &Cluster) -> Result<f64, ChaosError> {
-    let mut found = 0.0;
-    for kind in ["corrupt", "missing"] {
-        found += metrics(cluster, &format!("cairn_scrub_findings_total{{kind=\"{kind}\"")).await?.iter().sum::<f64>();
+/// How many fragments scrub has found damaged, and how many missing.
+async fn findings(cluster: &Cluster) -> Result<[f64; 2], ChaosError> {
+    let mut found = [0.0; 2];
+    for (found, kind) in found.iter_mut().zip(["corrupt", "missing"]) {
+        *found = metrics(cluster, &format!("cairn_scrub_findings_total{{kind=\"{kind}\"")).await?.iter().sum::<f64>();
     }
     Ok(found)
 }
