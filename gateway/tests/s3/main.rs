@@ -38,6 +38,8 @@ mod settings;
 mod sign;
 mod signatures;
 mod table;
+#[path = "../support/tls.rs"]
+mod tls;
 #[path = "../support/vault.rs"]
 mod vault;
 mod versions;

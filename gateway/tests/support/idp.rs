@@ -20,6 +20,8 @@ use tokio::{
     net::TcpListener,
 };
 
+use crate::tls::self_signed;
+
 pub(crate) const CLIENT_ID: &str = "cairn-clients";
 
 /// How it is now.
@@ -148,16 +150,7 @@ impl Idp {
 
     /// Over TLS, with a certificate of its own.
     pub(crate) async fn start_tls(keys: &[&IdpKey]) -> Self {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
-        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
-        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-        Self::start_with(keys, Some((made.cert.pem(), acceptor))).await
+        Self::start_with(keys, Some(self_signed())).await
     }
 
     async fn start_with(keys: &[&IdpKey], tls: Option<(String, tokio_rustls::TlsAcceptor)>) -> Self {

@@ -17,6 +17,8 @@ use tokio::{
     net::TcpListener,
 };
 
+use crate::tls::self_signed;
+
 pub(crate) const TOKEN: &str = "hvs.test-token";
 
 /// How it is now.
@@ -56,16 +58,8 @@ impl Vault {
 
     /// The same over TLS.
     pub(crate) async fn start_tls(keys: &[&str]) -> Self {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
-        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
-        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-        Self::start_with(keys, Some(made.cert.pem()), Some(acceptor)).await
+        let (certificate, acceptor) = self_signed();
+        Self::start_with(keys, Some(certificate), Some(acceptor)).await
     }
 
     async fn start_with(keys: &[&str], certificate: Option<String>, tls: Option<tokio_rustls::TlsAcceptor>) -> Self {

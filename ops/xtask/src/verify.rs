@@ -34,12 +34,16 @@ const FDB_SERVER: &str = "CAIRN_FDB_SERVER";
 const FDB_FEATURES: &str = "cairn/fdb,cairn-schema/fdb,cairn-bench/fdb";
 const PROMETHEUS_MISSING: &str = "is not installed (apt-get install prometheus)";
 /// What runs with the metadata in FoundationDB too.
-const WITH_FDB: [(&str, &str); 5] = [
-    ("real clients", "clients"),
-    ("corrupted bytes", "corrupt"),
-    ("kill -9 and restart", "restart"),
-    ("two racks of six killed", "racks"),
-    ("a rack lost for good, then another", "heal"),
+const WITH_FDB: [(&str, &[&str]); 9] = [
+    ("real clients", &["clients"]),
+    ("corrupted bytes", &["corrupt"]),
+    ("kill -9 and restart", &["restart"]),
+    ("two racks of six killed", &["racks"]),
+    ("a rack lost for good, then another", &["heal"]),
+    ("two racks of six away", &["away"]),
+    ("what safe-to-stop allows is killed", &["stop"]),
+    ("a rack drained under load", &["drain"]),
+    ("faults by seed", &["run", "smoke", "--metadata", "fdb"]),
 ];
 
 pub(crate) fn run(options: &Options) -> ExitCode {
@@ -243,7 +247,7 @@ fn on_fdb(report: &mut Report, options: &Options, bin: &Path, fdb: Fdb) {
     for (name, scenario) in WITH_FDB {
         let name = format!("{name}, metadata in FoundationDB");
         if fdb.cluster {
-            let mut command = chaos(options, bin, &[scenario], true);
+            let mut command = chaos(options, bin, scenario, true);
             // Large objects do not come near the metadata.
             report.command(&name, command.env_remove("CAIRN_CLIENTS_LARGE"));
         } else {

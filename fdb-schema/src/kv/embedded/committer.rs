@@ -251,20 +251,6 @@ impl Committer {
         self.poisoned.send_replace(Some(why));
     }
 
-    /// After the answers: nobody waits for this.
-    fn make_a_table_early(&self) {
-        let rows = &self.shared.rows;
-        if rows.sealed_memtable_count() > 0 || !self.shared.superseded.worth_a_table(&rows.tree.active_memtable()) {
-            return;
-        }
-        match rows.rotate_memtable() {
-            Ok(rotated) => drop(self.shared.counters.early_tables.fetch_add(rotated.into(), Ordering::Relaxed)),
-            // Nothing was written and nothing is lost: what is in memory stays there, and the next write meets the same
-            // error.
-            Err(error) => tracing::warn!(%error, "the metadata store cannot make a table of what it has in memory"),
-        }
-    }
-
     fn write(&mut self, group: Group<'_>) {
         match self.wait_for_room() {
             Ok(()) => {}
@@ -292,7 +278,6 @@ impl Committer {
                 for waiting in group.waiting {
                     waiting.tell(Ok(CommitVersion(group.version)));
                 }
-                self.make_a_table_early();
             }
             // The journal may or may not have the batch, and what the kernel did with pages that it failed to write is
             // not known.

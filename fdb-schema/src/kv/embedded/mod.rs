@@ -247,7 +247,7 @@ impl View for EmbeddedView {
         if range.begin >= range.end {
             return Ok(RangePage::default());
         }
-        self.shared.superseded.scanned(&range.begin);
+        let shared = Arc::clone(&self.shared);
         self.blocking(move |rows, snapshot| {
             let mut stored = snapshot.range(rows, &range.begin[..]..&range.end[..]);
             let mut page = RangePage::default();
@@ -260,6 +260,9 @@ impl View for EmbeddedView {
                     page.more = true;
                     break;
                 }
+            }
+            if shared.superseded.scanned(&range.begin) {
+                shared.make_a_table_early();
             }
             Ok(page)
         })

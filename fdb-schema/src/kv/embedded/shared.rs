@@ -1,8 +1,11 @@
 //! What the committer tells readers.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
-use fjall::{Keyspace, Snapshot};
+use fjall::{AbstractTree, Keyspace, Snapshot};
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 
@@ -33,4 +36,20 @@ pub(super) struct Shared {
     pub queue: Arc<Semaphore>,
     pub counters: Counters,
     pub superseded: Superseded,
+}
+
+impl Shared {
+    /// After a scan, which may have been the last that the memtable was worth. Blocks while a batch is written.
+    pub(super) fn make_a_table_early(&self) {
+        let memtable = self.rows.tree.active_memtable();
+        if self.rows.sealed_memtable_count() > 0 || !self.superseded.claim_table(&memtable) {
+            return;
+        }
+        match self.rows.rotate_memtable() {
+            Ok(rotated) => drop(self.counters.early_tables.fetch_add(rotated.into(), Ordering::Relaxed)),
+            // Nothing was written and nothing is lost: what is in memory stays there, and the next write meets the same
+            // error.
+            Err(error) => tracing::warn!(%error, "the metadata store cannot make a table of what it has in memory"),
+        }
+    }
 }

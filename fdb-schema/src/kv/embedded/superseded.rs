@@ -43,9 +43,9 @@ impl Default for Superseded {
 }
 
 impl Superseded {
-    /// A range from this key on is read.
-    pub(super) fn scanned(&self, begin: &[u8]) {
-        let Some(space) = begin.first() else { return };
+    /// A range from this key on was read. Whether there may have been something to step over.
+    pub(super) fn scanned(&self, begin: &[u8]) -> bool {
+        let Some(space) = begin.first() else { return false };
         let space = &self.spaces[usize::from(*space)];
         if !space.scanned.load(Relaxed) {
             space.scanned.store(true, Relaxed);
@@ -54,6 +54,7 @@ impl Superseded {
         if superseded > 0 {
             self.stepped_over.fetch_add(superseded, Relaxed);
         }
+        superseded > 0
     }
 
     /// These keys are written to the memtable next. Only the committer calls this.
@@ -70,11 +71,13 @@ impl Superseded {
         }
     }
 
-    /// Whether the memtable is to become a table now.
-    pub(super) fn worth_a_table(&self, memtable: &Memtable) -> bool {
+    /// Whether the memtable is to become a table now, by whoever asks: others are told no.
+    pub(super) fn claim_table(&self, memtable: &Memtable) -> bool {
+        let stepped_over = self.stepped_over.load(Relaxed);
         self.memtable.load(Relaxed) == memtable.id()
-            && self.stepped_over.load(Relaxed) >= WORTH_ROWS * memtable.len() as u64
+            && stepped_over >= WORTH_ROWS * memtable.len() as u64
             && self.spaces.iter().map(|space| space.superseded.load(Relaxed)).sum::<u64>() >= LEAST
+            && self.stepped_over.compare_exchange(stepped_over, 0, Relaxed, Relaxed).is_ok()
     }
 
     fn forget(&self) {
@@ -108,19 +111,20 @@ mod tests {
             // Nobody scans these.
             write(&superseded, &memtable, &mut seqno, b"c1");
         }
-        assert!(!superseded.worth_a_table(&memtable));
+        assert!(!superseded.claim_table(&memtable));
         let mut scans = 0;
-        while !superseded.worth_a_table(&memtable) {
+        while !superseded.claim_table(&memtable) {
             superseded.scanned(b"h0");
             superseded.scanned(b"c0");
             scans += 1;
         }
         assert_eq!(scans, (WORTH_ROWS * 2 * (LEAST + 1)).div_ceil(LEAST));
+        assert!(!superseded.claim_table(&memtable), "once");
         // Another memtable begins anew.
         let next = Memtable::new(2);
-        assert!(!superseded.worth_a_table(&next));
+        assert!(!superseded.claim_table(&next));
         write(&superseded, &next, &mut seqno, b"h1");
-        assert!(!superseded.worth_a_table(&next));
+        assert!(!superseded.claim_table(&next));
     }
 
     #[test]
@@ -128,10 +132,12 @@ mod tests {
         let (superseded, memtable, mut seqno) = (Superseded::default(), Memtable::new(1), 0);
         superseded.scanned(b"h");
         (0..LEAST).for_each(|_| write(&superseded, &memtable, &mut seqno, b"h1"));
-        (0..1_000_000).for_each(|_| superseded.scanned(b"h"));
-        assert!(!superseded.worth_a_table(&memtable));
+        for _ in 0..1_000_000 {
+            superseded.scanned(b"h");
+        }
+        assert!(!superseded.claim_table(&memtable));
         write(&superseded, &memtable, &mut seqno, b"h1");
         superseded.scanned(b"h");
-        assert!(superseded.worth_a_table(&memtable));
+        assert!(superseded.claim_table(&memtable));
     }
 }
