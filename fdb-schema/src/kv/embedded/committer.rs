@@ -266,8 +266,6 @@ impl Committer {
                 None => batch.remove(&self.shared.rows, &key[..]),
             }
         }
-        let keys = group.rows.changes().keys().map(|key| &key[..]);
-        self.shared.superseded.written(&self.shared.rows.tree.active_memtable(), keys);
         match batch.commit() {
             Ok(()) => {
                 self.version = group.version;

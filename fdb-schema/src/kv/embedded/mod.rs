@@ -11,7 +11,6 @@ mod directory;
 mod journal;
 mod mark;
 mod shared;
-mod superseded;
 
 pub use directory::{OpenError, glance};
 pub use journal::JournalError;
@@ -34,7 +33,6 @@ use crate::kv::{
         committer::{Committer, Pending, Waiting},
         directory::DirectoryLock,
         shared::{Counters, Published, Shared},
-        superseded::Superseded,
     },
     occ::{CommitRequest, Engine, KeyRange, OccKv, View},
 };
@@ -71,8 +69,6 @@ pub struct EmbeddedStats {
     pub syncs: u64,
     /// Commits refused for a conflict.
     pub conflicts: u64,
-    /// Tables written early because scans stepped over too many superseded rows.
-    pub early_tables: u64,
 }
 
 /// An open store. Cheap to clone; closed when the last clone and the last transaction are gone.
@@ -141,7 +137,6 @@ fn recover(path: &Path, options: EmbeddedOptions) -> Result<(Committer, Arc<Shar
         reads: Arc::new(Semaphore::new(CONCURRENT_READS)),
         queue: Arc::new(Semaphore::new(QUEUED_BYTES)),
         counters: Counters::default(),
-        superseded: Superseded::default(),
     });
     Ok((Committer::new(db, about, Arc::clone(&shared), version, lock), shared))
 }
@@ -166,7 +161,6 @@ impl OccKv<EmbeddedEngine> {
             commits: counters.commits.load(Ordering::Relaxed),
             syncs: counters.syncs.load(Ordering::Relaxed),
             conflicts: counters.conflicts.load(Ordering::Relaxed),
-            early_tables: counters.early_tables.load(Ordering::Relaxed),
         }
     }
 }
@@ -247,7 +241,6 @@ impl View for EmbeddedView {
         if range.begin >= range.end {
             return Ok(RangePage::default());
         }
-        let shared = Arc::clone(&self.shared);
         self.blocking(move |rows, snapshot| {
             let mut stored = snapshot.range(rows, &range.begin[..]..&range.end[..]);
             let mut page = RangePage::default();
@@ -260,9 +253,6 @@ impl View for EmbeddedView {
                     page.more = true;
                     break;
                 }
-            }
-            if shared.superseded.scanned(&range.begin) {
-                shared.make_a_table_early();
             }
             Ok(page)
         })
